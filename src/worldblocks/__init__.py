@@ -1,0 +1,47 @@
+"""Reinforcement-learning building blocks in PyTorch, each importable alone.
+
+Import the package as `wb`; a submodule loads when it is first used:
+
+>>> import worldblocks as wb
+>>> wb.spaces.action_size({"jump": wb.spaces.Discrete(2), "arm": wb.spaces.Continuous((3,))})
+5
+"""
+
+import importlib
+from types import ModuleType
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "decoders",
+    "distributions",
+    "ema",
+    "encoders",
+    "envs",
+    "heads",
+    "interop",
+    "layers",
+    "losses",
+    "normalize",
+    "optim",
+    "parity",
+    "replay",
+    "returns",
+    "rssm",
+    "run",
+    "spaces",
+    "transforms",
+    "typing",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(
+        f"worldblocks has no module {name!r}; it has {', '.join(__all__)}", name=name, obj=None
+    )
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

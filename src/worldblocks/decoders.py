@@ -1,0 +1,200 @@
+"""Decoders: a latent state back to observations."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldblocks.distributions import ImageMSE, OneHot, Output, SymlogMSE
+from worldblocks.encoders import check_keys, image_side
+from worldblocks.layers import MLP, BlockLinear, ChannelNorm, Conv2d, ConvTranspose2d, Layer, Linear
+from worldblocks.spaces import Discrete, Image, Spaces
+from worldblocks.typing import typed
+
+
+class Latent(Protocol):
+    """What a decoder reads of a state: the deterministic and the stochastic part."""
+
+    @property
+    def deter(self) -> Float[Tensor, "*batch deter"]: ...
+    @property
+    def stoch(self) -> Float[Tensor, "*batch groups classes"]: ...
+
+
+class ImageDecoder(nn.Module):
+    """The mirror of `ImageEncoder`: a small feature map from both parts of the state, then four
+    stages of nearest ×2 upsampling and 5×5 convolution, and a sigmoid.
+
+    The first map is `side side (mults[-1] * depth)`: a block-linear map gives each block of the
+    deterministic state its own channels at every pixel, and a two-layer map of the stochastic state
+    is added before norm and activation.
+
+    Args:
+        deter, stoch: widths of the two parts of the state (`stoch` flattened).
+        channels, size: of the image.
+        depth, mults, strided, outer, kernel: as for `ImageEncoder`; `strided` takes transposed
+            convolutions instead of upsampling.
+        units: the stochastic state passes a layer of `2 * units`.
+        blocks: of the block-linear map.
+
+    Source: the authors' released code of DreamerV3 (2024 and later).
+    """
+
+    def __init__(
+        self,
+        *,
+        deter: int,
+        stoch: int,
+        channels: int,
+        size: int,
+        depth: int,
+        units: int,
+        blocks: int = 8,
+        mults: tuple[int, ...] = (2, 3, 4, 4),
+        strided: bool = False,
+        outer: bool = False,
+        kernel: int = 5,
+    ) -> None:
+        super().__init__()
+        self.side = image_side(size, len(mults) - outer)
+        widths = [depth * mult for mult in mults]
+        self.top, self.outer, self.upsample = widths[-1], outer, not strided
+        flat = self.side * self.side * self.top
+        self.from_deter = BlockLinear(deter, flat, blocks=blocks)
+        self.from_stoch = nn.Sequential(Layer(stoch, 2 * units), Linear(2 * units, flat))
+        self.norm = ChannelNorm(self.top)
+        stages = list(zip(widths[::-1], widths[-2::-1], strict=False))
+        self.convs = nn.ModuleList(_conv(a, b, kernel, strided) for a, b in stages)
+        self.norms = nn.ModuleList(ChannelNorm(b) for _, b in stages)
+        self.out = _conv(widths[0], channels, kernel, strided and not outer)
+
+    @typed
+    def forward(
+        self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
+    ) -> ImageMSE:
+        """Decode to an output whose `mean` is `*batch height width channel` in [0, 1]."""
+        batch = deter.shape[:-1]
+        spatial = self.from_deter(deter).reshape(
+            -1, self.from_deter.blocks, self.side, self.side, self.top // self.from_deter.blocks
+        )
+        spatial = spatial.permute(0, 1, 4, 2, 3).flatten(1, 2)
+        mixed = self.from_stoch(stoch).reshape(-1, self.side, self.side, self.top)
+        x = self.norm(spatial + mixed.permute(0, 3, 1, 2))
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(self._double(x)))
+        x = self.out(x if self.outer else self._double(x))
+        image = x.permute(0, 2, 3, 1).float().sigmoid()
+        return ImageMSE(image.reshape(*batch, *image.shape[1:]))
+
+    def _double(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="nearest") if self.upsample else x
+
+
+def _conv(a: int, b: int, kernel: int, strided: bool) -> Conv2d:
+    return ConvTranspose2d(a, b, kernel, stride=2) if strided else Conv2d(a, b, kernel)
+
+
+class VectorDecoder(nn.Module):
+    """An MLP from the state to vectors: one linear map for each key.
+
+    A continuous key is regressed in symlog space (`SymlogMSE`: its `mean` stays there), a discrete
+    one is a categorical over its classes.
+
+    Args:
+        spaces: the vector-like observations by key.
+        deter, stoch: widths of the two parts of the state (`stoch` flattened).
+        units, layers: of the MLP.
+
+    Source: the authors' released code of DreamerV3 (3 layers).
+    """
+
+    def __init__(
+        self, spaces: Spaces, *, deter: int, stoch: int, units: int, layers: int = 3
+    ) -> None:
+        super().__init__()
+        self.spaces = {key: spaces[key] for key in sorted(spaces)}
+        self.mlp = MLP(stoch + deter, units=units, layers=layers)
+        # A list, because an observation may be called "keys" or "a.b".
+        self.outs = nn.ModuleList(Linear(units, space.size) for space in self.spaces.values())  # type: ignore[union-attr]
+
+    def forward(
+        self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
+    ) -> dict[str, Output]:
+        """Decode to one output for each key."""
+        hidden = self.mlp(torch.cat([stoch, deter], -1))
+        return {
+            key: _vector_output(space, out(hidden))
+            for (key, space), out in zip(self.spaces.items(), self.outs, strict=True)
+        }
+
+
+def _vector_output(space: object, x: Tensor) -> Output:
+    if isinstance(space, Discrete):
+        logits = x.reshape(*x.shape[:-1], *space.shape, space.classes)
+        return OneHot(logits, event=len(space.shape))
+    assert not isinstance(space, Image)
+    return SymlogMSE(x.reshape(*x.shape[:-1], *space.shape), event=len(space.shape))  # type: ignore[attr-defined]
+
+
+class Decoded(dict[str, Output]):
+    """The outputs of a `MultiDecoder` by observation key, read as one prediction."""
+
+    @property
+    def mean(self) -> dict[str, Tensor]:
+        """The mean of each key."""
+        return {key: output.mean for key, output in self.items()}
+
+    def nll(self, obs: Mapping[str, Tensor]) -> Float[Tensor, "*batch"]:
+        """Sum of the losses of all keys, `*batch`."""
+        check_keys("the decoder", self, obs)
+        return torch.stack([self[key].nll(target(self[key], obs[key])) for key in self]).sum(0)
+
+
+def target(output: Output, value: Tensor) -> Tensor:
+    """An observation as its output wants it: class indices become one-hots."""
+    if isinstance(output, OneHot):
+        classes = torch.arange(output.logits.shape[-1], device=value.device)
+        return (value.unsqueeze(-1) == classes).float()
+    return value
+
+
+class MultiDecoder(nn.Module):
+    """A decoder to observation dicts: vectors by one decoder, images by another.
+
+    Images are joined by channel in sorted key order, as in `MultiEncoder`.
+
+    Args:
+        spaces: all observations by key.
+        image: decoder of the joined images, or None where there are none.
+        vector: decoder of the vectors, or None.
+    """
+
+    def __init__(
+        self,
+        spaces: Spaces,
+        *,
+        image: ImageDecoder | None = None,
+        vector: VectorDecoder | None = None,
+    ) -> None:
+        super().__init__()
+        images = {key: spaces[key] for key in sorted(spaces) if isinstance(spaces[key], Image)}
+        if (image is None) == bool(images) or (vector is None) == (len(images) < len(spaces)):
+            raise ValueError(
+                f"MultiDecoder needs an image decoder exactly if there are images and a vector "
+                f"decoder exactly if there are vectors, for {dict(spaces)}"
+            )
+        self.image, self.vector = image, vector
+        self.channels = {key: space.channel for key, space in images.items()}  # type: ignore[union-attr]
+
+    def forward(self, state: Latent) -> Decoded:
+        """Decode a state with `deter` and `stoch` to one output for each key."""
+        stoch = state.stoch.flatten(-2)
+        outputs = Decoded(self.vector(state.deter, stoch)) if self.vector is not None else Decoded()
+        if self.image is not None:
+            joined = self.image(state.deter, stoch).mean
+            parts = joined.split(list(self.channels.values()), -1)
+            outputs.update({k: ImageMSE(p) for k, p in zip(self.channels, parts, strict=True)})
+        return outputs

@@ -1,0 +1,181 @@
+"""Encoders: observations to one embedding vector."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from worldblocks.layers import MLP, ChannelNorm, Conv2d
+from worldblocks.spaces import Continuous, Discrete, Image, Spaces
+from worldblocks.transforms import symlog
+from worldblocks.typing import typed
+
+
+class ImageEncoder(nn.Module):
+    """A convolutional encoder: four stages of 5×5 convolution, 2×2 max-pool, RMSNorm, SiLU.
+
+    Pixels enter as `x / 255 - 0.5`; the last feature map is flattened in height, width, channel
+    order to `embed_dim = (size / 16)² * mults[-1] * depth`.
+
+    Args:
+        channels: channels of the image.
+        size: its height and width, so that 3 to 16 pixels remain after the last stage.
+        depth: channels of a stage are `mult * depth`.
+        mults: one multiple of `depth` for each stage.
+        strided: halve by a stride-2 convolution instead of max-pooling.
+        outer: keep the full resolution in the first stage.
+        kernel: side of the convolution kernels.
+
+    Source: the authors' released code of DreamerV3 (2024 and later).
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        size: int,
+        depth: int,
+        mults: Sequence[int] = (2, 3, 4, 4),
+        strided: bool = False,
+        outer: bool = False,
+        kernel: int = 5,
+    ) -> None:
+        super().__init__()
+        side = image_side(size, len(mults) - outer)
+        self.size, self.channels = size, channels
+        widths = [channels, *(depth * mult for mult in mults)]
+        self.halve = [not (outer and stage == 0) for stage in range(len(mults))]
+        self.pool = not strided
+        self.convs = nn.ModuleList(
+            Conv2d(a, b, kernel, stride=2 if halve and strided else 1)
+            for a, b, halve in zip(widths, widths[1:], self.halve, strict=False)
+        )
+        self.norms = nn.ModuleList(ChannelNorm(width) for width in widths[1:])
+        self.embed_dim = side * side * widths[-1]
+
+    @typed
+    def forward(
+        self, image: UInt8[Tensor, "*batch height width channel"]
+    ) -> Float[Tensor, "*batch embed"]:
+        """Encode images; float images are refused, because their range would be a guess."""
+        if image.shape[-3:] != (self.size, self.size, self.channels):
+            raise ValueError(
+                f"ImageEncoder takes images of {self.size}×{self.size}×{self.channels} (height, "
+                f"width, channel), got shape {tuple(image.shape)}"
+            )
+        x = image.reshape(-1, *image.shape[-3:]).permute(0, 3, 1, 2) / 255 - 0.5
+        for conv, norm, halve in zip(self.convs, self.norms, self.halve, strict=True):
+            x = conv(x)
+            x = norm(F.max_pool2d(x, 2) if halve and self.pool else x)
+        return x.permute(0, 2, 3, 1).reshape(*image.shape[:-3], -1)
+
+
+def image_side(size: int, halvings: int) -> int:
+    """Pixels that remain of a side after halving it; between 3 and 16, as in the reference."""
+    side, rest = divmod(size, 2**halvings)
+    if rest or not 3 <= side <= 16:
+        raise ValueError(
+            f"an image of side {size} halved {halvings} times must leave a whole side of 3 to 16 "
+            f"pixels; sides that work: {', '.join(str(n * 2**halvings) for n in range(3, 17))}"
+        )
+    return side
+
+
+class VectorEncoder(nn.Module):
+    """An MLP over vectors: continuous keys pass symlog, discrete ones become one-hots.
+
+    The keys are concatenated in sorted order.
+
+    Args:
+        spaces: the vector-like observations by key.
+        units, layers: of the MLP.
+
+    Source: the authors' released code of DreamerV3 (3 layers).
+    """
+
+    def __init__(self, spaces: Spaces, *, units: int, layers: int = 3) -> None:
+        super().__init__()
+        images = [key for key, space in spaces.items() if isinstance(space, Image)]
+        if images or not spaces:
+            raise ValueError(f"VectorEncoder takes vector observations, got images {images}")
+        self.spaces = {key: spaces[key] for key in sorted(spaces)}
+        self.mlp = MLP(
+            sum(space.size for space in self.spaces.values()), units=units, layers=layers
+        )  # type: ignore[union-attr]
+        self.embed_dim = units
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Float[Tensor, "*batch embed"]:
+        """Encode a dict of `*batch *shape` tensors by key."""
+        check_keys("VectorEncoder", self.spaces, obs)
+        parts = [_vector(key, space, obs[key]) for key, space in self.spaces.items()]
+        return self.mlp(torch.cat(parts, -1))
+
+
+def _vector(key: str, space: Continuous | Discrete, value: Tensor) -> Tensor:
+    """One observation as a flat float vector `*batch size`."""
+    axes = len(space.shape)
+    batch, event = value.shape[: value.ndim - axes], value.shape[value.ndim - axes :]
+    discrete = isinstance(space, Discrete)
+    if event != space.shape or value.is_floating_point() == discrete:
+        kind = "integers" if discrete else "floats"
+        raise ValueError(
+            f"observation {key!r} should be {kind} of shape {('*batch', *space.shape)}, got "
+            f"{value.dtype} of shape {tuple(value.shape)}"
+        )
+    if isinstance(space, Discrete):
+        one_hot = value.unsqueeze(-1) == torch.arange(space.classes, device=value.device)
+        return one_hot.float().reshape(*batch, -1)
+    return symlog(value.float()).reshape(*batch, -1)
+
+
+class MultiEncoder(nn.Module):
+    """An encoder of observation dicts: vectors through one encoder, images through another.
+
+    Images are joined by channel in sorted key order. The embedding is the vector part, then the
+    image part.
+
+    Args:
+        image: encoder of the joined images, or None where there are none.
+        vector: encoder of the vectors, or None.
+        image_keys: the keys that hold images.
+    """
+
+    def __init__(
+        self,
+        *,
+        image: ImageEncoder | None = None,
+        vector: VectorEncoder | None = None,
+        image_keys: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if (image is None) == bool(image_keys) or (image is None and vector is None):
+            raise ValueError(
+                f"MultiEncoder needs an image encoder exactly if there are image keys, and at "
+                f"least one encoder; got image_keys={list(image_keys)}"
+            )
+        self.image, self.vector = image, vector
+        self.image_keys = sorted(image_keys)
+        self.keys = [*self.image_keys, *(vector.spaces if vector else [])]
+        self.embed_dim = sum(part.embed_dim for part in (image, vector) if part is not None)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Float[Tensor, "*batch embed"]:
+        """Encode a dict of observations; other keys than the ones it was built for are an error."""
+        check_keys("MultiEncoder", self.keys, obs)
+        parts = []
+        if self.vector is not None:
+            parts.append(self.vector({key: obs[key] for key in self.vector.spaces}))
+        if self.image is not None:
+            parts.append(self.image(torch.cat([obs[key] for key in self.image_keys], -1)))
+        return torch.cat(parts, -1)
+
+
+def check_keys(name: str, expected: Mapping[str, object] | Sequence[str], given: Mapping) -> None:
+    """Refuse a dict whose keys are not exactly the expected ones, naming both."""
+    if set(expected) != set(given):
+        raise KeyError(
+            f"{name} takes the observations {sorted(expected)}, got {sorted(given)}: "
+            f"missing {sorted(set(expected) - set(given))}, "
+            f"unexpected {sorted(set(given) - set(expected))}"
+        )

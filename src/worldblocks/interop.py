@@ -1,0 +1,198 @@
+"""Weights in: parameters named as in the official JAX checkpoint, copied into our blocks."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from worldblocks.decoders import ImageDecoder, MultiDecoder, VectorDecoder
+from worldblocks.encoders import ImageEncoder, MultiEncoder, VectorEncoder
+from worldblocks.heads import ActorHead, BinaryHead, NormalHead, OneHotHead, TwoHotHead
+from worldblocks.layers import MLP, BlockLinear, Conv2d, Linear, RMSNorm
+from worldblocks.rssm import RSSM
+from worldblocks.spaces import Continuous
+
+_LEAF = {"weight": "kernel", "bias": "bias", "scale": "scale"}
+
+
+def load_jax(block: nn.Module, params: Mapping[str, Any], *, scope: str = "") -> None:
+    """Copy parameters named as in the official checkpoint into a block.
+
+    Args:
+        block: an encoder, decoder, RSSM, head, MLP or single layer of this library.
+        params: arrays by name, such as `dyn/dyngru/kernel`, in the official layouts (kernels are
+            input first; convolutions height, width, input, output).
+        scope: the prefix that stands for this block; names outside it are left alone.
+
+    Raises:
+        KeyError: names every parameter that is missing or that the block has no place for.
+        ValueError: names the first parameter whose shape differs, with both shapes.
+    """
+    prefix = f"{scope}/" if scope else ""
+    names = jax_names(block)
+    wanted = {prefix + theirs: ours for ours, theirs in names.items()}
+    given = {name for name in params if name.startswith(prefix)}
+    missing, unexpected = sorted(set(wanted) - given), sorted(given - set(wanted))
+    if missing or unexpected:
+        raise KeyError(
+            f"load_jax into {type(block).__name__} with scope {scope!r}: missing {missing}, "
+            f"unexpected {unexpected}"
+        )
+    tensors = {}
+    for theirs, ours in wanted.items():
+        module, leaf = _owner(block, ours)
+        own = getattr(module, leaf)
+        tensor = to_torch(module, leaf, np.asarray(params[theirs]))
+        if tensor.shape != own.shape:
+            raise ValueError(
+                f"load_jax: {theirs} has shape {np.shape(params[theirs])}, which is "
+                f"{tuple(tensor.shape)} here, but {ours} is {tuple(own.shape)}: another model size?"
+            )
+        tensors[own] = tensor
+    with torch.no_grad():
+        for own, tensor in tensors.items():
+            own.copy_(tensor)
+
+
+def to_torch(module: nn.Module, leaf: str, array: np.ndarray) -> Tensor:
+    """An official array in the layout of a layer's parameter (a gradient likewise)."""
+    tensor = torch.from_numpy(np.array(array, np.float32))
+    if leaf == "weight" and isinstance(module, Conv2d):
+        return tensor.permute(3, 2, 0, 1).contiguous()
+    if leaf == "weight" and isinstance(module, Linear):
+        return tensor.flatten(1).T.contiguous()
+    return tensor if isinstance(module, BlockLinear) and leaf == "weight" else tensor.flatten()
+
+
+def jax_names(block: nn.Module) -> dict[str, str]:
+    """The official name, without scope, of each parameter of a block by our name."""
+    names: dict[str, str] = {}
+    for ours, theirs in _places(block):
+        module = block.get_submodule(ours)
+        for leaf, _ in module.named_parameters(recurse=False):
+            names[f"{ours}.{leaf}" if ours else leaf] = f"{theirs}/{_LEAF[leaf]}".lstrip("/")
+    return names
+
+
+def _owner(block: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return block.get_submodule(path), leaf
+
+
+def _places(block: nn.Module) -> Iterable[tuple[str, str]]:
+    """Pairs of (our submodule, official submodule) for every layer with parameters."""
+    for kind, places in _PLACES.items():
+        if isinstance(block, kind):
+            return places(block)
+    raise TypeError(
+        f"load_jax knows {', '.join(kind.__name__ for kind in _PLACES)}, not {type(block).__name__}"
+    )
+
+
+def _layers(ours: str, count: int, theirs: str, norm: str) -> list[tuple[str, str]]:
+    """A stack of layers: `theirs` and `norm` are official names with {} for the number."""
+    pairs = []
+    for i in range(count):
+        pairs.append((f"{ours}.{i}.linear", theirs.format(i)))
+        pairs.append((f"{ours}.{i}.norm", norm.format(i)))
+    return pairs
+
+
+def _mlp(ours: str, mlp: Any, theirs: str = "mlp/") -> list[tuple[str, str]]:
+    return _layers(ours, len(mlp), theirs + "linear{}", theirs + "norm{}")
+
+
+def _rssm(block: RSSM) -> list[tuple[str, str]]:
+    pairs = []
+    for i, part in enumerate(("deter", "stoch", "action")):
+        pairs.append((f"core.from_{part}.linear", f"dynin{i}"))
+        pairs.append((f"core.from_{part}.norm", f"dynin{i}norm"))
+    for i in range(len(block.core.hidden)):
+        pairs.append((f"core.hidden.{i}", f"dynhid{i}"))
+        pairs.append((f"core.norms.{i}", f"dynhid{i}norm"))
+    pairs.append(("core.gates", "dyngru"))
+    prior, posterior = block.latent.prior_mlp, block.latent.posterior_mlp
+    pairs += _layers("latent.prior_mlp", len(prior), "prior{}", "prior{}norm")
+    pairs += _layers("latent.posterior_mlp", len(posterior), "obs{}", "obs{}norm")
+    return [*pairs, ("latent.prior_out", "priorlogit"), ("latent.posterior_out", "obslogit")]
+
+
+def _convs(count: int, name: str, offset: int = 0) -> list[tuple[str, str]]:
+    pairs = []
+    for i in range(count):
+        pairs.append((f"convs.{i}", f"{name}{i + offset}"))
+        pairs.append((f"norms.{i}.norm", f"{name}{i + offset}norm"))
+    return pairs
+
+
+def _image_decoder(block: ImageDecoder) -> list[tuple[str, str]]:
+    first = [
+        ("from_deter", "sp0"),
+        ("from_stoch.0.linear", "sp1"),
+        ("from_stoch.0.norm", "sp1norm"),
+        ("from_stoch.1", "sp2"),
+        ("norm.norm", "spnorm"),
+        ("out", "imgout"),
+    ]
+    count = len(block.convs)  # the official numbers count stages downwards
+    reversed_convs = [
+        pair
+        for i in range(count)
+        for pair in (
+            (f"convs.{i}", f"conv{count - 1 - i}"),
+            (f"norms.{i}.norm", f"conv{count - 1 - i}norm"),
+        )
+    ]
+    return first + reversed_convs
+
+
+def _vector_decoder(block: VectorDecoder) -> list[tuple[str, str]]:
+    pairs = _mlp("mlp", block.mlp)
+    for i, (key, space) in enumerate(block.spaces.items()):
+        kind = "pred" if isinstance(space, Continuous) else "logits"
+        pairs.append((f"outs.{i}", f"vec/{key}/{kind}"))
+    return pairs
+
+
+def _actor(block: ActorHead) -> list[tuple[str, str]]:
+    pairs = _mlp("mlp", block.mlp)
+    for i, (key, space) in enumerate(block.actions.items()):
+        kinds = ("mean", "stddev") if isinstance(space, Continuous) else ("logits",)
+        pairs += [(f"outs.{i}.{j}", f"head/{key}/{kind}") for j, kind in enumerate(kinds)]
+    return pairs
+
+
+def _within(block: nn.Module, names: Iterable[str]) -> list[tuple[str, str]]:
+    return [
+        (f"{name}.{ours}", theirs)
+        for name in names
+        if getattr(block, name) is not None
+        for ours, theirs in _places(getattr(block, name))
+    ]
+
+
+_PLACES: dict[type[nn.Module], Any] = {
+    RSSM: _rssm,
+    ImageEncoder: lambda block: _convs(len(block.convs), "cnn"),
+    VectorEncoder: lambda block: _layers("mlp", len(block.mlp), "mlp{}", "mlp{}norm"),
+    MultiEncoder: lambda block: _within(block, ("image", "vector")),
+    ImageDecoder: _image_decoder,
+    VectorDecoder: _vector_decoder,
+    MultiDecoder: lambda block: _within(block, ("image", "vector")),
+    TwoHotHead: lambda block: [*_mlp("mlp", block.mlp), ("out", "head/logits")],
+    BinaryHead: lambda block: [*_mlp("mlp", block.mlp), ("out", "head/logit")],
+    OneHotHead: lambda block: [*_mlp("mlp", block.mlp), ("out", "head/logits")],
+    NormalHead: lambda block: [
+        *_mlp("mlp", block.mlp),
+        ("mean", "head/mean"),
+        ("std", "head/stddev"),
+    ],
+    ActorHead: _actor,
+    MLP: lambda block: _mlp("", block, "")[:],
+    Linear: lambda _: [("", "")],
+    BlockLinear: lambda _: [("", "")],
+    Conv2d: lambda _: [("", "")],
+    RMSNorm: lambda _: [("", "")],
+}

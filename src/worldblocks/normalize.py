@@ -1,0 +1,100 @@
+"""Running scales of a signal: percentiles of returns, moments."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldblocks.typing import typed
+
+
+class PercentileScale(nn.Module):
+    """Scale of a batch as a running range between two percentiles: `max(floor, high - low)`.
+
+    In training mode a call first moves the running percentiles towards those of the batch,
+    `p <- (1 - rate) p + rate * percentile(x)`, and then reads the scale; in evaluation mode it only
+    reads. The average starts at 0 and is not corrected for that, so the scale stays at the floor
+    for a while: a range of 2 passes 1 at the 69th update. `debias=True` corrects it.
+
+    Source: DreamerV3, section "Actor learning" (rate 0.01, percentiles 5 and 95, floor 1).
+
+    >>> scale = PercentileScale(rate=1.0, low=0, high=100)
+    >>> scale(torch.tensor([-1.0, 4.0])).item()
+    5.0
+    """
+
+    range: Tensor
+    weight: Tensor
+    percents: Tensor
+
+    def __init__(
+        self,
+        rate: float = 0.01,
+        low: float = 5,
+        high: float = 95,
+        floor: float = 1.0,
+        *,
+        debias: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"percentiles need 0 <= low < high <= 100, got {low} and {high}")
+        self.rate, self.floor, self.debias = rate, floor, debias
+        self.register_buffer("range", torch.zeros(2))
+        self.register_buffer("weight", torch.zeros(()))
+        self.register_buffer("percents", torch.tensor([low, high]) / 100, persistent=False)
+
+    @typed
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+        """Update (in training mode) with every element of `x`, then return the scale."""
+        if self.training:
+            self.update(x)
+        low, high = self.limits()
+        return (high - low).clamp(min=self.floor)
+
+    @torch.no_grad()
+    def update(self, x: Float[Tensor, "*shape"]) -> None:
+        """Move the running percentiles towards those of all elements of `x`, linear in between."""
+        ordered = x.detach().float().flatten().sort().values
+        at = self.percents * (ordered.numel() - 1)
+        below = at.long()
+        above = (below + 1).clamp(max=ordered.numel() - 1)
+        self.range.lerp_(ordered[below].lerp(ordered[above], at - below), self.rate)
+        self.weight.lerp_(torch.ones_like(self.weight), self.rate)
+
+    def limits(self) -> Float[Tensor, "2"]:
+        """The running percentiles, low and high."""
+        return self.range / self.weight if self.debias else self.range
+
+
+class RunningMoments(nn.Module):
+    """Running mean and standard deviation, corrected for their start at 0.
+
+    In training mode a call first moves both averages, `m <- (1 - rate) m + rate * mean(x)` and the
+    same for `x²`. Returns `(mean, std)`, the deviation no smaller than `floor`.
+
+    Source: the reference's `meanstd` normaliser (rate 0.01, floor 1e-8).
+
+    >>> moments = RunningMoments()
+    >>> [round(value.item(), 3) for value in moments(torch.tensor([1.0, 3.0]))]
+    [2.0, 1.0]
+    """
+
+    moments: Tensor
+    weight: Tensor
+
+    def __init__(self, rate: float = 0.01, floor: float = 1e-8) -> None:
+        super().__init__()
+        self.rate, self.floor = rate, floor
+        self.register_buffer("moments", torch.zeros(2))
+        self.register_buffer("weight", torch.zeros(()))
+
+    @typed
+    def forward(self, x: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Update (in training mode) with every element of `x`, then return mean and deviation."""
+        if self.training:
+            with torch.no_grad():
+                x = x.detach().float()
+                self.moments.lerp_(torch.stack([x.mean(), x.square().mean()]), self.rate)
+                self.weight.lerp_(torch.ones_like(self.weight), self.rate)
+        mean, square = self.moments / self.weight.clamp(min=self.rate)
+        return mean, (square - mean.square()).clamp(min=0).sqrt().clamp(min=self.floor)

@@ -1,0 +1,25 @@
+"""Sequence replay: what was lived through, sampled in windows.
+
+>>> import torch
+>>> replay = SequenceReplay(capacity=100, streams=2, length=4, context=0)
+>>> flag = torch.zeros(2, dtype=torch.bool)
+>>> for t in range(6):
+...     replay.add(
+...         obs={"count": torch.full((2, 1), float(t))},
+...         prev_action=torch.zeros(2, 3),
+...         reward=torch.zeros(2),
+...         is_first=flag,
+...         is_last=flag,
+...         is_terminal=flag,
+...         carry=None,
+...     )
+>>> len(replay)  # windows of 4 rows start at rows 0, 1 and 2 of each stream
+6
+>>> replay.sample(1).obs["count"].flatten()  # the online queue: its first window starts at row 1
+tensor([1., 2., 3., 4.])
+"""
+
+from worldblocks.replay.batch import Batch
+from worldblocks.replay.sequence import SequenceReplay
+
+__all__ = ["Batch", "SequenceReplay"]

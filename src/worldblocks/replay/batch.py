@@ -1,0 +1,51 @@
+"""What replay hands to training."""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float32, Int64, Shaped
+from torch import Tensor
+
+from worldblocks.replay.tree import map_leaves
+
+
+class Batch(NamedTuple):
+    """Rows of experience; from replay the axes `*batch` are `batch time`.
+
+    Row t is an observation, the reward and flags that arrived with it, and `prev_action`, the
+    action that *led to* it:
+
+        row            t-1              t               t+1
+        carry          carry[t-1]
+        prev_action    a[t-2] -->       a[t-1] -->      a[t] -->
+        obs            o[t-1]           o[t]            o[t+1]
+        reward         r[t-1]           r[t]            r[t+1]
+
+    Attributes:
+        obs: one tensor a key, `*batch ...`; images are `*batch height width channel` uint8.
+        prev_action: one-hots and values, concatenated in sorted key order.
+        reward: arrived with the observation.
+        is_first: the observation opens an episode; neither `prev_action` nor a carry leads to it.
+        is_last: the observation closes an episode, by its end or by a time limit.
+        is_terminal: nothing follows the observation; a time limit is not terminal.
+        carry: the packed carry stored with the row *before* row 0, any pytree of `batch ...`;
+            None when the replay keeps no context.
+        row: which stored row each is, for `SequenceReplay.write_back`.
+    """
+
+    obs: dict[str, Shaped[Tensor, "..."]]
+    prev_action: Float32[Tensor, "*batch action"]
+    reward: Float32[Tensor, "*batch"]
+    is_first: Bool[Tensor, "*batch"]
+    is_last: Bool[Tensor, "*batch"]
+    is_terminal: Bool[Tensor, "*batch"]
+    carry: Any
+    row: Int64[Tensor, "*batch"]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The batch on a device, all but `row`: rows are looked up in host memory."""
+
+        def move(name: str, leaf: Tensor) -> Tensor:
+            return leaf if name == "batch/row" else leaf.to(device, non_blocking=non_blocking)
+
+        return map_leaves(move, self, "batch")

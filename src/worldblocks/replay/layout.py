@@ -1,0 +1,151 @@
+"""What one row is made of, and whether a given row is."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+
+class Spec(NamedTuple):
+    """One entry of a row of one stream."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory."""
+        return self.dtype.itemsize * torch.Size(self.shape).numel()
+
+
+Layout = dict[str, Spec]  # by name: obs/image, prev_action, reward, …, carry/deter
+Values = Mapping[str, Shaped[Tensor, "..."]]
+
+# What is the same in every replay; `action` stands for the one axis whose size may vary.
+FIXED = {
+    "prev_action": (torch.float32, ("action",)),
+    "reward": (torch.float32, ()),
+    "is_first": (torch.bool, ()),
+    "is_last": (torch.bool, ()),
+    "is_terminal": (torch.bool, ()),
+}
+OBSERVED = (
+    torch.float32,
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+)
+
+
+def first_layout(values: Values, streams: int) -> Layout:
+    """The layout of a first row of `streams` streams, each value `env ...`.
+
+    Raises:
+        ValueError: a value is not what it should be in any replay.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Tensor) or value.shape[:1] != (streams,):
+            raise ValueError(
+                f"{say(name)} is {show(value)}; a row of this replay is a tensor whose first axis "
+                f"is its {streams} streams"
+            )
+        if name in FIXED:
+            dtype, shape = FIXED[name]
+            if value.dtype != dtype or value.ndim != 1 + len(shape):
+                expected = ", ".join(map(str, (streams, *shape)))
+                raise ValueError(
+                    f"{say(name)} is {show(value)}; it must be {_name(dtype)}[{expected}]"
+                )
+        elif name.startswith("obs/") and (
+            value.dtype not in OBSERVED or (value.is_floating_point() and value.ndim > 3)
+        ):
+            raise ValueError(
+                f"{say(name)} is {show(value)}; an image must be uint8 `height width channel`, "
+                f"any other observation integers, booleans, or float32 of at most two axes"
+            )
+    return {name: Spec(value.dtype, tuple(value.shape[1:])) for name, value in values.items()}
+
+
+def check(values: Values, layout: Layout, lead: tuple[int, ...]) -> None:
+    """Whether the values are those of a layout, each with the axes `lead` in front.
+
+    Raises:
+        ValueError: names the first that is unknown, missing, or of another dtype or shape.
+    """
+    if values.keys() != layout.keys():
+        _raise_other_names(values, layout)
+    for name, (dtype, shape) in layout.items():
+        value = values[name]
+        if not isinstance(value, Tensor) or value.dtype != dtype or value.shape != lead + shape:
+            expected = list(lead + shape)
+            raise ValueError(
+                f"{say(name)} is {show(value)}; here it must be {_name(dtype)}{expected}"
+            )
+
+
+def check_finite(values: Values, row: int) -> None:
+    """Whether rewards and float observations are finite.
+
+    Raises:
+        ValueError: names the entry, the stream and the row of the first that is not.
+    """
+    for name, value in values.items():
+        observed = name.startswith("obs/") and value.is_floating_point()
+        if not (observed or name == "reward"):
+            continue
+        finite = torch.isfinite(value)
+        if not finite.all():
+            stream = int((~finite).nonzero()[0, 0])
+            raise ValueError(
+                f"{say(name)} of stream {stream} holds {float(value[~finite][0])} at row {row}; "
+                f"only finite rows are stored, so nothing was added"
+            )
+
+
+def carried(layout: Layout) -> Layout:
+    """The part of a layout that is the carry."""
+    return {name: spec for name, spec in layout.items() if name.partition("/")[0] == "carry"}
+
+
+def layout_to_json(layout: Layout) -> dict[str, Any]:
+    """A layout as JSON."""
+    return {name: [_name(spec.dtype), list(spec.shape)] for name, spec in layout.items()}
+
+
+def layout_from_json(layout: Mapping[str, Any]) -> Layout:
+    """The inverse of `layout_to_json`."""
+    return {
+        name: Spec(getattr(torch, dtype), tuple(shape)) for name, (dtype, shape) in layout.items()
+    }
+
+
+def say(name: str) -> str:
+    """A name as a person would say it."""
+    kind, _, key = name.partition("/")
+    kind = {"obs": "observation"}.get(kind, kind)
+    return f"{kind} {key!r}" if key else kind
+
+
+def show(value: Any) -> str:
+    """The dtype and shape of a tensor, or what stands in its place."""
+    if isinstance(value, Tensor):
+        return f"{_name(value.dtype)}{list(value.shape)}"
+    return f"a {type(value).__module__}.{type(value).__qualname__}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _raise_other_names(values: Values, layout: Layout) -> None:
+    unknown = sorted(values.keys() - layout.keys())
+    name = unknown[0] if unknown else min(layout.keys() - values.keys())
+    kind = name.partition("/")[0]
+    stored = sorted(key.removeprefix(f"{kind}/") for key in layout if key.partition("/")[0] == kind)
+    what = f"unknown {say(name)}" if unknown else f"{say(name)} is missing"
+    raise ValueError(f"{what}; this replay stores {stored}")

@@ -1,0 +1,54 @@
+"""Which windows a batch is made of.
+
+A window of `window` rows that starts at row `start` of a stream holds rows start … start + window - 1.
+Rows oldest … count - 1 of every stream are stored, so the valid starts are oldest … count - window.
+A selector gives a stream and a start for each window it draws.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Drawn = tuple[NDArray[np.int64], NDArray[np.int64]]  # stream, start
+
+
+class OnlineQueue:
+    """Every stream cut into consecutive windows, each drawn once, in the order they were lived.
+
+    Window k of a stream starts at its row 1 + k · window: the reference leaves out row 0. Streams
+    advance together, so window k of all streams is complete at the same moment and entry e of the
+    queue is window e // streams of stream e % streams. One number, the next entry, is therefore
+    the whole state. Entries whose rows are gone are skipped.
+    """
+
+    def __init__(self, streams: int, window: int) -> None:
+        self.streams = streams
+        self.window = window
+        self.next = 0
+
+    def ready(self, count: int) -> int:
+        """Entries that were ever complete: window k needs rows up to (k + 1) · window."""
+        return max(0, count - 1) // self.window * self.streams
+
+    def draw(self, size: int, oldest: int, count: int) -> Drawn:
+        """At most `size` windows, fewer if the queue runs dry."""
+        # 1 + k · window >= oldest holds from k = (oldest - 1) / window, rounded up, which is the
+        # same as oldest + window - 2 divided and rounded down.
+        surviving = max(0, oldest + self.window - 2) // self.window
+        self.next = max(self.next, surviving * self.streams)
+        entries = np.arange(self.next, min(self.next + size, self.ready(count)), dtype=np.int64)
+        self.next += len(entries)
+        return entries % self.streams, 1 + entries // self.streams * self.window
+
+
+class Uniform:
+    """Every valid start of every stream, equally likely, with replacement."""
+
+    def __init__(self, streams: int, seed: int) -> None:
+        self.streams = streams
+        self.generator = np.random.Generator(np.random.PCG64(seed))
+
+    def draw(self, size: int, window: int, oldest: int, count: int) -> Drawn:
+        """Exactly `size` windows; there must be a valid start."""
+        starts = count - window - oldest + 1
+        drawn = self.generator.integers(self.streams * starts, size=size)
+        return drawn // starts, oldest + drawn % starts

@@ -1,0 +1,308 @@
+"""Sequence replay with an online queue, stored carries and write-back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, Shaped
+from torch import Tensor
+
+from worldblocks.replay.batch import Batch
+from worldblocks.replay.files import Chunks
+from worldblocks.replay.layout import (
+    FIXED,
+    carried,
+    check,
+    check_finite,
+    first_layout,
+    layout_from_json,
+    layout_to_json,
+)
+from worldblocks.replay.selectors import OnlineQueue, Uniform
+from worldblocks.replay.storage import Rings
+from worldblocks.replay.tree import flatten, map_leaves, template_from_json, template_to_json
+
+FORMAT = 1
+
+
+class SequenceReplay:
+    """Streams of rows, sampled as windows of consecutive rows.
+
+    `streams` environments advance together; each fills a ring of rows, across episodes. A window
+    is `length` rows, with `context = 1` preceded by one row that gives only its stored carry. What
+    a batch holds and which action belongs to which row is said at `Batch`.
+
+    A batch takes windows from the online queue first (new experience, each once), then draws every
+    valid start with equal probability. It is the replay of DreamerV3 (Hafner et al., 2023), whose
+    stored latents refresh as training recomputes them.
+
+    Args:
+        capacity: window starts that are kept, over all streams (rounded down to a multiple of
+            `streams`): a stream keeps capacity // streams + length + context - 1 rows.
+        streams: how many environments fill it.
+        length: rows of a window that are trained on.
+        context: 1, and a window continues from the carry stored with the row before it; or 0, and
+            its row 0 is marked `is_first`: it starts from nothing.
+        online: whether batches take from the online queue first.
+        seed: of the uniform draws.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        streams: int,
+        length: int,
+        context: int = 1,
+        online: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if streams < 1 or length < 1 or context not in (0, 1):
+            raise ValueError(
+                f"streams={streams}, length={length}, context={context}: streams and length are "
+                f"at least 1, context is 0 or 1"
+            )
+        if capacity < streams:
+            raise ValueError(
+                f"capacity={capacity} leaves no window to some of {streams} streams; it counts "
+                f"window starts over all streams"
+            )
+        self.capacity = capacity
+        self.streams = streams
+        self.length = length
+        self.context = context
+        self.online = online
+        self._queue = OnlineQueue(streams, length + context)
+        self._uniform = Uniform(streams, seed)
+        self._rings: Rings | None = None  # until the first row says what a row is made of
+        self._chunks = Chunks()
+        self._carry: Any = None  # the structure of a carry, a name at each leaf
+
+    def __len__(self) -> int:
+        """Window starts that can be drawn, over all streams."""
+        return self.streams * self._starts(self.length + self.context)
+
+    @property
+    def steps(self) -> int:
+        """Rows ever added, over all streams."""
+        return self.streams * self._count
+
+    @property
+    def queued(self) -> int:
+        """Windows in the online queue; those whose rows are gone count until a draw skips them."""
+        return max(0, self._queue.ready(self._count) - self._queue.next)
+
+    @torch.no_grad()
+    def add(
+        self,
+        *,
+        obs: Mapping[str, Shaped[Tensor, "env ..."]],
+        prev_action: Float32[Tensor, "env action"],
+        reward: Float32[Tensor, " env"],
+        is_first: Bool[Tensor, " env"],
+        is_last: Bool[Tensor, " env"],
+        is_terminal: Bool[Tensor, " env"],
+        carry: Any,
+    ) -> None:
+        """Store one row of every stream, evicting the oldest where the rings are full.
+
+        The first row decides what a row is made of. `carry` is any pytree of `env ...` tensors:
+        what the dynamics block needs to go on from this row, packed; None if there is none.
+
+        Raises:
+            ValueError: a key, dtype or shape is not that of the first row, or an observation or
+                reward is not finite. Nothing was added.
+            MemoryError: the first row is too large to keep `capacity` of.
+        """
+        packed, template = flatten(carry, "carry")
+        values = {f"obs/{key}": value for key, value in obs.items()} | packed
+        values |= {"prev_action": prev_action, "reward": reward}
+        values |= {"is_first": is_first, "is_last": is_last, "is_terminal": is_terminal}
+        rings = self._rings
+        if rings is not None:
+            check(values, rings.layout, (self.streams,))
+        else:
+            if self.context and not packed:
+                raise ValueError(
+                    f"context=1 starts windows from stored carries, and carry is {carry}; add "
+                    f"rows with a carry, or make the replay with context=0"
+                )
+            rings = Rings(first_layout(values, self.streams), self.streams, self._kept)
+        check_finite(values, self._count)
+        rings.add(values)
+        self._rings, self._carry = rings, template
+
+    def sample(
+        self, batch_size: int, *, length: int | None = None, online: bool | None = None
+    ) -> Batch:
+        """Draw a batch of windows: `batch time ...` of fresh tensors in host memory.
+
+        `is_last` is added where the next row of the window is `is_first`: an episode that was
+        abandoned there.
+
+        Args:
+            batch_size: windows.
+            length: rows of each, if not those of the replay (for a report). Such windows never
+                come from the online queue.
+            online: whether to take from the online queue first; by default as constructed.
+
+        Raises:
+            ValueError: there is no window of that length yet, or there can never be one.
+        """
+        window = (self.length if length is None else length) + self.context
+        queue = length is None and (self.online if online is None else online)
+        self._check_sample(batch_size, window)
+        rings = self._rings
+        assert rings is not None  # it has rows
+        stream, start = self._queue.draw(batch_size if queue else 0, rings.oldest, rings.count)
+        uniform = self._uniform.draw(batch_size - len(start), window, rings.oldest, rings.count)
+        stream = torch.from_numpy(np.concatenate([stream, uniform[0]]))
+        start = torch.from_numpy(np.concatenate([start, uniform[1]]))
+        return self._gather(rings, stream[:, None], start[:, None] + torch.arange(window))
+
+    @torch.no_grad()
+    def write_back(self, row: Int64[Tensor, "*batch"], carry: Any) -> None:
+        """Replace the stored carries of rows that were sampled.
+
+        Rows that were evicted since are skipped. Where a row stands in the batch more than once,
+        its last carry stays.
+
+        Args:
+            row: `Batch.row`, or a part of it.
+            carry: the packed carry *of* each of these rows, a pytree of `*batch ...`.
+
+        Raises:
+            ValueError: a row was never stored, or the carry is unlike the stored ones.
+        """
+        rows, rings = row.flatten().cpu(), self._rings
+        lowest, highest = (int(f(rows.numpy(), initial=0)) for f in (np.min, np.max))
+        if rings is None or not 0 <= lowest <= highest < self.steps:
+            raise ValueError(
+                f"rows {lowest} to {highest} cannot be written back, for {self.steps} rows were "
+                f"ever added; pass the `row` of a batch that this replay sampled"
+            )
+        values, _ = flatten(carry, "carry")
+        check(values, carried(rings.layout), tuple(row.shape))
+        keep = _last_of_equal(rows)
+        keep = keep[rows[keep] // self.streams >= rings.oldest]
+        stream, time = rows[keep] % self.streams, rows[keep] // self.streams
+        for name, value in values.items():
+            rings.put(name, rings.slot(stream, time), value.flatten(0, row.ndim - 1).cpu()[keep])
+        self._chunks.changed(time.numpy())
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Bring a folder up to date; returns a manifest (plain JSON values) that `load` takes.
+
+        Existing files are never touched, so that an older manifest stays valid, and only what is
+        new or changed is written; `manifest["files"]` names every file that this state needs.
+        """
+        rings = self._rings
+        return {
+            "format": FORMAT,
+            **self._sizes(),
+            "rows": self._count,
+            "queue": self._queue.next,
+            "sampler": self._uniform.generator.bit_generator.state,
+            "layout": {} if rings is None else layout_to_json(rings.layout),
+            "carry": template_to_json(self._carry),
+            "files": {} if rings is None else self._chunks.save(folder, rings),
+        }
+
+    def load(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        """Take on the state that `save` left, and continue exactly as the saved replay would.
+
+        Until the next `add` brings the type again, a NamedTuple in the carry of a batch is a plain
+        one of the same name and fields: files name no code.
+
+        Raises:
+            FileNotFoundError: a file is missing. The replay is unchanged, here and below.
+            ValueError: a file is truncated or corrupted, or the manifest is of another format or
+                of a replay of other sizes.
+        """
+        for name, ours in {"format": FORMAT, **self._sizes()}.items():
+            if manifest[name] != ours:
+                raise ValueError(
+                    f"the saved replay has {name}={manifest[name]}, and this one {name}={ours}; "
+                    f"load it into one with {name}={manifest[name]}"
+                )
+        rings, chunks = None, Chunks()
+        if manifest["layout"]:
+            rings = Rings(layout_from_json(manifest["layout"]), self.streams, self._kept)
+            rings.count = manifest["rows"]
+            chunks.load(folder, manifest["files"], rings)
+        self._rings, self._chunks = rings, chunks
+        self._carry = template_from_json(manifest["carry"])
+        self._queue.next = manifest["queue"]
+        self._uniform.generator.bit_generator.state = manifest["sampler"]
+
+    @property
+    def _count(self) -> int:
+        """Rows that every stream has been given."""
+        return 0 if self._rings is None else self._rings.count
+
+    @property
+    def _kept(self) -> int:
+        """Rows of a stream that are kept: as many windows as its share of the capacity start there."""
+        return self.capacity // self.streams + self.length + self.context - 1
+
+    def _sizes(self) -> dict[str, int]:
+        names = ("capacity", "streams", "length", "context")
+        return {name: getattr(self, name) for name in names}
+
+    def _starts(self, window: int) -> int:
+        """How many windows of so many rows a stream holds: the first starts at its oldest row."""
+        return max(0, min(self._count, self._kept) - window + 1)
+
+    def _check_sample(self, batch_size: int, window: int) -> None:
+        if batch_size < 1 or window <= self.context:
+            raise ValueError(
+                f"{batch_size} windows of {window - self.context} rows cannot be drawn; both are "
+                f"at least 1"
+            )
+        context = " (one of them context)" if self.context else ""
+        if window > self._kept:
+            raise ValueError(
+                f"windows of {window} rows{context} cannot be drawn from a replay that keeps "
+                f"{self._kept} rows a stream; a larger capacity would do"
+            )
+        if not self._starts(window):
+            raise ValueError(
+                f"windows of {window} rows{context} cannot be drawn yet: each stream has "
+                f"{self._count} rows; add {window - self._count} more"
+            )
+
+    def _gather(
+        self, rings: Rings, stream: Int64[Tensor, "batch 1"], time: Int64[Tensor, "batch window"]
+    ) -> Batch:
+        """The rows `time` of windows; with context their first row gives its carry only."""
+        slot = rings.slot(stream, time)
+        before, slot = slot[:, 0], slot[:, self.context :]
+        rows = {name: rings.take(name, slot) for name in FIXED}
+        is_first, is_last = rows["is_first"], rows["is_last"]
+        if not self.context:
+            is_first[:, 0] = True
+        is_last[:, :-1] |= is_first[:, 1:]  # the next row opens an episode: this one was abandoned
+        carry = None
+        if self.context:
+            carry = map_leaves(lambda _, name: rings.take(name, before), self._carry, "carry")
+        return Batch(
+            obs={
+                name.removeprefix("obs/"): rings.take(name, slot)
+                for name in rings.layout
+                if name.startswith("obs/")
+            },
+            **rows,
+            carry=carry,
+            row=time[:, self.context :] * self.streams + stream,
+        )
+
+
+def _last_of_equal(rows: Int64[Tensor, " row"]) -> Int64[Tensor, " kept"]:
+    """Where each row stands last: the first of equals in reverse order."""
+    _, backwards = np.unique(rows.numpy()[::-1], return_index=True)
+    return torch.from_numpy(len(rows) - 1 - backwards)

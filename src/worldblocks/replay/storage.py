@@ -1,0 +1,78 @@
+"""Where rows are kept."""
+
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from worldblocks.replay.layout import Layout, Values
+
+
+class Rings:
+    """One ring of rows for each stream, in host memory, all at the same row.
+
+    Rows of a stream are numbered from 0 in the order they came; a number is never used again.
+    Rows oldest … count - 1 are stored, row `time` in slot `time % rows`: the next row, `count`,
+    takes the slot of row `count - rows`, which is the oldest when the ring is full. Memory is
+    reserved at once and taken by the system page by page, as rows come.
+
+    Attributes:
+        layout: what a row is made of.
+        tensors: by name, `streams rows ...`.
+        count: how many rows a stream has been given.
+
+    Raises:
+        MemoryError: the rings do not fit the memory of the machine.
+    """
+
+    def __init__(self, layout: Layout, streams: int, rows: int) -> None:
+        self.layout = layout
+        self.streams = streams
+        self.rows = rows
+        self.count = 0
+        try:
+            self.tensors = {
+                name: torch.empty(streams, rows, *spec.shape, dtype=spec.dtype)
+                for name, spec in layout.items()
+            }
+        except RuntimeError as error:
+            size = streams * rows * sum(spec.bytes for spec in layout.values())
+            raise MemoryError(
+                f"a replay of {streams} streams of {rows} rows takes {size / 1e9:.1f} GB, more "
+                f"than this machine will give; a smaller capacity would do"
+            ) from error
+
+    @property
+    def oldest(self) -> int:
+        """The first row that is still stored."""
+        return max(0, self.count - self.rows)
+
+    def add(self, values: Values) -> None:
+        """Store one row of every stream, each value `env ...`."""
+        slot = self.count % self.rows
+        for name, value in values.items():
+            self.tensors[name][:, slot].copy_(value)
+        self.count += 1
+
+    def slot(
+        self, stream: Int64[Tensor, "*batch"], time: Int64[Tensor, "*batch"]
+    ) -> Int64[Tensor, "*batch"]:
+        """Where a row lies when the axes `streams rows` are seen as one."""
+        return stream * self.rows + time % self.rows
+
+    def take(self, name: str, slot: Int64[Tensor, "*batch"]) -> Shaped[Tensor, "*batch ..."]:
+        """Rows at the given slots: one gather into fresh memory."""
+        tensor = self.tensors[name].flatten(0, 1)
+        return tensor.index_select(0, slot.flatten()).unflatten(0, slot.shape)
+
+    def put(self, name: str, slot: Int64[Tensor, " row"], value: Shaped[Tensor, "row ..."]) -> None:
+        """Write rows at the given slots, which must differ."""
+        self.tensors[name].flatten(0, 1).index_copy_(0, slot, value)
+
+    def read(self, name: str, start: int, stop: int) -> Shaped[Tensor, "env time ..."]:
+        """A copy of rows start … stop - 1 of every stream, in order of time."""
+        return self.tensors[name].index_select(1, torch.arange(start, stop) % self.rows)
+
+    def write(self, name: str, start: int, value: Shaped[Tensor, "env time ..."]) -> None:
+        """Write consecutive rows of every stream, the first of them row `start`."""
+        slot = torch.arange(start, start + value.shape[1]) % self.rows
+        self.tensors[name].index_copy_(1, slot, value)

@@ -1,0 +1,73 @@
+"""Pytrees of tensors: nested NamedTuples, tuples, lists and mappings, each leaf with a name.
+
+The name of a leaf is the way to it: `carry/deter`, `carry/stoch/0`. `None` has no leaves. A tree
+of *names* (a template) is how a replay remembers the structure of what it stores by name.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def map_leaves(function: Callable[[str, Any], Any], tree: Any, name: str) -> Any:
+    """The same structure, `function(name, leaf)` in place of each leaf.
+
+    >>> map_leaves(lambda name, leaf: name, {"deter": 1, "stoch": [2, 3]}, "carry")
+    {'deter': 'carry/deter', 'stoch': ['carry/stoch/0', 'carry/stoch/1']}
+    """
+    if tree is None:
+        return None
+    if isinstance(tree, Mapping):
+        return {key: map_leaves(function, leaf, f"{name}/{key}") for key, leaf in tree.items()}
+    if isinstance(tree, tuple | list):
+        fields = getattr(tree, "_fields", range(len(tree)))
+        parts = [
+            map_leaves(function, leaf, f"{name}/{field}")
+            for field, leaf in zip(fields, tree, strict=True)
+        ]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return function(name, tree)
+
+
+def flatten(tree: Any, name: str) -> tuple[dict[str, Any], Any]:
+    """Name to leaf, in the order of the tree, and the template.
+
+    >>> flatten({"deter": 1, "stoch": [2]}, "carry")
+    ({'carry/deter': 1, 'carry/stoch/0': 2}, {'deter': 'carry/deter', 'stoch': ['carry/stoch/0']})
+    """
+    leaves: dict[str, Any] = {}
+
+    def keep(name: str, leaf: Any) -> str:
+        leaves[name] = leaf
+        return name
+
+    template = map_leaves(keep, tree, name)
+    return leaves, template
+
+
+def template_to_json(template: Any) -> Any:
+    """A template as JSON, its containers named."""
+    if template is None or isinstance(template, str):
+        return template
+    if isinstance(template, Mapping):
+        return {"dict": {key: template_to_json(node) for key, node in template.items()}}
+    if hasattr(template, "_fields"):
+        fields = dict(zip(template._fields, map(template_to_json, template), strict=True))
+        return {"namedtuple": type(template).__name__, "fields": fields}
+    return {type(template).__name__: [template_to_json(node) for node in template]}
+
+
+def template_from_json(node: Any) -> Any:
+    """The inverse of `template_to_json`.
+
+    A file names no code: a NamedTuple comes back as a namedtuple of the same name and fields.
+    """
+    if node is None or isinstance(node, str):
+        return node
+    if "dict" in node:
+        return {key: template_from_json(part) for key, part in node["dict"].items()}
+    if "namedtuple" in node:
+        parts = [template_from_json(part) for part in node["fields"].values()]
+        return namedtuple(node["namedtuple"], node["fields"])(*parts)
+    ((kind, parts),) = node.items()
+    return {"tuple": tuple, "list": list}[kind](map(template_from_json, parts))

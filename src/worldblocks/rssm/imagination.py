@@ -1,0 +1,88 @@
+"""Imagination: any dynamics block rolled forward without observations."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from worldblocks.typing import typed
+
+S = TypeVar("S")
+
+
+class Dynamics(Protocol):
+    """What a dynamics block promises. A carry and a state are pytrees of tensors, batch first."""
+
+    feature_dim: int
+
+    def initial(self, batch: int) -> Any:
+        """The carry before the first row of an episode."""
+
+    def observe_step(
+        self,
+        carry: Any,
+        embed: Float[Tensor, "batch embed"],
+        prev_action: Float[Tensor, "batch action"],
+        is_first: Bool[Tensor, " batch"],
+    ) -> Any:
+        """The state of one row, given its observation."""
+
+    def observe(
+        self,
+        carry: Any,
+        embed: Float[Tensor, "batch time embed"],
+        prev_action: Float[Tensor, "batch time action"],
+        is_first: Bool[Tensor, "batch time"],
+    ) -> Any:
+        """The states of a sequence, given its observations."""
+
+    def imagine_step(self, carry: Any, action: Float[Tensor, "batch action"]) -> Any:
+        """The state after an action, without an observation. It has a `carry`."""
+
+
+def stack(states: list[S]) -> S:
+    """Join states of single rows to one of a sequence, `batch ... -> batch time ...`."""
+    return pytree.tree_map(lambda *rows: torch.stack(rows, 1), *states)
+
+
+def imagine(
+    dynamics: Dynamics, state: S, policy: Callable[[S], Tensor], steps: int
+) -> tuple[S, Float[Tensor, "batch time action"]]:
+    """Roll a policy forward from a state.
+
+    Row 0 of the result is `state` itself; `actions[:, t]` is chosen at `states[:, t]`. Both have
+    `steps + 1` rows: the action of the last row is chosen but not taken.
+
+    Args:
+        dynamics: any block with `imagine_step`.
+        state: where to start, batch axis only.
+        policy: gives an action `batch action` at a state.
+        steps: how many steps to imagine.
+
+    Source: DreamerV3, section "Actor critic learning".
+    """
+    if steps < 0:
+        raise ValueError(f"imagine takes a number of steps, got {steps}")
+    advance = getattr(dynamics, "advance", dynamics.imagine_step)
+    states, actions = [state], [policy(state)]
+    for _ in range(steps):
+        states.append(advance(states[-1].carry, actions[-1]))  # type: ignore[attr-defined]
+        actions.append(policy(states[-1]))
+    return stack(states), torch.stack(actions, 1)
+
+
+@typed
+def rollout(dynamics: Any, carry: Any, actions: Float[Tensor, "batch time action"]) -> Any:
+    """Roll given actions forward from a carry, without observations (open loop).
+
+    Row t of the result is the state after `actions[:, t]`.
+    """
+    advance = getattr(dynamics, "advance", dynamics.imagine_step)
+    states = []
+    for action in actions.unbind(1):
+        states.append(advance(carry, action))
+        carry = states[-1].carry
+    return stack(states)

@@ -1,0 +1,153 @@
+"""The recurrent state-space model: a core and a latent, observed or imagined."""
+
+from typing import Annotated
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from worldblocks.rssm.cores import BlockGRU
+from worldblocks.rssm.latents import CategoricalLatent
+from worldblocks.rssm.state import Carry, Packed, State
+from worldblocks.typing import typed
+
+
+class RSSM(nn.Module):
+    """A dynamics block: predicts the next latent from an action, corrects it by an observation.
+
+    `prev_action` is the action that led to a row; `action` one that is chosen now. At a row with
+    `is_first` the carry and the action are masked to zeros (the zero vector, not the one-hot of
+    action 0), so nothing crosses an episode boundary.
+
+    Args:
+        core: `(deter, stoch, action) -> deter`, with the two halves `project_action` and `step`.
+        latent: prior, posterior and distribution of the stochastic part.
+
+    Source: PlaNet (arXiv:1811.04551); DreamerV3, equation 1.
+    """
+
+    def __init__(self, core: BlockGRU, latent: CategoricalLatent) -> None:
+        super().__init__()
+        self.core, self.latent = core, latent
+        self.feature_dim = core.deter + latent.size
+
+    def initial(self, batch: int) -> Carry:
+        """The carry before the first row: zeros."""
+        deter = next(self.core.parameters()).new_zeros(batch, self.core.deter)
+        return Carry(deter, self.latent.initial(deter))
+
+    @typed
+    def observe_step(
+        self,
+        carry: Annotated[Carry, "batch"],
+        embed: Float[Tensor, "batch embed"],
+        prev_action: Float[Tensor, "batch action"],
+        is_first: Bool[Tensor, " batch"],
+    ) -> Annotated[State, "batch"]:
+        """The posterior state of one row."""
+        action = self.core.project_action(mask(prev_action, is_first))
+        return self._observe_step(carry, self.latent.project(embed), action, is_first)
+
+    @typed
+    def observe(
+        self,
+        carry: Annotated[Carry, "batch"],
+        embed: Float[Tensor, "batch time embed"],
+        prev_action: Float[Tensor, "batch time action"],
+        is_first: Bool[Tensor, "batch time"],
+    ) -> Annotated[State, "batch time"]:
+        """The posterior states of a sequence; `carry` is of the row before its first."""
+        actions = self.core.project_action(mask(prev_action, is_first)).unbind(1)
+        projected = self.latent.project(embed).unbind(1)
+        states = []
+        for row, action, first in zip(projected, actions, is_first.unbind(1), strict=True):
+            state = self._observe_step(carry, row, action, first)
+            carry = state.carry
+            states.append(state)
+        return State(*(torch.stack(field, 1) for field in zip(*states, strict=True)))
+
+    def _observe_step(
+        self, carry: Carry, projected: Tensor, action: Tensor, is_first: Tensor
+    ) -> State:
+        deter, stoch = (mask(x, is_first) for x in carry)
+        deter = self.core.step(deter, stoch.flatten(-2), action)
+        logits = self.latent.posterior(deter, projected)
+        return self._state(deter, logits)
+
+    @typed
+    def imagine_step(
+        self, carry: Annotated[Carry, "batch"], action: Float[Tensor, "batch action"]
+    ) -> Annotated[State, "batch"]:
+        """The prior state after `action`, without an observation."""
+        return self.advance(carry, action)
+
+    def advance(self, carry: Carry, action: Tensor) -> State:
+        """`imagine_step` unchecked: the body of a time loop."""
+        projected = self.core.project_action(action)
+        deter = self.core.step(carry.deter, carry.stoch.flatten(-2), projected)
+        return self._state(deter, self.latent.prior(deter))
+
+    def _state(self, deter: Tensor, logits: Tensor) -> State:
+        stoch = self.latent.distribution(logits).sample()
+        return State(deter, stoch.to(deter.dtype), logits)
+
+    @typed
+    def prior(self, deter: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch groups classes"]:
+        """Raw logits of the prior, of any batch axes: one call for a whole sequence."""
+        return self.latent.prior(deter)
+
+    def pack(self, carry: Carry) -> Packed:
+        """A carry as replay stores it."""
+        return Packed(carry.deter, self.latent.pack(carry.stoch))
+
+    def unpack(self, packed: Packed) -> Carry:
+        """The carry that was packed, exactly."""
+        return Carry(packed.deter, self.latent.unpack(packed.index).to(packed.deter.dtype))
+
+
+def mask(x: Tensor, is_first: Tensor) -> Tensor:
+    """Zeros where `is_first`; also where `x` is not finite there, hence no multiplication."""
+    return torch.where(is_first.reshape(is_first.shape + (1,) * (x.ndim - is_first.ndim)), 0.0, x)
+
+
+def dreamer_rssm(
+    *,
+    embed_dim: int,
+    action_dim: int,
+    deter: int,
+    hidden: int,
+    groups: int,
+    classes: int,
+    blocks: int,
+    unimix: float = 0.01,
+    core_layers: int = 1,
+    prior_layers: int = 2,
+    posterior_layers: int = 1,
+    absolute: bool = False,
+) -> RSSM:
+    """The RSSM of DreamerV3's released code: a block GRU and categorical latents.
+
+    >>> sizes = {"deter": 32, "hidden": 16, "groups": 4, "classes": 5, "blocks": 8}
+    >>> dreamer_rssm(embed_dim=7, action_dim=3, **sizes).feature_dim
+    52
+    """
+    core = BlockGRU(
+        deter=deter,
+        stoch=groups * classes,
+        action_dim=action_dim,
+        hidden=hidden,
+        blocks=blocks,
+        layers=core_layers,
+    )
+    latent = CategoricalLatent(
+        deter=deter,
+        embed_dim=embed_dim,
+        groups=groups,
+        classes=classes,
+        hidden=hidden,
+        prior_layers=prior_layers,
+        posterior_layers=posterior_layers,
+        unimix=unimix,
+        absolute=absolute,
+    )
+    return RSSM(core, latent)

@@ -1,0 +1,64 @@
+"""What a recurrent state-space model carries from step to step, and what heads read of it."""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+class Carry(NamedTuple):
+    """What a step takes and replay stores: the deterministic and the stochastic part.
+
+    `deter` is what the core has accumulated, `stoch` the sampled one-hots. All zeros before the
+    first row of an episode.
+    """
+
+    deter: Float[Tensor, "*batch deter"]
+    stoch: Float[Tensor, "*batch groups classes"]
+
+    def detach(self) -> "Carry":
+        """The same carry without its history."""
+        return Carry(*(x.detach() for x in self))
+
+
+class Packed(NamedTuple):
+    """A carry as replay stores it: `deter` in its own dtype and the index of each one-hot.
+
+    Index 0 means all zeros (the initial carry), k + 1 the one-hot of class k, so that
+    `unpack(pack(carry))` gives back the carry exactly.
+    """
+
+    deter: Float[Tensor, "*batch deter"]
+    index: UInt8[Tensor, "*batch groups"]
+
+
+class State(NamedTuple):
+    """What heads and losses read: a carry and the raw logits its stochastic part came from."""
+
+    deter: Float[Tensor, "*batch deter"]
+    stoch: Float[Tensor, "*batch groups classes"]
+    logits: Float[Tensor, "*batch groups classes"]
+
+    @property
+    def carry(self) -> Carry:
+        """What the next step takes."""
+        return Carry(self.deter, self.stoch)
+
+    def feature(self) -> Float[Tensor, "*batch feature"]:
+        """The deterministic part, then the flattened stochastic part."""
+        return torch.cat([self.deter, self.stoch.flatten(-2).to(self.deter.dtype)], -1)
+
+    def flatten(self) -> "State":
+        """Merge the first two axes, `batch time ... -> batch*time ...`."""
+        return State(*(x.flatten(0, 1) for x in self))
+
+    def detach(self) -> "State":
+        """The same state without its history."""
+        return State(*(x.detach() for x in self))
+
+    def __getitem__(self, index: Any) -> Any:
+        """A field by its number; or, by a tuple of slices, a part of the batch axes."""
+        if isinstance(index, tuple):
+            return State(*(x[index] for x in self))
+        return tuple.__getitem__(self, index)

@@ -1,0 +1,77 @@
+"""The folder of a run and the configuration in it."""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from worldblocks.run.durable import replace_text
+
+
+def run_folder(
+    logdir: Path | str,
+    config: Mapping[str, Any],
+    resume: bool,
+    *,
+    may_change: Collection[str] = (),
+) -> Path:
+    """Make the folder of a new run and write `config.json`, or check that a run can go on there.
+
+    Args:
+        logdir: The run folder.
+        config: JSON-able fields that determine the run.
+        resume: Whether to continue the run that is there.
+        may_change: Fields that a resumed run may give another value (the number of steps, say);
+            `config.json` then holds the new one.
+
+    Raises:
+        FileExistsError: A run is there and `resume` is False.
+        FileNotFoundError: No run is there and `resume` is True.
+        ValueError: The run that is there has another configuration; names the fields.
+    """
+    folder = Path(logdir)
+    path = folder / "config.json"
+    wanted = json.loads(json.dumps(dict(config)))  # tuples become the lists a reader will find
+    if not path.exists():
+        if resume:
+            raise FileNotFoundError(
+                f"nothing to resume in {folder}: it has no config.json; start without --resume, "
+                f"or give the --logdir of a run"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    elif not resume:
+        raise FileExistsError(
+            f"{folder} holds a run already; add --resume to continue it, or give another --logdir"
+        )
+    else:
+        _same(folder, read_config(folder), wanted, may_change)
+    replace_text(path, json.dumps(wanted, indent=2) + "\n")
+    return folder
+
+
+def read_config(logdir: Path | str) -> dict[str, Any]:
+    """The fields that `run_folder` wrote.
+
+    Raises:
+        FileNotFoundError: The folder holds no run.
+    """
+    path = Path(logdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{logdir} holds no run: there is no config.json in it")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _same(
+    folder: Path, there: dict[str, Any], wanted: dict[str, Any], free: Collection[str]
+) -> None:
+    missing = "absent"
+    differ = [
+        f"{name} is {there.get(name, missing)!r} there, {wanted.get(name, missing)!r} here"
+        for name in sorted(there.keys() | wanted.keys())
+        if name not in free and there.get(name, missing) != wanted.get(name, missing)
+    ]
+    if differ:
+        raise ValueError(
+            f"cannot resume {folder} with another configuration: {'; '.join(differ)}; give the "
+            f"same values, or another --logdir"
+        )

@@ -1,0 +1,191 @@
+"""Metrics of a run: averaged between writes, one JSON line each time, continued exactly."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink
+from worldblocks.run.video import write_gif
+
+# A number, or a tensor without axes that may live on any device.
+Metric = Any
+
+
+class Logger:
+    """Collects metrics and writes them into a run folder.
+
+    * `metrics.jsonl`: what `add` averaged, one line for each `write`. Only functions of the seed
+      belong here: two runs of the same seed, or one that was killed and resumed, give the same
+      bytes.
+    * `episodes.jsonl`: a line for each finished episode.
+    * `timing.jsonl`: wall-clock figures, which differ from run to run.
+    * `videos/*.gif`, and everything to every sink (TensorBoard events, unless told otherwise).
+
+    `add` never waits for a device: tensors are added up where they are, all in one kernel, and come
+    to the host in `write`.
+    """
+
+    def __init__(
+        self,
+        logdir: Path | str,
+        *,
+        resume_at: int | None = None,
+        sinks: Sequence[Sink] | None = None,
+    ) -> None:
+        """Open a run folder; nothing is written yet.
+
+        Args:
+            logdir: The run folder.
+            resume_at: Drop what earlier processes wrote at or past this step (0: all of it).
+                `load_state_dict` does this exactly, to the byte; without either, lines are added
+                to what is there.
+            sinks: Where figures go beside the JSONL files; TensorBoard's if None.
+        """
+        self.logdir = Path(logdir)
+        names = ("metrics", "timing", "episodes")
+        self._files = {name: JsonlSink(self.logdir / f"{name}.jsonl") for name in names}
+        self._sinks = [TensorBoardSink(self.logdir / "tensorboard")] if sinks is None else sinks
+        self._numbers: dict[str, float] = {}
+        self._tensors: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._step = -1
+        if resume_at is not None:
+            for sink in (*self._files.values(), *self._sinks):
+                sink.resume(resume_at)
+
+    @torch.no_grad()
+    def add(self, metrics: Mapping[str, Metric]) -> None:
+        """Add one value of each metric to the means of the next line.
+
+        Args:
+            metrics: A number or a 0-dim tensor by name.
+        """
+        tensors = {}
+        for name, value in metrics.items():
+            if isinstance(value, Tensor):
+                tensors[_checked(name, value)] = value
+            else:
+                self._numbers[name] = self._numbers.get(name, 0.0) + float(value)
+            self._counts[name] = self._counts.get(name, 0) + 1
+        if tensors:
+            for name, value in tensors.items():
+                total = self._tensors.get(name)
+                if total is None:
+                    self._tensors[name] = torch.zeros((), device=value.device)
+                elif total.device != value.device:
+                    self._tensors[name] = total.to(value.device)
+            totals = [self._tensors[name] for name in tensors]
+            torch._foreach_add_(totals, list(tensors.values()))
+
+    def write(self, step: int, extra: Mapping[str, Metric] | None = None) -> dict[str, float]:
+        """Append the means since the last write, and `extra` as it is, as one line of metrics.
+
+        Args:
+            step: Environment step.
+            extra: Figures that are not averaged: counters, results of a report.
+
+        Returns:
+            What the line holds, without the step.
+        """
+        totals = dict(self._numbers)
+        for name, value in _to_host(self._tensors).items():
+            totals[name] = totals.get(name, 0.0) + value
+        figures = {name: total / self._counts[name] for name, total in totals.items()}
+        figures |= {_checked(name, value): float(value) for name, value in (extra or {}).items()}
+        self._numbers, self._tensors, self._counts = {}, {}, {}
+        self._write("metrics", step, figures)
+        return figures
+
+    def timing(self, step: int, figures: Mapping[str, float]) -> None:
+        """Append wall-clock figures (updates per second, …) to `timing.jsonl`."""
+        self._write("timing", step, figures)
+
+    def episode(self, step: int, score: float, length: int) -> None:
+        """Append a finished episode to `episodes.jsonl`: sum of rewards, environment steps."""
+        figures = {"score": score, "length": length}
+        self._write("episodes", step, figures, prefix="episode/")
+
+    def video(
+        self,
+        step: int,
+        name: str,
+        frames: UInt8[Tensor, "time height width channel"]
+        | UInt8[np.ndarray, "time height width channel"],
+        fps: float = 10,
+    ) -> Path:
+        """Write frames as `videos/<name>-<step>.gif` and hand the file to the sinks."""
+        path = self.logdir / "videos" / f"{name.replace('/', '-')}-{step:09d}.gif"
+        write_gif(path, frames, fps)
+        self._step = max(self._step, step)
+        for sink in self._sinks:
+            sink.video(step, name, path)
+        return path
+
+    def state_dict(self) -> dict[str, Any]:
+        """Running sums, the last step, and how long each JSONL file is, for a checkpoint."""
+        return {
+            "numbers": dict(self._numbers),
+            "tensors": {name: total.cpu().clone() for name, total in self._tensors.items()},
+            "counts": dict(self._counts),
+            "offsets": {name: file.offset() for name, file in self._files.items()},
+            "step": self._step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken: lines and events written after it are dropped.
+
+        Warns:
+            UserWarning: A JSONL file is shorter than it was; the run continues, without what is
+                missing.
+        """
+        self._numbers, self._counts = dict(state["numbers"]), dict(state["counts"])
+        self._tensors = {name: total.clone() for name, total in state["tensors"].items()}
+        self._step = state["step"]
+        for name, offset in state["offsets"].items():
+            file = self._files[name]
+            if file.offset() < offset:
+                warnings.warn(
+                    f"{file.path} has {file.offset()} bytes, {offset} when the checkpoint was "
+                    f"saved: lines are missing before the ones that will be added",
+                    stacklevel=2,
+                )
+            file.truncate(offset)
+        for sink in self._sinks:
+            sink.resume(self._step + 1)
+
+    def close(self) -> None:
+        """Flush and close every file."""
+        for sink in (*self._files.values(), *self._sinks):
+            sink.close()
+
+    def _write(self, name: str, step: int, figures: Mapping[str, float], prefix: str = "") -> None:
+        self._step = max(self._step, step)
+        self._files[name].write(step, figures)
+        for sink in self._sinks:
+            sink.write(step, {prefix + key: value for key, value in figures.items()})
+
+
+def _checked(name: str, value: Metric) -> str:
+    if name == "step":
+        raise ValueError("a metric cannot be called 'step': each line has the environment step")
+    if isinstance(value, Tensor) and value.ndim:
+        raise ValueError(
+            f"metric {name!r} has shape {list(value.shape)}; log a number or a tensor without "
+            f"axes, such as its mean"
+        )
+    return name
+
+
+def _to_host(tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    """The values of 0-dim tensors, with one transfer for each device."""
+    values: dict[str, float] = {}
+    for device in {tensor.device for tensor in tensors.values()}:
+        here = {name: tensor for name, tensor in tensors.items() if tensor.device == device}
+        values |= zip(here, torch.stack(list(here.values())).tolist(), strict=True)
+    return values

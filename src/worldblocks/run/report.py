@@ -1,0 +1,208 @@
+"""What a world model has learnt, measured on sequences it was not trained on.
+
+Pure functions of tensors: whoever has a model makes the predictions, these compare them.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from worldblocks.run.durable import replace_text
+from worldblocks.typing import typed
+
+STEPS = (1, 5, 15)
+NO_SCORE = "not judged here: to play well an agent needs a GPU, or hours on a CPU"
+
+
+class Check(NamedTuple):
+    """One line of a report."""
+
+    name: str
+    passed: bool | None  # None: reported, not judged
+    detail: str
+
+
+def held_out(
+    *,
+    truth: UInt8[Tensor, "batch time height width channel"],
+    imagined: Float[Tensor, "batch time height width channel"],
+    shuffled: Float[Tensor, "batch time height width channel"],
+    context: int,
+    mean_frame: Float[Tensor, "height width channel"],
+    reward: Float[Tensor, "*batch"],
+    predicted_reward: Float[Tensor, "*batch"],
+    value: Float[Tensor, "*rows"],
+    realised: Float[Tensor, "*rows"],
+    valid: Bool[Tensor, "*rows"],
+) -> list[Check]:
+    """All checks of a world-model agent, in the order of the report.
+
+    Args:
+        truth: Images of held-out sequences.
+        imagined: Predicted means in [0, 1]; rows from `context` on are open loop, with the actions
+            that were taken.
+        shuffled: The same with actions in a wrong order.
+        context: Number of rows the model was shown.
+        mean_frame: Mean of the training images, in [0, 1].
+        reward: Rewards of held-out rows.
+        predicted_reward: What the model predicts for these rows.
+        value: Values of held-out rows.
+        realised: Returns of the same rows, and
+        valid: which of them are known, as `realised_return` gives both.
+    """
+    return [
+        *image_checks(truth, imagined, shuffled, context, mean_frame),
+        reward_check(reward, predicted_reward),
+        value_check(value, realised, valid),
+        Check("score", None, NO_SCORE),
+    ]
+
+
+@typed
+def image_checks(
+    truth: UInt8[Tensor, "batch time height width channel"],
+    imagined: Float[Tensor, "batch time height width channel"],
+    shuffled: Float[Tensor, "batch time height width channel"],
+    context: int,
+    mean_frame: Float[Tensor, "height width channel"],
+) -> list[Check]:
+    """Open-loop image error against two guesses that need no model, and against wrong actions.
+
+    The error at k steps is the mean squared difference, of pixels in [0, 1], in row
+    `context + k - 1`. At the last of 1, 5 and 15 steps it must be below repeating the last context
+    frame, below the mean frame, and below the same model fed shuffled actions; at 1 and 5 it is
+    reported.
+    """
+    if context < 1 or truth.shape[1] < context + STEPS[-1]:
+        raise ValueError(
+            f"the report looks {STEPS[-1]} steps past at least one context row, got "
+            f"{truth.shape[1]} rows with context={context}"
+        )
+    real = truth.float() / 255
+    checks = []
+    for steps in STEPS:
+        row = context + steps - 1
+        error = _mse(imagined[:, row], real[:, row])
+        last = _mse(real[:, context - 1], real[:, row])
+        mean = _mse(mean_frame.expand_as(real[:, row]), real[:, row])
+        passed = error < last and error < mean if steps == STEPS[-1] else None
+        against = f"{_than(error, last)} repeat last frame, {_than(error, mean)} mean frame"
+        name = f"open-loop image error at {steps} step{'s' * (steps > 1)}"
+        checks.append(Check(name, passed, f"{error:.3g} {against}"))
+    wrong = _mse(shuffled[:, row], real[:, row])
+    detail = f"{error:.3g} {_than(error, wrong)} with shuffled actions"
+    return [*checks, Check(f"image error at {steps} steps, true actions", error < wrong, detail)]
+
+
+@typed
+def reward_check(
+    reward: Float[Tensor, "*batch"], predicted_reward: Float[Tensor, "*batch"]
+) -> Check:
+    """Squared error of the predicted reward where the reward is not 0; must beat always 0."""
+    name = "reward error on non-zero rewards"
+    rows = reward != 0
+    if not rows.any():
+        return Check(name, None, "the held-out sequences have no reward other than 0")
+    error = _mse(predicted_reward[rows], reward[rows])
+    zero = _mse(torch.zeros_like(reward[rows]), reward[rows])
+    detail = f"{error:.3g} {_than(error, zero)} always zero ({int(rows.sum())} rewards)"
+    return Check(name, error < zero, detail)
+
+
+@typed
+def value_check(
+    value: Float[Tensor, "*batch"],
+    realised: Float[Tensor, "*batch"],
+    valid: Bool[Tensor, "*batch"],
+) -> Check:
+    """Pearson correlation of the imagined value with the realised return; must be above 0."""
+    name = "correlation of value with realised return"
+    pair = torch.stack([value[valid], realised[valid]]).double()
+    if pair.shape[1] < 2 or bool((pair[1] == pair[1, :1]).all()):
+        return Check(name, None, f"the {pair.shape[1]} known returns do not differ")
+    centred = pair - pair.mean(1, keepdim=True)
+    norms = centred.norm(dim=1)
+    # A value that is the same everywhere says nothing: 0, and not 0 / 0.
+    correlation = float((centred[0] @ centred[1]) / norms.prod()) if norms.all() else 0.0
+    sign = ">" if correlation > 0 else "not >"
+    return Check(name, correlation > 0, f"{correlation:.3f} {sign} 0 ({pair.shape[1]} rows)")
+
+
+@typed
+def realised_return(
+    reward: Float[Tensor, "batch time"],
+    is_last: Bool[Tensor, "batch time"],
+    is_terminal: Bool[Tensor, "batch time"],
+    gamma: float,
+    *,
+    horizon: int | None = None,
+) -> tuple[Float[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+    """Discounted rewards of the next `horizon` rows, and of which rows they are known.
+
+    R_t = sum over k = 1 … horizon of gamma^(k-1) r_(t+k): what came after row t, as a value of row
+    t predicts it. After a terminal row there is nothing more. A window that a time limit (`is_last`
+    without `is_terminal`) or the end of the data cuts off is not known, and neither is the return
+    of a last row. The fixed horizon treats all known rows alike: returns up to the end of the data
+    would be the smaller the later the row, whatever the value says.
+
+    Args:
+        reward: Reward that arrived with each row.
+        is_last: The episode ended with this row.
+        is_terminal: It ended for good.
+        gamma: Discount per row, in [0, 1).
+        horizon: Rows to look ahead; 1 / (1 - gamma) if None.
+
+    >>> flags = torch.tensor([[False, False, False, True]])
+    >>> reward = torch.tensor([[0.0, 1.0, 0.0, 4.0]])
+    >>> returns, known = realised_return(reward, flags, flags, 0.5, horizon=2)
+    >>> returns.tolist(), known.tolist()
+    ([[1.0, 2.0, 4.0, 0.0]], [[True, True, True, False]])
+    """
+    if not 0 <= gamma < 1 or (horizon is not None and horizon < 1):
+        raise ValueError(
+            f"a realised return needs 0 <= gamma < 1 and a horizon of at least one row, got "
+            f"gamma={gamma}, horizon={horizon}"
+        )
+    time = reward.shape[1]
+    returns = torch.zeros_like(reward)
+    going = ~(is_last | is_terminal)
+    known = going.clone()
+    for k in range(1, min(horizon or round(1 / (1 - gamma)), time) + 1):
+        head, tail = slice(0, time - k), slice(k, time)
+        returns[:, head] += gamma ** (k - 1) * going[:, head] * reward[:, tail]
+        known[:, time - k :] &= ~going[:, time - k :]
+        known[:, head] &= ~(going[:, head] & (is_last & ~is_terminal)[:, tail])
+        going[:, head] &= ~(is_last | is_terminal)[:, tail]
+    return returns, known
+
+
+def format_report(checks: Sequence[Check]) -> str:
+    """One line a check: PASS, FAIL, or INFO where nothing is judged.
+
+    >>> print(format_report([Check("reward error", True, "0.1 < 0.9 always zero")]))
+    PASS  reward error: 0.1 < 0.9 always zero
+    """
+    words = {True: "PASS", False: "FAIL", None: "INFO"}
+    return "\n".join(f"{words[c.passed]}  {c.name}: {c.detail}" for c in checks)
+
+
+def write_report(logdir: Path | str, checks: Sequence[Check]) -> str:
+    """Write `report.txt` and `report.json` into a run folder; returns the text."""
+    text = format_report(checks)
+    replace_text(Path(logdir) / "report.txt", text + "\n")
+    entries: list[dict[str, Any]] = [check._asdict() for check in checks]
+    replace_text(Path(logdir) / "report.json", json.dumps(entries, indent=2) + "\n")
+    return text
+
+
+def _mse(guess: Tensor, real: Tensor) -> float:
+    return float((guess.float() - real.float()).square().mean())
+
+
+def _than(error: float, other: float) -> str:
+    return f"{'<' if error < other else '>='} {other:.3g}"

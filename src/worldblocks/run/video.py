@@ -1,0 +1,158 @@
+"""Pictures that move: GIF files, and the open-loop predictions of a world model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from worldblocks.run.extras import extra
+from worldblocks.typing import typed
+
+Frames = UInt8[Tensor, "time height width channel"]
+
+PAPER = (18, 20, 26)
+INK = (226, 229, 235)
+FAINT = (96, 102, 114)
+CONTEXT = (72, 207, 173)  # the model sees these frames
+OPEN = (255, 159, 67)  # the model imagines these
+# Black, purple, orange, pale yellow: as the colour map "inferno", at equal distances.
+ERROR = [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)]
+
+LABELS, HEADER, GAP, BORDER, FOOTER = 78, 34, 8, 3, 24
+ROWS = ("truth", "imagined", "error")
+
+
+@typed
+def write_gif(
+    path: Path | str,
+    frames: UInt8[Tensor, "time height width channel"]
+    | UInt8[np.ndarray, "time height width channel"],
+    fps: float = 10,
+) -> Path:
+    """Write an endless GIF; small frames are enlarged by a whole factor to at least 256 pixels.
+
+    Args:
+        path: The file; its folder is made.
+        frames: Grey (one channel) or RGB.
+        fps: Frames per second; the format counts in hundredths of a second.
+    """
+    image = extra("PIL.Image", "write_gif")
+    pixels = np.asarray(frames)
+    if pixels.shape[-1] not in (1, 3) or not len(pixels):
+        raise ValueError(
+            f"frames of a GIF have 1 or 3 channels and there is at least one, got "
+            f"{list(pixels.shape)}"
+        )
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
+    scale = max(1, -(-256 // max(pixels.shape[1:3])))
+    pictures = [_palette(image, frame, scale) for frame in pixels]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    duration = max(2, round(100 / fps)) * 10
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=duration, loop=0, disposal=1
+    )
+    return path
+
+
+@typed
+def open_loop_grid(
+    truth: UInt8[Tensor, "batch time height width channel"],
+    imagined: Float[Tensor, "batch time height width channel"],
+    context: int,
+    *,
+    scale: int | None = None,
+) -> UInt8[Tensor, "time rows columns 3"]:
+    """Frames of a video: truth, imagined and error in rows, a column for each sequence.
+
+    The first `context` frames, which the model has seen, have a green border and the words
+    "context 3 / 5"; from there on the border is orange and the words count the steps imagined
+    without seeing. The error is the absolute difference averaged over the channels, drawn from
+    black (0) to pale yellow (0.5 and more of the range).
+
+    Args:
+        truth: What happened.
+        imagined: Means predicted for the same rows, in [0, 1]; values outside are clipped.
+        context: Number of rows the model was shown.
+        scale: Size of a pixel of the input; chosen for a picture about 800 wide if None.
+    """
+    batch, time, height, width, _ = truth.shape
+    if not 0 <= context <= time:
+        raise ValueError(f"context is a number of the {time} rows, got {context}")
+    scale = scale or max(1, min(round(704 / (batch * width)), round(176 / height), 8))
+    real = truth.float().cpu() / 255
+    guess = imagined.detach().float().cpu().clamp(0, 1)
+    error = _heat((real - guess).abs().mean(-1) / 0.5)
+    rows = [_enlarge(_rgb(real), scale), _enlarge(_rgb(guess), scale), _enlarge(error, scale)]
+    canvas = _Canvas(batch, time, height * scale, width * scale)
+    return torch.stack([canvas.frame(rows, t, context) for t in range(time)])
+
+
+class _Canvas:
+    """Where everything is in a frame of the grid."""
+
+    def __init__(self, batch: int, time: int, height: int, width: int) -> None:
+        self.image = extra("PIL.Image", "open_loop_grid")
+        self.draw = extra("PIL.ImageDraw", "open_loop_grid")
+        self.font = extra("PIL.ImageFont", "open_loop_grid").load_default(15)
+        self.batch, self.time, self.height, self.width = batch, time, height, width
+        self.size = (
+            LABELS + batch * (width + GAP) + GAP // 2,
+            HEADER + len(ROWS) * (height + GAP) + FOOTER,
+        )
+
+    def frame(self, rows: list[np.ndarray], t: int, context: int) -> UInt8[Tensor, "_ _ 3"]:
+        picture = self.image.new("RGB", self.size, PAPER)
+        draw = self.draw.Draw(picture)
+        colour = CONTEXT if t < context else OPEN
+        words = f"context {t + 1} / {context}" if t < context else f"open loop +{t + 1 - context}"
+        draw.text((LABELS, HEADER / 2), words, fill=colour, font=self.font, anchor="lm")
+        for row, (name, frames) in enumerate(zip(ROWS, rows, strict=True)):
+            top = HEADER + row * (self.height + GAP)
+            middle = (LABELS - 14, top + self.height / 2)
+            draw.text(middle, name, fill=INK, font=self.font, anchor="rm")
+            for column in range(self.batch):
+                left = LABELS + column * (self.width + GAP)
+                box = (left - BORDER, top - BORDER)
+                end = (left + self.width + BORDER - 1, top + self.height + BORDER - 1)
+                draw.rectangle((*box, *end), fill=colour)
+                picture.paste(self.image.fromarray(frames[column, t]), (left, top))
+        self._timeline(draw, t, context)
+        return torch.from_numpy(np.array(picture))
+
+    def _timeline(self, draw: Any, t: int, context: int) -> None:
+        """A line below: how far the video is, and where the open loop begins."""
+        left, right = LABELS - BORDER, self.size[0] - GAP - GAP // 2 + BORDER - 1
+        y = self.size[1] - FOOTER / 2 - 2
+        at = [left + (right - left) * n / self.time for n in (0, context, t + 1, self.time)]
+        draw.rectangle((at[0], y, at[3], y + 3), fill=FAINT)
+        draw.rectangle((at[0], y, min(at[1], at[2]), y + 3), fill=CONTEXT)
+        if at[2] > at[1]:
+            draw.rectangle((at[1], y, at[2], y + 3), fill=OPEN)
+
+
+def _palette(image: Any, frame: np.ndarray, scale: int) -> Any:
+    """One frame with 256 colours of its own, chosen before it is enlarged."""
+    picture = image.fromarray(np.ascontiguousarray(frame))
+    picture = picture.quantize(256, method=image.Quantize.MEDIANCUT, dither=image.Dither.NONE)
+    height, width = frame.shape[:2]
+    return picture.resize((width * scale, height * scale), image.Resampling.NEAREST)
+
+
+def _rgb(x: Tensor) -> np.ndarray:
+    x = x[..., :3] if x.shape[-1] >= 3 else x[..., :1].expand(*x.shape[:-1], 3)
+    return (x * 255).round().to(torch.uint8).numpy()
+
+
+def _heat(x: Tensor) -> np.ndarray:
+    """Colours of numbers in [0, 1]."""
+    at = np.linspace(0, 1, len(ERROR))
+    channels = [np.interp(x.numpy(), at, [colour[c] for colour in ERROR]) for c in range(3)]
+    return np.stack(channels, -1).round().astype(np.uint8)
+
+
+def _enlarge(x: np.ndarray, scale: int) -> np.ndarray:
+    return x.repeat(scale, axis=2).repeat(scale, axis=3)

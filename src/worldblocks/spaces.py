@@ -1,0 +1,107 @@
+"""What an observation or an action is made of.
+
+A block, a replay buffer and an environment agree on these three descriptions and nothing else.
+Inside the agent an action is one flat float vector: the parts of a dict of spaces in sorted key
+order, a discrete part as one-hots, a continuous part as its values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Image:
+    """A `height width channel` uint8 image."""
+
+    height: int
+    width: int
+    channel: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.height, self.width, self.channel)
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """Real numbers of a shape, float32. As an action, each lies in [-1, 1]."""
+
+    shape: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many numbers one such value takes in a flat vector."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Integers 0 … `classes` - 1 of a shape; `classes` numbers each in a flat vector (one-hot)."""
+
+    classes: int
+    shape: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many numbers one such value takes in a flat vector."""
+        return self.classes * prod(self.shape)
+
+
+Space = Image | Continuous | Discrete
+Spaces = Mapping[str, Space]
+Actions = Mapping[str, Continuous | Discrete]
+
+
+def action_size(actions: Actions) -> int:
+    """Length of the flat vector that holds one action.
+
+    >>> action_size({"jump": Discrete(2), "arm": Continuous((3,))})
+    5
+    """
+    return sum(space.size for space in actions.values())
+
+
+def split_action(actions: Actions, vector: Any) -> dict[str, Any]:
+    """The action of each key, from flat vectors `... action` (NumPy in, NumPy out; torch likewise).
+
+    A discrete part becomes the index of its largest entry, int64 of shape `... *shape`; a
+    continuous part its values, float32.
+
+    >>> import numpy as np
+    >>> action = np.array([0.5, -1.0, 0.25, 0.0, 1.0], np.float32)
+    >>> split_action({"jump": Discrete(2), "arm": Continuous((3,))}, action)["jump"]
+    np.int64(1)
+    """
+    size = action_size(actions)
+    if vector.shape[-1] != size:
+        raise ValueError(
+            f"an action of {dict(actions)} is a vector of {size} numbers, got one of shape "
+            f"{tuple(vector.shape)}"
+        )
+    parts, start = {}, 0
+    for key in sorted(actions):
+        space = actions[key]
+        part = vector[..., start : start + space.size]
+        start += space.size
+        lead = tuple(vector.shape[:-1])
+        if isinstance(space, Discrete):
+            parts[key] = part.reshape(*lead, *space.shape, space.classes).argmax(-1)
+        else:
+            parts[key] = part.reshape(*lead, *space.shape)
+    return parts
+
+
+def one_hot_action(actions: Actions, values: Mapping[str, torch.Tensor]) -> Any:
+    """The flat float32 vector `... action` of per-key values: the inverse of `split_action`."""
+    parts = []
+    for key in sorted(actions):
+        space, value = actions[key], torch.as_tensor(values[key])
+        lead = value.shape[: value.ndim - len(space.shape)]
+        if isinstance(space, Discrete):
+            value = value.unsqueeze(-1) == torch.arange(space.classes, device=value.device)
+        parts.append(value.float().reshape(*lead, space.size))
+    return torch.cat(parts, -1)

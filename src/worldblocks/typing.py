@@ -1,0 +1,96 @@
+"""Shape checks at the doors: `typed` and the axis vocabulary.
+
+The axis words of the project, and the only ones: `batch time horizon height width channel action
+embed deter groups classes feature bins token task env`.
+"""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin
+
+import torch
+from beartype import beartype
+from jaxtyping import TypeCheckError, jaxtyped
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def typed(function: Callable[P, R]) -> Callable[P, R]:
+    """Check the shapes and dtypes of a function's tensors when it is called eagerly.
+
+    Annotations are jaxtyping's; axes of the same name must agree over all arguments, the result and
+    the fields of every NamedTuple among them. `Annotated[Carry, "batch"]` says which axes stand
+    where the fields of `Carry` say `*batch`. Inside a graph that is being compiled the bare
+    function runs; `JAXTYPING_DISABLE=1` turns all checks off.
+
+    Raises:
+        jaxtyping.TypeCheckError: names the argument (`carry.deter`), its expected and actual shape.
+    """
+    signature = inspect.signature(function)
+    tuples = {
+        name: fields
+        for name, parameter in signature.parameters.items()
+        if (fields := _fields(parameter.annotation))
+    }
+    result = _fields(signature.return_annotation)
+
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        if tuples:
+            bound = signature.bind(*args, **kwargs).arguments
+            for name, fields in tuples.items():
+                _check(function, name, bound.get(name), fields)
+        out = function(*args, **kwargs)
+        if result:
+            _check(function, "the result", out, result)
+        return out
+
+    functools.update_wrapper(inside, function)
+    checked = jaxtyped(typechecker=beartype)(inside if tuples or result else function)
+
+    @functools.wraps(function)
+    def door(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling() or _off():
+            return function(*args, **kwargs)
+        return checked(*args, **kwargs)
+
+    return door
+
+
+def _off() -> bool:
+    return os.environ.get("JAXTYPING_DISABLE", "0").lower() in ("1", "true")
+
+
+def _fields(annotation: Any) -> dict[str, Any]:
+    """The shape-annotated fields of a NamedTuple annotation, `*batch` replaced by its axes."""
+    axes = None
+    if get_origin(annotation) is Annotated:
+        annotation, axes, *_ = get_args(annotation)
+    if not (inspect.isclass(annotation) and issubclass(annotation, tuple)):
+        return {}
+    fields = {}
+    for name, hint in getattr(annotation, "__annotations__", {}).items():
+        if hasattr(hint, "dim_str"):
+            shape = hint.dim_str if axes is None else hint.dim_str.replace("*batch", axes)
+            fields[name] = hint.dtype[hint.array_type, shape]
+    return fields
+
+
+def _check(function: Callable[..., Any], name: str, value: Any, fields: dict[str, Any]) -> None:
+    """Check fields inside the scope that `jaxtyped` has opened, so that axes agree with it."""
+    if value is None:
+        return
+    for field, hint in fields.items():
+        tensor = getattr(value, field)
+        if not isinstance(tensor, hint):
+            given = f"{str(tensor.dtype)[6:]}{list(tensor.shape)}" if _is(tensor) else repr(tensor)
+            raise TypeCheckError(
+                f"{function.__qualname__}: {name}.{field} should be {hint.__name__}, got {given}; "
+                f"other arguments may have fixed its axes"
+            )
+
+
+def _is(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
