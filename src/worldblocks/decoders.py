@@ -4,13 +4,21 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks.distributions import ImageMSE, OneHot, Output, SymlogMSE
-from worldblocks.encoders import check_keys, image_side
-from worldblocks.layers import MLP, BlockLinear, ChannelNorm, Conv2d, ConvTranspose2d, Layer, Linear
+from worldblocks.encoders import check_keys, image_side, images_of
+from worldblocks.layers import (
+    MLP,
+    BlockLinear,
+    ChannelNorm,
+    Conv2d,
+    ConvTranspose2d,
+    Layer,
+    Linear,
+    UpConv2d,
+)
 from worldblocks.spaces import Discrete, Image, Spaces
 from worldblocks.typing import typed
 
@@ -35,7 +43,7 @@ class ImageDecoder(nn.Module):
     Args:
         deter, stoch: widths of the two parts of the state (`stoch` flattened).
         channels, size: of the image.
-        depth, mults, strided, outer, kernel: as for `ImageEncoder`; `strided` takes transposed
+        depth, mults, strided, outer: as for `ImageEncoder`; `strided` takes transposed
             convolutions instead of upsampling.
         units: the stochastic state passes a layer of `2 * units`.
         blocks: of the block-linear map.
@@ -56,20 +64,20 @@ class ImageDecoder(nn.Module):
         mults: tuple[int, ...] = (2, 3, 4, 4),
         strided: bool = False,
         outer: bool = False,
-        kernel: int = 5,
     ) -> None:
         super().__init__()
         self.side = image_side(size, len(mults) - outer)
         widths = [depth * mult for mult in mults]
-        self.top, self.outer, self.upsample = widths[-1], outer, not strided
+        self.top = widths[-1]
         flat = self.side * self.side * self.top
         self.from_deter = BlockLinear(deter, flat, blocks=blocks)
         self.from_stoch = nn.Sequential(Layer(stoch, 2 * units), Linear(2 * units, flat))
         self.norm = ChannelNorm(self.top)
         stages = list(zip(widths[::-1], widths[-2::-1], strict=False))
-        self.convs = nn.ModuleList(_conv(a, b, kernel, strided) for a, b in stages)
+        self.convs = nn.ModuleList(_double(a, b, strided) for a, b in stages)
         self.norms = nn.ModuleList(ChannelNorm(b) for _, b in stages)
-        self.out = _conv(widths[0], channels, kernel, strided and not outer)
+        last = widths[0], channels
+        self.out = Conv2d(*last, 5) if outer else _double(*last, strided)
 
     @typed
     def forward(
@@ -84,17 +92,14 @@ class ImageDecoder(nn.Module):
         mixed = self.from_stoch(stoch).reshape(-1, self.side, self.side, self.top)
         x = self.norm(spatial + mixed.permute(0, 3, 1, 2))
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(self._double(x)))
-        x = self.out(x if self.outer else self._double(x))
-        image = x.permute(0, 2, 3, 1).float().sigmoid()
+            x = norm(conv(x))
+        image = self.out(x).permute(0, 2, 3, 1).float().sigmoid()
         return ImageMSE(image.reshape(*batch, *image.shape[1:]))
 
-    def _double(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2, mode="nearest") if self.upsample else x
 
-
-def _conv(a: int, b: int, kernel: int, strided: bool) -> Conv2d:
-    return ConvTranspose2d(a, b, kernel, stride=2) if strided else Conv2d(a, b, kernel)
+def _double(a: int, b: int, strided: bool) -> Conv2d:
+    """A convolution to twice the resolution."""
+    return ConvTranspose2d(a, b, 5, stride=2) if strided else UpConv2d(a, b)
 
 
 class VectorDecoder(nn.Module):
@@ -198,3 +203,33 @@ class MultiDecoder(nn.Module):
             parts = joined.split(list(self.channels.values()), -1)
             outputs.update({k: ImageMSE(p) for k, p in zip(self.channels, parts, strict=True)})
         return outputs
+
+
+def dreamer_decoder(
+    observation: Spaces,
+    *,
+    deter: int,
+    stoch: int,
+    depth: int,
+    units: int,
+    blocks: int = 8,
+    strided: bool = False,
+) -> MultiDecoder:
+    """The decoder of DreamerV3 for a dict of observations: images, vectors or both."""
+    images = images_of(observation)
+    vectors = {key: space for key, space in observation.items() if key not in images}
+    image = vector = None
+    if images:
+        image = ImageDecoder(
+            deter=deter,
+            stoch=stoch,
+            channels=sum(space.channel for space in images.values()),
+            size=next(iter(images.values())).height,
+            depth=depth,
+            units=units,
+            blocks=blocks,
+            strided=strided,
+        )
+    if vectors:
+        vector = VectorDecoder(vectors, deter=deter, stoch=stoch, units=units)
+    return MultiDecoder(observation, image=image, vector=vector)

@@ -10,7 +10,8 @@ from torch import nn
 class SlowCopy(nn.Module):
     """A copy of a module whose weights follow it: `slow <- rate * source + (1 - rate) * slow`.
 
-    Its own weights never receive a gradient; calling it calls the copy.
+    Its own weights never receive a gradient; calling it calls the copy. Parameters follow, buffers
+    stay as they were copied.
 
     Args:
         source: the module to copy, exactly as it is now.
@@ -41,6 +42,7 @@ class SlowCopy(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the copy gives for these arguments."""
         return self.copy(*args, **kwargs)
 
     @torch.no_grad()

@@ -26,7 +26,6 @@ class ImageEncoder(nn.Module):
         mults: one multiple of `depth` for each stage.
         strided: halve by a stride-2 convolution instead of max-pooling.
         outer: keep the full resolution in the first stage.
-        kernel: side of the convolution kernels.
 
     Source: the authors' released code of DreamerV3 (2024 and later).
     """
@@ -40,7 +39,6 @@ class ImageEncoder(nn.Module):
         mults: Sequence[int] = (2, 3, 4, 4),
         strided: bool = False,
         outer: bool = False,
-        kernel: int = 5,
     ) -> None:
         super().__init__()
         side = image_side(size, len(mults) - outer)
@@ -49,7 +47,7 @@ class ImageEncoder(nn.Module):
         self.halve = [not (outer and stage == 0) for stage in range(len(mults))]
         self.pool = not strided
         self.convs = nn.ModuleList(
-            Conv2d(a, b, kernel, stride=2 if halve and strided else 1)
+            Conv2d(a, b, 5, stride=2 if halve and strided else 1)
             for a, b, halve in zip(widths, widths[1:], self.halve, strict=False)
         )
         self.norms = nn.ModuleList(ChannelNorm(width) for width in widths[1:])
@@ -169,6 +167,34 @@ class MultiEncoder(nn.Module):
         if self.image is not None:
             parts.append(self.image(torch.cat([obs[key] for key in self.image_keys], -1)))
         return torch.cat(parts, -1)
+
+
+def dreamer_encoder(
+    observation: Spaces, *, depth: int, units: int, strided: bool = False
+) -> MultiEncoder:
+    """The encoder of DreamerV3 for a dict of observations: images, vectors or both.
+
+    >>> observation = {"image": Image(64, 64, 3), "speed": Continuous()}
+    >>> dreamer_encoder(observation, depth=4, units=8).embed_dim
+    264
+    """
+    images = images_of(observation)
+    vectors = {key: space for key, space in observation.items() if key not in images}
+    image = None
+    if images:
+        channels = sum(space.channel for space in images.values())
+        size = next(iter(images.values())).height
+        image = ImageEncoder(channels=channels, size=size, depth=depth, strided=strided)
+    vector = VectorEncoder(vectors, units=units) if vectors else None
+    return MultiEncoder(image=image, vector=vector, image_keys=list(images))
+
+
+def images_of(observation: Spaces) -> dict[str, Image]:
+    """The images among observations, in sorted key order; they must be square and of one size."""
+    images = {key: s for key, s in sorted(observation.items()) if isinstance(s, Image)}
+    if len({side for space in images.values() for side in (space.height, space.width)}) > 1:
+        raise ValueError(f"images of one agent are square and of one size, got {images}")
+    return images
 
 
 def check_keys(name: str, expected: Mapping[str, object] | Sequence[str], given: Mapping) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks.decoders import ImageDecoder, MultiDecoder, VectorDecoder
 from worldblocks.encoders import ImageEncoder, MultiEncoder, VectorEncoder
 from worldblocks.heads import ActorHead, BinaryHead, NormalHead, OneHotHead, TwoHotHead
 from worldblocks.layers import MLP, BlockLinear, Conv2d, Linear, RMSNorm
-from worldblocks.rssm import RSSM
+from worldblocks.rssm import RSSM, BlockGRU
 from worldblocks.spaces import Continuous
 
 _LEAF = {"weight": "kernel", "bias": "bias", "scale": "scale"}
@@ -21,7 +22,7 @@ def load_jax(block: nn.Module, params: Mapping[str, Any], *, scope: str = "") ->
     """Copy parameters named as in the official checkpoint into a block.
 
     Args:
-        block: an encoder, decoder, RSSM, head, MLP or single layer of this library.
+        block: an encoder, decoder, RSSM, core, head, MLP or single layer of this library.
         params: arrays by name, such as `dyn/dyngru/kernel`, in the official layouts (kernels are
             input first; convolutions height, width, input, output).
         scope: the prefix that stands for this block; names outside it are left alone.
@@ -30,10 +31,23 @@ def load_jax(block: nn.Module, params: Mapping[str, Any], *, scope: str = "") ->
         KeyError: names every parameter that is missing or that the block has no place for.
         ValueError: names the first parameter whose shape differs, with both shapes.
     """
+    tensors = from_jax(block, params, scope=scope)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            block.get_parameter(name).copy_(tensor)
+
+
+def from_jax(
+    block: nn.Module, arrays: Mapping[str, Any], *, scope: str = ""
+) -> dict[str, Float[Tensor, "..."]]:
+    """What `load_jax` would copy: arrays by our parameter names and in our layouts.
+
+    For whatever has one array for each parameter: parameters, gradients, moments. Arguments and
+    errors are those of `load_jax`.
+    """
     prefix = f"{scope}/" if scope else ""
-    names = jax_names(block)
-    wanted = {prefix + theirs: ours for ours, theirs in names.items()}
-    given = {name for name in params if name.startswith(prefix)}
+    wanted = {prefix + theirs: ours for ours, theirs in jax_names(block).items()}
+    given = {name for name in arrays if name.startswith(prefix)}
     missing, unexpected = sorted(set(wanted) - given), sorted(given - set(wanted))
     if missing or unexpected:
         raise KeyError(
@@ -42,21 +56,19 @@ def load_jax(block: nn.Module, params: Mapping[str, Any], *, scope: str = "") ->
         )
     tensors = {}
     for theirs, ours in wanted.items():
-        module, leaf = _owner(block, ours)
-        own = getattr(module, leaf)
-        tensor = to_torch(module, leaf, np.asarray(params[theirs]))
-        if tensor.shape != own.shape:
+        path, _, leaf = ours.rpartition(".")
+        tensor = to_torch(block.get_submodule(path), leaf, np.asarray(arrays[theirs]))
+        shape = block.get_parameter(ours).shape
+        if tensor.shape != shape:
             raise ValueError(
-                f"load_jax: {theirs} has shape {np.shape(params[theirs])}, which is "
-                f"{tuple(tensor.shape)} here, but {ours} is {tuple(own.shape)}: another model size?"
+                f"load_jax: {theirs} has shape {np.shape(arrays[theirs])}, which is "
+                f"{tuple(tensor.shape)} here, but {ours} is {tuple(shape)}: another model size?"
             )
-        tensors[own] = tensor
-    with torch.no_grad():
-        for own, tensor in tensors.items():
-            own.copy_(tensor)
+        tensors[ours] = tensor
+    return tensors
 
 
-def to_torch(module: nn.Module, leaf: str, array: np.ndarray) -> Tensor:
+def to_torch(module: nn.Module, leaf: str, array: np.ndarray) -> Float[Tensor, "..."]:
     """An official array in the layout of a layer's parameter (a gradient likewise)."""
     tensor = torch.from_numpy(np.array(array, np.float32))
     if leaf == "weight" and isinstance(module, Conv2d):
@@ -76,11 +88,6 @@ def jax_names(block: nn.Module) -> dict[str, str]:
     return names
 
 
-def _owner(block: nn.Module, name: str) -> tuple[nn.Module, str]:
-    path, _, leaf = name.rpartition(".")
-    return block.get_submodule(path), leaf
-
-
 def _places(block: nn.Module) -> Iterable[tuple[str, str]]:
     """Pairs of (our submodule, official submodule) for every layer with parameters."""
     for kind, places in _PLACES.items():
@@ -95,8 +102,8 @@ def _layers(ours: str, count: int, theirs: str, norm: str) -> list[tuple[str, st
     """A stack of layers: `theirs` and `norm` are official names with {} for the number."""
     pairs = []
     for i in range(count):
-        pairs.append((f"{ours}.{i}.linear", theirs.format(i)))
-        pairs.append((f"{ours}.{i}.norm", norm.format(i)))
+        pairs.append((f"{ours}.{i}.linear".lstrip("."), theirs.format(i)))
+        pairs.append((f"{ours}.{i}.norm".lstrip("."), norm.format(i)))
     return pairs
 
 
@@ -104,15 +111,19 @@ def _mlp(ours: str, mlp: Any, theirs: str = "mlp/") -> list[tuple[str, str]]:
     return _layers(ours, len(mlp), theirs + "linear{}", theirs + "norm{}")
 
 
-def _rssm(block: RSSM) -> list[tuple[str, str]]:
+def _core(block: BlockGRU) -> list[tuple[str, str]]:
     pairs = []
     for i, part in enumerate(("deter", "stoch", "action")):
-        pairs.append((f"core.from_{part}.linear", f"dynin{i}"))
-        pairs.append((f"core.from_{part}.norm", f"dynin{i}norm"))
-    for i in range(len(block.core.hidden)):
-        pairs.append((f"core.hidden.{i}", f"dynhid{i}"))
-        pairs.append((f"core.norms.{i}", f"dynhid{i}norm"))
-    pairs.append(("core.gates", "dyngru"))
+        pairs.append((f"from_{part}.linear", f"dynin{i}"))
+        pairs.append((f"from_{part}.norm", f"dynin{i}norm"))
+    for i in range(len(block.hidden)):
+        pairs.append((f"hidden.{i}", f"dynhid{i}"))
+        pairs.append((f"norms.{i}", f"dynhid{i}norm"))
+    return [*pairs, ("gates", "dyngru")]
+
+
+def _rssm(block: RSSM) -> list[tuple[str, str]]:
+    pairs = [(f"core.{ours}", theirs) for ours, theirs in _core(block.core)]
     prior, posterior = block.latent.prior_mlp, block.latent.posterior_mlp
     pairs += _layers("latent.prior_mlp", len(prior), "prior{}", "prior{}norm")
     pairs += _layers("latent.posterior_mlp", len(posterior), "obs{}", "obs{}norm")
@@ -175,6 +186,7 @@ def _within(block: nn.Module, names: Iterable[str]) -> list[tuple[str, str]]:
 
 _PLACES: dict[type[nn.Module], Any] = {
     RSSM: _rssm,
+    BlockGRU: _core,
     ImageEncoder: lambda block: _convs(len(block.convs), "cnn"),
     VectorEncoder: lambda block: _layers("mlp", len(block.mlp), "mlp{}", "mlp{}norm"),
     MultiEncoder: lambda block: _within(block, ("image", "vector")),
@@ -190,7 +202,7 @@ _PLACES: dict[type[nn.Module], Any] = {
         ("std", "head/stddev"),
     ],
     ActorHead: _actor,
-    MLP: lambda block: _mlp("", block, "")[:],
+    MLP: lambda block: _mlp("", block, ""),
     Linear: lambda _: [("", "")],
     BlockLinear: lambda _: [("", "")],
     Conv2d: lambda _: [("", "")],

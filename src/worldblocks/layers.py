@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.typing import typed
-
 
 @torch.no_grad()
 def init_trunc_normal(weight: Float[Tensor, "..."], fan_in: int, outscale: float = 1.0) -> None:
@@ -35,8 +33,14 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features)
 
     def reset_parameters(self) -> None:
+        """Draw the kernel, zero the bias."""
         init_trunc_normal(self.weight, self.in_features, self.outscale)
         nn.init.zeros_(self.bias)
+
+    def forward(self, input: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch out"]:
+        """Map the last axis."""
+        check_width("input of Linear", input, self.in_features)
+        return super().forward(input)
 
 
 class BlockLinear(nn.Module):
@@ -62,11 +66,28 @@ class BlockLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
         init_trunc_normal(self.weight, in_features, outscale)
 
-    @typed
     def forward(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch out"]:
         """Map each group of features by its own block."""
-        grouped = x.unflatten(-1, (self.blocks, -1)).unsqueeze(-2)
-        return (grouped @ self.weight).flatten(-3) + self.bias
+        check_width("input of BlockLinear", x, self.blocks * self.weight.shape[1])
+        return block_matmul(x, self.weight).flatten(-2) + self.bias
+
+
+def block_matmul(
+    x: Float[Tensor, "*batch feature"], weight: Float[Tensor, "blocks in out"]
+) -> Float[Tensor, "*batch blocks out"]:
+    """Each block of features times its own matrix.
+
+    One batched product over the blocks: broadcasting `@` would copy the weight for every row.
+    """
+    grouped = x.reshape(-1, *weight.shape[:2]).transpose(0, 1)
+    out = torch.bmm(grouped, weight).transpose(0, 1)
+    return out.reshape(*x.shape[:-1], *out.shape[1:])
+
+
+def check_width(what: str, x: Float[Tensor, "..."], width: int) -> None:
+    """Refuse another size of the last axis than a layer was built for, naming both."""
+    if not x.ndim or x.shape[-1] != width:
+        raise ValueError(f"{what} should be {width} wide (last axis), got shape {tuple(x.shape)}")
 
 
 class RMSNorm(nn.Module):
@@ -85,6 +106,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
         """Normalise the last axis."""
+        check_width("input of RMSNorm", x, len(self.scale))
         return F.rms_norm(x.float(), self.scale.shape, self.scale, self.eps).to(x.dtype)
 
 
@@ -136,12 +158,16 @@ class Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride)
 
     def reset_parameters(self) -> None:
+        """Draw the kernel, zero the bias."""
         init_trunc_normal(self.weight, self.weight[0].numel(), self.outscale)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, input: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch out height_out width_out"]:
         """Convolve, padding with zeros."""
+        x = input
         kernel, stride = self.kernel_size[0], self.stride[0]
         pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[:1:-1]]
         if all(pad % 2 == 0 for pad in pads):
@@ -149,6 +175,34 @@ class Conv2d(nn.Conv2d):
             return F.conv2d(x, self.weight, self.bias, self.stride, padding)
         x = F.pad(x, [side for pad in pads for side in (pad // 2, pad - pad // 2)])
         return F.conv2d(x, self.weight, self.bias, self.stride)
+
+
+class UpConv2d(Conv2d):
+    """Nearest ×2 upsampling, then a 5×5 convolution, at the price of a 3×3 one at low resolution.
+
+    `N C H W -> N C' 2H 2W`. Output pixel 2i + a reads rows 2i + a + d - 2 (d = 0 … 4) of the
+    upsampled image, which is row i + (a + d) // 2 - 1 of the small one: three rows for each a. So
+    the kernel, its rows added up accordingly, is a 3×3 convolution to four channels for each
+    output channel, which are the pixels of a 2×2 cell. Exact, borders included.
+
+    Source: sub-pixel convolution, Shi et al. 2016 (arXiv:1609.05158).
+    """
+
+    spread: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 5)
+        spread = torch.zeros(2, 3, 5)
+        for a in range(2):
+            for d in range(5):
+                spread[a, (a + d) // 2, d] = 1
+        self.register_buffer("spread", spread, persistent=False)
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "..."]:
+        """Upsample and convolve."""
+        kernel = torch.einsum("ocde,apd,bqe->oabcpq", self.weight, self.spread, self.spread)
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        return F.pixel_shuffle(F.conv2d(x, kernel.flatten(0, 2), bias, padding=1), 2)
 
 
 class ConvTranspose2d(Conv2d):
@@ -170,9 +224,11 @@ class ConvTranspose2d(Conv2d):
         super().__init__(in_channels, out_channels, kernel, outscale=outscale)
         self.spread = stride
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, input: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch out height_out width_out"]:
         """Spread and convolve, `N C H W -> N C' H*s W*s`."""
-        s = self.spread
+        x, s = input, self.spread
         if s > 1:
             n, c, h, w = x.shape
             spread = x.new_zeros(n, c, h, s, w, s)
@@ -188,6 +244,8 @@ class ChannelNorm(nn.Module):
         super().__init__()
         self.norm = RMSNorm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel height width"]:
         """Normalise and activate each pixel; the result is stored channels last."""
         return F.silu(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)

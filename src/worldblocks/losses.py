@@ -36,6 +36,11 @@ def balanced_kl(
     >>> [loss.tolist() for loss in balanced_kl(same, same, free_nats=1.0, unimix=0.01)]
     [[1.0, 1.0], [1.0, 1.0]]
     """
+    if post_logits.ndim < 3:
+        raise ValueError(
+            f"balanced_kl takes logits `*batch groups classes` with at least one batch axis, got "
+            f"shape {tuple(post_logits.shape)}; flat logits need .unflatten(-1, (groups, classes))"
+        )
     log_post, post = mix_uniform(post_logits, unimix)
     log_prior, _ = mix_uniform(prior_logits, unimix)
     dyn = (post.detach() * (log_post.detach() - log_prior)).sum((-2, -1))
@@ -50,7 +55,14 @@ def categorical_kl(
     *,
     unimix: float = 0.0,
 ) -> Float[Tensor, "*batch"]:
-    """KL divergence of each categorical from another, in nats: `sum(p (log p - log q))`."""
+    """KL divergence of each categorical from another, in nats: `sum(p (log p - log q))`.
+
+    Source: Kullback & Leibler 1951; unimix as in `balanced_kl`.
+
+    >>> import torch
+    >>> categorical_kl(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 99.0])).item()
+    48.80685424804688
+    """
     log_p, p = mix_uniform(logits, unimix)
     log_q, _ = mix_uniform(other_logits, unimix)
     return (p * (log_p - log_q)).sum(-1)
@@ -66,6 +78,8 @@ def gaussian_kl(
     """KL divergence of independent normals from others, elementwise, in nats.
 
         KL = ln(σ₂ / σ₁) + (σ₁² + (μ₁ - μ₂)²) / (2 σ₂²) - 1/2
+
+    Source: Kingma & Welling 2013 (arXiv:1312.6114), appendix B, for any second normal.
 
     >>> import torch
     >>> gaussian_kl(*(torch.tensor(x) for x in (1.0, 1.0, 0.0, 1.0))).item()

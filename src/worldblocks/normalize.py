@@ -38,6 +38,7 @@ class PercentileScale(nn.Module):
         super().__init__()
         if not 0 <= low < high <= 100:
             raise ValueError(f"percentiles need 0 <= low < high <= 100, got {low} and {high}")
+        _check_rate(rate)
         self.rate, self.floor, self.debias = rate, floor, debias
         self.register_buffer("range", torch.zeros(2))
         self.register_buffer("weight", torch.zeros(()))
@@ -63,7 +64,7 @@ class PercentileScale(nn.Module):
 
     def limits(self) -> Float[Tensor, "2"]:
         """The running percentiles, low and high."""
-        return self.range / self.weight if self.debias else self.range
+        return self.range / self.weight.clamp(min=self.rate) if self.debias else self.range
 
 
 class RunningMoments(nn.Module):
@@ -84,6 +85,7 @@ class RunningMoments(nn.Module):
 
     def __init__(self, rate: float = 0.01, floor: float = 1e-8) -> None:
         super().__init__()
+        _check_rate(rate)
         self.rate, self.floor = rate, floor
         self.register_buffer("moments", torch.zeros(2))
         self.register_buffer("weight", torch.zeros(()))
@@ -98,3 +100,8 @@ class RunningMoments(nn.Module):
                 self.weight.lerp_(torch.ones_like(self.weight), self.rate)
         mean, square = self.moments / self.weight.clamp(min=self.rate)
         return mean, (square - mean.square()).clamp(min=0).sqrt().clamp(min=self.floor)
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate <= 1:
+        raise ValueError(f"a running average needs a rate above 0 and at most 1, got {rate}")

@@ -71,7 +71,8 @@ class LaProp(Optimizer):
         m <- β₁ m + (1 - β₁) u         p <- p - lr(t) (m / (1 - β₁ᵗ) + weight_decay p)
 
     Unlike Adam the momentum averages *normalised* gradients. `lr(t) = lr min(1, (t - 1) / warmup)`:
-    with a warm-up the first update leaves the parameters as they are.
+    with a warm-up the first update leaves the parameters as they are. Each parameter counts its own
+    updates t, those for which it had a gradient.
 
     Args:
         params: parameters or parameter groups.
@@ -96,20 +97,13 @@ class LaProp(Optimizer):
         warmup: int = 0,
         weight_decay: float = 0.0,
     ) -> None:
-        for name, value in {"lr": lr, "agc": agc, "warmup": warmup}.items():
+        numbers = {"lr": lr, "eps": eps, "agc": agc, "warmup": warmup, "weight_decay": weight_decay}
+        for name, value in numbers.items():
             if value < 0:
                 raise ValueError(f"LaProp needs {name} >= 0, got {value}")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"LaProp needs betas in [0, 1), got {betas}")
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "agc": agc,
-            "warmup": warmup,
-            "weight_decay": weight_decay,
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, {**numbers, "betas": betas})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -128,9 +122,9 @@ class LaProp(Optimizer):
         states = [self._state_of(p) for p in trained]
         squares = [state["square"] for state in states]
         momenta = [state["momentum"] for state in states]
-        count = [state["step"] for state in states]
-        torch._foreach_add_(count, 1)
-        step = count[0]  # the parameters of a group are trained together
+        counts = [state["step"] for state in states]
+        torch._foreach_add_(counts, 1)
+        steps = torch.stack(counts)  # each its own: a parameter may join late or pause
         if group["agc"]:
             adaptive_gradient_clip(trained, group["agc"])
         gradients: list[Tensor] = [p.grad for p in trained]  # type: ignore[misc]
@@ -138,22 +132,22 @@ class LaProp(Optimizer):
         beta1, beta2 = group["betas"]
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        roots = torch._foreach_div(squares, 1 - beta2**step)
+        roots = torch._foreach_div(squares, list(1 - beta2**steps))
         torch._foreach_sqrt_(roots)
         torch._foreach_add_(roots, group["eps"])
         torch._foreach_lerp_(momenta, torch._foreach_div(gradients, roots), 1 - beta1)
-        updates = torch._foreach_div(momenta, 1 - beta1**step)
+        updates = torch._foreach_div(momenta, list(1 - beta1**steps))
         if group["weight_decay"]:
             torch._foreach_add_(updates, trained, alpha=group["weight_decay"])
-        torch._foreach_mul_(updates, -self._rate(group, step))
-        torch._foreach_add_(trained, updates)
+        torch._foreach_mul_(updates, self._rates(group, steps))
+        torch._foreach_sub_(trained, updates)
 
-    def _rate(self, group: dict[str, Any], step: Tensor) -> Tensor | float:
+    def _rates(self, group: dict[str, Any], steps: Tensor) -> list[Tensor] | float:
         if not group["warmup"]:
             return group["lr"]
         # As lr - lr * rest, like the reference: in float32 the order shows in the first updates.
-        rest = (1 - (step - 1) / group["warmup"]).clamp(min=0)
-        return group["lr"] - group["lr"] * rest
+        rest = (1 - (steps - 1) / group["warmup"]).clamp(min=0)
+        return list(group["lr"] - group["lr"] * rest)
 
     def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         state = self.state[parameter]

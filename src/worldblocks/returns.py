@@ -39,6 +39,8 @@ def lambda_return(
     if reward.shape[1] == 0:
         raise ValueError("lambda_return needs at least one destination row, got time = 0")
     if isinstance(lam, (float, int)):
+        if not 0 <= lam <= 1:
+            raise ValueError(f"lambda_return takes a lam between 0 and 1, got {lam}")
         lam = torch.full_like(value, lam)
     steps = (reward + discount * (1 - lam) * value).unbind(1)
     carried = (discount * lam).unbind(1)

@@ -8,9 +8,11 @@ order, a discrete part as one-hots, a continuous part as its values.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import torch
+from jaxtyping import Float32
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ class Image:
     height: int
     width: int
     channel: int
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, self.shape)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -31,6 +36,9 @@ class Continuous:
     """Real numbers of a shape, float32. As an action, each lies in [-1, 1]."""
 
     shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, self.shape)
 
     @property
     def size(self) -> int:
@@ -45,10 +53,23 @@ class Discrete:
     classes: int
     shape: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, (self.classes,))
+        _check_sizes(self, self.shape)
+
     @property
     def size(self) -> int:
         """How many numbers one such value takes in a flat vector."""
         return self.classes * prod(self.shape)
+
+
+def _check_sizes(space: Any, sizes: Any) -> None:
+    whole = isinstance(sizes, tuple) and all(isinstance(n, Integral) and n > 0 for n in sizes)
+    if not whole:
+        raise ValueError(
+            f"the sizes of a space are positive whole numbers, a shape a tuple of them such as "
+            f"(3,); got {space}"
+        )
 
 
 Space = Image | Continuous | Discrete
@@ -77,7 +98,7 @@ def split_action(actions: Actions, vector: Any) -> dict[str, Any]:
     np.int64(1)
     """
     size = action_size(actions)
-    if vector.shape[-1] != size:
+    if not vector.ndim or vector.shape[-1] != size:
         raise ValueError(
             f"an action of {dict(actions)} is a vector of {size} numbers, got one of shape "
             f"{tuple(vector.shape)}"
@@ -95,13 +116,29 @@ def split_action(actions: Actions, vector: Any) -> dict[str, Any]:
     return parts
 
 
-def one_hot_action(actions: Actions, values: Mapping[str, torch.Tensor]) -> Any:
-    """The flat float32 vector `... action` of per-key values: the inverse of `split_action`."""
+def one_hot_action(
+    actions: Actions, values: Mapping[str, Any]
+) -> Float32[torch.Tensor, "*batch action"]:
+    """The flat vector of per-key values (tensors or arrays): the inverse of `split_action`.
+
+    >>> one_hot_action({"jump": Discrete(2), "arm": Continuous()}, {"jump": 1, "arm": 0.5}).tolist()
+    [0.5, 0.0, 1.0]
+    """
+    if set(values) != set(actions):
+        raise ValueError(f"an action has the keys {sorted(actions)}, got {sorted(values)}")
     parts = []
     for key in sorted(actions):
         space, value = actions[key], torch.as_tensor(values[key])
-        lead = value.shape[: value.ndim - len(space.shape)]
+        axes = value.ndim - len(space.shape)
+        lead = value.shape[:axes]
+        if axes < 0 or value.shape[axes:] != space.shape:
+            raise ValueError(f"action {key!r} is {space}, got shape {tuple(value.shape)}")
         if isinstance(space, Discrete):
+            if value.numel() and not 0 <= value.min() <= value.max() < space.classes:
+                raise ValueError(
+                    f"action {key!r} is one of 0 … {space.classes - 1}, got "
+                    f"{value.min().item()} … {value.max().item()}"
+                )
             value = value.unsqueeze(-1) == torch.arange(space.classes, device=value.device)
         parts.append(value.float().reshape(*lead, space.size))
     return torch.cat(parts, -1)

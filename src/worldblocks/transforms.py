@@ -5,8 +5,8 @@ in the authors' released code, not in symlog space as in its first version.
 """
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int64
+from torch import Tensor, relu
 
 from worldblocks.typing import typed
 
@@ -20,7 +20,8 @@ def symlog(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     >>> symlog(torch.tensor([0.0, 1.7182818, -1.7182818])).round(decimals=4).tolist()
     [0.0, 1.0, -1.0]
     """
-    return x.sign() * x.abs().log1p()
+    # Two halves rather than a sign: the derivative at 0 is then 1, as it should be, and not 0.
+    return x.clamp(min=0).log1p() - relu(-x).log1p()
 
 
 @typed
@@ -32,10 +33,10 @@ def symexp(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     >>> symexp(torch.tensor([0.0, 1.0, -1.0])).round(decimals=4).tolist()
     [0.0, 1.7183, -1.7183]
     """
-    return x.sign() * x.abs().expm1()
+    return x.clamp(min=0).expm1() - relu(-x).expm1()
 
 
-def symexp_bins(n: int) -> Float[Tensor, " bin"]:
+def symexp_bins(n: int) -> Float[Tensor, " bins"]:
     """`n` bins for a two-hot: `symexp` of a uniform grid over [-20, 20], exactly antisymmetric.
 
     An odd `n` has 0 in its centre; an even `n` has 0 twice. The positive half is the mirror image
@@ -54,18 +55,23 @@ def symexp_bins(n: int) -> Float[Tensor, " bin"]:
 
 
 @typed
-def two_hot(x: Float[Tensor, "*shape"], bins: Float[Tensor, " bin"]) -> Float[Tensor, "*shape bin"]:
+def two_hot(x: Float[Tensor, "*shape"], bins: Float[Tensor, " bins"]) -> Float[Tensor, "*shape bins"]:
     """Spread each value over its two nearest bins so that the mean is the value.
 
     With `bins[k] <= x <= bins[k + 1]`, `w[k + 1] = (x - bins[k]) / (bins[k + 1] - bins[k])` and
     `w[k] = 1 - w[k + 1]`. A value beyond an end takes the end bin; a bin exactly hit takes all.
-    Always float32. `bins` ascend; a NaN gives NaN weights.
+    Always float32. A NaN gives NaN weights.
 
     Source: DreamerV3, section "Critic learning"; Bellemare et al. 2017 for the projection.
+
+    Raises:
+        ValueError: the bins do not ascend, or are fewer than 2. Their order is checked eagerly only.
 
     >>> two_hot(torch.tensor([0.25, 9.0]), torch.tensor([-1.0, 0.0, 1.0])).tolist()
     [[0.0, 0.75, 0.25], [0.0, 0.0, 1.0]]
     """
+    if len(bins) < 2 or not (_in_graph() or bool((bins.diff() >= 0).all())):
+        raise ValueError(f"two_hot takes at least 2 bins that ascend, got {_shown(bins)}")
     below, weight = two_hot_indices(x, bins)
     target = x.new_zeros((*x.shape, len(bins)), dtype=torch.float32)
     target.scatter_(-1, below.unsqueeze(-1), (1 - weight).unsqueeze(-1))
@@ -73,8 +79,8 @@ def two_hot(x: Float[Tensor, "*shape"], bins: Float[Tensor, " bin"]) -> Float[Te
 
 
 def two_hot_indices(
-    x: Float[Tensor, "*shape"], bins: Float[Tensor, " bin"]
-) -> tuple[Tensor, Float[Tensor, "*shape"]]:
+    x: Float[Tensor, "*shape"], bins: Float[Tensor, " bins"]
+) -> tuple[Int64[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Index k of the lower of a value's two bins, and the weight of bin k + 1 (float32)."""
     x = x.float()
     below = (torch.searchsorted(bins, x.detach().contiguous(), right=True) - 1).clamp(
@@ -89,7 +95,7 @@ def two_hot_indices(
 
 @typed
 def two_hot_mean(
-    probs: Float[Tensor, "*shape bin"], bins: Float[Tensor, " bin"]
+    probs: Float[Tensor, "*shape bins"], bins: Float[Tensor, " bins"]
 ) -> Float[Tensor, "*shape"]:
     """Mean of a distribution over bins, `sum(probs * bins)`, summed symmetrically about the centre.
 
@@ -117,13 +123,18 @@ def two_hot_mean(
 
 
 def symmetric_mean(
-    probs: Float[Tensor, "*shape bin"], bins: Float[Tensor, " bin"]
+    probs: Float[Tensor, "*shape bins"], bins: Float[Tensor, " bins"]
 ) -> Float[Tensor, "*shape"]:
     """`two_hot_mean` without its check, for a row that is known to be a softmax."""
     weighted = probs * bins
     n, half = len(bins), len(bins) // 2
     pairs = weighted[..., :half].flip(-1) + weighted[..., n - half :]
     return pairs.sum(-1) + weighted[..., half] if n % 2 else pairs.sum(-1)
+
+
+def _shown(bins: Tensor) -> str:
+    first = ", ".join(f"{value:.3g}" for value in bins[:4].tolist())
+    return f"[{first}{', …' if len(bins) > 4 else ''}]"
 
 
 def _in_graph() -> bool:

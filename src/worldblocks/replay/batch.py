@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
+from worldblocks.replay.layout import FIXED
+from worldblocks.replay.storage import Rings
 from worldblocks.replay.tree import map_leaves
 
 
@@ -49,3 +51,34 @@ class Batch(NamedTuple):
             return leaf if name == "batch/row" else leaf.to(device, non_blocking=non_blocking)
 
         return map_leaves(move, self, "batch")
+
+
+def gather(
+    rings: Rings,
+    stream: Int64[Tensor, " batch"],
+    start: Int64[Tensor, " batch"],
+    window: int,
+    context: int,
+    template: Any,
+) -> Batch:
+    """Windows of `window` consecutive rows, the first `context` of them for their carry only.
+
+    `template` is the structure of the carry, a name of `rings` at each leaf.
+    """
+    stream, time = stream[:, None], start[:, None] + torch.arange(window)
+    slot = rings.slot(stream, time)
+    before, slot, time = slot[:, 0], slot[:, context:], time[:, context:]
+    rows = {name: rings.take(name, slot) for name in FIXED}
+    is_first, is_last = rows["is_first"], rows["is_last"]
+    if not context:
+        is_first[:, 0] = True  # there is no carry to continue from
+        template = None
+    # An episode may have been abandoned without its end: its last row is the one before a first.
+    is_last[:, :-1] |= is_first[:, 1:]
+    observed = [name for name in rings.layout if name.startswith("obs/")]
+    return Batch(
+        obs={name.removeprefix("obs/"): rings.take(name, slot) for name in observed},
+        carry=map_leaves(lambda _, name: rings.take(name, before), template, "carry"),
+        row=time * rings.streams + stream,
+        **rows,
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
@@ -98,11 +99,12 @@ def check_finite(values: Values, row: int) -> None:
         observed = name.startswith("obs/") and value.is_floating_point()
         if not (observed or name == "reward"):
             continue
-        finite = torch.isfinite(value)
+        array = value.numpy(force=True)
+        finite = np.isfinite(array)
         if not finite.all():
-            stream = int((~finite).nonzero()[0, 0])
+            stream = np.argwhere(~finite)[0, 0]
             raise ValueError(
-                f"{say(name)} of stream {stream} holds {float(value[~finite][0])} at row {row}; "
+                f"{say(name)} of stream {stream} holds {array[~finite][0]} at row {row}; "
                 f"only finite rows are stored, so nothing was added"
             )
 

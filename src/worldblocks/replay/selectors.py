@@ -1,8 +1,8 @@
 """Which windows a batch is made of.
 
-A window of `window` rows that starts at row `start` of a stream holds rows start … start + window - 1.
-Rows oldest … count - 1 of every stream are stored, so the valid starts are oldest … count - window.
-A selector gives a stream and a start for each window it draws.
+A window of `window` rows that starts at row `start` of a stream ends with its row
+start + window - 1. Rows oldest … count - 1 of every stream are stored, so the valid starts are
+oldest … count - window. A selector gives a stream and a start for each window it draws.
 """
 
 import numpy as np
@@ -52,3 +52,29 @@ class Uniform:
         starts = count - window - oldest + 1
         drawn = self.generator.integers(self.streams * starts, size=size)
         return drawn // starts, oldest + drawn % starts
+
+
+def check_draw(batch_size: int, length: int, context: int, kept: int, count: int) -> None:
+    """Whether windows of `length` rows and `context` before can be drawn.
+
+    Streams keep `kept` rows at most and were given `count`.
+
+    Raises:
+        ValueError: not yet, or never.
+    """
+    if batch_size < 1 or length < 1:
+        raise ValueError(
+            f"{batch_size} windows of {length} rows cannot be drawn; both are at least 1"
+        )
+    window = length + context
+    rows = f"{window} rows (one of them context)" if context else f"{window} rows"
+    if window > kept:
+        raise ValueError(
+            f"windows of {rows} cannot be drawn from a replay that keeps {kept} rows a stream; "
+            f"with a larger capacity they could"
+        )
+    if window > count:
+        raise ValueError(
+            f"windows of {rows} cannot be drawn yet: each stream has {count} rows; add "
+            f"{window - count} more"
+        )

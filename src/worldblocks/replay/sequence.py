@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
-from worldblocks.replay.batch import Batch
+from worldblocks.replay.batch import Batch, gather
 from worldblocks.replay.files import Chunks
 from worldblocks.replay.layout import (
-    FIXED,
     carried,
     check,
     check_finite,
@@ -20,9 +19,9 @@ from worldblocks.replay.layout import (
     layout_from_json,
     layout_to_json,
 )
-from worldblocks.replay.selectors import OnlineQueue, Uniform
+from worldblocks.replay.selectors import OnlineQueue, Uniform, check_draw
 from worldblocks.replay.storage import Rings
-from worldblocks.replay.tree import flatten, map_leaves, template_from_json, template_to_json
+from worldblocks.replay.tree import flatten, template_from_json, template_to_json
 
 FORMAT = 1
 
@@ -85,7 +84,8 @@ class SequenceReplay:
 
     def __len__(self) -> int:
         """Window starts that can be drawn, over all streams."""
-        return self.streams * self._starts(self.length + self.context)
+        rows = min(self._count, self._kept)  # the first window starts at the oldest of them
+        return self.streams * max(0, rows - self.length - self.context + 1)
 
     @property
     def steps(self) -> int:
@@ -97,7 +97,6 @@ class SequenceReplay:
         """Windows in the online queue; those whose rows are gone count until a draw skips them."""
         return max(0, self._queue.ready(self._count) - self._queue.next)
 
-    @torch.no_grad()
     def add(
         self,
         *,
@@ -154,16 +153,16 @@ class SequenceReplay:
         Raises:
             ValueError: there is no window of that length yet, or there can never be one.
         """
-        window = (self.length if length is None else length) + self.context
         queue = length is None and (self.online if online is None else online)
-        self._check_sample(batch_size, window)
-        rings = self._rings
+        length = self.length if length is None else length
+        check_draw(batch_size, length, self.context, self._kept, self._count)
+        window, rings = length + self.context, self._rings
         assert rings is not None  # it has rows
         stream, start = self._queue.draw(batch_size if queue else 0, rings.oldest, rings.count)
         uniform = self._uniform.draw(batch_size - len(start), window, rings.oldest, rings.count)
         stream = torch.from_numpy(np.concatenate([stream, uniform[0]]))
         start = torch.from_numpy(np.concatenate([start, uniform[1]]))
-        return self._gather(rings, stream[:, None], start[:, None] + torch.arange(window))
+        return gather(rings, stream, start, window, self.context, self._carry)
 
     @torch.no_grad()
     def write_back(self, row: Int64[Tensor, "*batch"], carry: Any) -> None:
@@ -180,20 +179,18 @@ class SequenceReplay:
             ValueError: a row was never stored, or the carry is unlike the stored ones.
         """
         rows, rings = row.flatten().cpu(), self._rings
-        lowest, highest = (int(f(rows.numpy(), initial=0)) for f in (np.min, np.max))
-        if rings is None or not 0 <= lowest <= highest < self.steps:
+        unknown = int(((rows < 0) | (rows >= self.steps)).sum())
+        if rings is None or unknown:
             raise ValueError(
-                f"rows {lowest} to {highest} cannot be written back, for {self.steps} rows were "
-                f"ever added; pass the `row` of a batch that this replay sampled"
+                f"{unknown} of {len(rows)} rows to be written back were never added; pass the "
+                f"`row` of a batch that this replay sampled"
             )
         values, _ = flatten(carry, "carry")
         check(values, carried(rings.layout), tuple(row.shape))
-        keep = _last_of_equal(rows)
-        keep = keep[rows[keep] // self.streams >= rings.oldest]
-        stream, time = rows[keep] % self.streams, rows[keep] // self.streams
-        for name, value in values.items():
-            rings.put(name, rings.slot(stream, time), value.flatten(0, row.ndim - 1).cpu()[keep])
-        self._chunks.changed(time.numpy())
+        stream, time = rows % self.streams, rows // self.streams
+        flat = {name: value.flatten(0, row.ndim - 1).cpu() for name, value in values.items()}
+        rings.put(stream, time, flat)
+        self._chunks.changed(time[time >= rings.oldest].numpy())
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Bring a folder up to date; returns a manifest (plain JSON values) that `load` takes.
@@ -247,62 +244,9 @@ class SequenceReplay:
 
     @property
     def _kept(self) -> int:
-        """Rows of a stream that are kept: as many windows as its share of the capacity start there."""
+        """Rows of a stream that are kept, so that its share of the capacity starts there."""
         return self.capacity // self.streams + self.length + self.context - 1
 
     def _sizes(self) -> dict[str, int]:
         names = ("capacity", "streams", "length", "context")
         return {name: getattr(self, name) for name in names}
-
-    def _starts(self, window: int) -> int:
-        """How many windows of so many rows a stream holds: the first starts at its oldest row."""
-        return max(0, min(self._count, self._kept) - window + 1)
-
-    def _check_sample(self, batch_size: int, window: int) -> None:
-        if batch_size < 1 or window <= self.context:
-            raise ValueError(
-                f"{batch_size} windows of {window - self.context} rows cannot be drawn; both are "
-                f"at least 1"
-            )
-        context = " (one of them context)" if self.context else ""
-        if window > self._kept:
-            raise ValueError(
-                f"windows of {window} rows{context} cannot be drawn from a replay that keeps "
-                f"{self._kept} rows a stream; a larger capacity would do"
-            )
-        if not self._starts(window):
-            raise ValueError(
-                f"windows of {window} rows{context} cannot be drawn yet: each stream has "
-                f"{self._count} rows; add {window - self._count} more"
-            )
-
-    def _gather(
-        self, rings: Rings, stream: Int64[Tensor, "batch 1"], time: Int64[Tensor, "batch window"]
-    ) -> Batch:
-        """The rows `time` of windows; with context their first row gives its carry only."""
-        slot = rings.slot(stream, time)
-        before, slot = slot[:, 0], slot[:, self.context :]
-        rows = {name: rings.take(name, slot) for name in FIXED}
-        is_first, is_last = rows["is_first"], rows["is_last"]
-        if not self.context:
-            is_first[:, 0] = True
-        is_last[:, :-1] |= is_first[:, 1:]  # the next row opens an episode: this one was abandoned
-        carry = None
-        if self.context:
-            carry = map_leaves(lambda _, name: rings.take(name, before), self._carry, "carry")
-        return Batch(
-            obs={
-                name.removeprefix("obs/"): rings.take(name, slot)
-                for name in rings.layout
-                if name.startswith("obs/")
-            },
-            **rows,
-            carry=carry,
-            row=time[:, self.context :] * self.streams + stream,
-        )
-
-
-def _last_of_equal(rows: Int64[Tensor, " row"]) -> Int64[Tensor, " kept"]:
-    """Where each row stands last: the first of equals in reverse order."""
-    _, backwards = np.unique(rows.numpy()[::-1], return_index=True)
-    return torch.from_numpy(len(rows) - 1 - backwards)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.layers import BlockLinear, Layer, RMSNorm
+from worldblocks.layers import BlockLinear, Layer, RMSNorm, block_matmul, check_width
 from worldblocks.typing import typed
 
 
@@ -38,6 +38,8 @@ class BlockGRU(nn.Module):
         super().__init__()
         if deter % blocks:
             raise ValueError(f"BlockGRU needs deter divisible by {blocks} blocks, got {deter}")
+        if layers < 1:
+            raise ValueError(f"BlockGRU needs at least 1 layer before its gates, got {layers}")
         self.deter, self.action_dim, self.blocks = deter, action_dim, blocks
         self.from_deter = Layer(deter, hidden)
         self.from_stoch = Layer(stoch, hidden)
@@ -64,6 +66,7 @@ class BlockGRU(nn.Module):
 
         Each entry is scaled into [-1, 1] as a constant, so that its gradient keeps the direction.
         """
+        check_width("action", action, self.action_dim)
         return self.from_action(action / action.detach().abs().clamp(min=1))
 
     def step(
@@ -88,6 +91,6 @@ class BlockGRU(nn.Module):
         """`hidden[0]` on [block of deter, shared]; the shared part for all blocks is one matmul."""
         layer = self.hidden[0]
         own, rest = layer.weight.split([self.deter // self.blocks, shared.shape[-1]], 1)  # type: ignore[union-attr]
-        blocks = deter.unflatten(-1, (self.blocks, 1, -1)).to(shared.dtype) @ own
+        blocks = block_matmul(deter.to(shared.dtype), own)
         mixed = shared @ rest.transpose(0, 1).flatten(1)
-        return blocks.flatten(-3) + mixed + layer.bias
+        return blocks.flatten(-2) + mixed + layer.bias

@@ -49,7 +49,7 @@ def stack(states: list[S]) -> S:
 
 
 def imagine(
-    dynamics: Dynamics, state: S, policy: Callable[[S], Tensor], steps: int
+    dynamics: Dynamics, state: S, policy: Callable[[S], Float[Tensor, "batch action"]], steps: int
 ) -> tuple[S, Float[Tensor, "batch time action"]]:
     """Roll a policy forward from a state.
 
@@ -80,6 +80,8 @@ def rollout(dynamics: Any, carry: Any, actions: Float[Tensor, "batch time action
 
     Row t of the result is the state after `actions[:, t]`.
     """
+    if not actions.shape[1]:
+        raise ValueError("rollout needs at least one action, got time = 0")
     advance = getattr(dynamics, "advance", dynamics.imagine_step)
     states = []
     for action in actions.unbind(1):

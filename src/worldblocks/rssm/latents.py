@@ -5,7 +5,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from worldblocks.distributions import OneHot
-from worldblocks.layers import MLP, Linear
+from worldblocks.layers import MLP, Linear, check_width
 from worldblocks.typing import typed
 
 
@@ -44,7 +44,8 @@ class CategoricalLatent(nn.Module):
         super().__init__()
         if classes > 255:
             raise ValueError(f"a latent has at most 255 classes (stored as uint8), got {classes}")
-        self.deter, self.groups, self.classes = deter, groups, classes
+        self.deter, self.embed_dim = deter, embed_dim
+        self.groups, self.classes = groups, classes
         self.unimix, self.absolute = unimix, absolute
         seen = embed_dim if absolute else deter + embed_dim
         self.prior_mlp = MLP(deter, units=hidden, layers=prior_layers)
@@ -69,6 +70,7 @@ class CategoricalLatent(nn.Module):
 
     def project(self, embed: Float[Tensor, "*batch embed"]) -> Float[Tensor, "*batch hidden"]:
         """The posterior's first map on the embedding: independent of the state, so done at once."""
+        check_width("embed", embed, self.embed_dim)
         linear = self.posterior_mlp[0].linear
         weight = linear.weight if self.absolute else linear.weight[:, self.deter :]  # type: ignore[index]
         return nn.functional.linear(embed, weight, linear.bias)  # type: ignore[arg-type]

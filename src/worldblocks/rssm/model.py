@@ -45,6 +45,7 @@ class RSSM(nn.Module):
         is_first: Bool[Tensor, " batch"],
     ) -> Annotated[State, "batch"]:
         """The posterior state of one row."""
+        self._check(carry)
         action = self.core.project_action(mask(prev_action, is_first))
         return self._observe_step(carry, self.latent.project(embed), action, is_first)
 
@@ -57,6 +58,9 @@ class RSSM(nn.Module):
         is_first: Bool[Tensor, "batch time"],
     ) -> Annotated[State, "batch time"]:
         """The posterior states of a sequence; `carry` is of the row before its first."""
+        self._check(carry)
+        if not is_first.shape[1]:
+            raise ValueError("observe needs at least one row, got time = 0")
         actions = self.core.project_action(mask(prev_action, is_first)).unbind(1)
         projected = self.latent.project(embed).unbind(1)
         states = []
@@ -79,6 +83,7 @@ class RSSM(nn.Module):
         self, carry: Annotated[Carry, "batch"], action: Float[Tensor, "batch action"]
     ) -> Annotated[State, "batch"]:
         """The prior state after `action`, without an observation."""
+        self._check(carry)
         return self.advance(carry, action)
 
     def advance(self, carry: Carry, action: Tensor) -> State:
@@ -86,6 +91,15 @@ class RSSM(nn.Module):
         projected = self.core.project_action(action)
         deter = self.core.step(carry.deter, carry.stoch.flatten(-2), projected)
         return self._state(deter, self.latent.prior(deter))
+
+    def _check(self, carry: Carry) -> None:
+        """A carry of another model would fail in some matmul: say it here."""
+        deter, stoch = carry.deter.shape[-1], carry.stoch.shape[-2:].numel()
+        if (deter, stoch) != (self.core.deter, self.latent.size):
+            raise ValueError(
+                f"this RSSM carries {self.core.deter} deter and {self.latent.size} stoch numbers, "
+                f"got {deter} and {stoch}: a carry of another model size?"
+            )
 
     def _state(self, deter: Tensor, logits: Tensor) -> State:
         stoch = self.latent.distribution(logits).sample()

@@ -51,6 +51,10 @@ class State(NamedTuple):
 
     def flatten(self) -> "State":
         """Merge the first two axes, `batch time ... -> batch*time ...`."""
+        if self.deter.ndim < 3:
+            raise ValueError(
+                f"State.flatten merges batch and time, got deter of shape {tuple(self.deter.shape)}"
+            )
         return State(*(x.flatten(0, 1) for x in self))
 
     def detach(self) -> "State":
@@ -60,5 +64,9 @@ class State(NamedTuple):
     def __getitem__(self, index: Any) -> Any:
         """A field by its number; or, by a tuple of slices, a part of the batch axes."""
         if isinstance(index, tuple):
-            return State(*(x[index] for x in self))
+            if not any(part is Ellipsis for part in index):
+                index = (*index, Ellipsis)
+            deter = self.deter[(*index, slice(None))]
+            stoch, logits = (x[(*index, slice(None), slice(None))] for x in (self[1], self[2]))
+            return State(deter, stoch, logits)
         return tuple.__getitem__(self, index)

@@ -9,7 +9,10 @@ from worldblocks.run.extras import extra
 from worldblocks.run.sinks import read_jsonl
 
 BLUE, GREY, DARK = "#2a6fbb", "#d5d8de", "#2c3038"
-COLOURS = ("#2a6fbb", "#e07a2f", "#3a9d6e", "#b0457b", "#7a64c8", "#8c8c3a")
+COLOURS = (
+    *("#2a6fbb", "#e07a2f", "#3a9d6e", "#b0457b"),
+    *("#7a64c8", "#8c8c3a", "#3fa7b8", "#6b4a3a"),
+)
 
 
 def plot_curve(
@@ -22,7 +25,7 @@ def plot_curve(
 
     Args:
         logdir: A run folder with `episodes.jsonl` and `metrics.jsonl`.
-        losses: Metrics to draw; those whose name starts with "loss/" if None (at most six).
+        losses: Metrics to draw; those whose name starts with "loss/" if None (at most eight).
         title: Heading; the folder's name if None.
     """
     folder = Path(logdir)
@@ -33,8 +36,10 @@ def plot_curve(
     _scores(upper, read_jsonl(folder / "episodes.jsonl"))
     _losses(lower, read_jsonl(folder / "metrics.jsonl"), losses)
     lower.set_xlabel("environment steps", color=DARK)
-    formatter = extra("matplotlib.ticker", "plot_curve").EngFormatter(sep="")
-    lower.xaxis.set_major_formatter(formatter)
+    lower.set_xlim(left=0)
+    ticker = extra("matplotlib.ticker", "plot_curve")
+    lower.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    lower.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
     path = folder / "curve.png"
     figure.savefig(path)
     return path
@@ -106,5 +111,7 @@ def _style(axes: Any, label: str) -> None:
 
 
 def _say(axes: Any, words: str) -> None:
+    axes.grid(False)
+    axes.tick_params(left=False, labelleft=False)
     centre = {"ha": "center", "va": "center", "transform": axes.transAxes}
     axes.text(0.5, 0.5, words, fontsize=14, color="#8a909c", **centre)

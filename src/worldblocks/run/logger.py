@@ -68,8 +68,9 @@ class Logger:
         """
         tensors = {}
         for name, value in metrics.items():
+            _check(name, value)
             if isinstance(value, Tensor):
-                tensors[_checked(name, value)] = value
+                tensors[name] = value
             else:
                 self._numbers[name] = self._numbers.get(name, 0.0) + float(value)
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -81,7 +82,9 @@ class Logger:
                 elif total.device != value.device:
                     self._tensors[name] = total.to(value.device)
             totals = [self._tensors[name] for name in tensors]
-            torch._foreach_add_(totals, list(tensors.values()))
+            torch._foreach_add_(  # pyright: ignore[reportPrivateImportUsage]
+                totals, list(tensors.values())
+            )
 
     def write(self, step: int, extra: Mapping[str, Metric] | None = None) -> dict[str, float]:
         """Append the means since the last write, and `extra` as it is, as one line of metrics.
@@ -97,9 +100,11 @@ class Logger:
         for name, value in _to_host(self._tensors).items():
             totals[name] = totals.get(name, 0.0) + value
         figures = {name: total / self._counts[name] for name, total in totals.items()}
-        figures |= {_checked(name, value): float(value) for name, value in (extra or {}).items()}
-        self._numbers, self._tensors, self._counts = {}, {}, {}
+        for name, value in (extra or {}).items():
+            _check(name, value)
+            figures[name] = float(value)
         self._write("metrics", step, figures)
+        self._numbers, self._tensors, self._counts = {}, {}, {}
         return figures
 
     def timing(self, step: int, figures: Mapping[str, float]) -> None:
@@ -165,13 +170,15 @@ class Logger:
             sink.close()
 
     def _write(self, name: str, step: int, figures: Mapping[str, float], prefix: str = "") -> None:
+        for key, value in figures.items():
+            _check(key, value)
         self._step = max(self._step, step)
         self._files[name].write(step, figures)
         for sink in self._sinks:
             sink.write(step, {prefix + key: value for key, value in figures.items()})
 
 
-def _checked(name: str, value: Metric) -> str:
+def _check(name: str, value: Metric) -> None:
     if name == "step":
         raise ValueError("a metric cannot be called 'step': each line has the environment step")
     if isinstance(value, Tensor) and value.ndim:
@@ -179,7 +186,6 @@ def _checked(name: str, value: Metric) -> str:
             f"metric {name!r} has shape {list(value.shape)}; log a number or a tensor without "
             f"axes, such as its mean"
         )
-    return name
 
 
 def _to_host(tensors: Mapping[str, Tensor]) -> dict[str, float]:

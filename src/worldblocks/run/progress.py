@@ -43,8 +43,9 @@ class Progress:
         self._clock = clock
         self._step = initial
         self._shown: dict[str, Any] = {}
-        self._updates: float | None = None
-        self._samples = deque([(clock(), initial, None)])
+        self._updates: int | None = None
+        start = (clock(), initial, None)
+        self._samples: deque[tuple[float, int, int | None]] = deque([start])
         self._printed = clock()
         self._live: Any = None
 
@@ -91,7 +92,7 @@ class Progress:
         if self._live is not None:
             self._live.stop()
             self._live = None
-        elif self._stream is not None and not self._stream.isatty():
+        elif not self._stream.isatty():
             self._print(self._clock())
 
     def figures(self) -> dict[str, str]:
@@ -103,6 +104,11 @@ class Progress:
         figures["steps/s"] = _text(steps)
         return figures
 
+    def rates(self) -> dict[str, float]:
+        """Steps and updates per second over the last minute, those that are known, for a log."""
+        pairs = zip(("steps/s", "updates/s"), self._rates(), strict=True)
+        return {name: rate for name, rate in pairs if rate is not None}
+
     def left(self) -> str:
         """Time left at the present rate, as `1:02:03 left`."""
         rate, remaining = self._rates()[0], max(0, self.total - self._step)
@@ -112,8 +118,9 @@ class Progress:
 
     def _rates(self) -> tuple[float | None, float | None]:
         """Steps and updates per second over the window."""
-        then, step, updates = self._samples[0]
-        for sample in self._samples:  # updates are counted only from when they were first given
+        samples = list(self._samples)  # the display's thread reads while the run appends
+        then, step, updates = samples[0]
+        for sample in samples:  # updates are counted only from when they were first given
             updates_then, updates = sample[0], sample[2]
             if updates is not None:
                 break

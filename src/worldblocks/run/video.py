@@ -11,8 +11,6 @@ from torch import Tensor
 from worldblocks.run.extras import extra
 from worldblocks.typing import typed
 
-Frames = UInt8[Tensor, "time height width channel"]
-
 PAPER = (18, 20, 26)
 INK = (226, 229, 235)
 FAINT = (96, 102, 114)
@@ -21,7 +19,7 @@ OPEN = (255, 159, 67)  # the model imagines these
 # Black, purple, orange, pale yellow: as the colour map "inferno", at equal distances.
 ERROR = [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)]
 
-LABELS, HEADER, GAP, BORDER, FOOTER = 78, 34, 8, 3, 24
+LABELS, HEADER, GAP, BORDER, FOOTER = 90, 34, 8, 3, 24
 ROWS = ("truth", "imagined", "error")
 
 
@@ -30,7 +28,7 @@ def write_gif(
     path: Path | str,
     frames: UInt8[Tensor, "time height width channel"]
     | UInt8[np.ndarray, "time height width channel"],
-    fps: float = 10,
+    fps: float | int = 10,
 ) -> Path:
     """Write an endless GIF; small frames are enlarged by a whole factor to at least 256 pixels.
 

@@ -1,0 +1,31 @@
+"""What heads put out: predictions with a `mean` and an `nll(target)`, most of them distributions.
+
+Every output slices like the tensor of its batch axes (`out[:, :-1]`); a distribution adds `mode`,
+`sample()`, `log_prob(x)` and `entropy()`. `event` is the number of trailing axes that make one
+event: `nll`, `log_prob` and `entropy` sum over them, so that a value of `*shape` (the batch axes,
+then the event axes) gives a result of `*batch`. Everything is computed in float32.
+
+Sampling has one door: `sample(noise=None)` takes its randomness as an optional tensor, and inside
+`with modes():` every sample is the mode (a straight-through gradient stays as it is).
+"""
+
+from worldblocks.distributions.continuous import BoundedNormal, Normal
+from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot, mix_uniform
+from worldblocks.distributions.joint import Joint
+from worldblocks.distributions.output import Output, modes
+from worldblocks.distributions.regression import MSE, ImageMSE, SymlogMSE
+
+__all__ = [
+    "MSE",
+    "Bernoulli",
+    "BoundedNormal",
+    "ImageMSE",
+    "Joint",
+    "Normal",
+    "OneHot",
+    "Output",
+    "SymlogMSE",
+    "TwoHot",
+    "mix_uniform",
+    "modes",
+]

@@ -1,0 +1,85 @@
+"""Distributions over real numbers."""
+
+import math
+
+import torch
+from jaxtyping import Float, Float32, Shaped
+from torch import Tensor
+
+from worldblocks.distributions.output import Output, same_shape, sum_event, wants_mode
+
+
+class Normal(Output):
+    """Independent normal distributions; samples carry the reparameterisation gradient.
+
+    >>> Normal(torch.tensor(1.0), torch.tensor(2.0)).sample(noise=torch.tensor(0.5)).item()
+    2.0
+    """
+
+    _tensors = ("_mean", "std")
+
+    def __init__(
+        self, mean: Float[Tensor, "*shape"], std: Float[Tensor, "*shape"], event: int = 0
+    ) -> None:
+        super().__init__(event)
+        same_shape(self, std, mean, "a deviation")
+        self._mean, self.std = mean.float(), std.float()
+
+    @property
+    def mean(self) -> Float32[Tensor, "*shape"]:
+        """The mean."""
+        return self._mean
+
+    @property
+    def mode(self) -> Float32[Tensor, "*shape"]:
+        """The mean."""
+        return self._mean
+
+    def sample(self, noise: Float[Tensor, "*shape"] | None = None) -> Float32[Tensor, "*shape"]:
+        """`mean + std * noise`; `noise` is standard normal of the same shape."""
+        if wants_mode():
+            return self.mode
+        if noise is None:
+            noise = torch.randn_like(self._mean)
+        same_shape(self, noise, self._mean, "noise")
+        return self._mean + self.std * noise
+
+    def log_prob(self, x: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
+        """Log-density, summed over event axes."""
+        same_shape(self, x, self._mean)
+        scaled = (x.float() - self._mean) / self.std
+        return sum_event(
+            -0.5 * scaled.square() - self.std.log() - 0.5 * math.log(2 * math.pi), self.event
+        )
+
+    def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
+        """Negative log-density of a target, summed over event axes."""
+        return -self.log_prob(target.detach())
+
+    def entropy(self) -> Float32[Tensor, "*batch"]:
+        """Differential entropy in nats, summed over event axes."""
+        return sum_event(self.std.log() + 0.5 * math.log(2 * math.pi * math.e), self.event)
+
+
+class BoundedNormal(Normal):
+    """The continuous actor of DreamerV3: a bounded mean and standard deviation, nothing squashed.
+
+    `mean = tanh(raw_mean)`, `std = (high - low) sigmoid(raw_std + 2) + low`. Samples are neither
+    truncated nor clipped; an environment clips them to [-1, 1].
+
+    Source: the authors' released code (`bounded_normal`), low 0.1 and high 1.
+    """
+
+    def __init__(
+        self,
+        raw_mean: Float[Tensor, "*shape"],
+        raw_std: Float[Tensor, "*shape"],
+        *,
+        low: float = 0.1,
+        high: float = 1.0,
+        event: int = 0,
+    ) -> None:
+        if not 0 < low <= high:
+            raise ValueError(f"BoundedNormal needs 0 < low <= high, got {low} and {high}")
+        std = (high - low) * (raw_std.float() + 2).sigmoid() + low
+        super().__init__(raw_mean.float().tanh(), std, event)

@@ -1,0 +1,199 @@
+"""Distributions over finitely many values: one-hot vectors, bins of a number, 0 and 1."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Shaped
+from torch import Tensor
+
+from worldblocks import transforms
+from worldblocks.distributions.output import Output, same_shape, sum_event, wants_mode
+
+
+class OneHot(Output):
+    """One-hot vectors of `classes`, the last axis of `logits`; samples are straight-through.
+
+    `unimix` mixes the distribution with a uniform one, `p = (1 - unimix) softmax + unimix / C`;
+    sampling, log-probability, entropy and the gradient of a sample all use the mixture. A logit of
+    -inf (an action that is not allowed) has probability 0 where `unimix` is 0.
+
+    Source: DreamerV2 (arXiv:2010.02193) for straight-through, DreamerV3 for unimix.
+
+    >>> OneHot(torch.tensor([0.0, 0.0, 9.0, 0.0])).sample(noise=torch.tensor(0.5)).tolist()
+    [0.0, 0.0, 1.0, 0.0]
+    """
+
+    _tensors = ("logits", "probs")
+    _own = 1
+
+    def __init__(
+        self, logits: Float[Tensor, "*shape classes"], *, unimix: float = 0.0, event: int = 0
+    ) -> None:
+        super().__init__(event)
+        self.logits, self.probs = mix_uniform(logits, unimix)
+
+    @property
+    def mean(self) -> Float32[Tensor, "*shape classes"]:
+        """The probabilities."""
+        return self.probs
+
+    @property
+    def mode(self) -> Float32[Tensor, "*shape classes"]:
+        """The likeliest one-hot, with the straight-through gradient."""
+        return self._straight_through(self.probs.argmax(-1, keepdim=True))
+
+    def sample(
+        self, noise: Float[Tensor, "*shape"] | None = None
+    ) -> Float32[Tensor, "*shape classes"]:
+        """A one-hot sample, `onehot + (p - stop_gradient(p))`.
+
+        Args:
+            noise: uniform numbers in [0, 1), one for each categorical.
+        """
+        if wants_mode():
+            return self.mode
+        if noise is None:
+            noise = torch.rand_like(self.probs[..., 0])
+        same_shape(self, noise, self.probs[..., 0], "noise")
+        # Inverse CDF; the last class takes what rounding leaves of the cumulative sum.
+        passed = noise.unsqueeze(-1) >= self.probs.detach().cumsum(-1)[..., :-1]
+        return self._straight_through(passed.sum(-1, keepdim=True))
+
+    def _straight_through(self, index: Tensor) -> Tensor:
+        onehot = torch.zeros_like(self.probs).scatter_(-1, index, 1.0)
+        return onehot + (self.probs - self.probs.detach()) if self.probs.requires_grad else onehot
+
+    def log_prob(self, x: Shaped[Tensor, "*shape classes"]) -> Float32[Tensor, "*batch"]:
+        """Log-probability of one-hot vectors, summed over event axes."""
+        same_shape(self, x, self.logits)
+        return sum_event((self.logits * x).sum(-1), self.event)
+
+    def nll(self, target: Shaped[Tensor, "*shape classes"]) -> Float32[Tensor, "*batch"]:
+        """Cross-entropy with one-hot or soft targets, summed over event axes."""
+        return -self.log_prob(target.detach())
+
+    def entropy(self) -> Float32[Tensor, "*batch"]:
+        """Entropy in nats, summed over event axes."""
+        return -sum_event((self.probs * self.logits).sum(-1), self.event)
+
+
+def mix_uniform(
+    logits: Float[Tensor, "*shape classes"], unimix: float
+) -> tuple[Float32[Tensor, "*shape classes"], Float32[Tensor, "*shape classes"]]:
+    """Log-probabilities and probabilities of `(1 - unimix) softmax(logits) + unimix / classes`.
+
+    Source: DreamerV3, section "World model learning" (1% uniform).
+
+    >>> mix_uniform(torch.tensor([0.0, 99.0]), 0.5)[1].tolist()
+    [0.25, 0.75]
+    """
+    if not 0 <= unimix <= 1:
+        raise ValueError(f"unimix is a share between 0 and 1, got {unimix}")
+    logits = logits.float()
+    if not unimix:
+        # Finite, so that a class of probability 0 adds 0 to an entropy and not 0 * inf.
+        logits = logits.log_softmax(-1).clamp(min=torch.finfo(torch.float32).min)
+        return logits, logits.exp()
+    probs = (1 - unimix) * logits.softmax(-1) + unimix / logits.shape[-1]
+    return probs.log(), probs
+
+
+class TwoHot(Output):
+    """A categorical over bins read as a number: mean over bins, cross-entropy with two-hot targets.
+
+    Source: DreamerV3, section "Critic learning"; see `worldblocks.transforms.two_hot`.
+
+    >>> TwoHot(torch.zeros(2, 3), torch.tensor([-1.0, 0.0, 1.0])).mean.tolist()
+    [0.0, 0.0]
+    """
+
+    _tensors = ("logits",)
+    _own = 1
+
+    def __init__(self, logits: Float[Tensor, "*batch bins"], bins: Float[Tensor, " bins"]) -> None:
+        super().__init__()
+        if logits.shape[-1] != len(bins):
+            raise ValueError(
+                f"TwoHot needs one logit for each of its {len(bins)} bins, got logits of shape "
+                f"{tuple(logits.shape)}"
+            )
+        self.logits = logits.float().log_softmax(-1)
+        self.bins = bins
+
+    @property
+    def mean(self) -> Float32[Tensor, "*batch"]:
+        """The expected bin, summed symmetrically (0 exactly where uniform)."""
+        return transforms.symmetric_mean(self.logits.exp(), self.bins)
+
+    @property
+    def mode(self) -> Float32[Tensor, "*batch"]:
+        """The likeliest bin."""
+        return self.bins[self.logits.argmax(-1)]
+
+    def sample(self, noise: Float[Tensor, "*batch"] | None = None) -> Float32[Tensor, "*batch"]:
+        """A bin drawn from the distribution; `noise` as for `OneHot.sample`."""
+        return (OneHot(self.logits.detach()).sample(noise) * self.bins).sum(-1)
+
+    def log_prob(self, x: Shaped[Tensor, "*batch"]) -> Float32[Tensor, "*batch"]:
+        """Log-probability of numbers under their two-hot encoding."""
+        same_shape(self, x, self.logits[..., 0])
+        below, weight = transforms.two_hot_indices(x.detach(), self.bins)
+        pair = self.logits.gather(-1, torch.stack([below, below + 1], -1))
+        return (1 - weight) * pair[..., 0] + weight * pair[..., 1]
+
+    def nll(self, target: Shaped[Tensor, "*batch"]) -> Float32[Tensor, "*batch"]:
+        """Cross-entropy with the two-hot of a number."""
+        return -self.log_prob(target)
+
+    def entropy(self) -> Float32[Tensor, "*batch"]:
+        """Entropy over bins in nats."""
+        return -(self.logits.exp() * self.logits).sum(-1)
+
+
+class Bernoulli(Output):
+    """A probability given as a logit; `nll` takes soft targets in [0, 1].
+
+    >>> Bernoulli(torch.tensor(0.0)).mean.item()
+    0.5
+    """
+
+    _tensors = ("logit",)
+
+    def __init__(self, logit: Float[Tensor, "*shape"], event: int = 0) -> None:
+        super().__init__(event)
+        self.logit = logit.float()
+
+    @property
+    def mean(self) -> Float32[Tensor, "*shape"]:
+        """The probability of 1."""
+        return self.logit.sigmoid()
+
+    @property
+    def mode(self) -> Float32[Tensor, "*shape"]:
+        """1 where the probability exceeds one half, float32."""
+        return (self.logit > 0).float()
+
+    def sample(self, noise: Float[Tensor, "*shape"] | None = None) -> Float32[Tensor, "*shape"]:
+        """0 or 1, float32; `noise` is uniform in [0, 1) of the same shape."""
+        if wants_mode():
+            return self.mode
+        if noise is None:
+            noise = torch.rand_like(self.logit)
+        same_shape(self, noise, self.logit, "noise")
+        return (noise < self.mean).float()
+
+    def log_prob(self, x: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
+        """Log-probability of 0s and 1s, linear in between, summed over event axes."""
+        return -self.nll(x)
+
+    def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
+        """Cross-entropy with a target probability, summed over event axes."""
+        same_shape(self, target, self.logit)
+        target = target.detach().float()
+        return sum_event(
+            F.binary_cross_entropy_with_logits(self.logit, target, reduction="none"), self.event
+        )
+
+    def entropy(self) -> Float32[Tensor, "*batch"]:
+        """Entropy in nats, summed over event axes."""
+        p, logit = self.mean, self.logit
+        return sum_event(-p * F.logsigmoid(logit) - (1 - p) * F.logsigmoid(-logit), self.event)

@@ -1,0 +1,82 @@
+"""Several distributions as one over a flat vector."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Float32, Shaped
+from torch import Tensor
+
+from worldblocks.distributions.discrete import OneHot
+from worldblocks.distributions.output import Output
+
+
+class Joint(Output):
+    """Independent parts of one flat vector: the distribution of an action.
+
+    Each part is a distribution whose events, flattened, fill the next slice of the last axis, in
+    the order given (sorted keys). Log-probabilities and entropies add up.
+    """
+
+    def __init__(self, parts: Mapping[str, Output]) -> None:
+        super().__init__(event=1)
+        self.parts = dict(parts)
+        # Axes of one value of a part: its event, and for one-hots the classes.
+        self._axes = {key: p.event + isinstance(p, OneHot) for key, p in self.parts.items()}
+
+    def __getitem__(self, index: Any) -> Self:
+        return type(self)({key: part[index] for key, part in self.parts.items()})
+
+    def _join(self, values: Mapping[str, Tensor]) -> Tensor:
+        flat = [
+            x.flatten(-self._axes[key]) if self._axes[key] else x[..., None]
+            for key, x in values.items()
+        ]
+        return torch.cat(flat, -1)
+
+    def split(self, x: Shaped[Tensor, "*batch action"]) -> dict[str, Shaped[Tensor, "..."]]:
+        """The parts of flat vectors, each in its own event shape."""
+        shapes = {k: p.mean.shape[p.mean.ndim - self._axes[k] :] for k, p in self.parts.items()}
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        if not x.ndim or x.shape[-1] != sum(sizes):
+            raise ValueError(
+                f"Joint of {dict(zip(shapes, sizes, strict=True))} takes vectors of {sum(sizes)} "
+                f"numbers, got shape {tuple(x.shape)}"
+            )
+        return {
+            key: piece.reshape(*x.shape[:-1], *shape)
+            for (key, shape), piece in zip(shapes.items(), x.split(sizes, -1), strict=True)
+        }
+
+    @property
+    def mean(self) -> Float32[Tensor, "*batch action"]:
+        """The means of the parts (probabilities of a discrete part)."""
+        return self._join({key: part.mean for key, part in self.parts.items()})
+
+    @property
+    def mode(self) -> Float32[Tensor, "*batch action"]:
+        """The modes of the parts."""
+        return self._join({key: part.mode for key, part in self.parts.items()})
+
+    def sample(
+        self, noise: Mapping[str, Float[Tensor, "..."]] | None = None
+    ) -> Float32[Tensor, "*batch action"]:
+        """A sample; `noise` by part, as each part takes it (a part without it draws its own)."""
+        noise = noise or {}
+        if unknown := sorted(set(noise) - set(self.parts)):
+            raise ValueError(f"Joint has the parts {list(self.parts)}, got noise for {unknown}")
+        return self._join({key: part.sample(noise.get(key)) for key, part in self.parts.items()})
+
+    def log_prob(self, x: Shaped[Tensor, "*batch action"]) -> Float32[Tensor, "*batch"]:
+        """Log-probability of flat vectors."""
+        values = self.split(x)
+        return sum(part.log_prob(values[key]) for key, part in self.parts.items())  # type: ignore[return-value]
+
+    def nll(self, target: Shaped[Tensor, "*batch action"]) -> Float32[Tensor, "*batch"]:
+        """Negative log-probability of flat vectors."""
+        return -self.log_prob(target.detach())
+
+    def entropy(self) -> Float32[Tensor, "*batch"]:
+        """Sum of the parts' entropies in nats."""
+        return sum(part.entropy() for part in self.parts.values())  # type: ignore[return-value]

@@ -1,0 +1,80 @@
+"""What every output shares: slicing, event axes, the one door of sampling."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from jaxtyping import Float32, Shaped
+from torch import Tensor
+
+_modes = False
+
+
+@contextmanager
+def modes() -> Iterator[None]:
+    """Replace samples by modes: deterministic models for tests, parity and evaluation."""
+    global _modes
+    before, _modes = _modes, True
+    try:
+        yield
+    finally:
+        _modes = before
+
+
+def wants_mode() -> bool:
+    """Whether `modes()` is in force."""
+    return _modes
+
+
+class Output:
+    """A prediction over batch axes: tensors of the same batch axes and a count of event axes."""
+
+    _tensors: tuple[str, ...]
+    _own: int = 0  # trailing axes of the tensors beyond batch and event axes
+
+    def __init__(self, event: int = 0) -> None:
+        self.event = event
+
+    @property
+    def mean(self) -> Float32[Tensor, "*shape"]:
+        """The expected value."""
+        raise NotImplementedError(f"{type(self).__name__} defines no mean")
+
+    def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
+        """The loss of a target, summed over event axes."""
+        raise NotImplementedError(f"{type(self).__name__} defines no nll")
+
+    def __getitem__(self, index: Any) -> Self:
+        index = index if isinstance(index, tuple) else (index,)
+        if not any(part is Ellipsis for part in index):
+            index = (*index, Ellipsis)
+        # Event axes cannot be indexed away: one index too many is an error, as for a tensor.
+        index = (*index, *[slice(None)] * (self.event + self._own))
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new.__dict__.update({name: getattr(self, name)[index] for name in self._tensors})
+        return new
+
+    def __getattr__(self, name: str) -> Any:
+        has = [
+            n
+            for n in ("mean", "nll", "mode", "sample", "log_prob", "entropy")
+            if hasattr(type(self), n)
+        ]
+        raise AttributeError(
+            f"{type(self).__name__} has no {name!r}; it has {', '.join(has)}", name=name, obj=None
+        )
+
+
+def sum_event(x: Tensor, event: int) -> Tensor:
+    """Sum over the last `event` axes."""
+    return x.sum(tuple(range(-event, 0))) if event else x
+
+
+def same_shape(output: Output, x: Tensor, like: Tensor, what: str = "a value") -> None:
+    """Two shapes that broadcast give a loss without an error: refuse them."""
+    if x.shape != like.shape:
+        raise ValueError(
+            f"{type(output).__name__} of shape {tuple(like.shape)} was given {what} of shape "
+            f"{tuple(x.shape)}; they must be equal (nothing broadcasts)"
+        )

@@ -1,0 +1,55 @@
+"""Regressions: outputs with a mean and a squared error, which are no distributions."""
+
+import torch
+from jaxtyping import Float, Float32, Shaped, UInt8
+from torch import Tensor
+
+from worldblocks import transforms
+from worldblocks.distributions.output import Output, same_shape, sum_event
+
+
+class MSE(Output):
+    """A regression: `nll(x) = sum((mean - x)²)` over the event axes (no 1/2, no average).
+
+    >>> MSE(torch.tensor([1.0, 2.0]), event=1).nll(torch.tensor([0.0, 4.0])).item()
+    5.0
+    """
+
+    _tensors = ("_mean",)
+
+    def __init__(self, mean: Float[Tensor, "*shape"], event: int = 0) -> None:
+        super().__init__(event)
+        self._mean = mean.float()
+
+    @property
+    def mean(self) -> Float32[Tensor, "*shape"]:
+        """The regressed value."""
+        return self._mean
+
+    def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
+        """Squared error of a target, summed over event axes."""
+        same_shape(self, target, self._mean)
+        return sum_event((self._mean - target.detach().float()).square(), self.event)
+
+
+class SymlogMSE(MSE):
+    """`MSE` against `symlog(target)`; `mean` stays in symlog space, as in the reference."""
+
+    def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
+        """Squared error against the symlog of a target, summed over event axes."""
+        return super().nll(transforms.symlog(target.float()))
+
+
+class ImageMSE(MSE):
+    """`MSE` of an image in [0, 1] against uint8 pixels: `sum((mean - target / 255)²)`."""
+
+    def __init__(self, mean: Float[Tensor, "*batch height width channel"]) -> None:
+        super().__init__(mean, event=3)
+
+    def nll(
+        self, target: UInt8[Tensor, "*batch height width channel"]
+    ) -> Float32[Tensor, "*batch"]:
+        """Squared error of uint8 pixels, summed over an image."""
+        if target.dtype != torch.uint8:
+            raise TypeError(f"an image target is uint8 in 0…255, got {target.dtype}")
+        return super().nll(target.float() / 255)

@@ -1,0 +1,26 @@
+"""Environments behind one small protocol, and a vector of them with resets of its own.
+
+Observations are NumPy arrays on the environment's side and torch tensors at the door of the vector.
+A simulator is imported by the factory that needs it, so that this module brings in none of them.
+"""
+
+from worldblocks.envs.ale import Atari, atari, atari_games
+from worldblocks.envs.pixels import atari_image
+from worldblocks.envs.record import Environment, NotRestored, Rows, Step
+from worldblocks.envs.reenact import ActionLog, reenact
+from worldblocks.envs.vector import EnvVector, Episode
+
+__all__ = [
+    "ActionLog",
+    "Atari",
+    "EnvVector",
+    "Environment",
+    "Episode",
+    "NotRestored",
+    "Rows",
+    "Step",
+    "atari",
+    "atari_games",
+    "atari_image",
+    "reenact",
+]

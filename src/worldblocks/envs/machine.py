@@ -1,0 +1,111 @@
+"""The Atari emulator: seeded, silent, without randomness of its own, and exactly restorable."""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from worldblocks.envs.record import NotRestored
+
+_RESET = 255  # in the log, beside the 18 joystick codes
+_LOG = 64  # emulated frames from one anchor to the next
+_TRIES = 32
+
+
+class Machine:
+    """`ale_py.ALEInterface` with one game in it.
+
+    Randomness: ALE's own sticky actions are off. They must be set *before* the ROM is loaded (a
+    later call does nothing, and ALE's default is 0.25), and ALE keeps the last action outside the
+    state it saves; so the caller of `act` does them.
+
+    State: what ALE 0.12 saves misses one flag of the video chip (whether the frame is unfinished),
+    which loses Q*bert and Tetris in the next frame when the flag differs. The state is therefore a
+    slightly older one, the anchor, with the inputs since then: loading replays them, compares with
+    the state at the time of saving, and where it differs lets the machine run a little, which
+    changes the flag, and tries again.
+    """
+
+    def __init__(self, ale_py: ModuleType, game: str) -> None:
+        self.game = game
+        self._state_type = ale_py.ALEState
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        ale = ale_py.ALEInterface()
+        ale.setInt("random_seed", 0)
+        ale.setFloat("repeat_action_probability", 0.0)
+        ale.loadROM(ale_py.roms.get_rom_path(game))
+        self._ale: Any = ale
+        self.legal_actions = [action.value for action in ale.getLegalActionSet()]
+        self.minimal_actions = [action.value for action in ale.getMinimalActionSet()]
+        self.screen: tuple[int, int] = tuple(ale.getScreenDims())
+        self._anchor, self._log = self._now(), bytearray()
+
+    def reset(self) -> None:
+        """The game's own reset; memory that it does not clear stays."""
+        self._do(_RESET)
+
+    def act(self, code: int) -> int:
+        """Emulate one frame with the joystick at `code`; the points it brought."""
+        return self._do(code)
+
+    def over(self) -> bool:
+        """Whether the game has ended."""
+        return self._ale.game_over()
+
+    def screen_into(self, frame: np.ndarray) -> None:
+        """Write the RGB screen into a `height width 3` uint8 array."""
+        self._ale.getScreenRGB(frame)
+
+    def save(self) -> dict[str, np.ndarray]:
+        """The state as uint8 arrays."""
+        parts = {"anchor": self._anchor, "log": self._log, "now": self._now()}
+        return {name: np.frombuffer(part, np.uint8) for name, part in parts.items()}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Come back to a saved state.
+
+        Raises:
+            NotRestored: the emulator does not arrive at it.
+        """
+        anchor, log, now = (state[name].tobytes() for name in ("anchor", "log", "now"))
+        for attempt in range(_TRIES):
+            if attempt:
+                self._stir(attempt)
+            if self._arrives(anchor, log, now):
+                self._anchor, self._log = anchor, bytearray(log)
+                return
+        self._ale.reset_game()
+        self._anchor, self._log = self._now(), bytearray()
+        raise NotRestored(
+            f"asked to continue {self.game} from a saved state of the emulator, which it did not "
+            f"come back to; the version of ale_py that saved it would"
+        )
+
+    def _do(self, code: int) -> int:
+        if len(self._log) >= _LOG:
+            self._anchor, self._log = self._now(), bytearray()
+        self._log.append(code)
+        return self._play(code)
+
+    def _play(self, code: int) -> int:
+        if code == _RESET:
+            self._ale.reset_game()
+            return 0
+        return self._ale.act(code)
+
+    def _now(self) -> bytes:
+        return self._ale.cloneState(include_rng=True).serialize()
+
+    def _arrives(self, anchor: bytes, log: bytes, now: bytes) -> bool:
+        try:
+            self._ale.restoreState(self._state_type(anchor))
+        except (RuntimeError, SystemError):  # what ale_py raises for bytes it cannot read
+            return False
+        for code in log:
+            self._play(code)
+        return self._now() == now
+
+    def _stir(self, attempt: int) -> None:
+        if attempt % 4 == 1:
+            self._ale.reset_game()
+        self._ale.act(0)

@@ -1,0 +1,210 @@
+"""Groups l and m: replay, the train ratio, images from raw frames."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldblocks.envs import Atari, atari_image
+from worldblocks.parity.arrays import Arrays
+from worldblocks.parity.record import Check, Excepted, Record
+from worldblocks.replay import Batch, SequenceReplay
+from worldblocks.run import Ratio
+
+EVICTED = (
+    "queued windows that the reference still serves from storage chunks which outlive their items; "
+    "a buffer that evicts by row has skipped them"
+)
+DRAWS = 100  # uniform draws for each valid start, so that none is missed
+
+
+def replay_checks(file: Arrays) -> Iterator[Check]:
+    """Counters, valid starts, queue, flags, write-back; then the train ratio."""
+    case = f"{file.name} windows"
+    what = "replay: length, starts, online queue, flags"
+    yield Check("l", case, what, lambda r: _windows(r, file))
+    yield Check("l", f"{file.name} write-back", "latents written back", lambda r: _back(r, file))
+    yield Check("l", f"{file.name} evicted", "excepted", lambda r: _evicted(r, file))
+    for name in file.parts():
+        if name.startswith("ratio"):
+            what = "updates granted per call"
+            yield Check("l", f"{file.name} {name}", what, lambda r, n=name: _ratio(r, file, n))
+
+
+def _filled(
+    file: Arrays, length: int, context: int, latents: Tensor
+) -> tuple[SequenceReplay, list[int], list[int]]:
+    """A replay with the recorded rows, its length and its queue after each of them."""
+    streams = int(file["workers"])
+    replay = SequenceReplay(
+        capacity=int(file["capacity"]), streams=streams, length=length, context=context
+    )
+    lengths, queued = [], []
+    for t in range(int(file["steps"])):
+        _add(replay, t, file.tensor("in_first")[:, t], file.tensor("in_last")[:, t], latents[:, t])
+        lengths.append(len(replay))
+        queued.append(replay.queued)
+    return replay, lengths, queued
+
+
+def _add(replay: SequenceReplay, t: int, first: Tensor, last: Tensor, latent: Tensor) -> None:
+    streams = len(first)
+    replay.add(
+        obs={"w": torch.arange(streams), "t": torch.full((streams,), t)},
+        prev_action=torch.zeros(streams, 1),
+        reward=torch.zeros(streams),
+        is_first=first,
+        is_last=last,
+        is_terminal=torch.zeros(streams, dtype=torch.bool),
+        carry=latent,
+    )
+
+
+def _windows(record: Record, file: Arrays) -> None:
+    length, streams = int(file["length"]), int(file["workers"])
+    latents = torch.zeros(streams, int(file["steps"]), 1)
+    replay, lengths, queued = _filled(file, length, 0, latents)
+    # The reference's workers add one after the other; ours advance together.
+    together = slice(streams - 1, None, streams)
+    record.value("len_after_each_add", lengths, file["len_after_each_add"][together])
+    record.value("queue_after_each_add", queued, file["queue_after_each_add"][together])
+    batch = replay.sample(DRAWS * len(replay), online=False)
+    starts = {(w, t): i for i, (w, t) in enumerate(_starts(batch))}
+    record.value("available_starts", sorted(starts), np.array(sorted(_listed(file))))
+
+    kept, gone = _queue(file, min(t for _, t in starts))
+    drained = replay.sample(len(kept) + 1)
+    for name, ours in {"w": drained.obs["w"], "t": drained.obs["t"]}.items():
+        record.value(f"online.{name}", ours[: len(kept)], file[f"online.{name}"][kept])
+    for group, rows in {"online": range(len(gone), len(file["online.w"])), "uniform": None}.items():
+        arrays = file.at(group)
+        rows = range(len(arrays["w"])) if rows is None else rows
+        at = [starts[int(arrays["w"][i, 0]), int(arrays["t"][i, 0])] for i in rows]
+        for name, ours in {"is_first": batch.is_first, "is_last": batch.is_last}.items():
+            record.value(f"{group}.{name}", ours[at], arrays[name][list(rows)])
+
+
+def _starts(batch: Batch) -> list[tuple[int, int]]:
+    """Stream and time of the first row of each window."""
+    pairs = zip(batch.obs["w"][:, 0].tolist(), batch.obs["t"][:, 0].tolist(), strict=True)
+    return list(pairs)
+
+
+def _listed(file: Arrays) -> list[tuple[int, int]]:
+    return [(int(w), int(t)) for w, t in file["available_starts"]]
+
+
+def _queue(file: Arrays, oldest: int) -> tuple[list[int], list[int]]:
+    """Recorded windows that came from the queue: those we still have, and those we evicted.
+
+    Entry e of the queue is window e // workers of worker e % workers, the first at row 1. The
+    record begins with the entries that were left, in order, until the queue was dry.
+    """
+    length, streams = int(file["length"]), int(file["workers"])
+    first = (int(file["online.t"][0, 0]) - 1) // length * streams
+    entries = range(first, int(file["queue_after_each_add"][-1]))
+    rows = list(range(min(len(entries), len(file["online.t"]))))
+    kept = [i for i in rows if file["online.t"][i, 0] >= oldest]
+    return kept, [i for i in rows if i not in kept]
+
+
+def _evicted(record: Record, file: Arrays) -> None:
+    oldest = min(t for _, t in _listed(file))
+    gone = len(_queue(file, oldest)[1])
+    names = ("w", "t", "is_first", "is_last")
+    elements = sum(file[f"online.{name}"][:gone].size for name in names)
+    record.excepted = Excepted(elements, EVICTED)
+
+
+def _back(record: Record, file: Arrays) -> None:
+    """Write a window back, some of whose rows are gone, and read every latent there is.
+
+    A stored latent is seen as the carry before a window's first row, hence the context of one row,
+    windows of one row, and one more row to see the newest.
+    """
+    length, streams, steps = (int(file[name]) for name in ("length", "workers", "steps"))
+    keys, reference = file["writeback.keys"], file["writeback.lat"]
+    worker, start = (int(x) for x in file["writeback.window"])
+    written = (keys[:, 0] == worker) & (keys[:, 1] >= start) & (keys[:, 1] < start + length)
+    latents = np.full((streams, steps + 1, reference.shape[1]), -7.0, np.float32)
+    latents[tuple(keys[~written].T)] = reference[~written]
+    latents = torch.from_numpy(latents)
+    replay, _, _ = _filled(file, length - 1, 1, latents)
+    new = np.zeros((length, reference.shape[1]), np.float32)
+    new[keys[written, 1] - start] = reference[written]
+    rows = (start + torch.arange(length)) * streams + worker
+    replay.write_back(rows, torch.from_numpy(new))
+    read: dict[tuple[int, int], Tensor] = {}
+    for t in (steps, None):
+        batch = replay.sample(DRAWS * steps * streams, length=1, online=False)
+        before = [(w, t - 1) for w, t in _starts(batch)]
+        read |= dict(zip(before, batch.carry, strict=True))
+        if t is not None:
+            none = torch.zeros(streams, dtype=torch.bool)
+            _add(replay, t, none, none, latents[:, t])
+    ours = torch.stack([read[int(w), int(t)] for w, t in keys])
+    record.value("writeback.lat", ours, reference)
+
+
+def _ratio(record: Record, file: Arrays, name: str) -> None:
+    arrays = file.at(name)
+    due = Ratio(arrays.number("ratio"))
+    granted = [due(int(step)) for step in arrays["steps"]]
+    record.value(f"{name}.updates", granted, arrays["updates"])
+
+
+class Scripted:
+    """A machine for `Atari` that shows given frames, one for each emulated frame."""
+
+    def __init__(self, frames: np.ndarray, reward: float) -> None:
+        self.game, self.legal_actions, self.minimal_actions = "scripted", [0], [0]
+        self.screen = frames.shape[1:3]
+        self._frames, self._reward, self._at = frames, reward, 0
+
+    def reset(self) -> None:
+        """Back to the first frame."""
+        self._at = 0
+
+    def act(self, code: int) -> float:
+        """Show the next frame; the first one brings the reward."""
+        self._at += 1
+        return self._reward if self._at == 1 else 0.0
+
+    def over(self) -> bool:
+        """The game itself never ends."""
+        return False
+
+    def screen_into(self, frame: np.ndarray) -> None:
+        """Write the frame that is shown."""
+        frame[:] = self._frames[max(self._at - 1, 0)]
+
+
+def image_checks(file: Arrays) -> Iterator[Check]:
+    """Raw frames through the Atari adapter, cut by a time limit at the last one."""
+    for case in file.parts():
+        if f"{case}.image" in file:
+            what = "Atari: maximum, resize, grey; reward, time limit"
+            yield Check("m", f"{file.name} {case}", what, lambda r, c=case: _image(r, file, c))
+
+
+def _image(record: Record, file: Arrays, case: str) -> None:
+    arrays, frames = file.at(case), file["frames"]
+    size, gray = arrays["image"].shape[0], arrays["image"].shape[2] == 1
+    game = Atari(
+        Scripted(frames, arrays.number("reward")),
+        size=size,
+        gray=gray,
+        repeat=len(frames),
+        sticky=0.0,
+        noops=0,
+        full_actions=False,
+        max_frames=len(frames),
+        timeout_is_terminal=True,
+    )
+    game.reset(0)
+    row = game.step({"action": np.array(0)})
+    record.value(f"{case}.image", row.obs["image"], arrays["image"])
+    record.value(f"{case}.image", atari_image(frames, size=size, gray=gray), arrays["image"])
+    terminal = "is_terminal_when_only_last"
+    record.values_of(arrays, case, reward=row.reward, **{terminal: row.is_terminal})

@@ -1,0 +1,196 @@
+"""Group j: the losses of actor and critic, assembled from blocks as in the reference."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worldblocks.distributions import BoundedNormal, OneHot, Output, TwoHot
+from worldblocks.normalize import PercentileScale, RunningMoments
+from worldblocks.parity.arrays import Arrays
+from worldblocks.parity.record import Check, Record
+from worldblocks.parity.transforms import returns
+from worldblocks.returns import lambda_return
+from worldblocks.transforms import symexp_bins
+
+
+def imagined_checks(file: Arrays) -> Iterator[Check]:
+    """Two calls that share the state of the normalisers, for each variant."""
+    what = "actor and critic loss in imagination: losses, metrics; gradients"
+    yield Check("j", f"{file.name} bins", "two-hot bins", lambda r: _bins(r, file))
+    for case in file.parts():
+        if case != "bins":
+            yield Check("j", f"{file.name} {case}", what, lambda r, c=case: _imagined(r, file, c))
+
+
+def replayed_checks(file: Arrays) -> Iterator[Check]:
+    """The critic's loss on replayed rows, for each variant."""
+    what = "critic loss on replayed rows; gradients"
+    yield Check("j", f"{file.name} bins", "two-hot bins", lambda r: _bins(r, file))
+    for case in file.parts():
+        if case != "bins":
+            yield Check("j", f"{file.name} {case}", what, lambda r, c=case: _replayed(r, file, c))
+
+
+def _bins(record: Record, file: Arrays) -> None:
+    record.value("bins", symexp_bins(len(file["bins"])), file["bins"])
+
+
+class Scales(NamedTuple):
+    """The normalisers of returns, values and advantages; the last two are off by default."""
+
+    returns: PercentileScale
+    values: RunningMoments | None
+    advantages: RunningMoments | None
+
+    @classmethod
+    def start(cls, arrays: Arrays) -> "Scales":
+        """Normalisers with a recorded state."""
+        scale, rest = PercentileScale(), []
+        scale.range.copy_(torch.stack([arrays.tensor(f"retnorm/{x}/value") for x in ("lo", "hi")]))
+        for name in ("valnorm", "advnorm"):
+            moments = None
+            if f"{name}/corr/value" in arrays:
+                moments = RunningMoments()
+                moments.weight.copy_(arrays.tensor(f"{name}/corr/value"))
+                parts = [arrays.tensor(f"{name}/{x}/value") for x in ("mean", "sqrs")]
+                moments.moments.copy_(torch.stack(parts))
+            rest.append(moments)
+        return cls(scale, *rest)
+
+    def state(self) -> dict[str, Tensor]:
+        """The state by the names of the record."""
+        state = {f"retnorm/{x}/value": self.returns.range[i] for i, x in enumerate(("lo", "hi"))}
+        for name, moments in {"valnorm": self.values, "advnorm": self.advantages}.items():
+            if moments is not None:
+                mean, square = moments.moments
+                state |= {f"{name}/mean/value": mean, f"{name}/sqrs/value": square}
+                state[f"{name}/corr/value"] = moments.weight
+        return state
+
+
+def _stats(moments: RunningMoments | None, x: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Offset and scale after an update with `x`, if there is one."""
+    if moments is None:
+        return torch.tensor(0.0), torch.tensor(1.0)
+    return moments.eval()(torch.zeros(0)) if x is None else moments.train()(x)
+
+
+def _imagined(record: Record, file: Arrays, case: str) -> None:
+    arrays = file.at(case)
+    scales = Scales.start(arrays.at("norm_state_before"))
+    for call in (part for part in arrays.parts() if part.startswith("call")):
+        _call(record, arrays, f"{case}.{call}", call, scales)
+
+
+def _policies(inputs: Arrays) -> tuple[dict[str, Output], dict[str, Tensor]]:
+    """The policy of each action key, and the raw numbers it was made from."""
+    policies, raw = {}, {}
+    for key in inputs.at("act"):
+        names = [f"policy.{key}.mean", f"policy.{key}.std"]
+        names = names if names[0] in inputs else [f"policy.{key}"]
+        tensors = [inputs.tensor(name).requires_grad_() for name in names]
+        raw.update(zip(names, tensors, strict=True))
+        if len(names) == 2:
+            event = tensors[0].ndim - 2
+            policies[key] = BoundedNormal(tensors[0], tensors[1], low=0.1, high=1.0, event=event)
+        else:
+            policies[key] = OneHot(tensors[0], event=tensors[0].ndim - 3)
+    return policies, raw
+
+
+def _call(record: Record, variant: Arrays, path: str, call: str, scales: Scales) -> None:
+    arrays, config = variant.at(call), variant.at("config")
+    inputs = arrays.at("inputs")
+    reward, cont = inputs.tensor("rew"), inputs.tensor("con")
+    bins = symexp_bins(inputs["value_logits"].shape[-1])
+    logits = inputs.tensor("value_logits").requires_grad_()
+    value, slow = TwoHot(logits, bins), TwoHot(inputs.tensor("slow_logits"), bins)
+    offset, scale = _stats(scales.values, None)
+    val, slowval = value.mean.detach() * scale + offset, slow.mean * scale + offset
+    boot = slowval if bool(config["slowtar"]) else val
+    disc = 1.0 if bool(config["contdisc"]) else 1 - 1 / config.number("horizon")
+    weight = (cont * disc).cumprod(1) / disc
+    lam = config.number("lam")
+    ret = lambda_return(reward[:, 1:], (cont * disc)[:, 1:], boot[:, 1:], lam)
+
+    spread = scales.returns(ret)
+    low = scales.returns.limits()[0]
+    advantage = (ret - boot[:, :-1]) / spread
+    a_offset, a_scale = _stats(scales.advantages, advantage)
+    normed = (advantage - a_offset) / a_scale
+    policies, raw = _policies(inputs)
+    log_prob = sum(_log_prob(policies[k], inputs.tensor(f"act.{k}")) for k in policies)
+    entropy = {key: policy.entropy()[:, :-1] for key, policy in policies.items()}  # type: ignore[attr-defined]
+    bonus = config.number("actent") * sum(entropy.values())
+    actor = -weight[:, :-1] * (log_prob[:, :-1] * normed + bonus)  # type: ignore[index]
+    v_offset, v_scale = _stats(scales.values, ret)
+    target = (ret - v_offset) / v_scale
+    nll = value[:, :-1].nll(target)
+    critic = nll + config.number("slowreg") * value[:, :-1].nll(slow.mean[:, :-1])
+    critic = weight[:, :-1] * critic
+
+    total = actor.mean() + critic.mean()
+    record.values_of(
+        arrays, path, val=value.mean, slowval=slow.mean, weight=weight, total=total
+    )
+    record.values_of(arrays.at("losses"), f"{path}.losses", policy=actor, value=critic)
+    record.value(f"{path}.outs.ret", ret, arrays["outs.ret"])
+    stats = {"rn": (low, spread), "vn": (v_offset, v_scale), "an": (a_offset, a_scale)}
+    for name, pair in stats.items():
+        for i, ours in enumerate(pair):
+            record.value(f"{path}.stats.{name}.{i}", ours, arrays[f"stats.{name}.{i}"])
+    for name, ours in scales.state().items():
+        name = f"norm_state_after.{name}"
+        record.value(f"{path}.{name}", ours, arrays[name])
+    ret_normed = (ret - low) / spread
+    metrics = {
+        "adv": advantage.mean(),
+        "adv_std": advantage.std(correction=0),
+        "adv_mag": advantage.abs().mean(),
+        "rew": reward.mean(),
+        "con": cont.mean(),
+        "ret": ret_normed.mean(),
+        "val": val.mean(),
+        "tar": target.mean(),
+        "weight": weight.mean(),
+        "slowval": slowval.mean(),
+        "ret_min": ret_normed.min(),
+        "ret_max": ret_normed.max(),
+        "ret_rate": (ret_normed.abs() >= 1).float().mean(),
+    }
+    for key, policy in policies.items():
+        metrics[f"ent/{key}"] = entropy[key].mean()
+        if isinstance(policy, OneHot):
+            most = torch.tensor(policy.logits.shape[-1]).log()
+            metrics[f"rand/{key}"] = entropy[key].mean() / most
+    for name, ours in metrics.items():
+        record.value(f"{path}.metrics.{name}", ours, arrays[f"metrics.{name}"])
+    total.backward()
+    for name, tensor in {**raw, "value_logits": logits}.items():
+        record.gradient(f"{path}.grads.{name}", tensor.grad, arrays[f"grads.{name}"])
+
+
+def _log_prob(policy: Output, action: Tensor) -> Tensor:
+    if isinstance(policy, OneHot):
+        classes = policy.logits.shape[-1]
+        action = torch.nn.functional.one_hot(action.long(), classes).float()
+    return policy.log_prob(action)  # type: ignore[attr-defined]
+
+
+def _replayed(record: Record, file: Arrays, case: str) -> None:
+    arrays = file.at(case)
+    inputs, config = arrays.at("inputs"), arrays.at("config")
+    bins = symexp_bins(inputs["value_logits"].shape[-1])
+    logits = inputs.tensor("value_logits").requires_grad_()
+    value, slow = TwoHot(logits, bins), TwoHot(inputs.tensor("slow_logits"), bins)
+    ret = returns(inputs, 1 - 1 / config.number("horizon"), config.number("lam"))
+    weight = (1 - inputs.tensor("last").float())[:, :-1]
+    again = config.number("slowreg") * value[:, :-1].nll(slow.mean[:, :-1])
+    loss = weight * (value[:, :-1].nll(ret) + again)
+    record.values_of(arrays, case, val=value.mean, slowval=slow.mean)
+    record.value(f"{case}.outs.ret", ret, arrays["outs.ret"])
+    record.value(f"{case}.losses.repval", loss, arrays["losses.repval"])
+    loss.mean().backward()
+    record.gradient(f"{case}.grad_value_logits", logits.grad, arrays["grad_value_logits"])

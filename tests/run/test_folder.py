@@ -1,0 +1,55 @@
+import json
+
+import pytest
+
+from worldblocks.run import read_config, run_folder
+
+CONFIG = {"task": "boxing", "steps": 100, "betas": (0.9, 0.99), "size": None}
+
+
+def test_a_new_run_gets_its_config(tmp_path):
+    folder = run_folder(tmp_path / "a" / "run", CONFIG, resume=False)
+    assert folder == tmp_path / "a" / "run"
+    assert json.loads((folder / "config.json").read_text()) == {**CONFIG, "betas": [0.9, 0.99]}
+    assert read_config(folder)["task"] == "boxing"
+
+
+def test_an_existing_folder_without_a_run_is_fine(tmp_path):
+    (tmp_path / "notes.txt").write_text("keep me")
+    run_folder(tmp_path, CONFIG, resume=False)
+    assert (tmp_path / "notes.txt").read_text() == "keep me"
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    run_folder(tmp_path, CONFIG, resume=False)
+    with pytest.raises(FileExistsError, match="add --resume to continue it, or give another --log"):
+        run_folder(tmp_path, {"task": "pong"}, resume=False)
+    assert read_config(tmp_path)["task"] == "boxing"
+
+
+def test_the_same_config_resumes(tmp_path):
+    run_folder(tmp_path, CONFIG, resume=False)
+    assert run_folder(tmp_path, CONFIG, resume=True) == tmp_path
+
+
+def test_another_config_does_not(tmp_path):
+    run_folder(tmp_path, CONFIG, resume=False)
+    other = {**CONFIG, "task": "pong", "steps": 200, "seed": 1}
+    with pytest.raises(ValueError, match="seed is 'absent' there, 1 here; steps is 100 there, 200"):
+        run_folder(tmp_path, other, resume=True)
+    other = {**CONFIG, "steps": 200}
+    run_folder(tmp_path, other, resume=True, may_change={"steps"})
+    assert read_config(tmp_path)["steps"] == 200
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"nothing to resume in .*missing: it has no config"
+    ):
+        run_folder(tmp_path / "missing", CONFIG, resume=True)
+    assert not (tmp_path / "missing").exists()
+
+
+def test_reading_a_folder_without_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no run: there is no config.json in it"):
+        read_config(tmp_path)
