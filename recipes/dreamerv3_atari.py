@@ -304,6 +304,7 @@ def load(run: str | Path, device: str = "auto"):
     cfg = dataclasses.replace(cfg, device=device)
     envs = environments(cfg, 1, cfg.seed)
     agent, _ = build(cfg, envs.observation, envs.action)
+    envs.close()
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
     return agent.eval(), cfg
 
@@ -432,6 +433,7 @@ def main(cfg: Config) -> None:
         state |= {"counts": [step, updates, episodes, scores]}
         state |= {"carry": pytree.tree_leaves(carry), "rng": wb.run.rng_state()}
         checkpoint.save(state, stores={"replay": replay})
+        wb.run.plot_curve(run)
 
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
         while step < cfg.steps and not interrupt.requested:
@@ -457,19 +459,19 @@ def main(cfg: Config) -> None:
             if log(step):
                 logger.write(step, {"updates": updates, "episodes": episodes})
                 logger.timing(step, progress.rates())
-                wb.run.plot_curve(run)
             if save(step):
                 keep()
             progress.update(step, updates=updates, episodes=episodes, score=score)
         keep()
+    envs.close()
     if interrupt.requested:
+        logger.close()
         print(f"saved at step {step}; continue with:\n  {resume_command(cfg, run)}")
-        sys.exit(128 + interrupt.signal)
+        sys.exit(interrupt.exit_code)
     if cfg.report_steps:
         frames = replay.sample(64).obs["image"].float() / 255
         print(report(agent, cfg, frames.mean((0, 1)), logger, step))
     logger.close()
-    wb.run.plot_curve(run)
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
 
 

@@ -1,4 +1,4 @@
-"""Hypothesis profiles, the golden arrays and the thorough switch for every test."""
+"""Hypothesis profiles, the golden arrays, one way to compile for every test."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 hypothesis.settings.register_profile("dev", max_examples=20, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
@@ -23,3 +24,28 @@ def _seed():
 @pytest.fixture
 def golden():
     return GOLDEN
+
+
+@pytest.fixture
+def same_when_compiled():
+    """A check that a function is one graph, with the values and gradients of its eager calls."""
+
+    def run(function, inputs, parameters):
+        leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
+        outputs = [x for x in pytree.tree_leaves(function(*leaves)) if torch.is_tensor(x)]
+        smooth = [x for x in outputs if x.requires_grad]
+        wanted = [x for x in [*leaves, *parameters] if x.requires_grad]
+        # Weights that differ, so that entries which swap places show.
+        loss = sum((x * torch.linspace(0.5, 1.5, x.numel()).view_as(x)).sum() for x in smooth)
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True) if smooth else []
+        return [x.detach() for x in outputs], list(gradients)
+
+    def check(function, *inputs, module=None):
+        parameters = list(module.parameters()) if module is not None else []
+        torch.compiler.reset()
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)
+        eager, ours = run(function, inputs, parameters), run(compiled, inputs, parameters)
+        torch.testing.assert_close(ours, eager, rtol=1e-5, atol=1e-6)
+        assert eager[0], "a function without a tensor shows nothing"
+
+    return check

@@ -2,12 +2,15 @@
 
 import ast
 import doctest
+import fnmatch
 import itertools
 import re
 import runpy
 from pathlib import Path
 
 import pytest
+
+from worldblocks import parity
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -36,6 +39,14 @@ def test_examples_run(page):
         runner.run(test, out=report.append, clear_globs=False)
         session = test.globs
     assert runner.failures == 0, "".join(report)
+
+
+def test_the_example_of_the_readme_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    session = {}
+    exec(code[1], session)
+    assert session["dyn"].shape == session["rep"].shape == (2, 5)
 
 
 def test_every_page_is_in_the_navigation():
@@ -76,3 +87,41 @@ def test_the_preset_table_is_the_recipe():
             own = getattr(recipe["PRESETS"][name], field)
             shown = value if isinstance(own, str) else ast.literal_eval(value.replace(" ", ""))
             assert shown == own, f"{field} of {name}"
+
+
+def parity_table():
+    """Case, error of values, error of gradients of each row of the page."""
+    lines = (DOCS / "parity.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [(row[1], row[4], row[5]) for row in cells if len(row) == 8 and row[7] == "ok"]
+
+
+def test_the_parity_page_has_a_row_for_each_comparison():
+    made = parity.checks(parity.default_golden(), parity.default_recipe())
+    shown = [case for case, _, _ in parity_table()]
+    assert shown == [check.case for check in made], "python -m worldblocks.parity --markdown"
+
+
+def stated(text):
+    """The bound that a page states for values or gradients."""
+    return 0.0 if text == "exact" else float(text.removeprefix("≤ "))
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "blocks").glob("*.md")), ids=named)
+def test_parity_figures_of_a_page_are_those_of_the_table(page):
+    """Each is the worst of the rows it names, rounded up to one digit."""
+    line = r"\*\*Parity\*\*: (.*): \[(.*)\]\(\.\./parity\.md\)"
+    for cases, figures in re.findall(line, page.read_text(encoding="utf-8")):
+        patterns = re.findall(r"`([^`]+)`", cases)
+        rows = [row for row in parity_table() if any(match(row[0], p) for p in patterns)]
+        assert all(any(match(row[0], p) for row in rows) for p in patterns), cases
+        shown = dict(figure.split(" ", 1) for figure in figures.split(", "))
+        for place, name in ((1, "values"), (2, "gradients")):
+            errors = [float(row[place]) for row in rows if row[place] != "-"]
+            assert (name in shown) == bool(errors), f"{cases}: {name}"
+            if errors:
+                assert max(errors) <= stated(shown[name]) <= 2.01 * max(errors), f"{cases}: {name}"
+
+
+def match(case, pattern):
+    return any(fnmatch.fnmatchcase(case, p) for p in (pattern, f"{pattern} *"))

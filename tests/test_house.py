@@ -3,9 +3,11 @@
 import ast
 import functools
 import itertools
+import os
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -227,6 +229,20 @@ def test_every_public_name_is_in_the_docs(module):
     assert missing == [], f"docs/blocks/{module}.md does not mention them"
     silent = [node.name for _, node in definitions(module) if not ast.get_docstring(node)]
     assert silent == [], f"no docstring: mkdocstrings leaves them out of docs/blocks/{module}.md"
+
+
+def test_mkdocstrings_renders_every_public_name(tmp_path):
+    """By the inventory of a build; without the docs extra only the pages' text is checked, above."""
+    pytest.importorskip("mkdocs", reason="needs the docs extra")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdin=subprocess.DEVNULL)
+    inventory = zlib.decompress((tmp_path / "objects.inv").read_bytes().split(b"\n", 4)[4])
+    rendered = {line.split()[0] for line in inventory.decode().splitlines()}
+    for module in BLOCKS:
+        for name in public_names(module):
+            place = re.compile(rf"worldblocks\.{module}\.([a-z_]+\.)?{name}")
+            assert any(place.fullmatch(one) for one in rendered), f"{module}.{name}"
 
 
 def test_the_readme_has_the_two_commands():

@@ -1,14 +1,14 @@
 """Decoders: a latent state back to observations."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
 from worldblocks.distributions import ImageMSE, OneHot, Output, SymlogMSE
-from worldblocks.encoders import check_keys, image_side, images_of
+from worldblocks.encoders import check_keys, image_side, images_of, vectors_of
 from worldblocks.layers import (
     MLP,
     BlockLinear,
@@ -19,7 +19,7 @@ from worldblocks.layers import (
     Linear,
     UpConv2d,
 )
-from worldblocks.spaces import Discrete, Image, Spaces
+from worldblocks.spaces import Continuous, Discrete, Image, Spaces
 from worldblocks.typing import typed
 
 
@@ -68,6 +68,12 @@ class ImageDecoder(nn.Module):
         super().__init__()
         self.side = image_side(size, len(mults) - outer)
         widths = [depth * mult for mult in mults]
+        if widths[-1] % blocks:
+            raise ValueError(
+                f"ImageDecoder needs depth * mults[-1] divisible by {blocks} blocks, got "
+                f"{depth} * {mults[-1]}"
+            )
+        self.channels = channels
         self.top = widths[-1]
         flat = self.side * self.side * self.top
         self.from_deter = BlockLinear(deter, flat, blocks=blocks)
@@ -120,11 +126,12 @@ class VectorDecoder(nn.Module):
         self, spaces: Spaces, *, deter: int, stoch: int, units: int, layers: int = 3
     ) -> None:
         super().__init__()
-        self.spaces = {key: spaces[key] for key in sorted(spaces)}
+        self.spaces = vectors_of("VectorDecoder", spaces)
         self.mlp = MLP(stoch + deter, units=units, layers=layers)
         # A list, because an observation may be called "keys" or "a.b".
-        self.outs = nn.ModuleList(Linear(units, space.size) for space in self.spaces.values())  # type: ignore[union-attr]
+        self.outs = nn.ModuleList(Linear(units, space.size) for space in self.spaces.values())
 
+    @typed
     def forward(
         self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
     ) -> dict[str, Output]:
@@ -136,29 +143,36 @@ class VectorDecoder(nn.Module):
         }
 
 
-def _vector_output(space: object, x: Tensor) -> Output:
+def _vector_output(space: Continuous | Discrete, x: Tensor) -> Output:
     if isinstance(space, Discrete):
         logits = x.reshape(*x.shape[:-1], *space.shape, space.classes)
         return OneHot(logits, event=len(space.shape))
-    assert not isinstance(space, Image)
-    return SymlogMSE(x.reshape(*x.shape[:-1], *space.shape), event=len(space.shape))  # type: ignore[attr-defined]
+    return SymlogMSE(x.reshape(*x.shape[:-1], *space.shape), event=len(space.shape))
 
 
 class Decoded(dict[str, Output]):
-    """The outputs of a `MultiDecoder` by observation key, read as one prediction."""
+    """The outputs of a `MultiDecoder` by observation key, read as one prediction.
+
+    A key gives its output; any other index slices the batch axes of all of them.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            return super().__getitem__(index)
+        return Decoded({key: output[index] for key, output in self.items()})
 
     @property
-    def mean(self) -> dict[str, Tensor]:
+    def mean(self) -> dict[str, Float32[Tensor, "..."]]:
         """The mean of each key."""
         return {key: output.mean for key, output in self.items()}
 
-    def nll(self, obs: Mapping[str, Tensor]) -> Float[Tensor, "*batch"]:
-        """Sum of the losses of all keys, `*batch`."""
+    def nll(self, obs: Mapping[str, Shaped[Tensor, "..."]]) -> Float32[Tensor, "*batch"]:
+        """Sum of the losses of all keys."""
         check_keys("the decoder", self, obs)
         return torch.stack([self[key].nll(target(self[key], obs[key])) for key in self]).sum(0)
 
 
-def target(output: Output, value: Tensor) -> Tensor:
+def target(output: Output, value: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     """An observation as its output wants it: class indices become one-hots."""
     if isinstance(output, OneHot):
         classes = torch.arange(output.logits.shape[-1], device=value.device)
@@ -193,6 +207,11 @@ class MultiDecoder(nn.Module):
             )
         self.image, self.vector = image, vector
         self.channels = {key: space.channel for key, space in images.items()}  # type: ignore[union-attr]
+        if image is not None and image.channels != sum(self.channels.values()):
+            raise ValueError(
+                f"the image decoder makes {image.channels} channels, the images have "
+                f"{self.channels}"
+            )
 
     def forward(self, state: Latent) -> Decoded:
         """Decode a state with `deter` and `stoch` to one output for each key."""

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+# pyright: reportPrivateImportUsage=false
 import torch
 from torch import nn
 
@@ -48,7 +49,8 @@ class SlowCopy(nn.Module):
     @torch.no_grad()
     def update(self, source: nn.Module) -> None:
         """Move towards `source` (the module that was copied). Stays on the device."""
-        slow, fast = list(self.copy.parameters()), list(source.parameters())
+        slow: list[torch.Tensor] = list(self.copy.parameters())
+        fast: list[torch.Tensor] = list(source.parameters())
         if [p.shape for p in slow] != [p.shape for p in fast]:
             raise ValueError("SlowCopy.update takes the module that was copied; the shapes differ")
         if self.every == 1:

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
 from worldblocks.layers import MLP, ChannelNorm, Conv2d
 from worldblocks.spaces import Continuous, Discrete, Image, Spaces
 from worldblocks.transforms import symlog
-from worldblocks.typing import typed
 
 
 class ImageEncoder(nn.Module):
@@ -53,11 +52,12 @@ class ImageEncoder(nn.Module):
         self.norms = nn.ModuleList(ChannelNorm(width) for width in widths[1:])
         self.embed_dim = side * side * widths[-1]
 
-    @typed
     def forward(
         self, image: UInt8[Tensor, "*batch height width channel"]
     ) -> Float[Tensor, "*batch embed"]:
         """Encode images; float images are refused, because their range would be a guess."""
+        if image.dtype != torch.uint8:
+            raise TypeError(f"an image is uint8 in 0…255, got {image.dtype}")
         if image.shape[-3:] != (self.size, self.size, self.channels):
             raise ValueError(
                 f"ImageEncoder takes images of {self.size}×{self.size}×{self.channels} (height, "
@@ -67,7 +67,7 @@ class ImageEncoder(nn.Module):
         for conv, norm, halve in zip(self.convs, self.norms, self.halve, strict=True):
             x = conv(x)
             x = norm(F.max_pool2d(x, 2) if halve and self.pool else x)
-        return x.permute(0, 2, 3, 1).reshape(*image.shape[:-3], -1)
+        return x.permute(0, 2, 3, 1).reshape(*image.shape[:-3], self.embed_dim)
 
 
 def image_side(size: int, halvings: int) -> int:
@@ -95,20 +95,27 @@ class VectorEncoder(nn.Module):
 
     def __init__(self, spaces: Spaces, *, units: int, layers: int = 3) -> None:
         super().__init__()
-        images = [key for key, space in spaces.items() if isinstance(space, Image)]
-        if images or not spaces:
-            raise ValueError(f"VectorEncoder takes vector observations, got images {images}")
-        self.spaces = {key: spaces[key] for key in sorted(spaces)}
-        self.mlp = MLP(
-            sum(space.size for space in self.spaces.values()), units=units, layers=layers
-        )  # type: ignore[union-attr]
+        self.spaces = vectors_of("VectorEncoder", spaces)
+        size = sum(space.size for space in self.spaces.values())
+        self.mlp = MLP(size, units=units, layers=layers)
         self.embed_dim = units
 
-    def forward(self, obs: Mapping[str, Tensor]) -> Float[Tensor, "*batch embed"]:
+    def forward(self, obs: Mapping[str, Shaped[Tensor, "..."]]) -> Float[Tensor, "*batch embed"]:
         """Encode a dict of `*batch *shape` tensors by key."""
         check_keys("VectorEncoder", self.spaces, obs)
         parts = [_vector(key, space, obs[key]) for key, space in self.spaces.items()]
+        _check_batch(obs, [part.shape[:-1] for part in parts])
         return self.mlp(torch.cat(parts, -1))
+
+
+def vectors_of(name: str, spaces: Spaces) -> dict[str, Continuous | Discrete]:
+    """The spaces in sorted key order; there must be some, and no images among them."""
+    vectors = {key: s for key, s in sorted(spaces.items()) if not isinstance(s, Image)}
+    if len(vectors) < len(spaces) or not spaces:
+        images = sorted(set(spaces) - set(vectors))
+        what = f"the images {images}" if images else "none"
+        raise ValueError(f"{name} needs vector observations and nothing else, got {what}")
+    return vectors
 
 
 def _vector(key: str, space: Continuous | Discrete, value: Tensor) -> Tensor:
@@ -158,15 +165,33 @@ class MultiEncoder(nn.Module):
         self.keys = [*self.image_keys, *(vector.spaces if vector else [])]
         self.embed_dim = sum(part.embed_dim for part in (image, vector) if part is not None)
 
-    def forward(self, obs: Mapping[str, Tensor]) -> Float[Tensor, "*batch embed"]:
+    def forward(self, obs: Mapping[str, Shaped[Tensor, "..."]]) -> Float[Tensor, "*batch embed"]:
         """Encode a dict of observations; other keys than the ones it was built for are an error."""
         check_keys("MultiEncoder", self.keys, obs)
         parts = []
         if self.vector is not None:
             parts.append(self.vector({key: obs[key] for key in self.vector.spaces}))
         if self.image is not None:
-            parts.append(self.image(torch.cat([obs[key] for key in self.image_keys], -1)))
+            images = [self._image(key, obs[key]) for key in self.image_keys]
+            _check_batch(obs, [image.shape[:-1] for image in images])
+            parts.append(self.image(torch.cat(images, -1)))
+        _check_batch(obs, [part.shape[:-1] for part in parts])
         return torch.cat(parts, -1)
+
+    def _image(self, key: str, value: Tensor) -> Tensor:
+        size = self.image.size  # type: ignore[union-attr]
+        if value.dtype != torch.uint8 or value.shape[-3:-1] != (size, size):
+            raise ValueError(
+                f"observation {key!r} should be a uint8 image of shape (*batch, {size}, {size}, "
+                f"channel), got {value.dtype} of shape {tuple(value.shape)}"
+            )
+        return value
+
+
+def _check_batch(obs: Mapping[str, Tensor], axes: Sequence[torch.Size]) -> None:
+    if any(shape != axes[0] for shape in axes):
+        shapes = {key: tuple(value.shape) for key, value in sorted(obs.items())}
+        raise ValueError(f"observations have the same batch axes, got the shapes {shapes}")
 
 
 def dreamer_encoder(

@@ -73,7 +73,7 @@ class BlockLinear(nn.Module):
 
 
 def block_matmul(
-    x: Float[Tensor, "*batch feature"], weight: Float[Tensor, "blocks in out"]
+    x: Float[Tensor, "*batch feature"], weight: Float[Tensor, "blocks feature_in out"]
 ) -> Float[Tensor, "*batch blocks out"]:
     """Each block of features times its own matrix.
 
@@ -95,7 +95,7 @@ class RMSNorm(nn.Module):
 
     Source: Zhang & Sennrich 2019 (arXiv:1910.07467); eps 1e-4 as in DreamerV3's released code.
 
-    >>> RMSNorm(2)(torch.tensor([3.0, 4.0])).round(decimals=4).tolist()
+    >>> [round(x, 4) for x in RMSNorm(2)(torch.tensor([3.0, 4.0])).tolist()]
     [0.8485, 1.1314]
     """
 
@@ -198,11 +198,13 @@ class UpConv2d(Conv2d):
                 spread[a, (a + d) // 2, d] = 1
         self.register_buffer("spread", spread, persistent=False)
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "..."]:
+    def forward(
+        self, input: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch out 2*height 2*width"]:
         """Upsample and convolve."""
         kernel = torch.einsum("ocde,apd,bqe->oabcpq", self.weight, self.spread, self.spread)
         bias = None if self.bias is None else self.bias.repeat_interleave(4)
-        return F.pixel_shuffle(F.conv2d(x, kernel.flatten(0, 2), bias, padding=1), 2)
+        return F.pixel_shuffle(F.conv2d(input, kernel.flatten(0, 2), bias, padding=1), 2)
 
 
 class ConvTranspose2d(Conv2d):

@@ -6,6 +6,8 @@ Nothing here reads a value back to the host, so a whole update can be captured i
 from collections.abc import Callable, Iterable
 from typing import Any
 
+# pyright: reportPrivateImportUsage=false
+# (torch exports its `_foreach` functions, but does not declare them.)
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -34,7 +36,7 @@ def adaptive_gradient_clip(
     """
     if clip <= 0:
         raise ValueError(f"adaptive_gradient_clip needs a positive clip, got {clip}")
-    trained = [p for p in parameters if p.grad is not None]
+    trained: list[Tensor] = [p for p in parameters if p.grad is not None]
     gradients: list[Tensor] = [p.grad for p in trained]  # type: ignore[misc]
     if not trained:
         return
@@ -113,12 +115,12 @@ class LaProp(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            trained = [p for p in group["params"] if p.grad is not None]
+            trained: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             if trained:
                 self._update(group, trained)
         return loss
 
-    def _update(self, group: dict[str, Any], trained: list[nn.Parameter]) -> None:
+    def _update(self, group: dict[str, Any], trained: list[Tensor]) -> None:
         states = [self._state_of(p) for p in trained]
         squares = [state["square"] for state in states]
         momenta = [state["momentum"] for state in states]
@@ -126,7 +128,7 @@ class LaProp(Optimizer):
         torch._foreach_add_(counts, 1)
         steps = torch.stack(counts)  # each its own: a parameter may join late or pause
         if group["agc"]:
-            adaptive_gradient_clip(trained, group["agc"])
+            adaptive_gradient_clip(trained, group["agc"])  # type: ignore[arg-type]
         gradients: list[Tensor] = [p.grad for p in trained]  # type: ignore[misc]
 
         beta1, beta2 = group["betas"]
@@ -149,7 +151,7 @@ class LaProp(Optimizer):
         rest = (1 - (steps - 1) / group["warmup"]).clamp(min=0)
         return list(group["lr"] - group["lr"] * rest)
 
-    def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)

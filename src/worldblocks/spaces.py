@@ -64,7 +64,7 @@ class Discrete:
 
 
 def _check_sizes(space: Any, sizes: Any) -> None:
-    whole = isinstance(sizes, tuple) and all(isinstance(n, Integral) and n > 0 for n in sizes)
+    whole = isinstance(sizes, tuple) and all(isinstance(n, Integral) and int(n) > 0 for n in sizes)
     if not whole:
         raise ValueError(
             f"the sizes of a space are positive whole numbers, a shape a tuple of them such as "

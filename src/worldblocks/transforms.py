@@ -17,7 +17,7 @@ def symlog(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
     Source: DreamerV3, equation 9.
 
-    >>> symlog(torch.tensor([0.0, 1.7182818, -1.7182818])).round(decimals=4).tolist()
+    >>> [round(x, 4) for x in symlog(torch.tensor([0.0, 1.7182818, -1.7182818])).tolist()]
     [0.0, 1.0, -1.0]
     """
     # Two halves rather than a sign: the derivative at 0 is then 1, as it should be, and not 0.
@@ -30,7 +30,7 @@ def symexp(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
     Source: DreamerV3, equation 9.
 
-    >>> symexp(torch.tensor([0.0, 1.0, -1.0])).round(decimals=4).tolist()
+    >>> [round(x, 4) for x in symexp(torch.tensor([0.0, 1.0, -1.0])).tolist()]
     [0.0, 1.7183, -1.7183]
     """
     return x.clamp(min=0).expm1() - relu(-x).expm1()
@@ -55,7 +55,9 @@ def symexp_bins(n: int) -> Float[Tensor, " bins"]:
 
 
 @typed
-def two_hot(x: Float[Tensor, "*shape"], bins: Float[Tensor, " bins"]) -> Float[Tensor, "*shape bins"]:
+def two_hot(
+    x: Float[Tensor, "*shape"], bins: Float[Tensor, " bins"]
+) -> Float[Tensor, "*shape bins"]:
     """Spread each value over its two nearest bins so that the mean is the value.
 
     With `bins[k] <= x <= bins[k + 1]`, `w[k + 1] = (x - bins[k]) / (bins[k + 1] - bins[k])` and
@@ -65,7 +67,7 @@ def two_hot(x: Float[Tensor, "*shape"], bins: Float[Tensor, " bins"]) -> Float[T
     Source: DreamerV3, section "Critic learning"; Bellemare et al. 2017 for the projection.
 
     Raises:
-        ValueError: the bins do not ascend, or are fewer than 2. Their order is checked eagerly only.
+        ValueError: the bins do not ascend (checked eagerly only), or are fewer than 2.
 
     >>> two_hot(torch.tensor([0.25, 9.0]), torch.tensor([-1.0, 0.0, 1.0])).tolist()
     [[0.0, 0.75, 0.25], [0.0, 0.0, 1.0]]

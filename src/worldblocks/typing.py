@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin
 
 import torch
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # `float` takes an int
 
 
 def typed(function: Callable[P, R]) -> Callable[P, R]:
@@ -48,7 +50,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
         return out
 
     functools.update_wrapper(inside, function)
-    checked = jaxtyped(typechecker=beartype)(inside if tuples or result else function)
+    checked = jaxtyped(typechecker=_checker)(inside if tuples or result else function)
 
     @functools.wraps(function)
     def door(*args: P.args, **kwargs: P.kwargs) -> R:

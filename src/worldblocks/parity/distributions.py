@@ -54,9 +54,7 @@ def _kl(record: Record, file: Arrays) -> None:
     )
     dyn, rep = dyn.mean(), rep.mean()
     for name, loss in {"dyn": dyn, "rep": rep, "total": DYN * dyn + REP * rep}.items():
-        gradients = torch.autograd.grad(
-            loss, (post, prior), retain_graph=True, allow_unused=True
-        )
+        gradients = torch.autograd.grad(loss, (post, prior), retain_graph=True, allow_unused=True)
         for of, gradient in zip(("post", "prior"), gradients, strict=True):
             array = f"grad_{name}_{of}"
             record.gradient(f"loss.{array}", gradient, arrays[array])

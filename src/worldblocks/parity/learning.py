@@ -1,5 +1,6 @@
 """Group j: the losses of actor and critic, assembled from blocks as in the reference."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,10 +10,15 @@ from torch import Tensor
 from worldblocks.distributions import BoundedNormal, OneHot, Output, TwoHot
 from worldblocks.normalize import PercentileScale, RunningMoments
 from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Record
+from worldblocks.parity.record import Check, Excepted, Record
 from worldblocks.parity.transforms import returns
 from worldblocks.returns import lambda_return
 from worldblocks.transforms import symexp_bins
+
+CENTRED = (
+    "the mean of targets that were centred by their own mean is zero: what is recorded is its "
+    "rounding error; both are compared with zero"
+)
 
 
 def imagined_checks(file: Arrays) -> Iterator[Check]:
@@ -100,76 +106,123 @@ def _policies(inputs: Arrays) -> tuple[dict[str, Output], dict[str, Tensor]]:
     return policies, raw
 
 
-def _call(record: Record, variant: Arrays, path: str, call: str, scales: Scales) -> None:
-    arrays, config = variant.at(call), variant.at("config")
-    inputs = arrays.at("inputs")
+class Dream(NamedTuple):
+    """What the losses in imagination are made of; the value's logits carry the gradient."""
+
+    value: TwoHot
+    slow: TwoHot
+    val: Tensor
+    slowval: Tensor
+    boot: Tensor
+    weight: Tensor
+    ret: Tensor
+
+
+def _dream(inputs: Arrays, config: Arrays, scales: Scales, logits: Tensor) -> Dream:
     reward, cont = inputs.tensor("rew"), inputs.tensor("con")
-    bins = symexp_bins(inputs["value_logits"].shape[-1])
-    logits = inputs.tensor("value_logits").requires_grad_()
+    bins = symexp_bins(logits.shape[-1])
     value, slow = TwoHot(logits, bins), TwoHot(inputs.tensor("slow_logits"), bins)
     offset, scale = _stats(scales.values, None)
     val, slowval = value.mean.detach() * scale + offset, slow.mean * scale + offset
     boot = slowval if bool(config["slowtar"]) else val
     disc = 1.0 if bool(config["contdisc"]) else 1 - 1 / config.number("horizon")
-    weight = (cont * disc).cumprod(1) / disc
-    lam = config.number("lam")
-    ret = lambda_return(reward[:, 1:], (cont * disc)[:, 1:], boot[:, 1:], lam)
+    live, lam = cont * disc, config.number("lam")
+    weight = live.cumprod(1) / disc
+    ret = lambda_return(reward[:, 1:], live[:, 1:], boot[:, 1:], lam)
+    return Dream(value, slow, val, slowval, boot, weight, ret)
 
-    spread = scales.returns(ret)
-    low = scales.returns.limits()[0]
-    advantage = (ret - boot[:, :-1]) / spread
-    a_offset, a_scale = _stats(scales.advantages, advantage)
-    normed = (advantage - a_offset) / a_scale
+
+def _call(record: Record, variant: Arrays, path: str, call: str, scales: Scales) -> None:
+    arrays, config = variant.at(call), variant.at("config")
+    inputs = arrays.at("inputs")
+    logits = inputs.tensor("value_logits").requires_grad_()
+    dream = _dream(inputs, config, scales, logits)
     policies, raw = _policies(inputs)
+    spread = scales.returns(dream.ret)
+    low = scales.returns.limits()[0]
+    advantage = (dream.ret - dream.boot[:, :-1]) / spread
+    a_offset, a_scale = _stats(scales.advantages, advantage)
+    v_offset, v_scale = _stats(scales.values, dream.ret)
+    target = (dream.ret - v_offset) / v_scale
+
     log_prob = sum(_log_prob(policies[k], inputs.tensor(f"act.{k}")) for k in policies)
     entropy = {key: policy.entropy()[:, :-1] for key, policy in policies.items()}  # type: ignore[attr-defined]
     bonus = config.number("actent") * sum(entropy.values())
-    actor = -weight[:, :-1] * (log_prob[:, :-1] * normed + bonus)  # type: ignore[index]
-    v_offset, v_scale = _stats(scales.values, ret)
-    target = (ret - v_offset) / v_scale
-    nll = value[:, :-1].nll(target)
-    critic = nll + config.number("slowreg") * value[:, :-1].nll(slow.mean[:, :-1])
-    critic = weight[:, :-1] * critic
+    gain = log_prob[:, :-1] * (advantage - a_offset) / a_scale + bonus  # type: ignore[index]
+    actor, value = -dream.weight[:, :-1] * gain, dream.value[:, :-1]
+    again = config.number("slowreg") * value.nll(dream.slow.mean[:, :-1])
+    critic = dream.weight[:, :-1] * (value.nll(target) + again)
 
     total = actor.mean() + critic.mean()
-    record.values_of(
-        arrays, path, val=value.mean, slowval=slow.mean, weight=weight, total=total
-    )
-    record.values_of(arrays.at("losses"), f"{path}.losses", policy=actor, value=critic)
-    record.value(f"{path}.outs.ret", ret, arrays["outs.ret"])
     stats = {"rn": (low, spread), "vn": (v_offset, v_scale), "an": (a_offset, a_scale)}
+    _compare_state(record, arrays, path, dream, scales, stats)
+    record.value(f"{path}.total", total, arrays["total"])
+    record.values_of(arrays.at("losses"), f"{path}.losses", policy=actor, value=critic)
+    normed = (dream.ret - low) / spread
+    _compare_metrics(record, arrays, path, _metrics(inputs, dream, advantage, normed))
+    _compare_target(record, arrays, path, target, scales)
+    for key, policy in policies.items():
+        _compare_entropy(record, arrays, path, key, policy, entropy[key])
+    total.backward()
+    for name, tensor in {**raw, "value_logits": logits}.items():
+        record.gradient(f"{path}.grads.{name}", tensor.grad, arrays[f"grads.{name}"])
+
+
+def _compare_state(
+    record: Record, arrays: Arrays, path: str, dream: Dream, scales: Scales, stats: dict
+) -> None:
+    value, slow = dream.value.mean, dream.slow.mean
+    record.values_of(arrays, path, val=value, slowval=slow, weight=dream.weight)
+    record.value(f"{path}.outs.ret", dream.ret, arrays["outs.ret"])
     for name, pair in stats.items():
         for i, ours in enumerate(pair):
             record.value(f"{path}.stats.{name}.{i}", ours, arrays[f"stats.{name}.{i}"])
     for name, ours in scales.state().items():
         name = f"norm_state_after.{name}"
         record.value(f"{path}.{name}", ours, arrays[name])
-    ret_normed = (ret - low) / spread
-    metrics = {
+
+
+def _metrics(inputs: Arrays, dream: Dream, advantage: Tensor, normed: Tensor) -> dict[str, Tensor]:
+    return {
         "adv": advantage.mean(),
         "adv_std": advantage.std(correction=0),
         "adv_mag": advantage.abs().mean(),
-        "rew": reward.mean(),
-        "con": cont.mean(),
-        "ret": ret_normed.mean(),
-        "val": val.mean(),
-        "tar": target.mean(),
-        "weight": weight.mean(),
-        "slowval": slowval.mean(),
-        "ret_min": ret_normed.min(),
-        "ret_max": ret_normed.max(),
-        "ret_rate": (ret_normed.abs() >= 1).float().mean(),
+        "rew": inputs.tensor("rew").mean(),
+        "con": inputs.tensor("con").mean(),
+        "ret": normed.mean(),
+        "val": dream.val.mean(),
+        "weight": dream.weight.mean(),
+        "slowval": dream.slowval.mean(),
+        "ret_min": normed.min(),
+        "ret_max": normed.max(),
+        "ret_rate": (normed.abs() >= 1).float().mean(),
     }
-    for key, policy in policies.items():
-        metrics[f"ent/{key}"] = entropy[key].mean()
-        if isinstance(policy, OneHot):
-            most = torch.tensor(policy.logits.shape[-1]).log()
-            metrics[f"rand/{key}"] = entropy[key].mean() / most
-    for name, ours in metrics.items():
-        record.value(f"{path}.metrics.{name}", ours, arrays[f"metrics.{name}"])
-    total.backward()
-    for name, tensor in {**raw, "value_logits": logits}.items():
-        record.gradient(f"{path}.grads.{name}", tensor.grad, arrays[f"grads.{name}"])
+
+
+def _compare_metrics(record: Record, arrays: Arrays, path: str, ours: dict[str, Tensor]) -> None:
+    for name, value in ours.items():
+        record.value(f"{path}.metrics.{name}", value, arrays[f"metrics.{name}"])
+
+
+def _compare_target(
+    record: Record, arrays: Arrays, path: str, target: Tensor, scales: Scales
+) -> None:
+    """The mean target; where targets are centred by their own mean it is zero: absolute."""
+    ours, theirs = target.mean(), arrays.number("metrics.tar")
+    if scales.values is None:
+        record.value(f"{path}.metrics.tar", ours, theirs)
+        return
+    record.value(f"{path}.metrics.tar", [ours.item(), theirs], [0.0, 0.0])
+    record.excepted = Excepted(1, CENTRED)
+
+
+def _compare_entropy(
+    record: Record, arrays: Arrays, path: str, key: str, policy: Output, entropy: Tensor
+) -> None:
+    found = {f"ent/{key}": entropy.mean()}
+    if isinstance(policy, OneHot):  # 0 … 1 between the least and the most random
+        found[f"rand/{key}"] = entropy.mean() / math.log(policy.logits.shape[-1])
+    _compare_metrics(record, arrays, path, found)
 
 
 def _log_prob(policy: Output, action: Tensor) -> Tensor:

@@ -106,7 +106,6 @@ def image_sizes(params: Parameters, scope: str, spaces: Spaces, *, strided: bool
         "mults": tuple(widths),
         "strided": strided,
         "outer": images[0].height == side * 2 ** (len(widths) - 1),
-        "kernel": params[f"{scope}/imgout/kernel"].shape[0],
     }
 
 

@@ -86,7 +86,7 @@ class RSSM(nn.Module):
         self._check(carry)
         return self.advance(carry, action)
 
-    def advance(self, carry: Carry, action: Tensor) -> State:
+    def advance(self, carry: Carry, action: Float[Tensor, "batch action"]) -> State:
         """`imagine_step` unchecked: the body of a time loop."""
         projected = self.core.project_action(action)
         deter = self.core.step(carry.deter, carry.stoch.flatten(-2), projected)
@@ -119,7 +119,7 @@ class RSSM(nn.Module):
         return Carry(packed.deter, self.latent.unpack(packed.index).to(packed.deter.dtype))
 
 
-def mask(x: Tensor, is_first: Tensor) -> Tensor:
+def mask(x: Float[Tensor, "..."], is_first: Bool[Tensor, "*batch"]) -> Float[Tensor, "..."]:
     """Zeros where `is_first`; also where `x` is not finite there, hence no multiplication."""
     return torch.where(is_first.reshape(is_first.shape + (1,) * (x.ndim - is_first.ndim)), 0.0, x)
 

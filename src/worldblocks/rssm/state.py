@@ -30,7 +30,7 @@ class Packed(NamedTuple):
     """
 
     deter: Float[Tensor, "*batch deter"]
-    index: UInt8[Tensor, "*batch groups"]
+    index: UInt8[Tensor, "*batch groups"]  # type: ignore[assignment]
 
 
 class State(NamedTuple):

@@ -24,6 +24,11 @@ class Interrupt:
         self._interrupts = 0
         self._before: dict[signal.Signals, object] = {}
 
+    @property
+    def exit_code(self) -> int:
+        """What a process that stops for the signal returns: 128 + its number; 0 without one."""
+        return 128 + signal.Signals[self.signal] if self.signal else 0
+
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

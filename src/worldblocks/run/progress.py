@@ -26,6 +26,7 @@ class Progress:
         total: int,
         initial: int = 0,
         *,
+        unit: str = "steps",
         every: float = 10.0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -33,11 +34,13 @@ class Progress:
         """Args:
         total: Environment steps at the end of the run.
         initial: Environment steps made before (a resumed run).
+        unit: What is counted.
         every: Seconds between two lines on a pipe.
         stream: Where to write; standard error if None.
         clock: Seconds, for rates and for the time left.
         """
         self.total = total
+        self.unit = unit
         self.every = every
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
@@ -101,12 +104,12 @@ class Progress:
         steps, updates = self._rates()
         if self._updates is not None:
             figures["updates/s"] = _text(updates)
-        figures["steps/s"] = _text(steps)
+        figures[f"{self.unit}/s"] = _text(steps)
         return figures
 
     def rates(self) -> dict[str, float]:
         """Steps and updates per second over the last minute, those that are known, for a log."""
-        pairs = zip(("steps/s", "updates/s"), self._rates(), strict=True)
+        pairs = zip((f"{self.unit}/s", "updates/s"), self._rates(), strict=True)
         return {name: rate for name, rate in pairs if rate is not None}
 
     def left(self) -> str:
@@ -136,22 +139,24 @@ class Progress:
         self._printed = now
         share = self._step / self.total if self.total else 1.0
         figures = "  ".join(f"{name} {text}" for name, text in self.figures().items())
-        line = f"{self._step:,} / {self.total:,} steps ({share:.0%})  {figures}  {self.left()}"
+        line = (
+            f"{self._step:,} / {self.total:,} {self.unit} ({share:.0%})  {figures}  {self.left()}"
+        )
         self._stream.write(line + "\n")
         self._stream.flush()
 
     def _render(self) -> Any:
-        """Two lines for rich: the bar with the steps, the figures."""
+        """Two lines for rich: the bar with the count, the figures."""
         table = extra("rich.table", "Progress").Table
         text = extra("rich.text", "Progress").Text
         bar = extra("rich.progress_bar", "Progress").ProgressBar(self.total, self._step)
         share = self._step / self.total if self.total else 1.0
         top = table.grid(padding=(0, 2, 0, 0), expand=True)
         top.add_column(ratio=1)
-        steps = f"{self._step:,} / {self.total:,} steps"
+        count = f"{self._step:,} / {self.total:,} {self.unit}"
         for _ in range(3):
             top.add_column(no_wrap=True, justify="right")
-        top.add_row(bar, f"{share:.0%}", steps, text(self.left(), style="cyan"))
+        top.add_row(bar, f"{share:.0%}", count, text(self.left(), style="cyan"))
         group = extra("rich.console", "Progress").Group
         return group(top, _figures_text(self.figures(), text))
 

@@ -1,0 +1,5 @@
+"""`python -m worldblocks.parity`."""
+
+from worldblocks.parity.command import main
+
+raise SystemExit(main())

@@ -1,0 +1,112 @@
+"""The command: every recorded file through the blocks, one table."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from worldblocks.parity import (
+    agent,
+    distributions,
+    dynamics,
+    experience,
+    layers,
+    learning,
+    normalize,
+    observations,
+    optimizer,
+    policies,
+    table,
+    transforms,
+)
+from worldblocks.parity.arrays import Arrays, default_golden
+from worldblocks.parity.recipe import default_recipe
+from worldblocks.parity.record import Check, Row
+
+Checks = Callable[[Arrays], Iterator[Check]]
+
+
+def families(recipe: Path) -> list[tuple[str, str, Checks]]:
+    """Group, names of its files, and what is compared of each of them."""
+    return [
+        ("a", "a_symlog", transforms.symlog_checks),
+        ("a", "a_twohot", transforms.two_hot_checks),
+        ("b", "b_lambda_return", transforms.return_checks),
+        ("c", "c_onehot_kl", distributions.checks),
+        ("d", "d_rssm_*", dynamics.rssm_checks),
+        ("e", "e_layers", layers.checks),
+        ("e", "e_init_stats", layers.init_checks),
+        ("e", "e_encdec_*", observations.checks),
+        ("f", "f_blockgru_*", dynamics.core_checks),
+        ("g", "g_optimizer", optimizer.checks),
+        ("h", "h_normalize", normalize.normalize_checks),
+        ("h", "h_slowmodel", normalize.slow_checks),
+        ("i", "i_policies", policies.checks),
+        ("j", "j_imag_loss", learning.imagined_checks),
+        ("j", "j_repl_loss", learning.replayed_checks),
+        ("k", "k_agent_*", functools.partial(agent.checks, recipe=recipe)),
+        ("l", "l_replay", experience.replay_checks),
+        ("m", "m_atari_image", experience.image_checks),
+    ]
+
+
+def checks(golden: Path, recipe: Path, groups: Iterable[str] = "") -> Iterator[Check]:
+    """Every comparison that the files in a folder allow; of some groups only, if given.
+
+    A family without a file becomes a comparison that fails and says so.
+    """
+    for group, pattern, family in families(recipe):
+        if groups and group not in groups:
+            continue
+        files = sorted(golden.glob(f"{pattern}.npz"))
+        if not files:
+            yield Check(group, pattern, "-", functools.partial(_absent, golden, pattern))
+        for file in files:
+            yield from family(Arrays.load(file))
+
+
+def _absent(golden: Path, pattern: str, _: object) -> None:
+    raise FileNotFoundError(f"there is no {pattern}.npz in {golden}")
+
+
+def notes(golden: Path) -> list[str]:
+    """What is recorded and not compared, because the library does not offer it."""
+    lines = []
+    for path in sorted(golden.glob("g_optimizer.npz")):
+        if names := optimizer.not_offered(Arrays.load(path)):
+            options = ", ".join(names)
+            lines.append(f"Not compared: {path.stem} {options}; these options are not offered.")
+    return lines
+
+
+def run(golden: Path, recipe: Path, groups: Iterable[str] = "") -> list[Row]:
+    """Make every comparison."""
+    return [check.row() for check in checks(golden, recipe, groups)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0 if every row is within tolerance, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m worldblocks.parity",
+        description="Compare the blocks with recorded outputs of the official DreamerV3.",
+    )
+    parser.add_argument("--golden", type=Path, help="folder of the recorded arrays")
+    parser.add_argument("--recipe", type=Path, help="recipe whose agent is compared with group k")
+    parser.add_argument("--groups", default="", help="only these groups, such as abk")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    options = parser.parse_args(arguments)
+    try:
+        golden = options.golden or default_golden()
+        recipe = options.recipe or default_recipe()
+        if not golden.is_dir():
+            raise FileNotFoundError(f"no recorded arrays at {golden}: --golden takes a folder")
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    rows = run(golden, recipe, options.groups)
+    if options.markdown:
+        print(table.markdown(rows, notes(golden)))
+        print(*[line for line in table.summary(rows) if "FAIL" in line], sep="\n", file=sys.stderr)
+    else:
+        print(table.text(rows, notes(golden)))
+    return 0 if table.passed(rows) else 1

@@ -1,0 +1,195 @@
+"""The table and the command: errors by hand, what fails, what is said."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import GOLDEN
+from worldblocks.parity import (
+    Arrays,
+    Check,
+    Error,
+    Excepted,
+    Record,
+    Row,
+    arrays,
+    compare,
+    main,
+    markdown,
+    passed,
+    recipe,
+    run,
+    text,
+)
+from worldblocks.parity.agent import excuse
+from worldblocks.parity.recipe import load_recipe
+
+
+def check(run, case="case"):
+    return Check("z", case, "something", run)
+
+
+def test_error_by_hand():
+    """max |difference| over max |reference|: 0.5 / 4."""
+    error = compare("x", torch.tensor([1.0, -4.5]), np.array([1.0, -4.0]), 1e-1)
+    assert (error.error, error.elements, error.ok) == (0.125, 2, False)
+
+
+def test_an_array_of_zeros_is_compared_absolutely():
+    assert compare("x", [0.0, 3e-6], [0.0, 0.0], 1e-5).error == 3e-6
+
+
+@pytest.mark.parametrize("ours", [[1.0, np.nan], [1.0, np.inf]])
+def test_what_is_not_finite_is_beyond_any_tolerance(ours):
+    assert compare("x", ours, [1.0, 2.0], 1e9).error == np.inf
+
+
+def test_shapes_do_not_broadcast():
+    error = compare("x", np.zeros((3, 1)), np.zeros(3), 1.0)
+    assert error.error == np.inf
+    assert error.cause == "our shape is (3, 1), the reference's (3,)"
+
+
+def test_nothing_to_compare_in_an_empty_array():
+    assert compare("x", np.zeros(0), np.zeros(0), 1e-5).ok
+
+
+def test_a_row_needs_something_compared():
+    row = check(lambda record: None).row()
+    assert not row.ok
+    assert "FAIL  case: nothing was compared" in text([row])
+
+
+def test_the_array_at_fault_is_named_worst_first():
+    def compared(record: Record):
+        record.value("good", [1.0], [1.0])
+        record.value("bad", [1.01], [1.0])
+        record.gradient("worse", None, [1.0, 2.0])
+
+    row = check(compared).row()
+    assert [fault.array for fault in row.faults] == ["worse", "bad"]
+    out = text([row])
+    assert "FAIL  case: worse: error 1.0e+00 > 1e-04, 2 elements" in out
+    assert "FAIL  case: bad: error 1.0e-02 > 1e-05, 1 elements" in out
+    assert "0 of 1 rows within tolerance" in out
+
+
+def test_what_is_raised_becomes_the_problem_of_the_row():
+    file = Arrays({"a.b": np.ones(2)}, name="file")
+    row = check(lambda record: record.value("a.c", 1, file.at("a")["c"])).row()
+    assert row.problem == "KeyError: 'file has no array a.c'"
+    assert "FAIL  case: KeyError" in text([row])
+
+
+def test_arrays_below_a_path():
+    file = Arrays({"a.b.c": np.ones(2), "a.d": np.zeros(()), "ab": np.ones(1)}, name="file")
+    assert list(file.at("a")) == ["b.c", "d"]
+    assert (file.parts(), file.at("a").parts(), len(file.at("a"))) == (["a", "ab"], ["b", "d"], 2)
+    assert file.at("a").at("b").tensor("c").tolist() == [1, 1]
+    assert file.at("a").number("d") == 0
+    assert file.unread() == ["ab"]
+    assert "d" in file.at("a")
+    assert "x" not in file.at("a")
+
+
+def exception_rows(count):
+    fine = Error("x", 3, 0.0, 1e-5)
+    return [Row("z", f"case{i}", "w", (fine,), (), Excepted(7, "a cause")) for i in range(count)]
+
+
+def test_an_exception_is_a_line_with_count_and_cause():
+    rows = exception_rows(5)
+    assert passed(rows)
+    assert "7 elements: a cause" in text(rows)
+    assert text(rows).count("exception\n") == 5
+
+
+def test_six_exceptions_are_too_many():
+    rows = exception_rows(6)
+    assert not passed(rows)
+    assert "FAIL  6 exceptions; 5 are allowed" in text(rows)
+
+
+def test_no_rows_are_no_success():
+    assert not passed([])
+
+
+def test_markdown_has_a_line_for_each_row():
+    row = check(lambda record: record.value("x", 1.0, 1.0), case="a|b").row()
+    lines = markdown([row], ["A note."]).splitlines()
+    assert lines[0].endswith("e3f02248693a79dc8b0ebd62c93683888ddaccfe`.")
+    assert "| z | a\\|b | something | 1 | 0.0e+00 | - | 1e-05 | ok |" in lines
+    assert lines[-1] == "A note."
+
+
+def test_excused_elements_by_hand():
+    """One place of 4 is 4.8e-7: that is excused, and one small element in 250; more is not."""
+    reference, parameter = torch.full((500,), 1e-3), torch.full((500,), 0.1)
+    ours = reference.clone()
+    parameter[0], ours[0] = 4.0, ours[0] + 4.7e-7
+    ours[1:3] += 9e-6
+    assert excuse(ours, reference, parameter).nonzero().flatten().tolist() == [0, 1, 2]
+    ours[3] += 9e-6
+    assert excuse(ours, reference, parameter).nonzero().flatten().tolist() == [0]
+    assert not excuse(reference + 2e-5, reference, torch.ones(500)).any()
+
+
+def test_command_passes_on_the_recorded_arrays(capsys):
+    assert main(["--groups", "ab"]) == 0
+    out = capsys.readouterr().out
+    assert "e3f02248693a79dc8b0ebd62c93683888ddaccfe" in out
+    assert "8 of 8 rows within tolerance, 0 exceptions" in out
+
+
+def test_markdown_command(capsys):
+    assert main(["--groups", "b", "--markdown"]) == 0
+    assert capsys.readouterr().out.count("| b | ") == 6
+
+
+def test_a_changed_array_in_markdown_is_on_stderr(tmp_path, capsys):
+    shutil.copy(GOLDEN / "b_lambda_return.npz", tmp_path)
+    with np.load(tmp_path / "b_lambda_return.npz") as file:
+        changed = dict(file)
+    changed["ones.ret"] = changed["ones.ret"] + 1e-3
+    np.savez(tmp_path / "b_lambda_return.npz", **changed)
+    assert main(["--golden", str(tmp_path), "--groups", "b", "--markdown"]) == 1
+    assert "FAIL  b_lambda_return ones: ones.ret: error" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_a_failing_row(tmp_path):
+    rows = run(tmp_path, tmp_path, "d")
+    assert [row.problem for row in rows] == [
+        f"FileNotFoundError: there is no d_rssm_*.npz in {tmp_path}"
+    ]
+
+
+def test_a_missing_folder(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--golden", str(tmp_path / "none")])
+    assert "--golden takes a folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """The package as if it were not in a checkout."""
+    for module in (arrays, recipe):
+        monkeypatch.setattr(module, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_without_a_checkout_the_folder_must_be_given():
+    with pytest.raises(FileNotFoundError, match=r"give their folder with --golden, or install"):
+        arrays.default_golden()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_without_a_checkout_the_recipe_must_be_given():
+    with pytest.raises(FileNotFoundError, match=r"no recipe at .*: give one with --recipe"):
+        recipe.default_recipe()
+
+
+def test_a_recipe_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"--recipe takes the path of a \.py file"):
+        load_recipe(tmp_path / "none.py")

@@ -1,0 +1,213 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+from torch import distributions as td
+
+from worldblocks.losses import balanced_kl, categorical_kl, gaussian_kl
+
+seeds = st.integers(0, 2**32 - 1)
+shares = st.sampled_from([0.0, 0.01, 0.5, 1.0])
+
+
+def logits(seed, shape=(2, 3, 5, 4), scale=2.0):
+    generator = torch.Generator().manual_seed(seed)
+    return (scale * torch.randn(2, *shape, generator=generator)).unbind(0)
+
+
+def slow_kl(post, prior, unimix):
+    """Probabilities mixed and compared one by one, in float64."""
+    p, q = (
+        (1 - unimix) * x.double().softmax(-1) + unimix / x.shape[-1] for x in (post, prior)
+    )
+    return td.kl_divergence(td.Categorical(p), td.Categorical(q)).sum(-1).float()
+
+
+def kl(post, prior, free_nats=0.0, unimix=0.0):
+    return balanced_kl(post, prior, free_nats=free_nats, unimix=unimix)
+
+
+# --------------------------------------------------------------------------------------- balanced KL
+
+
+def test_by_hand():
+    """p = (1/2, 1/2), q = (1/4, 3/4) in each of 3 groups: KL = 3 · (ln 2 + ln (2/3)) / 2."""
+    post = torch.zeros(1, 3, 2)
+    prior = torch.tensor([1.0, 3.0]).log().expand(1, 3, 2)
+    expected = torch.tensor([1.5 * (math.log(2) + math.log(2 / 3))])
+    for term in kl(post, prior):
+        torch.testing.assert_close(term, expected)
+
+
+def test_unimix_by_hand():
+    """Unimix 1/2 turns certainty into (1/4, 3/4)."""
+    post, prior = torch.tensor([[[0.0, 99.0]]]), torch.zeros(1, 1, 2)
+    expected = torch.tensor([0.25 * math.log(0.5) + 0.75 * math.log(1.5)])
+    torch.testing.assert_close(kl(post, prior, unimix=0.5)[0], expected)
+
+
+@given(seeds, shares)
+def test_it_is_the_divergence_of_the_mixtures_summed_over_groups(seed, unimix):
+    post, prior = logits(seed)
+    dyn, rep = kl(post, prior, unimix=unimix)
+    assert dyn.shape == (2, 3)
+    torch.testing.assert_close(dyn, slow_kl(post, prior, unimix), rtol=1e-4, atol=1e-5)
+    assert torch.equal(dyn, rep)
+
+
+@given(seeds, shares)
+def test_equal_logits_give_the_floor(seed, unimix):
+    post, _ = logits(seed)
+    for term in kl(post, post.clone(), free_nats=1.25, unimix=unimix):
+        assert term.eq(1.25).all()
+
+
+@given(seeds, st.floats(-3, 3))
+def test_a_constant_added_to_logits_changes_nothing(seed, shift):
+    post, prior = logits(seed)
+    moved = kl(post + shift, prior - shift, unimix=0.01)
+    torch.testing.assert_close(moved, kl(post, prior, unimix=0.01), rtol=1e-4, atol=1e-5)
+
+
+def test_the_floor_is_for_each_element_after_summing_over_groups():
+    post, prior = logits(0, (2, 3, 40, 4), scale=0.3)
+    raw, _ = kl(post, prior)
+    one_group = kl(post[..., :1, :], prior[..., :1, :])[0]
+    assert (one_group < 1).all(), "the test needs groups that a floor each would clip"
+    assert ((raw > 1) & (raw < 40)).all()
+    assert torch.equal(kl(post, prior, free_nats=1.0)[0], raw)
+    middle = raw.median().item()
+    assert torch.equal(kl(post, prior, free_nats=middle)[0], raw.clamp(min=middle))
+
+
+def gradients(term, free_nats):
+    post, prior = (x.requires_grad_() for x in logits(0))
+    value = kl(post, prior, free_nats=free_nats, unimix=0.01)[term]
+    grads = torch.autograd.grad(value.sum(), (post, prior), allow_unused=True)
+    return value, [torch.zeros_like(post) if g is None else g for g in grads]
+
+
+def test_dyn_trains_the_prior_and_rep_the_posterior():
+    _, (post, prior) = gradients(0, 0.0)
+    assert post.eq(0).all()
+    assert prior.ne(0).any()
+    _, (post, prior) = gradients(1, 0.0)
+    assert post.ne(0).any()
+    assert prior.eq(0).all()
+
+
+def test_the_two_gradients_add_up_to_that_of_the_plain_divergence():
+    post, prior = (x.requires_grad_() for x in logits(0))
+    whole = torch.autograd.grad(slow_kl(post, prior, 0.01).sum(), (post, prior))
+    parts = torch.autograd.grad(sum(kl(post, prior, unimix=0.01)).sum(), (post, prior))
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("term", [0, 1])
+def test_a_clipped_element_has_gradient_exactly_zero(term):
+    middle = gradients(term, 0.0)[0].median().item() + 1e-3
+    value, grads = gradients(term, middle)
+    clipped = value == middle
+    assert clipped.any()
+    assert not clipped.all()
+    trained = grads[1 - term]
+    assert trained[clipped].eq(0).all()
+    assert trained[~clipped].ne(0).any(-1).any(-1).all()
+
+
+def test_extreme_logits_stay_finite():
+    big = 1e30 * torch.eye(4).expand(3, 5, 4, 4)
+    post, prior = big.clone().requires_grad_(), (-big).requires_grad_()
+    dyn, rep = kl(post, prior, unimix=0.01)
+    assert (dyn.isfinite() & rep.isfinite()).all()
+    assert 4 < dyn[0, 0].item() < 4 * math.log(400)
+    for gradient in torch.autograd.grad((dyn + rep).sum(), (post, prior)):
+        assert gradient.isfinite().all()
+    small = kl(1e-30 * post, 1e-30 * prior, unimix=0.01)[0]
+    assert small.abs().max() < 12
+
+
+def test_a_nan_stays_in_its_element():
+    post, prior = logits(0)
+    post[1, 2, 0, 0] = math.nan
+    for term in kl(post, prior, free_nats=1.0, unimix=0.01):
+        assert term.isnan().nonzero().tolist() == [[1, 2]]
+
+
+def test_bfloat16_logits_are_compared_in_float32():
+    post, prior = (x.bfloat16() for x in logits(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        dyn, _ = kl(post, prior, unimix=0.01)
+    assert dyn.dtype == torch.float32
+    torch.testing.assert_close(dyn, slow_kl(post, prior, 0.01), rtol=1e-4, atol=1e-5)
+
+
+def test_flat_logits_are_refused():
+    post, prior = logits(0, (64, 16))
+    message = r"at least one batch axis, got shape \(64, 16\); .*unflatten\(-1, \(groups, classes\)\)"
+    with pytest.raises(ValueError, match=message):
+        kl(post, prior)
+
+
+def test_nothing_broadcasts():
+    post = torch.zeros(3, 5, 4, 2)
+    with pytest.raises(TypeCheckError, match=r"parameter 'prior_logits'.*\s.*f32\[5,4,2\]"):
+        kl(post, post[0])
+    with pytest.raises(TypeCheckError, match="parameter 'prior_logits'"):
+        kl(post, post.transpose(-1, -2))
+
+
+@pytest.mark.parametrize("unimix", [-0.01, 1.5])
+def test_an_impossible_unimix(unimix):
+    with pytest.raises(ValueError, match=f"unimix is a share between 0 and 1, got {unimix}"):
+        kl(*logits(0), unimix=unimix)
+
+
+def test_capture(same_when_compiled):
+    same_when_compiled(lambda a, b: kl(a, b, free_nats=5.0, unimix=0.01), *logits(0))
+
+
+# ------------------------------------------------------------------------------------ plain divergences
+
+
+@given(seeds, shares)
+def test_categorical_kl(seed, unimix):
+    p, q = logits(seed)
+    expected = slow_kl(p.unsqueeze(-2), q.unsqueeze(-2), unimix)
+    ours = categorical_kl(p, q, unimix=unimix)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+    assert categorical_kl(p, p).eq(0).all()
+
+
+def test_categorical_kl_of_flat_logits_is_one_for_each_row():
+    assert categorical_kl(*logits(0, (64, 16))).shape == (64,)
+
+
+@given(seeds)
+def test_gaussian_kl(seed):
+    mean, other = logits(seed, (3, 5))
+    std, other_std = (x.exp() for x in logits(seed + 1, (3, 5), scale=0.5))
+    expected = td.kl_divergence(td.Normal(mean, std), td.Normal(other, other_std))
+    ours = gaussian_kl(mean, std, other, other_std)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+    assert gaussian_kl(mean, std, mean, std).eq(0).all()
+
+
+def test_gaussian_kl_by_hand():
+    ours = gaussian_kl(*(torch.tensor([x]) for x in (3.0, 2.0, 1.0, 4.0)))
+    assert ours.item() == pytest.approx(math.log(2) + (4 + 4) / 32 - 0.5)
+
+
+def test_a_standard_deviation_does_not_broadcast():
+    x = torch.ones(3, 5)
+    with pytest.raises(TypeCheckError, match=r"parameter 'other_std'.*\s.*f32\[5\]"):
+        gaussian_kl(x, x, x, x[0])
+
+
+def test_capture_of_the_plain_divergences(same_when_compiled):
+    same_when_compiled(lambda a, b: categorical_kl(a, b, unimix=0.01), *logits(0))
+    mean, std = logits(0, (3, 5))
+    same_when_compiled(lambda a, b: gaussian_kl(a, b.exp(), b, a.exp()), mean, std)

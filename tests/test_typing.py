@@ -1,0 +1,136 @@
+import inspect
+from typing import Annotated, NamedTuple
+
+import pytest
+import torch
+from jaxtyping import Bool, Float, TypeCheckError
+from torch import Tensor
+
+from worldblocks.typing import typed
+
+
+class Memory(NamedTuple):
+    deter: Float[Tensor, "*batch deter"]
+    stoch: Float[Tensor, "*batch groups classes"]
+    note: str = ""
+
+
+def memory(batch=(3,), deter=7, groups=5, classes=2):
+    return Memory(torch.zeros(*batch, deter), torch.zeros(*batch, groups, classes))
+
+
+@typed
+def scale(x: Float[Tensor, "batch time"], by: float) -> Float[Tensor, "batch time"]:
+    """Times a number."""
+    return x * by
+
+
+@typed
+def step(
+    carry: Annotated[Memory, "batch"],
+    embed: Float[Tensor, "batch embed"],
+    reset: Bool[Tensor, " batch"] | None = None,
+) -> Annotated[Memory, "batch"]:
+    return Memory(carry.deter + embed.sum(-1, keepdim=True), carry.stoch)
+
+
+def test_right_shapes_pass():
+    assert scale(torch.ones(2, 3), 2.0).sum() == 12
+    assert step(memory(), torch.ones(3, 4), torch.ones(3) > 0).deter.eq(4).all()
+
+
+def test_float_takes_an_int():
+    assert scale(torch.ones(2, 3), 2).sum() == 12
+
+
+def test_it_keeps_name_docstring_and_signature():
+    assert (scale.__name__, scale.__doc__) == ("scale", "Times a number.")
+    assert list(inspect.signature(scale).parameters) == ["x", "by"]
+
+
+def test_axes_of_a_name_agree_between_arguments():
+    @typed
+    def add(a: Float[Tensor, "batch time"], b: Float[Tensor, "batch time"]):
+        return a + b
+
+    with pytest.raises(TypeCheckError, match=r"parameter 'b'.*\s.*f32\[3\].*\s.*batch time"):
+        add(torch.zeros(2, 3), torch.zeros(3))
+
+
+def test_a_dtype_is_part_of_the_shape():
+    with pytest.raises(TypeCheckError, match=r"parameter 'x'.*\s.*i64\[2,3\].*\s.*Float"):
+        scale(torch.zeros(2, 3, dtype=torch.int64), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("carry", "message"),
+    [
+        (memory(batch=(4,)), r"step: carry.deter should be .*batch deter.*got float32\[4, 7\]"),
+        (memory()._replace(deter=memory().stoch), r"carry.deter should .*got float32\[3, 5, 2\]"),
+        (memory()._replace(deter=torch.zeros(7)), r"carry.deter should be .*got float32\[7\]"),
+        (memory()._replace(stoch=torch.zeros(3, 10)), r"carry.stoch .*groups.*float32\[3, 10\]"),
+        (memory()._replace(deter=torch.zeros(3, 7) > 0), r"carry.deter .*got bool\[3, 7\]"),
+        (memory()._replace(deter=None), r"carry.deter should be .*got None"),
+    ],
+    ids=["batch", "swapped", "missing", "flat", "dtype", "none"],
+)
+def test_a_wrong_field_is_named(carry, message):
+    with pytest.raises(TypeCheckError, match=message):
+        step(carry, torch.zeros(3, 4))
+
+
+def test_a_field_that_is_no_tensor_is_left_alone():
+    assert step(memory()._replace(note="any"), torch.zeros(3, 4)).note == ""
+
+
+def test_the_fields_of_the_result_are_checked():
+    @typed
+    def swapped(carry: Annotated[Memory, "batch"]) -> Annotated[Memory, "batch"]:
+        return Memory(carry.deter.T, carry.stoch)
+
+    with pytest.raises(TypeCheckError, match=r"swapped: the result.deter .*got float32\[7, 3\]"):
+        swapped(memory())
+
+
+def test_other_axes_may_stand_for_the_batch():
+    @typed
+    def sequence(states: Annotated[Memory, "batch time"], flag: Float[Tensor, "batch time"]):
+        return states.deter
+
+    assert sequence(memory((3, 6)), torch.zeros(3, 6)).shape == (3, 6, 7)
+    with pytest.raises(TypeCheckError, match=r"states.deter should be .*'batch time deter'"):
+        sequence(memory((6, 3)), torch.zeros(3, 6))
+
+
+def test_without_axes_batch_is_any_number_of_axes():
+    @typed
+    def free(states: Memory, other: Memory) -> None:
+        return None
+
+    free(memory((2, 3)), memory((2, 3)))
+    with pytest.raises(TypeCheckError, match=r"other.deter should be .*got float32\[3, 7\]"):
+        free(memory((2, 3)), memory((3,)))
+
+
+def test_an_optional_tuple_may_be_none():
+    @typed
+    def start(carry: Memory = None) -> Memory:  # type: ignore[assignment]
+        return carry
+
+    with pytest.raises(TypeCheckError, match="carry"):
+        start(carry=(1, 2))
+
+
+@pytest.mark.parametrize("value", ["1", "true", "True"])
+def test_the_off_switch(monkeypatch, value):
+    monkeypatch.setenv("JAXTYPING_DISABLE", value)
+    assert scale(torch.ones(2, 3, 4), 2.0).shape == (2, 3, 4)
+    assert step(memory(batch=(4,)), torch.zeros(1, 6)).deter.shape == (4, 7)
+
+
+def test_a_graph_has_no_checks(same_when_compiled):
+    same_when_compiled(lambda x: scale(x, 2.0), torch.randn(2, 3))
+    same_when_compiled(lambda x: step(memory(), x), torch.randn(3, 4))
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x: scale(x, 2.0), fullgraph=True, backend="aot_eager")
+    assert compiled(torch.ones(2, 3, 4)).shape == (2, 3, 4)
