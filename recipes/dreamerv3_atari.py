@@ -13,16 +13,13 @@ it exactly. `recipes/evaluate.py RUN` plays it.
 """
 
 import dataclasses
-import shlex
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import tyro
 from torch import nn
-from torch.utils import _pytree as pytree
 
 import worldblocks as wb
 
@@ -140,37 +137,30 @@ PRESETS = {
 }
 
 
-CONTEXT, STEPS = 5, 15  # rows shown and rows imagined, in videos and in the report
-MAY_CHANGE = ("steps", "resume", "logdir", "device")  # by a run that is resumed
-
-
 class Agent(nn.Module):
     """The modules; everything that trains them is below."""
 
     def __init__(self, observation: wb.spaces.Spaces, action: wb.spaces.Actions, cfg: Config):
         super().__init__()
-        cfg = sized(cfg)
         self.cfg = cfg
         self.action_size = wb.spaces.action_size(action)
-        self.encoder = wb.encoders.dreamer_encoder(observation, depth=cfg.depth, units=cfg.units)
+        units, deter = cfg.units, cfg.deter or 8 * cfg.units
+        classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
+        self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
         self.rssm = wb.rssm.dreamer_rssm(
             embed_dim=self.encoder.embed_dim,
             action_dim=self.action_size,
-            deter=cfg.deter,
-            hidden=cfg.hidden,
+            deter=deter,
+            hidden=cfg.hidden or units,
             groups=cfg.groups,
-            classes=cfg.classes,
+            classes=classes,
             blocks=cfg.blocks,
             unimix=0.01,
         )
         self.decoder = wb.decoders.dreamer_decoder(
-            observation,
-            deter=cfg.deter,
-            stoch=cfg.groups * cfg.classes,
-            depth=cfg.depth,
-            units=cfg.units,
+            observation, deter=deter, stoch=cfg.groups * classes, depth=depth, units=units
         )
-        feature, units = self.rssm.feature_dim, cfg.units
+        feature = self.rssm.feature_dim
         self.reward = wb.heads.TwoHotHead(feature, units=units, layers=1)
         self.cont = wb.heads.BinaryHead(feature, units=units, layers=1)
         self.actor = wb.heads.ActorHead(feature, action, units=units, layers=3)
@@ -182,13 +172,6 @@ class Agent(nn.Module):
         """What `act` carries before the first row: the dynamics carry and the last action."""
         carry = self.rssm.initial(n)
         return carry, carry.deter.new_zeros(n, self.action_size)
-
-
-def sized(cfg: Config) -> Config:
-    """The configuration with every size a number."""
-    rule = {"hidden": cfg.units, "deter": 8 * cfg.units}
-    rule |= {"classes": cfg.units // 16, "depth": cfg.units // 16}
-    return dataclasses.replace(cfg, **{k: v for k, v in rule.items() if getattr(cfg, k) is None})
 
 
 def world_model_loss(agent, batch, cfg):
@@ -205,9 +188,8 @@ def world_model_loss(agent, batch, cfg):
         "reward": 1.0 * agent.reward(feature).nll(batch.reward),
         "cont": 1.0 * agent.cont(feature).nll(cfg.gamma * alive),  # gamma lives here
     }
-    with torch.no_grad():
-        entropy = {"dyn_ent": prior, "rep_ent": post.logits}
-        metrics = {k: agent.rssm.latent.distribution(v).entropy() for k, v in entropy.items()}
+    logits = {"dyn_ent": prior.detach(), "rep_ent": post.logits.detach()}
+    metrics = {k: agent.rssm.latent.distribution(v).entropy() for k, v in logits.items()}
     return post, losses, metrics
 
 
@@ -220,9 +202,8 @@ def actor_critic_loss(agent, post, batch, cfg):
         feature = states.feature()  # horizon + 1 rows; action[:, t] is chosen AT states[:, t]
         reward, cont = agent.reward(feature).mean, agent.cont(feature).mean
     value, slow = agent.value(feature), agent.slow_value(feature).mean
-    returns = wb.returns.lambda_return(  # the online critic bootstraps
-        reward[:, 1:], cont[:, 1:], value.mean[:, 1:], cfg.lam
-    ).detach()
+    returns = wb.returns.lambda_return(reward[:, 1:], cont[:, 1:], value.mean[:, 1:], cfg.lam)
+    returns = returns.detach()  # the online critic bootstraps
     weight = cont.cumprod(1)[:, :-1]  # starts with the cont of row 0
     scale = agent.return_scale(returns)  # updated first, then read
     advantage = (returns - value.mean[:, :-1].detach()) / scale
@@ -252,7 +233,7 @@ def replay_critic_loss(agent, post, batch, first_return, cfg):
 
 def update(agent, optimizer, batch, cfg):
     """One step of everything on one batch; returns the posterior states and metrics."""
-    with autocast(cfg, batch.reward.device):
+    with torch.autocast(batch.reward.device.type, torch.bfloat16, enabled=cfg.bf16):
         post, losses, metrics = world_model_loss(agent, batch, cfg)
         more_losses, more_metrics = actor_critic_loss(agent, post, batch, cfg)
     losses |= more_losses
@@ -265,43 +246,25 @@ def update(agent, optimizer, batch, cfg):
     return post.detach(), {name: metric.mean() for name, metric in metrics.items()}
 
 
-def autocast(cfg, device):
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=cfg.bf16)
+def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
+    options = {"size": cfg.image, "gray": cfg.gray, "repeat": cfg.repeat, "sticky": cfg.sticky}
+    options |= {"noops": cfg.noops, "full_actions": cfg.full_actions}
+    options["timeout_is_terminal"] = cfg.timeout_is_terminal
+    return wb.envs.EnvVector([wb.envs.atari(cfg.game, **options) for _ in range(n)], seed=seed)
 
 
 def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions):
     """A new agent and its optimiser: one for everything."""
-    agent = Agent(observation, action, cfg).to(pick_device(cfg))
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    agent = Agent(observation, action, cfg).to(auto if cfg.device == "auto" else cfg.device)
     trained = [p for p in agent.parameters() if p.requires_grad]
     return agent, wb.optim.dreamer_optimizer(trained, cfg.lr, agc=cfg.agc, warmup=cfg.warmup)
 
 
-def pick_device(cfg: Config) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-
-
-def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
-    games = [
-        wb.envs.atari(
-            cfg.game,
-            size=cfg.image,
-            gray=cfg.gray,
-            repeat=cfg.repeat,
-            sticky=cfg.sticky,
-            noops=cfg.noops,
-            full_actions=cfg.full_actions,
-            timeout_is_terminal=cfg.timeout_is_terminal,
-        )
-        for _ in range(n)
-    ]
-    return wb.envs.EnvVector(games, seed=seed)
-
-
 def load(run: str | Path, device: str = "auto"):
     """The trained agent of a run folder and its configuration."""
-    saved = wb.run.read_config(run)
-    cfg = Config(**{f.name: saved[f.name] for f in dataclasses.fields(Config) if f.name in saved})
-    cfg = dataclasses.replace(cfg, device=device)
+    saved = wb.run.read_config(run) | {"device": device}
+    cfg = Config(**{name: value for name, value in saved.items() if name != "recipe"})
     envs = environments(cfg, 1, cfg.seed)
     agent, _ = build(cfg, envs.observation, envs.action)
     envs.close()
@@ -314,125 +277,46 @@ def act(agent, obs, carry, is_first, mode: bool = False):
     """One action for each environment: `(action, carry)`; `mode` takes the policy's likeliest."""
     dynamics, prev_action = carry
     device = prev_action.device
-    obs = {key: value.to(device, non_blocking=True) for key, value in obs.items()}
-    with autocast(agent.cfg, device):
-        embed = agent.encoder(obs)
-        state = agent.rssm.observe_step(dynamics, embed, prev_action, is_first.to(device))
+    obs = {key: value.to(device) for key, value in obs.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
+        embed, is_first = agent.encoder(obs), is_first.to(device)
+        state = agent.rssm.observe_step(dynamics, embed, prev_action, is_first)
         policy = agent.actor(state.feature())
-        action = policy.mode if mode else policy.sample()
+    action = policy.mode if mode else policy.sample()
     return action, (state.carry, action)
 
 
-@torch.no_grad()
-def open_loop(agent, batch, actions=None):
-    """Observe `CONTEXT` rows of a batch, imagine the others from the actions that led to them."""
-    embed = agent.encoder({key: value[:, :CONTEXT] for key, value in batch.obs.items()})
-    past, first = batch.prev_action[:, :CONTEXT], batch.is_first[:, :CONTEXT]
-    future = (batch.prev_action if actions is None else actions)[:, CONTEXT:]
-    post = agent.rssm.observe(batch.carry, embed, past, first)
-    prior = wb.rssm.rollout(agent.rssm, post[:, -1].carry, future)
-    states = pytree.tree_map(lambda a, b: torch.cat([a, b], 1), post, prior)
-    return agent.decoder(states).mean
-
-
-@torch.no_grad()
-def film(agent, batch, logger, step):
-    """A video of open-loop prediction: truth, imagined, error."""
-    truth = torch.cat([batch.obs[key] for key in agent.encoder.image_keys], -1)
-    imagined = torch.cat([open_loop(agent, batch)[key] for key in agent.encoder.image_keys], -1)
-    logger.video(step, "open_loop", wb.run.open_loop_grid(truth, imagined, CONTEXT))
-
-
-def collect(agent, envs, steps: int):
-    """Play, and give the rows of all environments as one `Batch` of `env time ...`."""
-    rows, carry, played = envs.reset(), agent.initial(len(envs)), []
-    for _ in range(steps):
-        played.append(wb.replay.Batch(**rows._asdict(), prev_action=carry[1], carry=None, row=None))
-        action, carry = act(agent, rows.obs, carry, rows.is_first)
-        rows = envs.step(action)
-    return pytree.tree_map(lambda *x: torch.stack(x, 1), *played)
-
-
-@torch.no_grad()
-def report(agent, cfg, mean_frame, logger, step):
-    """Judge the world model on episodes it was not trained on; see `wb.run.held_out`."""
-    batch = collect(agent, environments(cfg, 4, cfg.seed + 1_000_000), cfg.report_steps // 4)
-    carry = agent.rssm.initial(4)
-    post = agent.rssm.observe(carry, agent.encoder(batch.obs), batch.prev_action, batch.is_first)
-    feature = post.feature()
-    realised, valid = wb.run.realised_return(
-        batch.reward, batch.is_last, batch.is_terminal, cfg.gamma
-    )
-    size = CONTEXT + STEPS
-    count = (batch.reward.shape[1] - 1) // size
-
-    def cut(x):  # windows side by side, from row 1 on: the row before each gives its carry
-        return x[:, 1 : 1 + count * size].unflatten(1, (count, size)).flatten(0, 1)
-
-    windows = pytree.tree_map(cut, batch._replace(carry=None, row=None))
-    carry = pytree.tree_map(lambda x: x[:, : count * size : size].flatten(0, 1), post.carry)
-    windows = windows._replace(carry=carry)
-    whole = ~windows.is_first[:, CONTEXT:].any(1)  # imagination does not cross an episode's end
-    windows = pytree.tree_map(lambda x: x[whole], windows)
-    shuffled = windows.prev_action.flatten(0, 1)[torch.randperm(len(windows.reward) * size)]
-    checks = wb.run.held_out(
-        truth=windows.obs["image"],
-        imagined=open_loop(agent, windows)["image"],
-        shuffled=open_loop(agent, windows, shuffled.view_as(windows.prev_action))["image"],
-        context=CONTEXT,
-        mean_frame=mean_frame,
-        reward=batch.reward,
-        predicted_reward=agent.reward(feature).mean,
-        value=agent.value(feature).mean,
-        realised=realised,
-        valid=valid,
-    )
-    film(agent, pytree.tree_map(lambda x: x[:4], windows), logger, step)
-    return wb.run.write_report(logger.logdir, checks)
-
-
-def main(cfg: Config) -> None:
-    cfg = sized(cfg)
+def main(cfg: Config) -> int:
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=MAY_CHANGE)
+    free = ("steps", "resume", "logdir", "device")  # may differ where a run is resumed
+    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"{cfg.game}: run folder {run}", flush=True)
     torch.manual_seed(cfg.seed)
     envs = environments(cfg, cfg.envs, cfg.seed)
     agent, optimizer = build(cfg, envs.observation, envs.action)
-    device = pick_device(cfg)
     replay = wb.replay.SequenceReplay(
         capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
     )
-    due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
-    log, show, save = map(wb.run.Every, (cfg.log_every, cfg.video_every, cfg.save_every))
     checkpoint = wb.run.Checkpoint(run)
     logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
-    parts = {"optimizer": optimizer, "logger": logger, "due": due}
-    parts |= {"log": log, "show": show, "save": save}
-    step = updates = episodes = 0
-    scores: list[float] = []  # of the last ten episodes
-    carry = agent.initial(cfg.envs)
+    due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
+    log, show, save = map(wb.run.Every, (cfg.log_every, cfg.video_every, cfg.save_every))
+    parts = {"agent": agent, "optimizer": optimizer, "envs": envs, "replay": replay}
+    parts |= {"logger": logger, "due": due, "log": log, "show": show, "save": save}
+    session = wb.run.Session(checkpoint, parts)
+    envs.reset()
+    at = {"step": 0, "updates": 0, "episodes": 0, "scores": [], "carry": agent.initial(cfg.envs)}
+    at = session.restore(**at)
+    step, updates, episodes, scores, carry = at.values()
+    rows = envs.rows
 
-    if checkpoint.exists():
-        state = checkpoint.load()
-        checkpoint.load_stores({"replay": replay})
-        wb.run.load_module_state(agent, state["agent"])
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        step, updates, episodes, scores = state["counts"]
-        leaves = [leaf.to(device) for leaf in state["carry"]]
-        carry = pytree.tree_unflatten(leaves, pytree.tree_structure(carry))
-        rows = envs.load_state_dict(state["envs"])
-        wb.run.set_rng_state(state["rng"])
-    else:
-        rows = envs.reset()
+    def sample(*size, **options):
+        batch = replay.sample(*size, **options).to(carry[1].device, non_blocking=True)
+        return batch._replace(carry=agent.rssm.unpack(batch.carry))
 
     def keep():
-        state = {name: part.state_dict() for name, part in parts.items()}
-        state |= {"agent": agent.state_dict(), "envs": envs.state_dict()}
-        state |= {"counts": [step, updates, episodes, scores]}
-        state |= {"carry": pytree.tree_leaves(carry), "rng": wb.run.rng_state()}
-        checkpoint.save(state, stores={"replay": replay})
+        at = {"updates": updates, "episodes": episodes, "scores": scores, "carry": carry}
+        session.save(step=step, **at)
         wb.run.plot_curve(run)
 
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
@@ -442,8 +326,7 @@ def main(cfg: Config) -> None:
             replay.add(**rows._asdict(), prev_action=prev_action, carry=agent.rssm.pack(carry[0]))
             step += cfg.envs
             for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
-                batch = replay.sample(cfg.batch).to(device, non_blocking=True)
-                batch = batch._replace(carry=agent.rssm.unpack(batch.carry))
+                batch = sample(cfg.batch)
                 post, metrics = update(agent, optimizer, batch, cfg)
                 replay.write_back(batch.row, agent.rssm.pack(post.carry))
                 logger.add(metrics)
@@ -452,47 +335,38 @@ def main(cfg: Config) -> None:
             for _, score, length in envs.finished:
                 logger.episode(step, score, length)
                 episodes, scores = episodes + 1, [*scores[-9:], score]
-            score = sum(scores) / len(scores) if scores else None
             if show(step) and updates:
-                batch = replay.sample(4, length=CONTEXT + STEPS).to(device)
-                film(agent, batch._replace(carry=agent.rssm.unpack(batch.carry)), logger, step)
+                video = wb.diagnose.open_loop_video(agent, sample(4, length=20))
+                logger.video(step, "open_loop", video)
             if log(step):
                 logger.write(step, {"updates": updates, "episodes": episodes})
                 logger.timing(step, progress.rates())
             if save(step):
                 keep()
+            score = sum(scores) / len(scores) if scores else None
             progress.update(step, updates=updates, episodes=episodes, score=score)
         keep()
     envs.close()
     if interrupt.requested:
-        logger.close()
-        print(f"saved at step {step}; continue with:\n  {resume_command(cfg, run)}")
-        sys.exit(interrupt.exit_code)
-    if cfg.report_steps:
-        frames = replay.sample(64).obs["image"].float() / 255
-        print(report(agent, cfg, frames.mean((0, 1)), logger, step))
+        print(f"saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
+    elif cfg.report_steps:
+        report(agent, cfg, sample(64), run)
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
+    return interrupt.exit_code
 
 
-def resume_command(cfg: Config, run: Path) -> str:
-    arguments = [arg for arg in sys.argv[1:] if arg != "--resume"]
-    if "--logdir" not in arguments:
-        arguments += ["--logdir", str(run)]
-    return shlex.join(["python", sys.argv[0], *arguments, "--resume"])
-
-
-def cli() -> Config:
-    """PRESET and its options; the run folder is named after preset, game, seed and time."""
-    described = {name: (f"{cfg.steps:,} steps", cfg) for name, cfg in PRESETS.items()}
-    cfg = tyro.extras.overridable_config_cli(described, description=__doc__)
-    if not cfg.logdir:
-        if cfg.resume:
-            sys.exit("--resume needs the --logdir of the run to continue")
-        name = f"{sys.argv[1]}-{cfg.game}-{cfg.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-        cfg = dataclasses.replace(cfg, logdir=str(Path("logs") / name))
-    return cfg
+def report(agent, cfg, batch, run):
+    """Judge the world model on episodes it was not trained on, beside the mean of a batch."""
+    envs = environments(cfg, 4, cfg.seed + 1_000_000)
+    held_out = wb.diagnose.play(act, agent, envs, cfg.report_steps // 4)
+    frame = (batch.obs["image"].float() / 255).mean((0, 1))
+    checks = wb.diagnose.judge(agent, held_out, gamma=cfg.gamma, mean_frame=frame)
+    print(wb.run.write_report(run, checks))
 
 
 if __name__ == "__main__":
-    main(cli())
+    presets = {name: (f"{cfg.steps:,} environment steps", cfg) for name, cfg in PRESETS.items()}
+    chosen = tyro.extras.overridable_config_cli(presets, description=__doc__)
+    folder = chosen.logdir or wb.run.default_logdir(sys.argv[1], chosen.game, chosen.seed)
+    sys.exit(main(dataclasses.replace(chosen, logdir=folder)))

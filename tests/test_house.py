@@ -23,7 +23,7 @@ FLOORS = [
     ["layers", "ema", "normalize"],
     ["encoders", "decoders", "heads", "rssm"],
     ["replay", "optim", "envs", "run"],
-    ["interop", "parity"],
+    ["interop", "diagnose", "parity"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ORDER = {name: place for place, name in enumerate(itertools.chain(*FLOORS))}
@@ -232,7 +232,7 @@ def test_every_public_name_is_in_the_docs(module):
 
 
 def test_mkdocstrings_renders_every_public_name(tmp_path):
-    """By the inventory of a build; without the docs extra only the pages' text is checked, above."""
+    """By the inventory of a build; without the docs extra only the text of pages is checked."""
     pytest.importorskip("mkdocs", reason="needs the docs extra")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

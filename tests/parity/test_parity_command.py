@@ -193,3 +193,10 @@ def test_without_a_checkout_the_recipe_must_be_given():
 def test_a_recipe_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"--recipe takes the path of a \.py file"):
         load_recipe(tmp_path / "none.py")
+
+
+def test_a_recipe_without_its_extra(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import not_installed_here\n")
+    with pytest.raises(ImportError, match=r"mine\.py, .*, needs not_installed_here: pip install"):
+        load_recipe(path)

@@ -63,6 +63,13 @@ class EnvVector:
     def __len__(self) -> int:
         return len(self._environments)
 
+    @property
+    def rows(self) -> Rows:
+        """The rows returned last, by `reset`, `step` or `load_state_dict`."""
+        if self._rows is None:
+            raise ValueError("EnvVector has no rows before reset(); call reset() first")
+        return self._rows
+
     def reset(self) -> Rows:
         """Begin a new episode in every environment."""
         steps = [self._reset(i) for i in range(len(self))]

@@ -107,7 +107,7 @@ def _queue(file: Arrays, oldest: int) -> tuple[list[int], list[int]]:
     record begins with the entries that were left, in order, until the queue was dry.
     """
     length, streams = int(file["length"]), int(file["workers"])
-    first = (int(file["online.t"][0, 0]) - 1) // length * streams
+    first = (int(file["online.t"][0, 0]) - 1) // length * streams + int(file["online.w"][0, 0])
     entries = range(first, int(file["queue_after_each_add"][-1]))
     rows = list(range(min(len(entries), len(file["online.t"]))))
     kept = [i for i in rows if file["online.t"][i, 0] >= oldest]
@@ -124,9 +124,9 @@ def _back(record: Record, file: Arrays) -> None:
     keys, reference = file["writeback.keys"], file["writeback.lat"]
     worker, start = (int(x) for x in file["writeback.window"])
     written = (keys[:, 0] == worker) & (keys[:, 1] >= start) & (keys[:, 1] < start + length)
-    before, after = _latents(keys, reference, written)
+    stored, after = _latents(keys, reference, written)
     latents = np.full((streams, steps + 1, reference.shape[1]), -7.0, np.float32)
-    latents[tuple(keys.T)] = before
+    latents[tuple(keys.T)] = stored
     latents = torch.from_numpy(latents)
     replay, _, _ = _filled(file, length - 1, 1, latents)
     new = np.full((length, reference.shape[1]), after, np.float32)

@@ -54,14 +54,25 @@ def default_recipe() -> Path:
 
 
 def load_recipe(path: Path) -> ModuleType:
-    """A recipe as a module, by its path."""
+    """A recipe as a module, by its path.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: the recipe needs an extra that is not installed.
+    """
     name = f"worldblocks_recipe_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}: --recipe takes the path of a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as cause:
+        raise ImportError(
+            f"{path.name}, whose agent is compared, needs {cause.name}: "
+            f'pip install "worldblocks[atari]"'
+        ) from cause
     return module
 
 

@@ -6,7 +6,7 @@ thing that needs it is built.
 
 from worldblocks.run.checkpoint import Checkpoint, Store
 from worldblocks.run.curve import plot_curve, running_mean
-from worldblocks.run.folder import read_config, run_folder
+from worldblocks.run.folder import default_logdir, read_config, resume_command, run_folder
 from worldblocks.run.interrupt import Interrupt
 from worldblocks.run.logger import Logger
 from worldblocks.run.modules import load_module_state
@@ -23,6 +23,7 @@ from worldblocks.run.report import (
 )
 from worldblocks.run.rng import rng_state, set_rng_state
 from worldblocks.run.schedule import Every, Ratio
+from worldblocks.run.session import Session, Stateful
 from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink, read_jsonl
 from worldblocks.run.video import open_loop_grid, write_gif
 
@@ -35,9 +36,12 @@ __all__ = [
     "Logger",
     "Progress",
     "Ratio",
+    "Session",
     "Sink",
+    "Stateful",
     "Store",
     "TensorBoardSink",
+    "default_logdir",
     "format_report",
     "held_out",
     "image_checks",
@@ -47,6 +51,7 @@ __all__ = [
     "read_config",
     "read_jsonl",
     "realised_return",
+    "resume_command",
     "reward_check",
     "rng_state",
     "run_folder",

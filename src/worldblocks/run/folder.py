@@ -1,6 +1,9 @@
 """The folder of a run and the configuration in it."""
 
 import json
+import shlex
+import sys
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,19 @@ def run_folder(
         _same(folder, read_config(folder), wanted, may_change)
     replace_text(path, json.dumps(wanted, indent=2) + "\n")
     return folder
+
+
+def default_logdir(*parts: object) -> str:
+    """A folder under `logs` named after the parts and the time, `logs/cpu-0-20261122-140501`."""
+    return str(Path("logs") / "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S")]))
+
+
+def resume_command(logdir: Path | str) -> str:
+    """The command line of this process, with what continues its run in `logdir`."""
+    words = ["python", *(word for word in sys.argv if word != "--resume")]
+    if not any(word.startswith("--logdir") for word in words):
+        words += ["--logdir", str(logdir)]
+    return shlex.join([*words, "--resume"])
 
 
 def read_config(logdir: Path | str) -> dict[str, Any]:

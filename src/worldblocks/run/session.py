@@ -1,0 +1,93 @@
+"""Everything a run continues from, saved and restored together."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from worldblocks.run.checkpoint import Checkpoint, Store
+from worldblocks.run.modules import load_module_state
+from worldblocks.run.rng import rng_state, set_rng_state
+
+
+class Stateful(Protocol):
+    """Something small that says its state as a nested dict: a module, an optimiser, a logger."""
+
+    def state_dict(self) -> Any:
+        """The state, of tensors, numbers, strings, bytes, lists and dicts."""
+        ...
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Continue from that state."""
+        ...
+
+
+class Session:
+    """A checkpoint of the parts of a run and of where its loop stands.
+
+    Random states are saved with it. A part that has `state_dict` goes into the state file, one that
+    writes its own files (a replay buffer, see `Store`) into a folder beside it.
+
+    >>> import tempfile
+    >>> import torch
+    >>> layer, optimizer = nn.Linear(2, 1), torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> session = Session(Checkpoint(folder.name), {"layer": layer, "optimizer": optimizer})
+    >>> session.restore(step=0)["step"]
+    0
+    >>> session.save(step=7)
+    >>> session.restore(step=0)["step"]
+    7
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, checkpoint: Checkpoint, parts: Mapping[str, Stateful | Store]) -> None:
+        """Args:
+        checkpoint: Where to save.
+        parts: By the name under which each is saved.
+        """
+        self.checkpoint = checkpoint
+        self.stores = {k: p for k, p in parts.items() if not hasattr(p, "state_dict")}
+        self.parts = {k: p for k, p in parts.items() if k not in self.stores}
+
+    def save(self, **position: Any) -> None:
+        """Save every part, the random states, and the position: pytrees of numbers and tensors."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}  # type: ignore[union-attr]
+        state["position"] = {name: pytree.tree_leaves(value) for name, value in position.items()}
+        self.checkpoint.save(state | {"rng": rng_state()}, stores=self.stores)  # type: ignore[arg-type]
+
+    def restore(self, **position: Any) -> dict[str, Any]:
+        """Load what was saved into every part; without a checkpoint nothing changes.
+
+        Args:
+            position: Values of the structure that was saved, with their tensors on the devices
+                where they are wanted: those of a run that begins.
+
+        Returns:
+            The position saved, or the one given where there is no checkpoint.
+
+        Raises:
+            ValueError: A file is truncated or corrupted, or a part does not fit.
+        """
+        if not self.checkpoint.exists():
+            return position
+        state = self.checkpoint.load()
+        self.checkpoint.load_stores(self.stores)  # type: ignore[arg-type]
+        for name, part in self.parts.items():
+            if isinstance(part, nn.Module):
+                load_module_state(part, state[name])
+            else:
+                part.load_state_dict(state[name])  # type: ignore[union-attr]
+        set_rng_state(state["rng"])
+        return {name: _like(state["position"][name], value) for name, value in position.items()}
+
+
+def _like(leaves: list[Any], value: Any) -> Any:
+    """Saved leaves in the structure of a value, its tensors on the value's devices."""
+    if isinstance(value, list):
+        return leaves
+    own, structure = pytree.tree_flatten(value)
+    pairs = zip(leaves, own, strict=True)
+    moved = [x.to(y.device) if isinstance(y, Tensor) else x for x, y in pairs]
+    return pytree.tree_unflatten(moved, structure)

@@ -1,0 +1,288 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worldblocks.layers import (
+    MLP,
+    BlockLinear,
+    ChannelNorm,
+    Conv2d,
+    ConvTranspose2d,
+    Layer,
+    Linear,
+    RMSNorm,
+    UpConv2d,
+    block_matmul,
+    init_trunc_normal,
+)
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def randomise(module):
+    """Biases and scales start at 0 and 1, where they hide mistakes."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    return module
+
+
+# ------------------------------------------------------------------------------------ initialisers
+
+
+@pytest.mark.parametrize("outscale", [1.0, 0.01, 0.0])
+def test_kernels_start_as_a_truncated_normal(outscale):
+    weight = torch.empty(300, 1000)
+    init_trunc_normal(weight, fan_in=50, outscale=outscale)
+    unit = weight * math.sqrt(50)
+    assert unit.std().item() == pytest.approx(outscale, rel=0.01)
+    assert unit.mean().item() == pytest.approx(0, abs=0.01)
+    assert unit.abs().max() <= 2 * 1.1368 * outscale + 1e-6
+
+
+def fresh(layer):
+    return layer.weight.std().item(), layer.bias.abs().max().item()
+
+
+def test_fan_in_is_the_whole_input():
+    """Of a block-linear map too: its kernels start sqrt(blocks) smaller than a block's rule says."""
+    assert fresh(Linear(800, 300)) == (pytest.approx(1 / math.sqrt(800), rel=0.02), 0)
+    assert fresh(BlockLinear(800, 400, blocks=8)) == (pytest.approx(800**-0.5, rel=0.02), 0)
+    assert fresh(Conv2d(32, 90, 5)) == (pytest.approx((25 * 32) ** -0.5, rel=0.02), 0)
+    assert fresh(UpConv2d(32, 90)) == (pytest.approx((25 * 32) ** -0.5, rel=0.02), 0)
+    assert fresh(ConvTranspose2d(32, 90, 5, stride=2))[0] == pytest.approx(800**-0.5, rel=0.02)
+
+
+def test_outscale_multiplies_the_kernel_alone():
+    assert fresh(Linear(800, 300, outscale=0.0)) == (0, 0)
+    assert fresh(BlockLinear(800, 400, blocks=8, outscale=0.5))[0] == pytest.approx(0.0177, rel=0.02)
+    assert fresh(Conv2d(32, 90, 5, outscale=0.5))[0] == pytest.approx(0.0177, rel=0.02)
+
+
+# --------------------------------------------------------------------------------------- block linear
+
+
+def test_block_linear_by_hand():
+    layer = BlockLinear(4, 2, blocks=2)
+    layer.weight.data = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
+    layer.bias.data = torch.tensor([0.5, -0.5])
+    assert layer(torch.tensor([1.0, 1, 1, 1])).tolist() == [3.5, 6.5]
+
+
+@given(seeds, st.sampled_from([(), (2,), (2, 5), (0,)]))
+def test_block_linear_is_a_block_diagonal_matrix(seed, batch):
+    torch.manual_seed(seed)
+    layer = randomise(BlockLinear(12, 21, blocks=3))
+    x = torch.randn(*batch, 12)
+    dense = torch.block_diag(*layer.weight)
+    torch.testing.assert_close(layer(x), x @ dense + layer.bias, rtol=1e-4, atol=1e-5)
+    own = block_matmul(x, layer.weight)
+    assert own.shape == (*batch, 3, 7)
+
+
+def test_one_block_is_a_linear_map():
+    blocks, linear = randomise(BlockLinear(5, 7, blocks=1)), Linear(5, 7)
+    linear.weight.data, linear.bias.data = blocks.weight[0].T, blocks.bias
+    x = torch.randn(2, 3, 5)
+    torch.testing.assert_close(blocks(x), linear(x))
+
+
+def test_blocks_do_not_mix():
+    layer, x = BlockLinear(6, 9, blocks=3), torch.randn(2, 6, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x)[:, 3:6].sum(), x)
+    assert gradient.ne(0).tolist() == [[False, False, True, True, False, False]] * 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [((7, 6), "in_features divisible by 3 blocks, got 7"), ((6, 7), "out_features .*, got 7")],
+)
+def test_blocks_must_divide(sizes, message):
+    with pytest.raises(ValueError, match=f"BlockLinear needs {message}"):
+        BlockLinear(*sizes, blocks=3)
+
+
+# ----------------------------------------------------------------------------------------------- norm
+
+
+def test_rms_norm_by_hand():
+    """The mean square of (3, 4) is 12.5."""
+    norm = RMSNorm(2)
+    norm.scale.data = torch.tensor([1.0, 2.0])
+    expected = torch.tensor([3, 8]) / math.sqrt(12.5001)
+    torch.testing.assert_close(norm(torch.tensor([3.0, 4.0])), expected)
+
+
+@given(seeds)
+def test_rms_norm_is_the_formula(seed):
+    torch.manual_seed(seed)
+    norm, x = randomise(RMSNorm(7)), torch.randn(2, 5, 7)
+    exact = x.double()
+    exact = exact / (exact.square().mean(-1, keepdim=True) + 1e-4).sqrt() * norm.scale
+    torch.testing.assert_close(norm(x), exact.float(), rtol=1e-5, atol=1e-6)
+
+
+@given(seeds, st.floats(100, 1e6))
+def test_rms_norm_forgets_the_scale_and_keeps_the_sign(seed, factor):
+    torch.manual_seed(seed)
+    norm, x = RMSNorm(7), torch.randn(5, 7).sign()
+    torch.testing.assert_close(norm(-factor * x), -norm(1e6 * x), rtol=1e-4, atol=1e-4)
+
+
+def test_rms_norm_computes_in_float32_and_casts_back():
+    x = (100 + torch.randn(64, 512)).bfloat16()
+    norm = RMSNorm(512)
+    assert norm(x).dtype == torch.bfloat16
+    torch.testing.assert_close(norm(x), norm(x.float()).bfloat16(), rtol=0, atol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(norm(x.float()), norm(x.float()))
+        torch.testing.assert_close(norm(x.float()).mean().item(), 1.0, rtol=1e-3, atol=0)
+        assert norm(x.float()).dtype == torch.float32
+
+
+def test_rms_norm_of_extremes():
+    norm = RMSNorm(3)
+    assert norm(torch.zeros(3)).tolist() == [0, 0, 0]
+    assert norm(torch.full((3,), 1e-30)).tolist() == pytest.approx([1e-28] * 3)
+    torch.testing.assert_close(norm(torch.full((3,), 1e18)), torch.ones(3))
+    rows = norm(torch.tensor([[math.nan, 1.0, 1.0], [1.0, 1.0, 1.0]]))
+    assert rows.isnan().all(-1).tolist() == [True, False]
+
+
+# -------------------------------------------------------------------------------------- layer and MLP
+
+
+def test_a_layer_is_linear_then_norm_then_silu():
+    layer, x = randomise(Layer(5, 7)), torch.randn(2, 3, 5)
+    linear = x @ layer.linear.weight.T + layer.linear.bias
+    norm = linear / (linear.square().mean(-1, keepdim=True) + 1e-4).sqrt() * layer.norm.scale
+    torch.testing.assert_close(layer(x), norm * norm.sigmoid(), rtol=1e-4, atol=1e-5)
+    assert torch.equal(layer.activate(layer.linear(x)), layer(x))
+
+
+def test_an_mlp_is_its_layers():
+    mlp, x = randomise(MLP(5, units=7, layers=3)), torch.randn(2, 3, 5)
+    assert [tuple(layer.linear.weight.shape) for layer in mlp] == [(7, 5), (7, 7), (7, 7)]
+    assert torch.equal(mlp(x), mlp[2](mlp[1](mlp[0](x))))
+    assert mlp.out_features == 7
+
+
+def test_an_mlp_has_a_layer():
+    with pytest.raises(ValueError, match="an MLP has at least 1 layer, got 0"):
+        MLP(5, units=7, layers=0)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (Linear(5, 7), "Linear"),
+        (BlockLinear(5, 10, blocks=5), "BlockLinear"),
+        (RMSNorm(5), "RMSNorm"),
+        (MLP(5, units=7, layers=2), "Linear"),
+    ],
+)
+def test_another_width_is_refused(module, name):
+    with pytest.raises(ValueError, match=rf"input of {name} should be 5 wide .*got shape \(3, 4\)"):
+        module(torch.zeros(3, 4))
+    with pytest.raises(ValueError, match=r"5 wide \(last axis\), got shape \(\)"):
+        module(torch.tensor(1.0))
+
+
+def test_under_autocast_a_layer_stays_near_float32():
+    mlp, x = MLP(32, units=48, layers=2), torch.randn(5, 32)
+    blocks = BlockLinear(48, 64, blocks=4)
+    exact = blocks(mlp(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = blocks(mlp(x))
+    torch.testing.assert_close(cast.float(), exact, rtol=0, atol=0.05)
+    assert not torch.equal(cast.float(), exact)
+
+
+def test_capture(same_when_compiled):
+    module = torch.nn.Sequential(
+        MLP(5, units=6, layers=2), BlockLinear(6, 8, blocks=2), RMSNorm(8), Linear(8, 7)
+    )
+    same_when_compiled(module, torch.randn(2, 3, 5), module=randomise(module))
+
+
+# --------------------------------------------------------------------------------------- convolutions
+
+
+def slow_conv(x, weight, bias, stride):
+    """The "same" convolution of XLA: output `ceil(n / stride)`, odd padding after the image."""
+    _, _, height, width = x.shape
+    kernel = weight.shape[-1]
+    out = torch.zeros(len(x), len(weight), -(-height // stride), -(-width // stride)).double()
+    starts = []
+    for n, m in zip((height, width), out.shape[2:], strict=True):
+        starts.append(-(max((m - 1) * stride + kernel - n, 0) // 2))
+    for i in range(out.shape[2]):
+        for j in range(out.shape[3]):
+            for a in range(kernel):
+                for b in range(kernel):
+                    row, column = starts[0] + i * stride + a, starts[1] + j * stride + b
+                    if 0 <= row < height and 0 <= column < width:
+                        pixel = x[:, :, row, column].double()
+                        out[:, :, i, j] += pixel @ weight[:, :, a, b].T.double()
+    return (out + bias[:, None, None]).float()
+
+
+@pytest.mark.parametrize("kernel", [3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [(6, 8), (7, 5)])
+def test_a_convolution_pads_as_xla_does(kernel, stride, size):
+    conv, x = randomise(Conv2d(2, 3, kernel, stride=stride)), torch.randn(4, 2, *size)
+    expected = slow_conv(x, conv.weight, conv.bias, stride)
+    torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_stride_2_convolution_pads_one_before_and_two_after():
+    conv = Conv2d(1, 1, 5, stride=2)
+    torch.nn.init.ones_(conv.weight)
+    x = torch.zeros(1, 1, 6, 6)
+    x[0, 0, 0, 0] = 1
+    assert conv(x)[0, 0].tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    x = x.flip(-1, -2)
+    assert conv(x)[0, 0].tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 1]]
+
+
+def test_upsampling_convolution_is_nearest_then_convolution():
+    up, x = randomise(UpConv2d(2, 3)), torch.randn(4, 2, 5, 7, requires_grad=True)
+    plain = Conv2d(2, 3, 5)
+    plain.load_state_dict(up.state_dict())
+    ours, expected = up(x), plain(F.interpolate(x, scale_factor=2, mode="nearest"))
+    assert ours.shape == (4, 3, 10, 14)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    weight = torch.randn_like(ours)
+    gradients = [
+        torch.autograd.grad((out * weight).sum(), (x, conv.weight, conv.bias))
+        for out, conv in ((ours, up), (expected, plain))
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_transposed_convolution_spreads_then_convolves(stride):
+    conv, x = randomise(ConvTranspose2d(2, 3, 5, stride=stride)), torch.randn(4, 2, 5, 7)
+    big = torch.zeros(4, 2, 5 * stride, 7 * stride)
+    first = 1 if stride > 1 else 0
+    big[:, :, first::stride, first::stride] = x
+    expected = slow_conv(big, conv.weight, conv.bias, 1)
+    torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_channel_norm_is_a_norm_of_each_pixel():
+    norm, x = randomise(ChannelNorm(3)), torch.randn(2, 3, 5, 7)
+    pixel = norm.norm(x[1, :, 4, 6])
+    torch.testing.assert_close(norm(x)[1, :, 4, 6], pixel * pixel.sigmoid())
+    assert norm(x).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_capture_of_convolutions(same_when_compiled):
+    module = torch.nn.Sequential(
+        Conv2d(2, 3, 5, stride=2), ChannelNorm(3), UpConv2d(3, 4), ConvTranspose2d(4, 2, 3, stride=2)
+    )
+    same_when_compiled(module, torch.randn(3, 2, 6, 10), module=module)
