@@ -16,6 +16,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -28,7 +29,7 @@ import worldblocks as wb
 class Config:
     game: str = "boxing"  # any game of the Arcade Learning Environment
     steps: int = 110_000  # environment steps; one is `repeat` frames
-    logdir: str = ""  # run folder; default logs/<preset>-<game>-<seed>
+    logdir: str = ""  # run folder; default logs/<preset>-<game>-<seed>-<time>
     seed: int = 0
     resume: bool = False  # continue the run in logdir, exactly
     device: str = "auto"  # cuda where there is one
@@ -74,6 +75,18 @@ class Config:
     video_every: int = 25_000
     save_every: int = 10_000
     report_steps: int = 0  # held-out environment steps judged after training; 0: no report
+
+    def __post_init__(self):
+        if self.prefill > self.capacity:
+            raise ValueError(
+                f"training begins with {self.prefill} windows in replay, which keeps only "
+                f"{self.capacity}: give a smaller --prefill or a larger --capacity"
+            )
+        if 0 < self.report_steps < 4 * (wb.diagnose.LENGTH + 1):
+            raise ValueError(
+                f"a report needs at least {4 * (wb.diagnose.LENGTH + 1)} held-out steps, got "
+                f"--report_steps {self.report_steps}; 0 makes none"
+            )
 
 
 PRESETS = {
@@ -188,7 +201,7 @@ def world_model_loss(agent, batch, cfg):
         "reward": 1.0 * agent.reward(feature).nll(batch.reward),
         "cont": 1.0 * agent.cont(feature).nll(cfg.gamma * alive),  # gamma lives here
     }
-    logits = {"dyn_ent": prior.detach(), "rep_ent": post.logits.detach()}
+    logits = {"prior_entropy": prior.detach(), "posterior_entropy": post.logits.detach()}
     metrics = {k: agent.rssm.latent.distribution(v).entropy() for k, v in logits.items()}
     return post, losses, metrics
 
@@ -202,11 +215,11 @@ def actor_critic_loss(agent, post, batch, cfg):
         feature = states.feature()  # horizon + 1 rows; action[:, t] is chosen AT states[:, t]
         reward, cont = agent.reward(feature).mean, agent.cont(feature).mean
     value, slow = agent.value(feature), agent.slow_value(feature).mean
-    returns = wb.returns.lambda_return(reward[:, 1:], cont[:, 1:], value.mean[:, 1:], cfg.lam)
-    returns = returns.detach()  # the online critic bootstraps
+    baseline = value.mean.detach()  # the online critic bootstraps
+    returns = wb.returns.lambda_return(reward[:, 1:], cont[:, 1:], baseline[:, 1:], cfg.lam)
     weight = cont.cumprod(1)[:, :-1]  # starts with the cont of row 0
     scale = agent.return_scale(returns)  # updated first, then read
-    advantage = (returns - value.mean[:, :-1].detach()) / scale
+    advantage = (returns - baseline[:, :-1]) / scale
     policy = agent.actor(feature[:, :-1])
     log_prob, entropy = policy.log_prob(action[:, :-1]), policy.entropy()
     losses = {
@@ -214,10 +227,10 @@ def actor_critic_loss(agent, post, batch, cfg):
         "critic": 1.0 * weight * (value[:, :-1].nll(returns) + value[:, :-1].nll(slow[:, :-1])),
         "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, returns[:, 0], cfg),
     }
-    metrics = {"adv": advantage, "adv_mag": advantage.abs(), "rew": reward, "con": cont}
-    metrics |= {"ret": returns, "val": value.mean, "weight": weight, "ent": entropy}
-    metrics |= {"ret_min": returns.min(), "ret_max": returns.max(), "ret_scale": scale}
-    return losses, {name: metric.detach() for name, metric in metrics.items()}
+    metrics = {"reward": reward, "continue": cont, "value": baseline, "return": returns}
+    metrics |= {"return_min": returns.min(), "return_max": returns.max(), "return_scale": scale}
+    metrics |= {"advantage_abs": advantage.abs(), "policy_entropy": entropy.detach()}
+    return losses, metrics
 
 
 def replay_critic_loss(agent, post, batch, first_return, cfg):
@@ -227,7 +240,7 @@ def replay_critic_loss(agent, post, batch, first_return, cfg):
     lam = cfg.lam * (1 - batch.is_last.float())
     target = wb.returns.lambda_return(batch.reward[:, 1:], live[:, 1:], boot[:, 1:], lam[:, 1:])
     value = agent.value(post.feature())[:, :-1]
-    slow = agent.slow_value(post.feature()).mean[:, :-1].detach()
+    slow = agent.slow_value(post.feature().detach()).mean[:, :-1]
     return (1 - batch.is_last.float())[:, :-1] * (value.nll(target) + value.nll(slow))
 
 
@@ -263,7 +276,7 @@ def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions)
 
 def load(run: str | Path, device: str = "auto"):
     """The trained agent of a run folder and its configuration."""
-    saved = wb.run.read_config(run) | {"device": device}
+    saved: dict[str, Any] = {**wb.run.read_config(run), "device": device}
     cfg = Config(**{name: value for name, value in saved.items() if name != "recipe"})
     envs = environments(cfg, 1, cfg.seed)
     agent, _ = build(cfg, envs.observation, envs.action)
@@ -287,13 +300,13 @@ def act(agent, obs, carry, is_first, mode: bool = False):
 
 
 def main(cfg: Config) -> int:
+    torch.manual_seed(cfg.seed)
+    envs = environments(cfg, cfg.envs, cfg.seed)
+    agent, optimizer = build(cfg, envs.observation, envs.action)
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device")  # may differ where a run is resumed
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"{cfg.game}: run folder {run}", flush=True)
-    torch.manual_seed(cfg.seed)
-    envs = environments(cfg, cfg.envs, cfg.seed)
-    agent, optimizer = build(cfg, envs.observation, envs.action)
     replay = wb.replay.SequenceReplay(
         capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
     )
@@ -307,8 +320,8 @@ def main(cfg: Config) -> int:
     envs.reset()
     at = {"step": 0, "updates": 0, "episodes": 0, "scores": [], "carry": agent.initial(cfg.envs)}
     at = session.restore(**at)
-    step, updates, episodes, scores, carry = at.values()
-    rows = envs.rows
+    step, updates, episodes = at["step"], at["updates"], at["episodes"]
+    scores, carry, rows = at["scores"], at["carry"], envs.rows
 
     def sample(*size, **options):
         batch = replay.sample(*size, **options).to(carry[1].device, non_blocking=True)
@@ -335,9 +348,9 @@ def main(cfg: Config) -> int:
             for _, score, length in envs.finished:
                 logger.episode(step, score, length)
                 episodes, scores = episodes + 1, [*scores[-9:], score]
-            if show(step) and updates:
-                video = wb.diagnose.open_loop_video(agent, sample(4, length=20))
-                logger.video(step, "open_loop", video)
+            if show(step) and updates and replay.holds(wb.diagnose.LENGTH):
+                batch = sample(4, length=wb.diagnose.LENGTH)
+                logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
             if log(step):
                 logger.write(step, {"updates": updates, "episodes": episodes})
                 logger.timing(step, progress.rates())

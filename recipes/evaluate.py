@@ -57,6 +57,8 @@ def play(recipe, agent, envs, episodes: int, mode: bool, video: int):
 
 
 def main(cfg: Config) -> None:
+    if cfg.episodes < 1:
+        raise SystemExit(f"--episodes is the number to play, 1 or more, got {cfg.episodes}")
     name = wb.run.read_config(cfg.run).get("recipe", "")
     if not (Path(__file__).parent / f"{name}.py").exists():
         raise SystemExit(
@@ -68,32 +70,30 @@ def main(cfg: Config) -> None:
     envs = recipe.environments(saved, min(cfg.envs, cfg.episodes), cfg.seed)
     scores, frames = play(recipe, agent, envs, cfg.episodes, cfg.mode, cfg.video)
     if frames:
-        wb.run.write_gif(cfg.run / "evaluation.gif", torch.stack(frames), fps=15)
-        print(f"video {cfg.run / 'evaluation.gif'}")
+        try:
+            print(f"video {wb.run.write_gif(cfg.run / 'evaluation.gif', torch.stack(frames), 15)}")
+        except OSError as error:  # a full or read-only disk must not cost the scores
+            print(f"no video: {error}")
     if not scores:
         raise SystemExit("no episode was finished")
     result = summary(scores)
     how = "the policy's mode" if cfg.mode else "sampled actions"
-    print(
-        f"{saved.game}: mean {result['mean']:.2f} over {len(scores)} episodes of {how}, "
-        f"95% interval {result['low']:.2f} to {result['high']:.2f}, std {result['std']:.2f}"
-    )
+    spread = ""
+    if len(scores) > 1:
+        spread = ", 95% interval {low:.2f} to {high:.2f}, std {std:.2f}".format(**result)
+    print(f"{saved.game}: mean {result['mean']:.2f} over {len(scores)} episodes of {how}{spread}")
     if cfg.json:
         print(json.dumps(result))
 
 
 def summary(scores: list[float]) -> dict[str, float]:
-    """Mean, sample deviation, and the interval mean ± 1.96 std / sqrt(n)."""
-    mean = statistics.fmean(scores)
-    std = statistics.stdev(scores) if len(scores) > 1 else 0.0
-    half = 1.96 * std / math.sqrt(len(scores))
-    return {
-        "mean": mean,
-        "std": std,
-        "episodes": len(scores),
-        "low": mean - half,
-        "high": mean + half,
-    }
+    """Mean, sample deviation and, from two episodes on, the interval mean ± 1.96 std / sqrt(n)."""
+    result = {"mean": statistics.fmean(scores), "std": 0.0, "episodes": len(scores)}
+    if len(scores) > 1:
+        result["std"] = statistics.stdev(scores)
+        half = 1.96 * result["std"] / math.sqrt(len(scores))
+        result |= {"low": result["mean"] - half, "high": result["mean"] + half}
+    return result
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Hypothesis profiles, the golden arrays, one way to compile for every test."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -27,8 +28,10 @@ def golden():
 
 
 @pytest.fixture
-def same_when_compiled():
+def same_when_compiled(monkeypatch):
     """A check that a function is one graph, with the values and gradients of its eager calls."""
+    # Each step of a trace is a log record, and pytest would format them all.
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
 
     def run(function, inputs, parameters):
         leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]

@@ -89,6 +89,16 @@ def test_the_preset_table_is_the_recipe():
             assert shown == own, f"{field} of {name}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_snippets_are_in_the_form_that_mkdocs_reads(page):
+    """A formatter that takes one for Python would leave a page without its source."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if "--8" in line:
+            file = re.fullmatch(r' *--8<-- "([\w./]+)"', line)
+            assert file, line
+            assert (ROOT / file[1]).exists(), line
+
+
 def parity_table():
     """Case, error of values, error of gradients of each row of the page."""
     lines = (DOCS / "parity.md").read_text(encoding="utf-8").splitlines()

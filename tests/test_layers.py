@@ -30,7 +30,7 @@ def randomise(module):
     return module
 
 
-# ------------------------------------------------------------------------------------ initialisers
+# ------------------------------------------------------------------------------------- initialisers
 
 
 @pytest.mark.parametrize("outscale", [1.0, 0.01, 0.0])
@@ -48,7 +48,7 @@ def fresh(layer):
 
 
 def test_fan_in_is_the_whole_input():
-    """Of a block-linear map too: its kernels start sqrt(blocks) smaller than a block's rule says."""
+    """Of a block-linear map too: its kernels start smaller by sqrt(blocks) than by a block's."""
     assert fresh(Linear(800, 300)) == (pytest.approx(1 / math.sqrt(800), rel=0.02), 0)
     assert fresh(BlockLinear(800, 400, blocks=8)) == (pytest.approx(800**-0.5, rel=0.02), 0)
     assert fresh(Conv2d(32, 90, 5)) == (pytest.approx((25 * 32) ** -0.5, rel=0.02), 0)
@@ -58,11 +58,13 @@ def test_fan_in_is_the_whole_input():
 
 def test_outscale_multiplies_the_kernel_alone():
     assert fresh(Linear(800, 300, outscale=0.0)) == (0, 0)
-    assert fresh(BlockLinear(800, 400, blocks=8, outscale=0.5))[0] == pytest.approx(0.0177, rel=0.02)
+    assert fresh(BlockLinear(800, 400, blocks=8, outscale=0.5))[0] == pytest.approx(
+        0.0177, rel=0.02
+    )
     assert fresh(Conv2d(32, 90, 5, outscale=0.5))[0] == pytest.approx(0.0177, rel=0.02)
 
 
-# --------------------------------------------------------------------------------------- block linear
+# ------------------------------------------------------------------------------------- block linear
 
 
 def test_block_linear_by_hand():
@@ -105,7 +107,7 @@ def test_blocks_must_divide(sizes, message):
         BlockLinear(*sizes, blocks=3)
 
 
-# ----------------------------------------------------------------------------------------------- norm
+# --------------------------------------------------------------------------------------------- norm
 
 
 def test_rms_norm_by_hand():
@@ -134,13 +136,12 @@ def test_rms_norm_forgets_the_scale_and_keeps_the_sign(seed, factor):
 
 def test_rms_norm_computes_in_float32_and_casts_back():
     x = (100 + torch.randn(64, 512)).bfloat16()
-    norm = RMSNorm(512)
+    norm = randomise(RMSNorm(512))
     assert norm(x).dtype == torch.bfloat16
     torch.testing.assert_close(norm(x), norm(x.float()).bfloat16(), rtol=0, atol=0)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(norm(x.float()), norm(x.float()))
-        torch.testing.assert_close(norm(x.float()).mean().item(), 1.0, rtol=1e-3, atol=0)
-        assert norm(x.float()).dtype == torch.float32
+        cast = norm(x.float())
+    torch.testing.assert_close(cast, norm(x.float()), rtol=0, atol=0)
 
 
 def test_rms_norm_of_extremes():
@@ -152,7 +153,7 @@ def test_rms_norm_of_extremes():
     assert rows.isnan().all(-1).tolist() == [True, False]
 
 
-# -------------------------------------------------------------------------------------- layer and MLP
+# ------------------------------------------------------------------------------------ layer and MLP
 
 
 def test_a_layer_is_linear_then_norm_then_silu():
@@ -208,7 +209,7 @@ def test_capture(same_when_compiled):
     same_when_compiled(module, torch.randn(2, 3, 5), module=randomise(module))
 
 
-# --------------------------------------------------------------------------------------- convolutions
+# ------------------------------------------------------------------------------------- convolutions
 
 
 def slow_conv(x, weight, bias, stride):
@@ -283,6 +284,9 @@ def test_channel_norm_is_a_norm_of_each_pixel():
 
 def test_capture_of_convolutions(same_when_compiled):
     module = torch.nn.Sequential(
-        Conv2d(2, 3, 5, stride=2), ChannelNorm(3), UpConv2d(3, 4), ConvTranspose2d(4, 2, 3, stride=2)
+        Conv2d(2, 3, 5, stride=2),
+        ChannelNorm(3),
+        UpConv2d(3, 4),
+        ConvTranspose2d(4, 2, 3, stride=2),
     )
     same_when_compiled(module, torch.randn(3, 2, 6, 10), module=module)

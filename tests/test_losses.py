@@ -20,9 +20,7 @@ def logits(seed, shape=(2, 3, 5, 4), scale=2.0):
 
 def slow_kl(post, prior, unimix):
     """Probabilities mixed and compared one by one, in float64."""
-    p, q = (
-        (1 - unimix) * x.double().softmax(-1) + unimix / x.shape[-1] for x in (post, prior)
-    )
+    p, q = ((1 - unimix) * x.double().softmax(-1) + unimix / x.shape[-1] for x in (post, prior))
     return td.kl_divergence(td.Categorical(p), td.Categorical(q)).sum(-1).float()
 
 
@@ -30,7 +28,7 @@ def kl(post, prior, free_nats=0.0, unimix=0.0):
     return balanced_kl(post, prior, free_nats=free_nats, unimix=unimix)
 
 
-# --------------------------------------------------------------------------------------- balanced KL
+# -------------------------------------------------------------------------------------- balanced KL
 
 
 def test_by_hand():
@@ -147,7 +145,9 @@ def test_bfloat16_logits_are_compared_in_float32():
 
 def test_flat_logits_are_refused():
     post, prior = logits(0, (64, 16))
-    message = r"at least one batch axis, got shape \(64, 16\); .*unflatten\(-1, \(groups, classes\)\)"
+    message = (
+        r"at least one batch axis, got shape \(64, 16\); .*unflatten\(-1, \(groups, classes\)\)"
+    )
     with pytest.raises(ValueError, match=message):
         kl(post, prior)
 
@@ -170,7 +170,7 @@ def test_capture(same_when_compiled):
     same_when_compiled(lambda a, b: kl(a, b, free_nats=5.0, unimix=0.01), *logits(0))
 
 
-# ------------------------------------------------------------------------------------ plain divergences
+# -------------------------------------------------------------------------------- plain divergences
 
 
 @given(seeds, shares)

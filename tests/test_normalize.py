@@ -111,6 +111,19 @@ def test_bfloat16_is_sorted_in_float32():
         assert scale(torch.arange(11.0)).item() == pytest.approx(9)
 
 
+def test_no_numbers():
+    with pytest.raises(
+        ValueError, match=r"percentiles need at least one number, got shape \(0, 3\)"
+    ):
+        PercentileScale()(torch.zeros(0, 3))
+
+
+def test_a_module_cast_to_another_dtype_works_on():
+    for dtype in (torch.bfloat16, torch.float64):
+        scale = PercentileScale(rate=1.0).to(dtype)
+        assert scale(torch.arange(11.0)).item() == pytest.approx(9, rel=0.01)
+
+
 @pytest.mark.parametrize(("low", "high"), [(95, 5), (-1, 50), (5, 101), (50, 50)])
 def test_impossible_percentiles(low, high):
     with pytest.raises(ValueError, match=f"0 <= low < high <= 100, got {low} and {high}"):

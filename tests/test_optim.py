@@ -95,7 +95,7 @@ def test_clip_serves_any_optimiser():
     torch.testing.assert_close(p.data, torch.tensor([2.1, 2.8]))
 
 
-# ------------------------------------------------------------------------------------------- warm-up
+# ------------------------------------------------------------------------------------------ warm-up
 
 
 def test_warmup_of_any_optimiser():
@@ -116,7 +116,7 @@ def test_no_warmup():
         warmup(torch.optim.SGD([parameter(0.0)], lr=2.0), -1)
 
 
-# -------------------------------------------------------------------------------------------- LaProp
+# ------------------------------------------------------------------------------------------- LaProp
 
 
 def test_the_first_update_moves_by_the_learning_rate():

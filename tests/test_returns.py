@@ -80,6 +80,7 @@ def test_one_lambda_is_the_same_for_each_row(seed, lam):
     reward, discount, value, _ = random_rows(seed)
     every = lambda_return(reward, discount, value, torch.full_like(value, lam))
     assert torch.equal(lambda_return(reward, discount, value, lam), every)
+    assert torch.equal(lambda_return(reward, discount, value, every.new_tensor(lam)), every)
 
 
 @given(seeds)
@@ -110,7 +111,7 @@ def test_nothing_follows_a_terminal_row():
 
 
 def test_a_cut_bootstraps_and_hides_what_follows():
-    """λ = 0 where an episode is cut by a time limit: alive, but the next rows are another episode."""
+    """λ = 0 at a time limit: the state is alive, but the next rows are another episode's."""
     reward, discount, value, lam = random_rows(0)
     discount += 0.1
     lam[:, 2] = 0
@@ -176,7 +177,9 @@ def test_bfloat16_autocast_changes_nothing():
 def test_a_time_first_argument_is_named(name):
     rows = dict(zip(("reward", "discount", "value", "lam"), random_rows(0), strict=True))
     rows[name] = rows[name].T
-    with pytest.raises(TypeCheckError, match=rf"parameter '{name}'.*\s.*f64\[5,2\].*\s.*batch time"):
+    with pytest.raises(
+        TypeCheckError, match=rf"parameter '{name}'.*\s.*f64\[5,2\].*\s.*batch time"
+    ):
         lambda_return(**rows)
 
 
@@ -187,7 +190,7 @@ def test_missing_axes_and_bool_flags_are_refused():
     with pytest.raises(TypeCheckError, match=r"parameter 'discount'.*\s.*bool"):
         lambda_return(reward, discount > 0, value, lam)
     with pytest.raises(TypeCheckError, match="parameter 'lam'"):
-        lambda_return(reward, discount, value, torch.tensor(0.95))
+        lambda_return(reward, discount, value, torch.full((5,), 0.95))
 
 
 def test_no_rows():

@@ -44,10 +44,12 @@ def test_splitting_undoes_joining(seed, batch, torch_in):
         "jump": rng.integers(0, 3, batch),
         "arm": rng.standard_normal((*batch, 2)).astype(np.float32),
         "keys": rng.integers(0, 2, (*batch, 4)),
+        "z": rng.standard_normal(batch, np.float32),
     }
-    vector = one_hot_action(MIXED, values)
-    assert (vector.dtype, vector.shape) == (torch.float32, (*batch, 13))
-    for key, part in split_action(MIXED, vector if torch_in else vector.numpy()).items():
+    actions = {"z": Continuous(), **MIXED}
+    vector = one_hot_action(actions, values)
+    assert (vector.dtype, vector.shape) == (torch.float32, (*batch, 14))
+    for key, part in split_action(actions, vector if torch_in else vector.numpy()).items():
         assert isinstance(part, torch.Tensor) == torch_in
         np.testing.assert_array_equal(np.asarray(part), values[key])
 
@@ -88,7 +90,9 @@ def test_a_value_of_another_shape_is_refused():
     ],
 )
 def test_impossible_sizes_are_refused(make):
-    with pytest.raises(ValueError, match=r"positive whole numbers, a shape a tuple .*; got (I|C|D)"):
+    with pytest.raises(
+        ValueError, match=r"positive whole numbers, a shape a tuple .*; got (I|C|D)"
+    ):
         make()
 
 

@@ -45,7 +45,7 @@ def slow_two_hot(x, bins):
     return weights
 
 
-# ------------------------------------------------------------------------------- symlog and symexp
+# -------------------------------------------------------------------------------- symlog and symexp
 
 
 def test_symlog_by_hand():
@@ -212,6 +212,7 @@ def test_two_hot_is_float32_whatever_it_is_given():
     bins = symexp_bins(5)
     for dtype in (torch.bfloat16, torch.float64):
         assert two_hot(torch.ones(3, dtype=dtype), bins).dtype == torch.float32
+        assert two_hot(torch.ones(3), bins.to(dtype)).dtype == torch.float32
 
 
 def test_indices_and_weights_are_the_two_hot():

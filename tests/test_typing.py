@@ -1,5 +1,5 @@
 import inspect
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Optional
 
 import pytest
 import torch
@@ -112,13 +112,21 @@ def test_without_axes_batch_is_any_number_of_axes():
         free(memory((2, 3)), memory((3,)))
 
 
-def test_an_optional_tuple_may_be_none():
+@pytest.mark.parametrize("hint", [Annotated[Memory, "batch"] | None, Optional[Memory]])  # noqa: UP045
+def test_an_optional_tuple_may_be_none_and_is_checked_where_it_is_not(hint):
     @typed
-    def start(carry: Memory = None) -> Memory:  # type: ignore[assignment]
-        return carry
+    def start(x: Float[Tensor, " batch"], carry: hint = None) -> int:
+        return 0 if carry is None else 1
 
-    with pytest.raises(TypeCheckError, match="carry"):
-        start(carry=(1, 2))
+    x = torch.zeros(3)
+    assert [start(x), start(x, None), start(x, memory())] == [0, 0, 1]
+    with pytest.raises(TypeCheckError, match=r"carry.stoch should .*got float32\[3, 10\]"):
+        start(x, memory()._replace(stoch=torch.zeros(3, 10)))
+
+
+def test_another_tuple_is_refused():
+    with pytest.raises(TypeCheckError, match="parameter 'carry'"):
+        step((torch.zeros(3, 7), torch.zeros(3, 5, 2)), torch.zeros(3, 4))
 
 
 @pytest.mark.parametrize("value", ["1", "true", "True"])

@@ -9,6 +9,31 @@ Import the package as `wb`; a submodule loads when it is first used:
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what an editor sees; at run time `__getattr__` imports on first use
+    from worldblocks import (
+        decoders,
+        diagnose,
+        distributions,
+        ema,
+        encoders,
+        envs,
+        heads,
+        interop,
+        layers,
+        losses,
+        normalize,
+        optim,
+        parity,
+        replay,
+        returns,
+        rssm,
+        run,
+        spaces,
+        transforms,
+        typing,
+    )
 
 __version__ = "0.1.0"
 

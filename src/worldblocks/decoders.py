@@ -147,7 +147,7 @@ def _vector_output(space: Continuous | Discrete, x: Tensor) -> Output:
     if isinstance(space, Discrete):
         logits = x.reshape(*x.shape[:-1], *space.shape, space.classes)
         return OneHot(logits, event=len(space.shape))
-    return SymlogMSE(x.reshape(*x.shape[:-1], *space.shape), event=len(space.shape))
+    return SymlogMSE(x.reshape((*x.shape[:-1], *space.shape)), event=len(space.shape))
 
 
 class Decoded(dict[str, Output]):

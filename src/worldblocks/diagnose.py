@@ -17,11 +17,13 @@ from worldblocks.encoders import MultiEncoder
 from worldblocks.envs import EnvVector
 from worldblocks.heads import TwoHotHead
 from worldblocks.replay import Batch
-from worldblocks.rssm import RSSM, State, rollout
+from worldblocks.rssm import RSSM, Carry, State, rollout
 from worldblocks.run.report import Check, held_out, realised_return
 from worldblocks.run.video import open_loop_grid
 
 CONTEXT, STEPS = 5, 15  # rows shown and rows imagined
+LENGTH = CONTEXT + STEPS
+SAMPLES, WINDOWS = 8, 96  # imagined futures of a window, and windows, of a report
 
 
 class Agent(Protocol):
@@ -53,15 +55,20 @@ def open_loop(
     actions = batch.prev_action if actions is None else actions
     embed = agent.encoder({key: value[:, :context] for key, value in batch.obs.items()})
     past, first = batch.prev_action[:, :context], batch.is_first[:, :context]
-    post = agent.rssm.observe(batch.carry, embed, past, first)
+    carry = Carry(*(x.to(embed.dtype) for x in batch.carry))  # replay may keep bfloat16
+    post = agent.rssm.observe(carry, embed, past, first)
     prior = rollout(agent.rssm, post[:, -1].carry, actions[:, context:])
     return State(*(torch.cat(pair, 1) for pair in zip(post, prior, strict=True)))
 
 
 @torch.no_grad()
 def open_loop_video(agent: Agent, batch: Batch) -> UInt8[Tensor, "time rows columns 3"]:
-    """Frames that show truth, open-loop prediction and error side by side."""
-    return open_loop_grid(_image(agent, batch), _predicted(agent, batch), CONTEXT)
+    """Frames that show truth, open-loop prediction and error side by side.
+
+    Looking changes nothing: the random numbers of training go on as if nobody had.
+    """
+    with torch.random.fork_rng():
+        return open_loop_grid(_image(agent, batch), _predicted(agent, batch), CONTEXT)
 
 
 def play(act: Callable[..., Any], agent: Any, envs: EnvVector, steps: int) -> Batch:
@@ -71,15 +78,17 @@ def play(act: Callable[..., Any], agent: Any, envs: EnvVector, steps: int) -> Ba
         act: `act(agent, obs, carry, is_first) -> (action, carry)`; a carry's second part is the
             last action.
         agent: what `act` takes; `agent.initial(n)` is the first carry.
-        envs: environments, reset here.
+        envs: environments, reset here and closed in the end.
         steps: rows of each environment.
     """
     rows, carry, played = envs.reset(), agent.initial(len(envs)), []
     for _ in range(steps):
-        played.append(Batch(**rows._asdict(), prev_action=carry[1].cpu(), carry=None, row=None))  # type: ignore[arg-type]
+        played.append((rows, carry[1].cpu()))
         action, carry = act(agent, rows.obs, carry, rows.is_first)
         rows = envs.step(action)
-    return pytree.tree_map(lambda *x: torch.stack(x, 1), *played)
+    envs.close()
+    rows, prev_action = pytree.tree_map(lambda *x: torch.stack(x, 1), *played)
+    return Batch(**rows._asdict(), prev_action=prev_action, carry=None, row=None)
 
 
 @torch.no_grad()
@@ -92,6 +101,9 @@ def judge(
 ) -> list[Check]:
     """The report of a world model on held-out rows; what is judged stands at `wb.run.held_out`.
 
+    A predicted image is the mean over `SAMPLES` imagined futures: squared error asks for the
+    expected picture, and one sample pays for its own randomness too.
+
     Args:
         agent: the agent that is judged.
         batch: whole sequences `env time ...` from their first row on, as `play` gives them.
@@ -99,17 +111,22 @@ def judge(
         mean_frame: mean of the training images, in [0, 1].
     """
     carry = agent.rssm.initial(len(batch.reward))
-    batch = batch._replace(row=None).to(carry.deter.device)  # type: ignore[arg-type]
+    batch = batch.to(carry.deter.device)
     embed = agent.encoder(batch.obs)
     post = agent.rssm.observe(carry, embed, batch.prev_action, batch.is_first)
     returns, known = realised_return(batch.reward, batch.is_last, batch.is_terminal, gamma)
-    cuts = windows(batch, post, CONTEXT + STEPS)
-    shuffled = cuts.prev_action.flatten(0, 1)
-    shuffled = shuffled[torch.randperm(len(shuffled))].view_as(cuts.prev_action)
+    cuts = windows(batch, post, LENGTH)
+    cuts = cuts.map(lambda x: x[:WINDOWS])
+    mixed = cuts.prev_action.flatten(0, 1)
+    mixed = mixed[torch.randperm(len(mixed))].view_as(cuts.prev_action)
+
+    def expected(actions: Tensor) -> Tensor:
+        return sum((_predicted(agent, cuts, actions) for _ in range(SAMPLES)), 0.0) / SAMPLES  # type: ignore[return-value]
+
     return held_out(
         truth=_image(agent, cuts),
-        imagined=_predicted(agent, cuts),
-        shuffled=_predicted(agent, cuts, shuffled),
+        imagined=expected(cuts.prev_action),
+        shuffled=expected(mixed),
         context=CONTEXT,
         mean_frame=mean_frame,
         reward=batch.reward,
@@ -137,9 +154,9 @@ def windows(batch: Batch, states: State, size: int) -> Batch:
         return x[:, 1 : 1 + count * size].unflatten(1, (count, size)).flatten(0, 1)
 
     carry = pytree.tree_map(lambda x: x[:, : count * size : size].flatten(0, 1), states.carry)
-    cuts = pytree.tree_map(cut, batch._replace(carry=None, row=None))._replace(carry=carry)  # type: ignore[arg-type]
+    cuts = batch.map(cut)._replace(carry=carry)
     whole = ~cuts.is_first[:, CONTEXT:].any(1)
-    return pytree.tree_map(lambda x: x[whole], cuts)
+    return cuts.map(lambda x: x[whole])
 
 
 def _image(agent: Agent, batch: Batch) -> UInt8[Tensor, "batch time height width channel"]:

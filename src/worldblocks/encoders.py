@@ -64,6 +64,7 @@ class ImageEncoder(nn.Module):
                 f"width, channel), got shape {tuple(image.shape)}"
             )
         x = image.reshape(-1, *image.shape[-3:]).permute(0, 3, 1, 2) / 255 - 0.5
+        x = x.to(self.convs[0].weight.dtype)  # type: ignore[arg-type]
         for conv, norm, halve in zip(self.convs, self.norms, self.halve, strict=True):
             x = conv(x)
             x = norm(F.max_pool2d(x, 2) if halve and self.pool else x)
@@ -105,7 +106,7 @@ class VectorEncoder(nn.Module):
         check_keys("VectorEncoder", self.spaces, obs)
         parts = [_vector(key, space, obs[key]) for key, space in self.spaces.items()]
         _check_batch(obs, [part.shape[:-1] for part in parts])
-        return self.mlp(torch.cat(parts, -1))
+        return self.mlp(torch.cat(parts, -1).to(self.mlp[0].linear.weight.dtype))  # type: ignore[union-attr,arg-type]
 
 
 def vectors_of(name: str, spaces: Spaces) -> dict[str, Continuous | Discrete]:
@@ -131,8 +132,8 @@ def _vector(key: str, space: Continuous | Discrete, value: Tensor) -> Tensor:
         )
     if isinstance(space, Discrete):
         one_hot = value.unsqueeze(-1) == torch.arange(space.classes, device=value.device)
-        return one_hot.float().reshape(*batch, -1)
-    return symlog(value.float()).reshape(*batch, -1)
+        return one_hot.float().reshape(*batch, space.size)
+    return symlog(value.float()).reshape(*batch, space.size)
 
 
 class MultiEncoder(nn.Module):

@@ -18,7 +18,7 @@ from worldblocks.spaces import Continuous
 _LEAF = {"weight": "kernel", "bias": "bias", "scale": "scale"}
 
 
-def load_jax(block: nn.Module, params: Mapping[str, Any], *, scope: str = "") -> None:
+def load_jax(block: nn.Module, params: Mapping[str, Any], scope: str = "") -> None:
     """Copy parameters named as in the official checkpoint into a block.
 
     Args:
@@ -45,7 +45,7 @@ def from_jax(
     For whatever has one array for each parameter: parameters, gradients, moments. Arguments and
     errors are those of `load_jax`.
     """
-    prefix = f"{scope}/" if scope else ""
+    prefix = f"{scope.rstrip('/')}/" if scope else ""
     wanted = {prefix + theirs: ours for ours, theirs in jax_names(block).items()}
     given = {name for name in arrays if name.startswith(prefix)}
     missing, unexpected = sorted(set(wanted) - given), sorted(given - set(wanted))
@@ -71,9 +71,9 @@ def from_jax(
 def to_torch(module: nn.Module, leaf: str, array: np.ndarray) -> Float[Tensor, "..."]:
     """An official array in the layout of a layer's parameter (a gradient likewise)."""
     tensor = torch.from_numpy(np.array(array, np.float32))
-    if leaf == "weight" and isinstance(module, Conv2d):
+    if leaf == "weight" and isinstance(module, Conv2d) and tensor.ndim == 4:
         return tensor.permute(3, 2, 0, 1).contiguous()
-    if leaf == "weight" and isinstance(module, Linear):
+    if leaf == "weight" and isinstance(module, Linear) and tensor.ndim > 1:
         return tensor.flatten(1).T.contiguous()
     return tensor if isinstance(module, BlockLinear) and leaf == "weight" else tensor.flatten()
 

@@ -69,7 +69,8 @@ class BlockLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch out"]:
         """Map each group of features by its own block."""
         check_width("input of BlockLinear", x, self.blocks * self.weight.shape[1])
-        return block_matmul(x, self.weight).flatten(-2) + self.bias
+        out = block_matmul(x, self.weight).flatten(-2)
+        return out + self.bias.to(out.dtype)
 
 
 def block_matmul(

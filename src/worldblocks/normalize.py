@@ -55,11 +55,14 @@ class PercentileScale(nn.Module):
     @torch.no_grad()
     def update(self, x: Float[Tensor, "*shape"]) -> None:
         """Move the running percentiles towards those of all elements of `x`, linear in between."""
+        if not x.numel():
+            raise ValueError(f"percentiles need at least one number, got shape {tuple(x.shape)}")
         ordered = x.detach().float().flatten().sort().values
-        at = self.percents * (ordered.numel() - 1)
+        at = self.percents.float() * (ordered.numel() - 1)
         below = at.long()
         above = (below + 1).clamp(max=ordered.numel() - 1)
-        self.range.lerp_(ordered[below].lerp(ordered[above], at - below), self.rate)
+        found = ordered[below].lerp(ordered[above], (at - below).float())
+        self.range.lerp_(found.to(self.range.dtype), self.rate)
         self.weight.lerp_(torch.ones_like(self.weight), self.rate)
 
     def limits(self) -> Float[Tensor, "2"]:

@@ -105,7 +105,8 @@ class LaProp(Optimizer):
                 raise ValueError(f"LaProp needs {name} >= 0, got {value}")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"LaProp needs betas in [0, 1), got {betas}")
-        super().__init__(params, {**numbers, "betas": betas})
+        # "capturable" makes PyTorch keep the counts on the device when a state is loaded.
+        super().__init__(params, {**numbers, "betas": betas, "capturable": True})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

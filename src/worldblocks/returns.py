@@ -17,7 +17,7 @@ def lambda_return(
     reward: Float[Tensor, "batch time"],
     discount: Float[Tensor, "batch time"],
     value: Float[Tensor, "batch time"],
-    lam: float | Float[Tensor, "batch time"],
+    lam: float | Float[Tensor, "batch time"] | Float[Tensor, ""],
 ) -> Float[Tensor, "batch time"]:
     """TD(λ) returns, computed backwards and closed by the last value.
 
@@ -42,6 +42,7 @@ def lambda_return(
         if not 0 <= lam <= 1:
             raise ValueError(f"lambda_return takes a lam between 0 and 1, got {lam}")
         lam = torch.full_like(value, lam)
+    lam = lam.expand_as(value)
     steps = (reward + discount * (1 - lam) * value).unbind(1)
     carried = (discount * lam).unbind(1)
     last = value[:, -1]

@@ -112,7 +112,7 @@ def split_action(actions: Actions, vector: Any) -> dict[str, Any]:
         if isinstance(space, Discrete):
             parts[key] = part.reshape(*lead, *space.shape, space.classes).argmax(-1)
         else:
-            parts[key] = part.reshape(*lead, *space.shape)
+            parts[key] = part.reshape((*lead, *space.shape))
     return parts
 
 

@@ -84,7 +84,7 @@ def two_hot_indices(
     x: Float[Tensor, "*shape"], bins: Float[Tensor, " bins"]
 ) -> tuple[Int64[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Index k of the lower of a value's two bins, and the weight of bin k + 1 (float32)."""
-    x = x.float()
+    x, bins = x.float(), bins.float()
     below = (torch.searchsorted(bins, x.detach().contiguous(), right=True) - 1).clamp(
         0, len(bins) - 2
     )

@@ -8,7 +8,8 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import torch
 from beartype import BeartypeConf, beartype
@@ -68,6 +69,9 @@ def _off() -> bool:
 def _fields(annotation: Any) -> dict[str, Any]:
     """The shape-annotated fields of a NamedTuple annotation, `*batch` replaced by its axes."""
     axes = None
+    if get_origin(annotation) in (Union, UnionType):  # `Carry | None`
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        annotation = members[0] if len(members) == 1 else None
     if get_origin(annotation) is Annotated:
         annotation, axes, *_ = get_args(annotation)
     if not (inspect.isclass(annotation) and issubclass(annotation, tuple)):

@@ -66,7 +66,9 @@ def test_the_score_gradient():
 
 
 def test_a_deviation_does_not_broadcast():
-    with pytest.raises(ValueError, match=r"Normal of shape \(2, 3\) was given a deviation of .*\(3,"):
+    with pytest.raises(
+        ValueError, match=r"Normal of shape \(2, 3\) was given a deviation of .*\(3,"
+    ):
         Normal(torch.zeros(2, 3), torch.ones(3))
 
 
@@ -78,7 +80,9 @@ def test_bounded_normal_by_hand():
 
 def test_the_deviation_starts_at_0_893():
     """The figure of the specification for a raw deviation of 0."""
-    assert BoundedNormal(torch.zeros(1), torch.zeros(1)).std.item() == pytest.approx(0.893, abs=1e-3)
+    assert BoundedNormal(torch.zeros(1), torch.zeros(1)).std.item() == pytest.approx(
+        0.893, abs=1e-3
+    )
 
 
 @given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))

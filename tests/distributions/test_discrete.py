@@ -22,7 +22,7 @@ def five_sigma(probability, draws):
     return 5 * (probability * (1 - probability) / draws).sqrt() + 1e-9
 
 
-# ----------------------------------------------------------------------------------------- unimix
+# ------------------------------------------------------------------------------------------- unimix
 
 
 def test_unimix_by_hand():
@@ -49,7 +49,7 @@ def test_an_impossible_unimix(unimix):
         OneHot(logits(0), unimix=unimix)
 
 
-# ----------------------------------------------------------------------------------------- one-hot
+# ------------------------------------------------------------------------------------------ one-hot
 
 
 def test_one_hot_by_hand():
@@ -107,6 +107,8 @@ def test_a_class_of_probability_zero_is_never_drawn():
     out = OneHot(torch.tensor([-math.inf, 0.0, -math.inf, 1.0]).expand(500, 4))
     assert out.sample().sum(0)[[0, 2]].eq(0).all()
     assert out.sample(torch.zeros(500)).argmax(-1).eq(1).all()
+    last = OneHot(torch.cat([torch.randn(500, 6), torch.full((500, 1), -math.inf)], -1))
+    assert last.sample(torch.full((500,), 1 - 2**-24))[:, -1].eq(0).all()
 
 
 def test_classes_that_are_not_allowed_leave_entropy_and_gradient_finite():
@@ -168,7 +170,7 @@ def test_indices_are_no_one_hots():
         OneHot(torch.zeros(5, 4)).nll(torch.zeros(5, dtype=torch.int64))
 
 
-# ----------------------------------------------------------------------------------------- two-hot
+# ------------------------------------------------------------------------------------------ two-hot
 
 
 def test_two_hot_by_hand():
@@ -241,7 +243,7 @@ def test_logits_of_another_number_of_bins():
         TwoHot(torch.zeros(3, 5), symexp_bins(7))
 
 
-# --------------------------------------------------------------------------------------- Bernoulli
+# ---------------------------------------------------------------------------------------- Bernoulli
 
 
 def test_bernoulli_by_hand():

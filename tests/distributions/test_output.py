@@ -190,7 +190,7 @@ def test_a_regression_says_what_it_has(kind, name):
 def test_a_distribution_says_what_it_has():
     message = r"^Normal has no 'probs'; it has mean, nll, mode, sample, log_prob, entropy$"
     with pytest.raises(AttributeError, match=message):
-        make("Normal")[0].probs
+        make("Normal")[0].probs  # noqa: B018
 
 
 def test_an_output_of_ones_own_needs_a_mean_and_a_loss():

@@ -54,8 +54,9 @@ class OneHot(Output):
         if noise is None:
             noise = torch.rand_like(self.probs[..., 0])
         same_shape(self, noise, self.probs[..., 0], "noise")
-        # Inverse CDF; the last class takes what rounding leaves of the cumulative sum.
-        passed = noise.unsqueeze(-1) >= self.probs.detach().cumsum(-1)[..., :-1]
+        # Inverse CDF, of the total that rounding leaves: a class of probability 0 is never drawn.
+        total = self.probs.detach().cumsum(-1)
+        passed = noise.unsqueeze(-1) * total[..., -1:] >= total[..., :-1]
         return self._straight_through(passed.sum(-1, keepdim=True))
 
     def _straight_through(self, index: Tensor) -> Tensor:

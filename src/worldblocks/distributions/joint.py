@@ -45,7 +45,7 @@ class Joint(Output):
                 f"numbers, got shape {tuple(x.shape)}"
             )
         return {
-            key: piece.reshape(*x.shape[:-1], *shape)
+            key: piece.reshape((*x.shape[:-1], *shape))
             for (key, shape), piece in zip(shapes.items(), x.split(sizes, -1), strict=True)
         }
 

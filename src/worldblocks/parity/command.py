@@ -5,6 +5,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 from worldblocks.parity import (
     agent,
@@ -63,7 +64,15 @@ def checks(golden: Path, recipe: Path, groups: Iterable[str] = "") -> Iterator[C
         if not files:
             yield Check(group, pattern, "-", functools.partial(_absent, golden, pattern))
         for file in files:
-            yield from family(Arrays.load(file))
+            try:
+                yield from family(Arrays.load(file))
+            except (BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
+                broken = functools.partial(_unreadable, file, error)
+                yield Check(group, file.stem, "-", broken)
+
+
+def _unreadable(file: Path, error: Exception, _: object) -> None:
+    raise ValueError(f"{file} cannot be read: {error}") from error
 
 
 def _absent(golden: Path, pattern: str, _: object) -> None:

@@ -1,5 +1,6 @@
 """What replay hands to training."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,8 @@ class Batch(NamedTuple):
         is_terminal: nothing follows the observation; a time limit is not terminal.
         carry: the packed carry stored with the row *before* row 0, any pytree of `batch ...`;
             None when the replay keeps no context.
-        row: which stored row each is, for `SequenceReplay.write_back`.
+        row: which stored row each is, for `SequenceReplay.write_back`; None for rows that no
+            replay holds.
     """
 
     obs: dict[str, Shaped[Tensor, "..."]]
@@ -42,7 +44,11 @@ class Batch(NamedTuple):
     is_last: Bool[Tensor, "*batch"]
     is_terminal: Bool[Tensor, "*batch"]
     carry: Any
-    row: Int64[Tensor, "*batch"]
+    row: Int64[Tensor, "*batch"] | None
+
+    def map(self, function: Callable[[Any], Any]) -> "Batch":
+        """A function of every tensor, for example a slice; what is None stays None."""
+        return map_leaves(lambda _, leaf: function(leaf), self, "batch")
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The batch on a device, all but `row`: rows are looked up in host memory."""

@@ -43,7 +43,7 @@ class OnlineQueue:
 class Uniform:
     """Every valid start of every stream, equally likely, with replacement."""
 
-    def __init__(self, streams: int, seed: int) -> None:
+    def __init__(self, streams: int, seed: int | list[int]) -> None:
         self.streams = streams
         self.generator = np.random.Generator(np.random.PCG64(seed))
 

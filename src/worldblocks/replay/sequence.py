@@ -77,7 +77,8 @@ class SequenceReplay:
         self.context = context
         self.online = online
         self._queue = OnlineQueue(streams, length + context)
-        self._uniform = Uniform(streams, seed)
+        self._uniform = Uniform(streams, [seed, 0])
+        self._looks = Uniform(streams, [seed, 1])  # so that a report does not change training
         self._rings: Rings | None = None  # until the first row says what a row is made of
         self._chunks = Chunks()
         self._carry: Any = None  # the structure of a carry, a name at each leaf
@@ -136,6 +137,10 @@ class SequenceReplay:
         rings.add(values)
         self._rings, self._carry = rings, template
 
+    def holds(self, length: int) -> bool:
+        """Whether windows of so many rows (and the context before) can be drawn now."""
+        return self._rings is not None and length + self.context <= min(self._count, self._kept)
+
     def sample(
         self, batch_size: int, *, length: int | None = None, online: bool | None = None
     ) -> Batch:
@@ -146,26 +151,28 @@ class SequenceReplay:
 
         Args:
             batch_size: windows.
-            length: rows of each, if not those of the replay (for a report). Such windows never
-                come from the online queue.
+            length: rows of each, for a look at the data (a video, a report). Such windows come
+                neither from the online queue nor from the random numbers of training, which go on
+                as if nobody had looked.
             online: whether to take from the online queue first; by default as constructed.
 
         Raises:
             ValueError: there is no window of that length yet, or there can never be one.
         """
         queue = length is None and (self.online if online is None else online)
+        uniform = self._uniform if length is None else self._looks
         length = self.length if length is None else length
         check_draw(batch_size, length, self.context, self._kept, self._count)
         window, rings = length + self.context, self._rings
         assert rings is not None  # it has rows
         stream, start = self._queue.draw(batch_size if queue else 0, rings.oldest, rings.count)
-        uniform = self._uniform.draw(batch_size - len(start), window, rings.oldest, rings.count)
-        stream = torch.from_numpy(np.concatenate([stream, uniform[0]]))
-        start = torch.from_numpy(np.concatenate([start, uniform[1]]))
+        others = uniform.draw(batch_size - len(start), window, rings.oldest, rings.count)
+        stream = torch.from_numpy(np.concatenate([stream, others[0]]))
+        start = torch.from_numpy(np.concatenate([start, others[1]]))
         return gather(rings, stream, start, window, self.context, self._carry)
 
     @torch.no_grad()
-    def write_back(self, row: Int64[Tensor, "*batch"], carry: Any) -> None:
+    def write_back(self, row: Int64[Tensor, "*batch"] | None, carry: Any) -> None:
         """Replace the stored carries of rows that were sampled.
 
         Rows that were evicted since are skipped. Where a row stands in the batch more than once,
@@ -178,6 +185,8 @@ class SequenceReplay:
         Raises:
             ValueError: a row was never stored, or the carry is unlike the stored ones.
         """
+        if row is None:
+            raise ValueError("these rows are in no replay: their batch has row=None")
         rows, rings = row.flatten().cpu(), self._rings
         unknown = int(((rows < 0) | (rows >= self.steps)).sum())
         if rings is None or unknown:
@@ -204,7 +213,7 @@ class SequenceReplay:
             **self._sizes(),
             "rows": self._count,
             "queue": self._queue.next,
-            "sampler": self._uniform.generator.bit_generator.state,
+            "samplers": [draws.generator.bit_generator.state for draws in self._samplers],
             "layout": {} if rings is None else layout_to_json(rings.layout),
             "carry": template_to_json(self._carry),
             "files": {} if rings is None else self._chunks.save(folder, rings),
@@ -235,7 +244,12 @@ class SequenceReplay:
         self._rings, self._chunks = rings, chunks
         self._carry = template_from_json(manifest["carry"])
         self._queue.next = manifest["queue"]
-        self._uniform.generator.bit_generator.state = manifest["sampler"]
+        for draws, state in zip(self._samplers, manifest["samplers"], strict=True):
+            draws.generator.bit_generator.state = state
+
+    @property
+    def _samplers(self) -> tuple[Uniform, Uniform]:
+        return self._uniform, self._looks
 
     @property
     def _count(self) -> int:

@@ -1,5 +1,8 @@
 """Where rows are kept."""
 
+import mmap
+import sys
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldblocks.replay.layout import Layout, Values
+
+MAP_NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.12 on
 
 
 class Rings:
@@ -35,10 +40,10 @@ class Rings:
         self.count = 0
         try:
             self.tensors = {
-                name: torch.empty(streams, rows, *spec.shape, dtype=spec.dtype)
+                name: reserve((streams, rows, *spec.shape), spec.dtype)
                 for name, spec in layout.items()
             }
-        except RuntimeError as error:
+        except (RuntimeError, OSError, OverflowError) as error:
             size = streams * rows * sum(spec.bytes for spec in layout.values())
             raise MemoryError(
                 f"a replay of {streams} streams of {rows} rows takes {size / 1e9:.1f} GB, more "
@@ -89,6 +94,19 @@ class Rings:
         """Write consecutive rows of every stream, the first of them row `start`."""
         slot = torch.arange(start, start + value.shape[1]) % self.rows
         self.tensors[name].index_copy_(1, slot, value)
+
+
+def reserve(shape: tuple[int, ...], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
+    """A tensor whose memory is taken page by page as it is written.
+
+    Linux refuses an ordinary allocation larger than the memory it has, even if it will never be
+    filled; a mapping without reservation is granted.
+    """
+    size = prod(shape) * dtype.itemsize
+    if sys.platform != "linux" or not size:
+        return torch.empty(shape, dtype=dtype)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    return torch.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=dtype).view(shape)
 
 
 def as_array(tensor: Shaped[Tensor, "..."]) -> NDArray[Any]:

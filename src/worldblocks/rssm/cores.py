@@ -93,4 +93,4 @@ class BlockGRU(nn.Module):
         own, rest = layer.weight.split([self.deter // self.blocks, shared.shape[-1]], 1)  # type: ignore[union-attr]
         blocks = block_matmul(deter.to(shared.dtype), own)
         mixed = shared @ rest.transpose(0, 1).flatten(1)
-        return blocks.flatten(-2) + mixed + layer.bias  # type: ignore[operator]
+        return blocks.flatten(-2) + mixed + layer.bias.to(mixed.dtype)  # type: ignore[operator]

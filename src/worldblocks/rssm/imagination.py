@@ -66,10 +66,9 @@ def imagine(
     """
     if steps < 0:
         raise ValueError(f"imagine takes a number of steps, got {steps}")
-    advance = getattr(dynamics, "advance", dynamics.imagine_step)
     states, actions = [state], [policy(state)]
     for _ in range(steps):
-        states.append(advance(states[-1].carry, actions[-1]))  # type: ignore[attr-defined]
+        states.append(dynamics.imagine_step(states[-1].carry, actions[-1]))  # type: ignore[attr-defined]
         actions.append(policy(states[-1]))
     return stack(states), torch.stack(actions, 1)
 
@@ -82,9 +81,8 @@ def rollout(dynamics: Any, carry: Any, actions: Float[Tensor, "batch time action
     """
     if not actions.shape[1]:
         raise ValueError("rollout needs at least one action, got time = 0")
-    advance = getattr(dynamics, "advance", dynamics.imagine_step)
     states = []
     for action in actions.unbind(1):
-        states.append(advance(carry, action))
+        states.append(dynamics.imagine_step(carry, action))
         carry = states[-1].carry
     return stack(states)

@@ -84,10 +84,6 @@ class RSSM(nn.Module):
     ) -> Annotated[State, "batch"]:
         """The prior state after `action`, without an observation."""
         self._check(carry)
-        return self.advance(carry, action)
-
-    def advance(self, carry: Carry, action: Float[Tensor, "batch action"]) -> State:
-        """`imagine_step` unchecked: the body of a time loop."""
         projected = self.core.project_action(action)
         deter = self.core.step(carry.deter, carry.stoch.flatten(-2), projected)
         return self._state(deter, self.latent.prior(deter))

@@ -62,11 +62,12 @@ class State(NamedTuple):
         return State(*(x.detach() for x in self))
 
     def __getitem__(self, index: Any) -> Any:
-        """A field by its number; or, by a tuple of slices, a part of the batch axes."""
-        if isinstance(index, tuple):
-            if not any(part is Ellipsis for part in index):
-                index = (*index, Ellipsis)
-            deter = self.deter[(*index, slice(None))]
-            stoch, logits = (x[(*index, slice(None), slice(None))] for x in (self[1], self[2]))
-            return State(deter, stoch, logits)
-        return tuple.__getitem__(self, index)
+        """A field by its number; or, by anything else that indexes, a part of the batch axes."""
+        if isinstance(index, int):
+            return tuple.__getitem__(self, index)
+        index = index if isinstance(index, tuple) else (index,)
+        if not any(part is Ellipsis for part in index):
+            index = (*index, Ellipsis)
+        deter = self.deter[(*index, slice(None))]
+        stoch, logits = (x[(*index, slice(None), slice(None))] for x in (self.stoch, self.logits))
+        return State(deter, stoch, logits)

@@ -54,8 +54,22 @@ class Checkpoint:
         self.keep = keep
 
     def exists(self) -> bool:
-        """Whether a complete save is there."""
-        return self._manifest.exists()
+        """Whether a complete save is there.
+
+        Raises:
+            FileNotFoundError: The manifest of earlier saves is gone. Starting afresh would delete
+                what it named.
+        """
+        if self._manifest.exists():
+            return True
+        # A kill inside the very first save leaves its state file, number 1, and no manifest.
+        states = sorted(self.folder.glob("state-*.safetensors"))
+        if states and states[-1].name > _state_name(1):
+            raise FileNotFoundError(
+                f"{self._manifest} is missing, though {states[-1].name} is there; restore it from "
+                f"a copy, or start in another run folder"
+            )
+        return False
 
     def save(self, state: Any, *, stores: Mapping[str, Store] | None = None) -> None:
         """Write a nested state of tensors, arrays, numbers, strings, bytes, None, lists and dicts.
@@ -71,7 +85,7 @@ class Checkpoint:
         saves = self._saves() if self.exists() else []
         self.folder.mkdir(parents=True, exist_ok=True)
         number = saves[0]["number"] + 1 if saves else 1
-        name = f"state-{number:07d}.safetensors"
+        name = _state_name(number)
         path = self.folder / name
         header = {"state": json.dumps(skeleton)}
         extra("safetensors.torch", "Checkpoint").save_file(tensors, path, metadata=header)
@@ -185,6 +199,10 @@ class Checkpoint:
         for path in ours:
             if path not in named:
                 path.unlink()
+
+
+def _state_name(number: int) -> str:
+    return f"state-{number:07d}.safetensors"
 
 
 def _names(saves: list[dict[str, Any]]) -> set[str]:

@@ -70,11 +70,20 @@ def read_config(logdir: Path | str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The folder holds no run.
+        ValueError: The file is not what `run_folder` wrote.
     """
     path = Path(logdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{logdir} holds no run: there is no config.json in it")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(
+            f"{path} is truncated or corrupted; restore it from a copy, or start another run"
+        )
+    return config
 
 
 def _same(

@@ -95,11 +95,29 @@ def image_checks(
         against = f"{_than(error, last)} repeat last frame, {_than(error, mean)} mean frame"
         name = f"open-loop image error at {steps} step{'s' * (steps > 1)}"
         checks.append(Check(name, passed, f"{error:.3g} {against}"))
-    row = context + STEPS[-1] - 1
-    right, wrong = _mse(imagined[:, row], real[:, row]), _mse(shuffled[:, row], real[:, row])
+    return [*checks, action_check(real, imagined, shuffled, context + STEPS[-1] - 1)]
+
+
+def action_check(
+    real: Float[Tensor, "batch time height width channel"],
+    imagined: Float[Tensor, "batch time height width channel"],
+    shuffled: Float[Tensor, "batch time height width channel"],
+    row: int,
+) -> Check:
+    """Whether the model needs the true actions: the paired difference over sequences.
+
+    Passes where the error with shuffled actions is higher by more than two standard errors: a model
+    that ignores actions has the same error twice, and either may come out lower by chance.
+    """
+    each = [
+        (guess[:, row] - real[:, row]).square().mean((1, 2, 3)) for guess in (imagined, shuffled)
+    ]
+    gap = each[1] - each[0]
+    doubt = 2 * float(gap.std(correction=0)) / len(gap) ** 0.5
+    right, wrong = (float(error.mean()) for error in each)
     name = f"image error at {STEPS[-1]} steps with the true actions"
-    detail = f"{right:.3g} {_than(right, wrong)} with shuffled actions"
-    return [*checks, Check(name, right < wrong, detail)]
+    detail = f"{right:.3g} {_than(right, wrong)} with shuffled actions (gap ± {doubt:.2g})"
+    return Check(name, float(gap.mean()) > doubt, detail)
 
 
 @typed

@@ -1,0 +1,298 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from worldblocks.encoders import (
+    ImageEncoder,
+    MultiEncoder,
+    VectorEncoder,
+    check_keys,
+    dreamer_encoder,
+    image_side,
+    images_of,
+    vectors_of,
+)
+from worldblocks.spaces import Continuous, Discrete, Image
+
+SPACES = {"speed": Continuous(), "arm": Continuous((2, 3)), "key": Discrete(4, (2,))}
+MIXED = {"view": Image(48, 48, 3), "eye": Image(48, 48, 1), **SPACES}
+
+
+def pixels(*shape):
+    return torch.randint(256, shape, dtype=torch.uint8)
+
+
+def images(*batch, size=48, channels=3):
+    return pixels(*batch, size, size, channels)
+
+
+def vectors(*batch):
+    return {
+        "speed": torch.randn(*batch),
+        "arm": torch.randn(*batch, 2, 3),
+        "key": torch.randint(4, (*batch, 2)),
+    }
+
+
+def observation(*batch):
+    return {"view": images(*batch), "eye": images(*batch, channels=1), **vectors(*batch)}
+
+
+def small(**options):
+    return ImageEncoder(channels=3, size=48, depth=2, **options)
+
+
+# ------------------------------------------------------------------------------------------- images
+
+
+def slow_encode(encoder, image):
+    """The specification, stage by stage: convolution, max-pool, RMSNorm over channels, SiLU."""
+    x = image.permute(2, 0, 1)[None].double() / 255 - 0.5
+    for conv, norm in zip(encoder.convs, encoder.norms, strict=True):
+        x = F.conv2d(x, conv.weight.double(), conv.bias.double(), padding=2)
+        x = F.max_pool2d(x, 2)
+        rms = (x.square().mean(1, keepdim=True) + 1e-4).sqrt()
+        x = x / rms * norm.norm.scale.double()[:, None, None]
+        x = x * x.sigmoid()
+    return x[0].permute(1, 2, 0).flatten().float()
+
+
+def test_it_is_the_specification():
+    encoder, image = small(), images(2)
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.testing.assert_close(
+        encoder(image)[1], slow_encode(encoder, image[1]), rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "width"),
+    [
+        ({}, 3 * 3 * 8),
+        ({"strided": True}, 3 * 3 * 8),
+        ({"outer": True}, 6 * 6 * 8),
+        ({"strided": True, "outer": True}, 6 * 6 * 8),
+        ({"mults": (1, 2, 3)}, 6 * 6 * 6),
+    ],
+)
+def test_the_embedding_has_the_width_it_says(options, width):
+    encoder = small(**options)
+    assert encoder.embed_dim == width
+    assert encoder(images(2, 5)).shape == (2, 5, width)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 5), (0,), (2, 0, 3)])
+def test_any_batch_axes(batch):
+    encoder = small()
+    out = encoder(images(*batch))
+    assert (out.shape, out.dtype) == ((*batch, 72), torch.float32)
+
+
+def test_images_do_not_mix():
+    encoder, image = small(), images(2, 5)
+    torch.testing.assert_close(encoder(image)[1, 3], encoder(image[1, 3]), rtol=1e-4, atol=1e-5)
+
+
+def test_pixels_enter_centred():
+    """255 gives 1/2, 0 gives -1/2."""
+    seen = {}
+    image = torch.zeros(12, 12, 3, dtype=torch.uint8)
+    encoder = ImageEncoder(channels=3, size=12, depth=2, mults=(1, 1))
+    encoder.convs[0].register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
+    image[4, 7, 2] = 255
+    encoder(image)
+    assert seen["x"].shape == (1, 3, 12, 12)
+    assert seen["x"].sum().item() == pytest.approx(1 - 0.5 * 432)
+    assert seen["x"][0, 2, 4, 7] == 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool, torch.int8])
+def test_images_of_another_dtype_are_refused(dtype):
+    with pytest.raises(TypeError, match=f"an image is uint8 in 0…255, got {dtype}"):
+        small()(torch.zeros(2, 48, 48, 3).to(dtype))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 48, 48), (2, 48, 48, 1), (2, 64, 48, 3), (48, 3), ()])
+def test_images_of_another_shape_are_refused(shape):
+    with pytest.raises(
+        ValueError, match=r"takes images of 48×48×3 \(height, width, channel\), got"
+    ):
+        small()(torch.zeros(shape, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("size", [50, 32, 512, 0])
+def test_sides_that_do_not_halve(size):
+    message = rf"side {size} halved 4 times .* sides that work: 48, 64, 80, .*, 256$"
+    with pytest.raises(ValueError, match=message):
+        ImageEncoder(channels=3, size=size, depth=2)
+
+
+def test_image_side():
+    assert [image_side(64, 4), image_side(96, 4), image_side(48, 3)] == [4, 6, 6]
+
+
+def test_gradients_reach_every_parameter_and_capture(same_when_compiled):
+    encoder = small()
+    grads = torch.autograd.grad(encoder(images(2, 3)).square().sum(), list(encoder.parameters()))
+    assert all(g.ne(0).any() for g in grads)
+    image = images(2, 3)
+    same_when_compiled(lambda: encoder(image), module=encoder)
+
+
+def test_under_autocast_it_stays_near_float32():
+    encoder, image = small(), images(2)
+    exact = encoder(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = encoder(image)
+    torch.testing.assert_close(cast.float(), exact, rtol=0, atol=0.1)
+
+
+# ------------------------------------------------------------------------------------------ vectors
+
+
+def seen_by(encoder, obs):
+    """What the MLP of an encoder is given."""
+    seen = {}
+    encoder.mlp.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
+    encoder(obs)
+    return seen["x"]
+
+
+def test_vectors_are_symlogged_and_classes_become_one_hots_in_sorted_order():
+    encoder = VectorEncoder(SPACES, units=7)
+    obs = {
+        "speed": torch.tensor(math.e - 1),
+        "arm": torch.tensor([[0.0, 1 - math.e, 0.0], [0.0, 0.0, 0.0]]),
+        "key": torch.tensor([3, 0]),
+    }
+    x = seen_by(encoder, obs)
+    expected = [0, -1, 0, 0, 0, 0, *(0, 0, 0, 1), *(1, 0, 0, 0), 1]
+    torch.testing.assert_close(x, torch.tensor(expected, dtype=torch.float32))
+    assert encoder.embed_dim == 7
+
+
+def test_a_missing_class_is_all_zeros():
+    assert (
+        seen_by(VectorEncoder({"key": Discrete(4)}, units=7), {"key": torch.tensor(-1)}).sum() == 0
+    )
+
+
+def test_any_batch_axes_of_vectors():
+    encoder = VectorEncoder(SPACES, units=7)
+    obs = vectors(2, 5)
+    assert encoder(obs).shape == (2, 5, 7)
+    assert encoder(vectors(0)).shape == (0, 7)
+    one = {key: value[1, 3] for key, value in obs.items()}
+    torch.testing.assert_close(encoder(obs)[1, 3], encoder(one))
+
+
+def test_huge_numbers_stay_finite():
+    encoder = VectorEncoder({"speed": Continuous()}, units=7)
+    assert encoder({"speed": torch.tensor([1e30, -1e30, 1e-30])}).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("speed", torch.zeros(3, dtype=torch.int64), r"'speed' should be floats .*int64.*\(3,\)"),
+        ("key", torch.zeros(3, 2), r"'key' should be integers of shape \('\*batch', 2\), got .*32"),
+        ("arm", torch.zeros(3, 6), r"'arm' should be floats .* 2, 3\), got .*\(3, 6\)"),
+        ("arm", torch.zeros(3), r"'arm' should be floats .* 2, 3\), got .*\(3,\)"),
+    ],
+)
+def test_a_wrong_observation_is_named(key, value, message):
+    with pytest.raises(ValueError, match=f"observation {message}"):
+        VectorEncoder(SPACES, units=7)({**vectors(3), key: value})
+
+
+def test_other_batch_axes_are_refused():
+    obs = {**vectors(3), "speed": torch.zeros(5)}
+    message = r"have the same batch axes, got the shapes {'arm': \(3, 2, 3\), .* 'speed': \(5,\)}"
+    with pytest.raises(ValueError, match=message):
+        VectorEncoder(SPACES, units=7)(obs)
+
+
+@pytest.mark.parametrize(
+    ("spaces", "got"), [(MIXED, r"the images \['eye', 'view'\]"), ({}, "none")]
+)
+def test_a_vector_encoder_takes_vectors_only(spaces, got):
+    with pytest.raises(ValueError, match=f"needs vector observations and nothing else, got {got}"):
+        VectorEncoder(spaces, units=7)
+    assert list(vectors_of("any", SPACES)) == ["arm", "key", "speed"]
+
+
+# --------------------------------------------------------------------------------------------- both
+
+
+def both():
+    return dreamer_encoder(MIXED, depth=2, units=7)
+
+
+def test_the_vector_part_comes_first_and_images_join_in_sorted_order():
+    encoder, obs = both(), observation(2, 5)
+    vector = encoder.vector({key: obs[key] for key in SPACES})
+    image = encoder.image(torch.cat([obs["eye"], obs["view"]], -1))
+    assert torch.equal(encoder(obs), torch.cat([vector, image], -1))
+    assert encoder.embed_dim == 7 + 72
+
+
+def test_images_alone_and_vectors_alone():
+    obs = observation(2)
+    image = dreamer_encoder({"view": MIXED["view"]}, depth=2, units=7, strided=True)
+    assert (image.vector, image.image.pool) == (None, False)
+    assert image({"view": obs["view"]}).shape == (2, 72)
+    vector = dreamer_encoder(SPACES, depth=2, units=7)
+    assert vector.image is None
+    assert vector({key: obs[key] for key in SPACES}).shape == (2, 7)
+
+
+def test_a_misspelt_key_is_a_sentence():
+    obs = observation(2)
+    obs["veiw"] = obs.pop("view")
+    message = (
+        r"MultiEncoder takes the observations \['arm', 'eye', 'key', 'speed', 'view'\], got .*: "
+        r"missing \['view'\], unexpected \['veiw'\]"
+    )
+    with pytest.raises(KeyError, match=message):
+        both()(obs)
+    with pytest.raises(
+        KeyError, match=r"VectorEncoder takes .* missing \['arm'\], unexpected \[\]"
+    ):
+        VectorEncoder(SPACES, units=7)({"speed": obs["speed"], "key": obs["key"]})
+    check_keys("any", ["a"], {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("view", "got"),
+    [
+        (torch.rand(2, 48, 48, 3), r"torch.float32 of shape \(2, 48, 48, 3\)"),
+        (pixels(2, 3, 48, 48), r"torch.uint8 of shape \(2, 3, 48, 48\)"),
+        (pixels(3), r"torch.uint8 of shape \(3,\)"),
+    ],
+)
+def test_a_wrong_image_is_named(view, got):
+    message = rf"'view' should be a uint8 image of shape \(\*batch, 48, 48, channel\), got {got}"
+    with pytest.raises(ValueError, match=message):
+        both()({**observation(2), "view": view})
+
+
+@pytest.mark.parametrize("change", [{"view": images(5)}, vectors(5)])
+def test_observations_of_different_batches(change):
+    with pytest.raises(ValueError, match="observations have the same batch axes, got the shapes"):
+        both()({**observation(2), **change})
+
+
+def test_the_encoders_must_fit_the_keys():
+    message = r"an image encoder exactly if there are image keys, .* got image_keys="
+    for arguments in ({}, {"image": small()}, {"image_keys": ["view"]}):
+        with pytest.raises(ValueError, match=message):
+            MultiEncoder(**arguments)
+
+
+@pytest.mark.parametrize("other", [Image(48, 64, 3), Image(64, 64, 3)])
+def test_images_must_be_square_and_of_one_size(other):
+    with pytest.raises(ValueError, match="images of one agent are square and of one size, got"):
+        images_of({"view": Image(48, 48, 3), "other": other})
