@@ -250,7 +250,7 @@ def update(agent, optimizer, batch, cfg):
         post, losses, metrics = world_model_loss(agent, batch, cfg)
         more_losses, more_metrics = actor_critic_loss(agent, post, batch, cfg)
     losses |= more_losses
-    total = sum(loss.mean() for loss in losses.values())
+    total = torch.stack([loss.mean() for loss in losses.values()]).sum()
     optimizer.zero_grad()
     total.backward()
     optimizer.step()
@@ -318,8 +318,7 @@ def main(cfg: Config) -> int:
     parts |= {"logger": logger, "due": due, "log": log, "show": show, "save": save}
     session = wb.run.Session(checkpoint, parts)
     envs.reset()
-    at = {"step": 0, "updates": 0, "episodes": 0, "scores": [], "carry": agent.initial(cfg.envs)}
-    at = session.restore(**at)
+    at = session.restore(step=0, updates=0, episodes=0, scores=[], carry=agent.initial(cfg.envs))
     step, updates, episodes = at["step"], at["updates"], at["episodes"]
     scores, carry, rows = at["scores"], at["carry"], envs.rows
 
@@ -328,8 +327,7 @@ def main(cfg: Config) -> int:
         return batch._replace(carry=agent.rssm.unpack(batch.carry))
 
     def keep():
-        at = {"updates": updates, "episodes": episodes, "scores": scores, "carry": carry}
-        session.save(step=step, **at)
+        session.save(step=step, updates=updates, episodes=episodes, scores=scores, carry=carry)
         wb.run.plot_curve(run)
 
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:

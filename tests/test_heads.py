@@ -59,7 +59,7 @@ def test_gradients_reach_every_parameter_and_the_feature(name):
     assert all(g.ne(0).any() for g in grads)
 
 
-@every
+@pytest.mark.parametrize("name", ["two-hot", "binary", "actor"])
 def test_capture(name, same_when_compiled):
     head = randomise(heads()[name])
 

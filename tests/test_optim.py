@@ -302,3 +302,15 @@ def test_nothing_is_read_back_to_the_host():
     optimizer = dreamer_optimizer([p])
     for _ in range(3):
         optimizer.step()
+
+
+def test_a_loaded_state_lies_where_the_parameters_do():
+    """The counts too: on the host they would be constants in a captured graph."""
+    p = nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    saved = LaProp([p])
+    saved.step()
+    elsewhere = LaProp([nn.Parameter(torch.ones(3, device="meta"))])
+    elsewhere.load_state_dict(saved.state_dict())
+    (state,) = elsewhere.state.values()
+    assert {tensor.device.type for tensor in state.values()} == {"meta"}

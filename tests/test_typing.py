@@ -137,7 +137,6 @@ def test_the_off_switch(monkeypatch, value):
 
 
 def test_a_graph_has_no_checks(same_when_compiled):
-    same_when_compiled(lambda x: scale(x, 2.0), torch.randn(2, 3))
     same_when_compiled(lambda x: step(memory(), x), torch.randn(3, 4))
     torch.compiler.reset()
     compiled = torch.compile(lambda x: scale(x, 2.0), fullgraph=True, backend="aot_eager")

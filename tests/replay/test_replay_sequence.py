@@ -1,6 +1,6 @@
 import pytest
 import torch
-from replay_rows import filled, identity, number, packed, row
+from replay_rows import equal, filled, identity, number, packed, row
 
 from worldblocks.replay import SequenceReplay
 
@@ -196,3 +196,35 @@ def test_carries_unlike_the_stored_ones():
         replay.write_back(rows, carry._replace(deter=carry.deter.float()))
     with pytest.raises(ValueError, match=r"carry 'deter' is bfloat16\[2, 2, 7\]; here .*\[4, 7\]"):
         replay.write_back(rows.flatten(), carry)
+
+
+def test_a_look_at_the_data_does_not_change_training():
+    blind, seen = (filled(40, capacity=60, streams=2, length=4, online=False) for _ in range(2))
+    for _ in range(3):
+        equal(blind.sample(5), seen.sample(5))
+        seen.sample(3, length=7)
+    other = seen.sample(3, length=7)
+    assert other.reward.shape == (3, 7)
+
+
+def test_it_says_what_it_holds():
+    replay = filled(9, capacity=60, streams=2, length=4)
+    assert replay.holds(8)
+    assert not replay.holds(9)  # and one row of context
+    small = filled(40, capacity=4, streams=2, length=4)
+    assert small.holds(5)
+    assert not small.holds(6)
+    assert not SequenceReplay(capacity=9, streams=2, length=4).holds(1)
+
+
+def test_rows_of_no_replay_cannot_be_written_back():
+    replay = filled(9, capacity=60, streams=2, length=4)
+    with pytest.raises(ValueError, match="these rows are in no replay: their batch has row=None"):
+        replay.write_back(None, None)
+
+
+def test_room_for_more_than_the_machine_has_is_reserved_not_taken():
+    """The presets keep 5 million rows of 45 kB; pages are taken as rows come."""
+    replay = SequenceReplay(capacity=5_000_000, streams=1, length=64)
+    replay.add(**row(0, 1) | {"carry": torch.zeros(1, 8192)})
+    assert replay.steps == 1

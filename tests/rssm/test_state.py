@@ -104,3 +104,14 @@ def test_stacking_rows_makes_a_time_axis():
     whole = stack(rows)
     assert torch.equal(whole[:, 1].stoch, rows[1].stoch)
     assert whole.deter.shape == (2, 3, 7)
+
+
+def test_anything_but_a_number_slices_the_batch():
+    deter, stoch = torch.randn(3, 7, 5), torch.randn(3, 7, 2, 4)
+    state = State(deter, stoch, stoch)
+    assert torch.equal(state[1:].deter, deter[1:])
+    assert torch.equal(state[..., 2].stoch, stoch[:, 2])
+    assert torch.equal(state[None].logits, stoch[None])
+    chosen = torch.tensor([True, False, True])
+    assert torch.equal(state[chosen].deter, deter[chosen])
+    assert state[0] is deter  # a tuple's field

@@ -360,3 +360,26 @@ def test_weights_of_another_model(other, message):
     with pytest.raises(ValueError, match=message):
         load_module_state(module, other.state_dict())
     assert all(torch.equal(before[name], t) for name, t in module.state_dict().items())
+
+
+def test_a_missing_manifest_is_not_a_new_run(tmp_path):
+    saver = Checkpoint(tmp_path)
+    assert not saver.exists()
+    for step in (1, 2):
+        saver.save({"step": step})
+    manifest = tmp_path / "checkpoint" / "manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    with pytest.raises(FileNotFoundError, match=r"manifest.json is missing, though state-0000002"):
+        saver.exists()
+    manifest.write_text(text)
+    assert saver.load() == {"step": 2}
+
+
+def test_what_a_kill_in_the_first_save_leaves_is_a_new_run(tmp_path):
+    saver = Checkpoint(tmp_path)
+    saver.save({"step": 1})
+    (tmp_path / "checkpoint" / "manifest.json").unlink()
+    assert not saver.exists()
+    saver.save({"step": 3})
+    assert saver.load() == {"step": 3}

@@ -1,8 +1,9 @@
 import json
+import re
 
 import pytest
 
-from worldblocks.run import read_config, run_folder
+from worldblocks.run import default_logdir, read_config, resume_command, run_folder
 
 CONFIG = {"task": "boxing", "steps": 100, "betas": (0.9, 0.99), "size": None}
 
@@ -53,3 +54,27 @@ def test_nothing_to_resume(tmp_path):
 def test_reading_a_folder_without_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no run: there is no config.json in it"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", '{"units": 16', "[1, 2]"])
+def test_reading_a_broken_config(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config.json is truncated or corrupted; restore it"):
+        read_config(tmp_path)
+
+
+def test_a_folder_is_named_after_the_run_and_the_time():
+    assert re.fullmatch(r"logs/cpu-boxing-0-\d{8}-\d{6}", default_logdir("cpu", "boxing", 0))
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        (["cpu"], "python recipe.py cpu --logdir 'a b' --resume"),
+        (["cpu", "--logdir", "a b"], "python recipe.py cpu --logdir 'a b' --resume"),
+        (["cpu", "--logdir=c", "--resume"], "python recipe.py cpu --logdir=c --resume"),
+    ],
+)
+def test_the_command_that_resumes(monkeypatch, given, command):
+    monkeypatch.setattr("sys.argv", ["recipe.py", *given])
+    assert resume_command("a b") == command
