@@ -1,0 +1,58 @@
+"""The report at the end of a run tells a world model that uses actions from one that cannot."""
+
+import dataclasses
+
+import dreamerv3_atari as recipe
+import pytest
+import torch
+from square_world import SquareWorld
+
+import worldblocks as wb
+
+CFG = dataclasses.replace(
+    recipe.PRESETS["smoke"], units=32, deter=64, groups=4, classes=8, depth=2, lr=3e-3, warmup=5
+)
+UPDATES, LENGTH = 90, 8
+
+
+def wander(agent, obs, carry, is_first):
+    """Any action, in place of `recipe.act`."""
+    place = torch.randint(agent.action_size, (len(is_first),))
+    action = torch.nn.functional.one_hot(place, agent.action_size).float()
+    return action, (carry[0], action)
+
+
+def experience(agent, seed):
+    worlds = [SquareWorld(obeys=True) for _ in range(8)]
+    return wb.diagnose.play(wander, agent, wb.envs.EnvVector(worlds, seed=seed), 161)
+
+
+def learn(agent, optimizer, data):
+    """The world model alone, on random windows that start from nothing."""
+    for _ in range(UPDATES):
+        start = int(torch.randint(data.reward.shape[1] - LENGTH, ()))
+        batch = data.map(lambda x: x[:, start : start + LENGTH])  # noqa: B023
+        batch = batch._replace(carry=agent.rssm.initial(8))
+        batch.is_first[:, 0] = True
+        _, losses, _ = recipe.world_model_loss(agent, batch, CFG)
+        optimizer.zero_grad()
+        torch.stack([loss.mean() for loss in losses.values()]).sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_model_trained_on_shuffled_actions_fails(shuffled):
+    world = SquareWorld(obeys=True)
+    agent, optimizer = recipe.build(CFG, world.observation, world.action)
+    data = experience(agent, seed=1)
+    if shuffled:
+        actions = data.prev_action.flatten(0, 1)
+        mixed = actions[torch.randperm(len(actions))].view_as(data.prev_action)
+        data = data._replace(prev_action=mixed)
+    learn(agent, optimizer, data)
+    frame = (data.obs["image"].float() / 255).mean((0, 1))
+    checks = wb.diagnose.judge(agent, experience(agent, seed=2), gamma=0.9, mean_frame=frame)
+    report = {check.name: check for check in checks}
+    print(wb.run.format_report(checks))
+    assert report["image error at 15 steps with the true actions"].passed is not shuffled
+    assert report["open-loop image error at 15 steps"].passed is not shuffled
