@@ -105,7 +105,7 @@ PRESETS = {
     ),
     "cpu": Config(
         game="gopher",
-        steps=6000,
+        steps=5500,
         device="cpu",
         bf16=False,
         envs=4,
