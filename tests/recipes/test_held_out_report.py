@@ -2,12 +2,12 @@
 
 import dataclasses
 
-import dreamerv3_atari as recipe
 import pytest
 import torch
-from square_world import SquareWorld
 
+import dreamerv3_atari as recipe
 import worldblocks as wb
+from square_world import SquareWorld
 
 CFG = dataclasses.replace(
     recipe.PRESETS["smoke"], units=32, deter=64, groups=4, classes=8, depth=2, lr=3e-3, warmup=5
