@@ -6,6 +6,14 @@ import pytest
 from worldblocks.run import Interrupt
 
 
+@pytest.fixture(autouse=True)
+def _handlers():
+    """SIGINT as a terminal sets it; a shell that runs jobs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_a_request(number):
     with Interrupt() as interrupt:

@@ -1,5 +1,6 @@
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,7 @@ def test_tensorboard_hides_what_was_written_after_the_checkpoint(tmp_path):
     state = logger.state_dict()
     logger.write(2, {"a": 99.0})
     logger.close()
+    time.sleep(1.1)  # TensorBoard orders event files by the second in their names
     logger = Logger(tmp_path)
     logger.load_state_dict(state)
     logger.write(2, {"a": 2.0})
