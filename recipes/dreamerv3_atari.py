@@ -13,13 +13,13 @@ it exactly. `recipes/evaluate.py RUN` plays it.
 """
 
 import dataclasses
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
-import tyro
 from torch import nn
 
 import worldblocks as wb
@@ -31,12 +31,14 @@ class Config:
     steps: int = 110_000  # environment steps; one is `repeat` frames
     logdir: str = ""  # run folder; default logs/<preset>-<game>-<seed>-<time>
     seed: int = 0
+    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
     resume: bool = False  # continue the run in logdir, exactly
     device: str = "auto"  # cuda where there is one
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Environments
     envs: int = 1
+    workers: bool = True  # each in a process of its own, which may crash and is started again
     image: int = 64  # side in pixels
     gray: bool = False
     repeat: int = 4  # frames an action lasts
@@ -66,6 +68,10 @@ class Config:
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
     entropy: float = 3e-4
+    actor_grad: Literal["reinforce", "dynamics", "mix"] = "reinforce"  # dynamics: through the world
+    mix: float = 0.9  # share of REINFORCE in "mix"
+    reconstruction: float = 1.0  # weight of that loss; images below 64 pixels may need more
+    return_floor: float = 1.0  # smallest divisor of the advantage
     lr: float = 4e-5
     warmup: int = 1000
     agc: float = 0.3
@@ -134,6 +140,7 @@ PRESETS = {
         device="cpu",
         bf16=False,
         envs=2,
+        workers=False,
         sticky=0.25,
         capacity=1000,
         batch=2,
@@ -163,16 +170,9 @@ class Agent(nn.Module):
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
-        self.rssm = wb.rssm.dreamer_rssm(
-            embed_dim=self.encoder.embed_dim,
-            action_dim=self.action_size,
-            deter=deter,
-            hidden=cfg.hidden or units,
-            groups=cfg.groups,
-            classes=classes,
-            blocks=cfg.blocks,
-            unimix=0.01,
-        )
+        sizes = {"deter": deter, "hidden": cfg.hidden or units, "blocks": cfg.blocks}
+        sizes |= {"groups": cfg.groups, "classes": classes, "action_dim": self.action_size}
+        self.rssm = wb.rssm.dreamer_rssm(embed_dim=self.encoder.embed_dim, unimix=0.01, **sizes)
         self.decoder = wb.decoders.dreamer_decoder(
             observation, deter=deter, stoch=cfg.groups * classes, depth=depth, units=units
         )
@@ -182,7 +182,9 @@ class Agent(nn.Module):
         self.actor = wb.heads.ActorHead(feature, action, units=units, layers=3)
         self.value = wb.heads.TwoHotHead(feature, units=units, layers=3)
         self.slow_value = wb.ema.SlowCopy(self.value, rate=0.02)
-        self.return_scale = wb.normalize.PercentileScale(rate=0.01, low=5, high=95, floor=1.0)
+        self.return_scale = wb.normalize.PercentileScale(
+            0.01, low=5, high=95, floor=cfg.return_floor
+        )
 
     def initial(self, n: int):
         """What `act` carries before the first row: the dynamics carry and the last action."""
@@ -200,39 +202,46 @@ def world_model_loss(agent, batch, cfg):
     losses = {
         "dyn": 1.0 * dyn,
         "rep": 0.1 * rep,
-        "obs": 1.0 * agent.decoder(post).nll(batch.obs),
+        "obs": cfg.reconstruction * agent.decoder(post).nll(batch.obs),
         "reward": 1.0 * agent.reward(feature).nll(batch.reward),
         "cont": 1.0 * agent.cont(feature).nll(cfg.gamma * alive),  # gamma lives here
     }
-    logits = {"prior_entropy": prior.detach(), "posterior_entropy": post.logits.detach()}
+    logits = {"prior_entropy": prior, "posterior_entropy": post.logits}
     metrics = {k: agent.rssm.latent.distribution(v).entropy() for k, v in logits.items()}
     return post, losses, metrics
 
 
 def actor_critic_loss(agent, post, batch, cfg):
     start = post.flatten().detach()  # every posterior is a start: batch * time trajectories
-    with torch.no_grad():  # REINFORCE: nothing flows through the dynamics
+    share = {"reinforce": 1.0, "dynamics": 0.0, "mix": cfg.mix}[cfg.actor_grad]  # of REINFORCE
+    world = agent.rssm, agent.reward, agent.cont, agent.value
+    with torch.no_grad() if share == 1 else wb.rssm.frozen(*world):  # else: to the actor alone
         states, action = wb.rssm.imagine(
-            agent.rssm, start, lambda state: agent.actor(state.feature()).sample(), cfg.horizon
+            agent.rssm, start, lambda s: agent.actor(s.feature().detach()).sample(), cfg.horizon
         )
         feature = states.feature()  # horizon + 1 rows; action[:, t] is chosen AT states[:, t]
         reward, cont = agent.reward(feature).mean, agent.cont(feature).mean
+        boot = None if share == 1 else agent.value(feature).mean
+    feature, action = feature.detach(), action.detach()
     value, slow = agent.value(feature), agent.slow_value(feature).mean
-    baseline = value.mean.detach()  # the online critic bootstraps
-    returns = wb.returns.lambda_return(reward[:, 1:], cont[:, 1:], baseline[:, 1:], cfg.lam)
-    weight = cont.cumprod(1)[:, :-1]  # starts with the cont of row 0
-    scale = agent.return_scale(returns)  # updated first, then read
+    baseline = value.mean.detach()
+    boot = baseline if boot is None else boot  # the online critic bootstraps
+    returns = wb.returns.lambda_return(reward[:, 1:], cont[:, 1:], boot[:, 1:], cfg.lam)
+    target = returns.detach()
+    weight = cont.detach().cumprod(1)[:, :-1]  # starts with the cont of row 0
+    scale = agent.return_scale(target)  # updated first, then read
     advantage = (returns - baseline[:, :-1]) / scale
     policy = agent.actor(feature[:, :-1])
     log_prob, entropy = policy.log_prob(action[:, :-1]), policy.entropy()
+    gain = share * log_prob * advantage.detach() + (1 - share) * advantage
     losses = {
-        "actor": -1.0 * weight * (log_prob * advantage + cfg.entropy * entropy),
-        "critic": 1.0 * weight * (value[:, :-1].nll(returns) + value[:, :-1].nll(slow[:, :-1])),
-        "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, returns[:, 0], cfg),
+        "actor": -1.0 * weight * (gain + cfg.entropy * entropy),
+        "critic": 1.0 * weight * (value[:, :-1].nll(target) + value[:, :-1].nll(slow[:, :-1])),
+        "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, target[:, 0], cfg),
     }
-    metrics = {"reward": reward, "continue": cont, "value": baseline, "return": returns}
-    metrics |= {"return_min": returns.min(), "return_max": returns.max(), "return_scale": scale}
-    metrics |= {"advantage_abs": advantage.abs(), "policy_entropy": entropy.detach()}
+    metrics = {"reward": reward, "continue": cont, "value": baseline, "return": target}
+    metrics |= {"return_min": target.min(), "return_max": target.max(), "return_scale": scale}
+    metrics |= {"advantage_abs": advantage.abs(), "policy_entropy": entropy}
     return losses, metrics
 
 
@@ -258,29 +267,44 @@ def update(agent, optimizer, batch, cfg):
     total.backward()
     optimizer.step()
     agent.slow_value.update(agent.value)
-    metrics |= more_metrics | {f"loss/{name}": loss.detach() for name, loss in losses.items()}
-    return post.detach(), {name: metric.mean() for name, metric in metrics.items()}
+    metrics |= more_metrics | {f"loss/{name}": loss for name, loss in losses.items()}
+    return post.detach(), {name: metric.detach().mean() for name, metric in metrics.items()}
+
+
+def sample(agent, replay, *size, **options):
+    """A batch from replay, on the agent's device, with the carry it starts from."""
+    batch = replay.sample(*size, **options).to(agent.return_scale.range.device, non_blocking=True)
+    return batch._replace(carry=agent.rssm.unpack(batch.carry))
+
+
+def learn(agent, optimizer, replay, cfg):
+    """One update on a batch from replay, whose latents it refreshes."""
+    batch = sample(agent, replay, cfg.batch)
+    post, metrics = update(agent, optimizer, batch, cfg)
+    replay.write_back(batch.row, agent.rssm.pack(post.carry))
+    return metrics
 
 
 def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
     options = {"size": cfg.image, "gray": cfg.gray, "repeat": cfg.repeat, "sticky": cfg.sticky}
     options |= {"noops": cfg.noops, "full_actions": cfg.full_actions}
     options["timeout_is_terminal"] = cfg.timeout_is_terminal
-    return wb.envs.EnvVector([wb.envs.atari(cfg.game, **options) for _ in range(n)], seed=seed)
+    make = functools.partial(wb.envs.atari, cfg.game, **options)
+    return wb.envs.EnvVector([make] * n, seed=seed, workers=cfg.workers)
 
 
 def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions):
     """A new agent and its optimiser: one for everything."""
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    agent = Agent(observation, action, cfg).to(auto if cfg.device == "auto" else cfg.device)
-    trained = [p for p in agent.parameters() if p.requires_grad]
-    return agent, wb.optim.dreamer_optimizer(trained, cfg.lr, agc=cfg.agc, warmup=cfg.warmup)
+    agent = Agent(observation, action, cfg).to(wb.run.pick_device(cfg.device))
+    optimizer = wb.optim.dreamer_optimizer(
+        agent.parameters(), cfg.lr, agc=cfg.agc, warmup=cfg.warmup
+    )
+    return agent, optimizer
 
 
 def load(run: str | Path, device: str = "auto"):
     """The trained agent of a run folder and its configuration."""
-    saved: dict[str, Any] = {**wb.run.read_config(run), "device": device}
-    cfg = Config(**{name: value for name, value in saved.items() if name != "recipe"})
+    cfg = wb.run.load_config(run, Config, device=device, workers=False)
     envs = environments(cfg, 1, cfg.seed)
     agent, _ = build(cfg, envs.observation, envs.action)
     envs.close()
@@ -307,9 +331,9 @@ def main(cfg: Config) -> int:
     envs = environments(cfg, cfg.envs, cfg.seed)
     agent, optimizer = build(cfg, envs.observation, envs.action)
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device")  # may differ where a run is resumed
+    free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
-    print(f"{cfg.game}: run folder {run}", flush=True)
+    print(f"run folder {run}", flush=True)
     replay = wb.replay.SequenceReplay(
         capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
     )
@@ -321,66 +345,49 @@ def main(cfg: Config) -> int:
     parts |= {"logger": logger, "due": due, "log": log, "show": show, "save": save}
     session = wb.run.Session(checkpoint, parts)
     envs.reset()
-    at = session.restore(step=0, updates=0, episodes=0, scores=[], carry=agent.initial(cfg.envs))
-    step, updates, episodes = at["step"], at["updates"], at["episodes"]
-    scores, carry, rows = at["scores"], at["carry"], envs.rows
-
-    def sample(*size, **options):
-        batch = replay.sample(*size, **options).to(carry[1].device, non_blocking=True)
-        return batch._replace(carry=agent.rssm.unpack(batch.carry))
+    begin = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
+    step, updates, carry = session.restore(**begin).values()
+    rows, frames = envs.rows, wb.diagnose.LENGTH  # of a video
 
     def keep():
-        session.save(step=step, updates=updates, episodes=episodes, scores=scores, carry=carry)
+        session.save(step=step, updates=updates, carry=carry)
         wb.run.plot_curve(run)
 
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
-        while step < cfg.steps and not interrupt.requested:
+        while step < cfg.steps and not (interrupt.requested or envs.stopped):
             prev_action = carry[1]  # led to these rows
             action, carry = act(agent, rows.obs, carry, rows.is_first)
             replay.add(**rows._asdict(), prev_action=prev_action, carry=agent.rssm.pack(carry[0]))
             step += cfg.envs
+            envs.send(action)  # workers step while the agent learns
             for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
-                batch = sample(cfg.batch)
-                post, metrics = update(agent, optimizer, batch, cfg)
-                replay.write_back(batch.row, agent.rssm.pack(post.carry))
-                logger.add(metrics)
+                logger.add(learn(agent, optimizer, replay, cfg))
                 updates += 1
-            rows = envs.step(action)
+            rows = envs.receive()
             for _, score, length in envs.finished:
                 logger.episode(step, score, length)
-                episodes, scores = episodes + 1, [*scores[-9:], score]
-            if show(step) and updates and replay.holds(wb.diagnose.LENGTH):
-                batch = sample(4, length=wb.diagnose.LENGTH)
+            if show(step) and updates and agent.encoder.image_keys and replay.holds(frames):
+                batch = sample(agent, replay, 4, length=frames)
                 logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
             if log(step):
-                logger.write(step, {"updates": updates, "episodes": episodes})
+                logger.write(step, {"updates": updates, "episodes": logger.episodes})
                 logger.timing(step, progress.rates())
             if save(step):
                 keep()
-            score = sum(scores) / len(scores) if scores else None
-            progress.update(step, updates=updates, episodes=episodes, score=score)
+            progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
         keep()
     envs.close()
-    if interrupt.requested:
-        print(f"saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
+    if interrupt.requested or envs.stopped:
+        resume = wb.run.resume_command(run)
+        print(f"{envs.stopped}saved at step {step}; continue with:\n  {resume}")
     elif cfg.report_steps:
-        report(agent, cfg, sample(64), run)
+        held_out, seen = environments(cfg, 4, cfg.seed + 1_000_000), sample(agent, replay, 64)
+        known = {"steps": cfg.report_steps, "gamma": cfg.gamma, "seen": seen}
+        print(wb.diagnose.report(run, agent, act, held_out, **known))
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
-    return interrupt.exit_code
-
-
-def report(agent, cfg, batch, run):
-    """Judge the world model on episodes it was not trained on, beside the mean of a batch."""
-    envs = environments(cfg, 4, cfg.seed + 1_000_000)
-    held_out = wb.diagnose.play(act, agent, envs, cfg.report_steps // 4)
-    frame = (batch.obs["image"].float() / 255).mean((0, 1))
-    checks = wb.diagnose.judge(agent, held_out, gamma=cfg.gamma, mean_frame=frame)
-    print(wb.run.write_report(run, checks))
+    return interrupt.exit_code or int(bool(envs.stopped))
 
 
 if __name__ == "__main__":
-    presets = {name: (f"{cfg.steps:,} environment steps", cfg) for name, cfg in PRESETS.items()}
-    chosen = tyro.extras.overridable_config_cli(presets, description=__doc__)
-    folder = chosen.logdir or wb.run.default_logdir(sys.argv[1], chosen.game, chosen.seed)
-    sys.exit(main(dataclasses.replace(chosen, logdir=folder)))
+    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="game"))

@@ -1,9 +1,10 @@
-"""Play a trained agent: mean score with its interval, and a video.
+"""Play a trained agent: mean score with its interval, and a video where it sees images.
 
     python recipes/evaluate.py RUN [--episodes 100] [--mode] [--json]
 
-Actions are sampled, as in the published scores; `--mode` takes the policy's likeliest instead. The
-recipe that made the run is the file of that name beside this one; the run folder holds no code.
+Actions are sampled, as in the published scores; `--mode` plays the policy's likeliest actions and
+then the same episodes with samples. The recipe that made the run is the file of that name beside
+this one; the run folder holds no code.
 """
 
 import importlib
@@ -24,7 +25,7 @@ import worldblocks as wb
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # a run folder
     episodes: int = 100
-    mode: bool = False  # the policy's likeliest action instead of a sample
+    mode: bool = False  # the policy's likeliest actions, then samples beside them
     envs: int = 8  # played side by side
     seed: int = 1_000_000  # of the episodes; far from those of training
     device: str = "auto"
@@ -41,12 +42,13 @@ def play(recipe, agent, envs, episodes: int, mode: bool, video: int):
     quota = [len(range(env, episodes, len(envs))) for env in range(len(envs))]
     scores: list[list[float]] = [[] for _ in quota]
     rows, carry, frames = envs.reset(), agent.initial(len(envs)), []
+    images = agent.encoder.image_keys
     with wb.run.Interrupt() as interrupt, wb.run.Progress(episodes, unit="episodes") as progress:
         while any(len(own) < due for own, due in zip(scores, quota, strict=True)):
-            if interrupt.requested:
+            if interrupt.requested or envs.stopped:
                 break
-            if len(frames) < video and not scores[0]:
-                frames.append(torch.cat([rows.obs[key][0] for key in agent.encoder.image_keys], -1))
+            if images and len(frames) < video and not scores[0]:
+                frames.append(torch.cat([rows.obs[key][0] for key in images], -1))
             action, carry = recipe.act(agent, rows.obs, carry, rows.is_first, mode)
             rows = envs.step(action)
             for env, score, _ in envs.finished:
@@ -54,6 +56,31 @@ def play(recipe, agent, envs, episodes: int, mode: bool, video: int):
                     scores[env].append(score)
             progress.update(sum(map(len, scores)))
     return [score for own in scores for score in own], frames
+
+
+def judge(cfg: Config, recipe, agent, saved, mode: bool):
+    """Play, print the line of it and write the video; the figures, or nothing if interrupted."""
+    torch.manual_seed(cfg.seed)
+    envs = recipe.environments(saved, min(cfg.envs, cfg.episodes), cfg.seed)
+    video = cfg.video if mode == cfg.mode else 0
+    scores, frames = play(recipe, agent, envs, cfg.episodes, mode, video)
+    envs.close()
+    if frames:
+        try:
+            print(f"video {wb.run.write_gif(cfg.run / 'evaluation.gif', torch.stack(frames), 15)}")
+        except OSError as error:  # a full or read-only disk must not cost the scores
+            print(f"no video: {error}")
+    if not scores:
+        raise SystemExit(envs.stopped or "no episode was finished")
+    if envs.stopped:
+        print(envs.stopped)
+    result = summary(scores)
+    how = "the policy's mode" if mode else "sampled actions"
+    spread = ""
+    if len(scores) > 1:
+        spread = ", 95% interval {low:.2f} to {high:.2f}, std {std:.2f}".format(**result)
+    print(f"{cfg.run}: mean {result['mean']:.2f} over {len(scores)} episodes of {how}{spread}")
+    return result
 
 
 def main(cfg: Config) -> None:
@@ -66,27 +93,15 @@ def main(cfg: Config) -> None:
         )
     recipe = importlib.import_module(name)
     agent, saved = recipe.load(cfg.run, cfg.device)
-    torch.manual_seed(cfg.seed)
-    envs = recipe.environments(saved, min(cfg.envs, cfg.episodes), cfg.seed)
-    scores, frames = play(recipe, agent, envs, cfg.episodes, cfg.mode, cfg.video)
-    if frames:
-        try:
-            print(f"video {wb.run.write_gif(cfg.run / 'evaluation.gif', torch.stack(frames), 15)}")
-        except OSError as error:  # a full or read-only disk must not cost the scores
-            print(f"no video: {error}")
-    if not scores:
-        raise SystemExit("no episode was finished")
-    result = summary(scores)
-    how = "the policy's mode" if cfg.mode else "sampled actions"
-    spread = ""
-    if len(scores) > 1:
-        spread = ", 95% interval {low:.2f} to {high:.2f}, std {std:.2f}".format(**result)
-    print(f"{saved.game}: mean {result['mean']:.2f} over {len(scores)} episodes of {how}{spread}")
+    result = judge(cfg, recipe, agent, saved, cfg.mode)
+    if cfg.mode and result["episodes"] == cfg.episodes:  # else it was interrupted
+        result["sampled"] = judge(cfg, recipe, agent, saved, mode=False)
+    result["parameters"] = sum(p.numel() for p in agent.parameters() if p.requires_grad)
     if cfg.json:
         print(json.dumps(result))
 
 
-def summary(scores: list[float]) -> dict[str, float]:
+def summary(scores: list[float]) -> dict:
     """Mean, sample deviation and, from two episodes on, the interval mean ± 1.96 std / sqrt(n)."""
     result = {"mean": statistics.fmean(scores), "std": 0.0, "episodes": len(scores)}
     if len(scores) > 1:

@@ -82,9 +82,8 @@ def test_a_look_leaves_the_random_numbers_alone(agent):
 
 
 def test_judging_names_every_check(agent):
-    checks = diagnose.judge(
-        agent, played(agent, 64), gamma=0.9, mean_frame=torch.full((48, 48, 1), 0.2)
-    )
+    batch = played(agent, 64)
+    checks = diagnose.judge(agent, batch, gamma=0.9, seen=batch)
     assert [check.passed is None for check in checks] == [
         True,
         True,

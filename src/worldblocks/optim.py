@@ -162,12 +162,16 @@ class LaProp(Optimizer):
 
 
 def dreamer_optimizer(
-    params: Any,
+    params: Iterable[nn.Parameter],
     lr: float = 4e-5,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-20,
     agc: float = 0.3,
     warmup: int = 1000,
 ) -> LaProp:
-    """The optimiser of DreamerV3's released code: per-tensor clipping, LaProp, linear warm-up."""
-    return LaProp(params, lr, betas, eps, agc=agc, warmup=warmup)
+    """The optimiser of DreamerV3's released code: per-tensor clipping, LaProp, linear warm-up.
+
+    Parameters that take no gradient (those of a slow copy) are left out.
+    """
+    trained = [p for p in params if p.requires_grad]
+    return LaProp(trained, lr, betas, eps, agc=agc, warmup=warmup)

@@ -56,11 +56,12 @@ def test_finished_episodes_count_actions_and_rewards():
 
 
 def test_episodes_have_seeds_of_their_own():
-    vector = walks(lengths=(1, 1))
+    both = [Walk(1), Walk(1)]
+    vector = EnvVector(both, seed=11)
     vector.reset()
     for t in range(6):
         vector.step(ACTIONS[t, :2])
-    seeds = [environment.seeds for environment in vector._environments]
+    seeds = [environment.seeds for environment in both]
     for i in range(2):
         wanted = [np.random.SeedSequence([11, i, k]).generate_state(1)[0] for k in range(4)]
         assert seeds[i] == wanted
@@ -163,9 +164,9 @@ def test_a_state_is_made_of_plain_things():
 
 
 def test_close_closes_all():
-    vector = walks()
-    vector.close()
-    assert all(environment.closed for environment in vector._environments)
+    both = [Walk(), Walk()]
+    EnvVector(both, seed=0).close()
+    assert all(environment.closed for environment in both)
 
 
 def test_the_adapters_are_environments():
@@ -216,11 +217,12 @@ def with_obs(**changed):
 )
 def test_a_broken_observation_or_reward(change, message):
     fine: list = [lambda step: step, change]
-    vector = EnvVector([Broken(one) for one in fine], seed=0)
+    both = [Broken(one) for one in fine]
+    vector = EnvVector(both, seed=0)
     vector.reset()
-    vector._environments[1].change = fine[0]
+    both[1].change = fine[0]
     vector.step(ACTIONS[0, :2])
-    vector._environments[1].change = change
+    both[1].change = change
     with pytest.raises(ValueError, match=message):
         vector.step(ACTIONS[1, :2])
 
@@ -231,8 +233,10 @@ def test_wrong_construction():
 
     with pytest.raises(ValueError, match="EnvVector got no environment; give it one or more"):
         EnvVector([], seed=0)
-    with pytest.raises(ValueError, match="EnvVector got seed=-1; it takes 0 or more"):
+    with pytest.raises(ValueError, match=r"got seed=-1, timeout=60.0; it takes a seed of 0 or mo"):
         EnvVector([Walk()], seed=-1)
+    with pytest.raises(ValueError, match="got seed=0, timeout=nan; .* and a timeout above 0 seco"):
+        EnvVector([Walk()], seed=0, timeout=float("nan"))
     with pytest.raises(ValueError, match=r"environment 1 has observation .* of one EnvVector have"):
         EnvVector([Walk(), Other()], seed=0)
 

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -138,6 +139,18 @@ def test_weights(tmp_path):
         KeyError, match=r"no tensors under 'agnet/' in .*it has \['agent', 'agents'"
     ):
         saver.weights("agnet/")
+
+
+def test_weights_and_header_of_a_run_without_its_replay(tmp_path):
+    saver = Checkpoint(tmp_path)
+    saved = {"agent": {"w": torch.ones(2)}, "raw": [b"\x01", 3], "position": {"step": [64]}}
+    saver.save(saved, stores={"replay": Rows([1, 2, 3])})
+    shutil.rmtree(saver.folder / "replay")
+    assert saver.weights("agent")["w"].tolist() == [1.0, 1.0]
+    nothing = {"agent": {"w": None}, "raw": [None, 3], "position": {"step": [64]}}
+    assert saver.header() == nothing
+    with pytest.raises(FileNotFoundError, match=r"the checkpoint needs .*rows-0-2.json, which is"):
+        saver.load()
 
 
 def test_nothing_is_unpickled(tmp_path, monkeypatch):

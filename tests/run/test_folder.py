@@ -78,3 +78,10 @@ def test_a_folder_is_named_after_the_run_and_the_time():
 def test_the_command_that_resumes(monkeypatch, given, command):
     monkeypatch.setattr("sys.argv", ["recipe.py", *given])
     assert resume_command("a b") == command
+
+
+@pytest.mark.parametrize("given", [["--seeds", "3", "4"], ["--seeds=3"]])
+def test_the_command_that_resumes_several_seeds(monkeypatch, given):
+    monkeypatch.setattr("sys.argv", ["recipe.py", "cpu", *given])
+    words = f"python recipe.py cpu {' '.join(given)} --logdir logs/runs --resume"
+    assert resume_command("logs/runs/seed-3") == words

@@ -1,6 +1,8 @@
 import json
 import math
+import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldblocks.run import JsonlSink, Logger, TensorBoardSink, read_jsonl
+from worldblocks.run import (
+    JsonlSink,
+    Logger,
+    TensorBoardSink,
+    WandbSink,
+    read_jsonl,
+    run_folder,
+)
 
 
 class Recorder:
@@ -102,6 +111,63 @@ def test_a_video_is_a_file_that_the_sinks_are_told_of(tmp_path):
     assert recorder.calls == [("video", 300, "open_loop/image", path.name), ("close",)]
 
 
+def test_a_sink_needs_two_methods(tmp_path):
+    class Printer:
+        def __init__(self):
+            self.lines = []
+
+        def write(self, step, metrics):
+            self.lines.append((step, dict(metrics)))
+
+        def close(self):
+            self.lines.append("closed")
+
+    sink = Printer()
+    logger = Logger(tmp_path, resume_at=0, sinks=[sink])
+    logger.write(1, {"a": 2.0})
+    logger.video(1, "open_loop", torch.zeros(2, 3, 5, 3, dtype=torch.uint8))
+    logger.load_state_dict(logger.state_dict())
+    logger.close()
+    assert sink.lines == [(1, {"a": 2.0}), "closed"]
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """A package of that name which remembers what it was asked for."""
+    calls = []
+    module = types.ModuleType("wandb")
+    module.calls = calls
+    module.Video = lambda path, format: ("video", Path(path).name, format)
+    run = types.SimpleNamespace(
+        log=lambda figures, step: calls.append((step, figures)),
+        finish=lambda: calls.append("finished"),
+    )
+    module.init = lambda **options: calls.append(options) or run
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+def test_weights_and_biases(tmp_path, wandb):
+    folder = run_folder(tmp_path / "maze runs" / "seed-3", {"seed": 3}, resume=False)
+    logger = Logger(folder, resume_at=0, sinks=[WandbSink(folder, project="mazes", name="n")])
+    logger.write(64, {"loss": 2.0})
+    logger.video(64, "open_loop", torch.zeros(2, 3, 5, 3, dtype=torch.uint8))
+    logger.close()
+    video = {"open_loop": ("video", "open_loop-000000064.gif", "gif")}
+    options, *calls = wandb.calls
+    assert calls == [(64, {"loss": 2.0}), (64, video), "finished"]
+    assert (options["project"], options["name"]) == ("mazes", "n")
+    assert (options["id"], options["resume"]) == ("maze-runs-seed-3", "allow")
+    assert (options["dir"], options["config"]) == (str(folder), {"seed": 3})
+
+
+def test_without_wandb(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    message = r"wb.run.WandbSink needs the package 'wandb': pip install wandb"
+    with pytest.raises(ImportError, match=message):
+        WandbSink(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
@@ -174,11 +240,24 @@ def test_a_state_is_plain_and_does_not_change_later(tmp_path):
         "counts": {"loss": 1},
         "offsets": {"metrics": 0, "timing": 0, "episodes": 0},
         "step": -1,
+        "episodes": 0,
+        "scores": [],
     }
     other = Logger(tmp_path, sinks=[])
     other.load_state_dict(state)
     other.add({"loss": torch.tensor(1.0)})
     assert state["tensors"] == {"loss": torch.tensor(1.0)}
+
+
+def test_episodes_are_counted_and_the_last_ten_averaged(tmp_path):
+    logger = Logger(tmp_path, sinks=[])
+    assert (logger.episodes, logger.score) == (0, None)
+    for score in range(12):
+        logger.episode(score, score=score, length=1)
+    logger.close()
+    other = Logger(tmp_path, sinks=[])
+    other.load_state_dict(logger.state_dict())
+    assert (other.episodes, other.score) == (logger.episodes, logger.score) == (12, 6.5)
 
 
 def test_resume_at_drops_what_came_later(tmp_path):
@@ -219,6 +298,9 @@ def test_a_half_written_line_is_cut_and_not_read(tmp_path):
     sink.close()
     assert read_jsonl(path) == [{"step": 1, "a": 2.0}, {"step": 3, "a": 0.5, "b": 1.0}]
     assert read_jsonl(tmp_path / "missing.jsonl") == []
+    path.write_bytes(b'{"step": 1}\nstep 2\n{"step": 3}\n')
+    with pytest.raises(ValueError, match=r"line 2 of .*metrics.jsonl is not JSON; restore the fi"):
+        read_jsonl(path)
 
 
 def events(folder):
@@ -263,7 +345,7 @@ def test_tensorboard_hides_what_was_written_after_the_checkpoint(tmp_path):
 
 
 def test_a_missing_package_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     message = (
         r'wb.run.TensorBoardSink needs the extra .run. \(tensorboard\): pip install "worldbloc'
     )

@@ -44,8 +44,10 @@ def test_rates_are_those_of_the_last_minute():
         step += 1000 if second <= 100 else 10  # slower once it trains
         progress.update(step, updates=None if second <= 100 else second)
     assert progress.figures() == {"updates/s": "1", "steps/s": "10"}
-    assert progress.rates() == {"steps/s": 10.0, "updates/s": 1.0}
-    assert Progress(10, stream=io.StringIO(), clock=clock).rates() == {}
+    assert progress.rates() == {"steps/s": 10.0, "updates/s": 1.0, "seconds": 300.0}
+    clock.now += 2
+    assert progress.rates()["seconds"] == 2.0
+    assert Progress(10, stream=io.StringIO(), clock=clock).rates() == {"seconds": 0.0}
 
 
 def test_time_left_in_words():

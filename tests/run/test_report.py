@@ -105,11 +105,7 @@ def test_the_whole_report(tmp_path):
     real = moving().float() / 255
     row = torch.tensor([0.0, 1.0, 3.0])
     checks = held_out(
-        truth=moving(),
-        imagined=real,
-        shuffled=real.flip(1),
-        context=CONTEXT,
-        mean_frame=real.mean((0, 1)),
+        images(real, real.flip(1)),
         reward=row,
         predicted_reward=row,
         value=row[None],

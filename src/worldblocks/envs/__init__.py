@@ -5,10 +5,13 @@ A simulator is imported by the factory that needs it, so that this module brings
 """
 
 from worldblocks.envs.ale import Atari, atari, atari_games
+from worldblocks.envs.control import dmc
+from worldblocks.envs.failure import Failure
+from worldblocks.envs.gymnasium import gym
 from worldblocks.envs.pixels import atari_image
-from worldblocks.envs.record import Environment, NotRestored, Rows, Step
+from worldblocks.envs.record import Environment, Episode, NotRestored, Rows, Step
 from worldblocks.envs.reenact import ActionLog, reenact
-from worldblocks.envs.vector import EnvVector, Episode
+from worldblocks.envs.vector import EnvVector
 
 __all__ = [
     "ActionLog",
@@ -16,11 +19,14 @@ __all__ = [
     "EnvVector",
     "Environment",
     "Episode",
+    "Failure",
     "NotRestored",
     "Rows",
     "Step",
     "atari",
     "atari_games",
     "atari_image",
+    "dmc",
+    "gym",
     "reenact",
 ]

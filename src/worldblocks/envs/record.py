@@ -1,8 +1,10 @@
 """The one record every environment is adapted to, before and behind the vector."""
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32, Shaped
 from torch import Tensor
 
@@ -77,3 +79,30 @@ class Rows(NamedTuple):
     is_first: Bool[Tensor, " env"]
     is_last: Bool[Tensor, " env"]
     is_terminal: Bool[Tensor, " env"]
+
+
+class Episode(NamedTuple):
+    """A finished episode: its environment, the sum of its rewards, its number of actions."""
+
+    env: int
+    score: float
+    length: int
+
+
+def stack(steps: list[Step], keys: Iterable[str]) -> Rows:
+    """One row of every environment as tensors, the observations in the order of `keys`."""
+    flags = ("is_first", "is_last", "is_terminal")
+    return Rows(
+        obs={key: torch.from_numpy(np.stack([step.obs[key] for step in steps])) for key in keys},
+        reward=torch.tensor([step.reward for step in steps], dtype=torch.float32),
+        **{name: torch.tensor([getattr(step, name) for step in steps]) for name in flags},
+    )
+
+
+def unstack(rows: Rows) -> list[Step]:
+    """The row of each environment again."""
+    columns = [column.tolist() for column in rows[1:]]
+    return [
+        Step({key: value[i].numpy() for key, value in rows.obs.items()}, *row)
+        for i, row in enumerate(zip(*columns, strict=True))
+    ]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from worldblocks.envs.record import Environment, Step
+from worldblocks.envs.record import Environment, NotRestored, Step
 from worldblocks.spaces import split_action
 
 
@@ -58,3 +58,28 @@ def reenact(environment: Environment, seed: int, actions: np.ndarray) -> Step | 
             return None
         step = environment.step(split_action(environment.action, action))
     return step
+
+
+def restore(
+    environment: Environment, state: bytes | None, seed: int, actions: np.ndarray, row: Step
+) -> str:
+    """Bring an environment back to `row`, by its state or by `reenact`; what went wrong, or ""."""
+    if state is not None:
+        try:
+            environment.set_state(state)
+        except NotRestored as cause:
+            return f"did not come back to where it was ({cause})"
+        return ""
+    step = reenact(environment, seed, actions)
+    part = "its episode ended early" if step is None else _difference(step, row)
+    return f"did not re-enact its episode: after {len(actions)} actions {part}" if part else ""
+
+
+def _difference(step: Step, row: Step) -> str:
+    """Which part of a row is not what it was."""
+    for key, value in row.obs.items():
+        if not np.array_equal(step.obs[key], value):
+            return f"the observation {key!r} differs"
+    if np.float32(step.reward) != row.reward:
+        return f"the reward is {step.reward}, not {row.reward}"
+    return "the episode ended" if step.is_last else ""

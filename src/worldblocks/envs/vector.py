@@ -1,116 +1,153 @@
 """Several environments in lockstep, one row of each at a time."""
 
-import math
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from worldblocks.envs.record import Environment, NotRestored, Rows, Step
-from worldblocks.envs.reenact import ActionLog, reenact
-from worldblocks.spaces import Continuous, Discrete, action_size, split_action
-
-_FLAGS = ("is_first", "is_last", "is_terminal")
-
-
-class Episode(NamedTuple):
-    """A finished episode: its environment, the sum of its rewards, its number of actions."""
-
-    env: int
-    score: float
-    length: int
+from worldblocks.envs.checks import check_action, check_layout, check_step
+from worldblocks.envs.failure import Failure, FailureWindow
+from worldblocks.envs.hosts import close_hosts, open_hosts
+from worldblocks.envs.local import Failed
+from worldblocks.envs.record import Environment, Episode, Rows, Step, stack, unstack
+from worldblocks.envs.seat import Seat
+from worldblocks.spaces import action_size
 
 
 class EnvVector:
-    """Environments stepped in lockstep in this process; each resets by itself.
+    """Environments stepped in lockstep; each resets by itself.
 
     Where the last row was `is_last`, the next `step` ignores the action and resets: the row it
     gives is `is_first` with reward 0. So no observation is skipped, and rows stay aligned.
 
     Episode k of environment i is reset with a seed derived from (`seed`, i, k).
 
+    With workers, each environment lives in a process of its own. One that raises an exception,
+    dies or does not answer is built anew, with a warning: its row repeats the last observation
+    with reward 0 and `is_last` without `is_terminal`, the episode is not among the finished, and
+    the next step resets. Where a reset fails, that episode is skipped and the next begun.
+
     Args:
-        environments: at least one, all with the same spaces.
+        environments: at least one, all with the same spaces; or callables that build them, which
+            workers need.
         seed: the run's seed, 0 or more.
+        workers: a process for each environment; what is returned is the same.
+        timeout: seconds that a step or a reset may take in a worker.
+        max_failures: so many may fail within `window` steps; one more sets `stopped`.
+        window: steps of the vector.
+
+    Raises:
+        ValueError: a number is out of range, an environment has other spaces than the first, or a
+            worker could not import what builds its environment.
+        RuntimeError: an environment could not be built in its worker; with the traceback.
     """
 
-    def __init__(self, environments: Sequence[Environment], *, seed: int) -> None:
-        if not environments:
-            raise ValueError("EnvVector got no environment; give it one or more")
-        if seed < 0:
-            raise ValueError(f"EnvVector got seed={seed}; it takes 0 or more")
-        self.observation, self.action = environments[0].observation, environments[0].action
-        for i, environment in enumerate(environments):
-            given = (dict(environment.observation), dict(environment.action))
-            if given != (dict(self.observation), dict(self.action)):
-                raise ValueError(
-                    f"environment {i} has observation {given[0]} and action {given[1]}, "
-                    f"environment 0 has {dict(self.observation)} and {dict(self.action)}; "
-                    f"the environments of one EnvVector have the same"
-                )
+    def __init__(
+        self,
+        environments: Sequence[Environment | Callable[[], Environment]],
+        *,
+        seed: int,
+        workers: bool = False,
+        timeout: float = 60.0,
+        max_failures: int = 3,
+        window: int = 1000,
+    ) -> None:
+        if seed < 0 or not timeout > 0:
+            raise ValueError(
+                f"EnvVector got seed={seed}, timeout={timeout}; it takes a seed of 0 or more and "
+                f"a timeout above 0 seconds"
+            )
+        self._failed = FailureWindow(max_failures, window)
+        hosts = open_hosts(self, environments, timeout if workers else None)
+        self.observation, self.action = hosts[0].spaces
         self.finished: list[Episode] = []
-        self._environments, self._seed = list(environments), seed
-        self._size, self._taken = action_size(self.action), 0
-        count = len(self._environments)
-        self._episodes, self._scores, self._lengths = [-1] * count, [0.0] * count, [0] * count
-        self._logs: list[ActionLog | None] = [None] * count
+        self.failures: list[Failure] = []
+        self._size = action_size(self.action)
+        self._seats = [Seat(host, i, self._size) for i, host in enumerate(hosts)]
+        self._seed, self._taken, self._sent = seed, 0, False
         self._rows: Rows | None = None
 
     def __len__(self) -> int:
-        return len(self._environments)
+        return len(self._seats)
 
     @property
     def rows(self) -> Rows:
-        """The rows returned last, by `reset`, `step` or `load_state_dict`."""
+        """The rows returned last, by `reset`, `receive`, `step` or `load_state_dict`."""
         if self._rows is None:
             raise ValueError("EnvVector has no rows before reset(); call reset() first")
         return self._rows
 
+    @property
+    def stopped(self) -> str:
+        """Why it is no use to go on, with the last traceback; "" while workers fail seldom enough.
+
+        The rows are still valid, so that the run can be saved; what fails is no longer built anew.
+        `reset` and `load_state_dict` begin with a clean record.
+        """
+        return self._failed.stopped
+
     def reset(self) -> Rows:
-        """Begin a new episode in every environment."""
-        steps = [self._reset(i) for i in range(len(self))]
-        for i, environment in enumerate(self._environments):
-            self._logs[i] = ActionLog(self._size) if environment.get_state() is None else None
-        return self._collect(steps)
+        """Begin a new episode in every environment.
+
+        Raises:
+            RuntimeError: workers failed more often than they may; with the traceback.
+        """
+        self._check_idle("reset")
+        self._clear_record()
+        self._rows = None
+        for seat in self._seats:
+            seat.begin(self._seed)
+        rows = self._gather([True] * len(self))
+        for seat in self._seats:
+            seat.keep_log()
+        return rows
 
     def step(self, action: Float32[Tensor, "env action"]) -> Rows:
         """Do one flat action in each environment; those whose row was the last reset instead."""
+        self.send(action)
+        return self._receive()
+
+    def send(self, action: Float32[Tensor, "env action"]) -> None:
+        """Begin a `step`: workers do theirs while the caller does something else."""
         if self._rows is None:
             raise ValueError("EnvVector was asked for a step before reset(); call reset() first")
-        if action.shape != (len(self), self._size) or action.dtype != torch.float32:
-            raise ValueError(
-                f"EnvVector got actions {_describe(action)}; its {len(self)} environments take "
-                f"float32[{len(self)}, {self._size}]"
-            )
-        vectors = action.detach().cpu().numpy()
-        if not np.isfinite(vectors).all():
-            raise ValueError("EnvVector got an action with NaN or inf; it takes finite numbers")
+        self._check_idle("send")
+        vectors = check_action(action, len(self), self._size)
         ended = self._rows.is_last.tolist()
-        steps = [
-            self._reset(i) if ended[i] else self._act(i, vector) for i, vector in enumerate(vectors)
-        ]
-        return self._collect(steps)
+        for seat, vector, over in zip(self._seats, vectors, ended, strict=True):
+            seat.begin(self._seed) if over else seat.act(vector)
+        self._sent = True
+
+    def receive(self) -> Rows:
+        """The rows that the actions of `send` led to."""
+        if not self._sent:
+            raise ValueError("EnvVector was asked to receive before send(action); call that first")
+        return self._receive()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where every environment is, in plain numbers, lists, bytes and tensors."""
+        """Where every environment is, in plain numbers, lists, bytes and tensors.
+
+        It is the same with and without workers: a run may be continued either way.
+        """
         if self._rows is None:
             raise ValueError("EnvVector has no state before reset(); call reset() first")
-        rows = self._rows
+        self._check_idle("state_dict")
+        seats, rows = self._seats, self._rows
+        for seat in seats:
+            seat.ask_state()
+        logs = [seat.log for seat in seats]
         return {
             "seed": self._seed,
             "taken": self._taken,
-            "episodes": list(self._episodes),
-            "scores": list(self._scores),
-            "lengths": list(self._lengths),
+            "episodes": [seat.episode for seat in seats],
+            "scores": [seat.score for seat in seats],
+            "lengths": [seat.length for seat in seats],
             "rows": {**rows._asdict(), "obs": dict(rows.obs)},
-            "environments": [environment.get_state() for environment in self._environments],
-            "actions": [
-                None if log is None else torch.from_numpy(log.rows()) for log in self._logs
-            ],
+            "environments": [seat.state() for seat in seats],
+            "actions": [None if log is None else torch.from_numpy(log.rows()) for log in logs],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Rows:
@@ -120,14 +157,21 @@ class EnvVector:
         to its last row, a warning says so, the row is returned with `is_last` (not terminal) and
         the next step resets: the episode counts as abandoned and is not among the finished.
         """
+        self._check_idle("load_state_dict")
         rows = Rows(**{**state["rows"], "obs": dict(state["rows"]["obs"])})
-        self._check_layout(rows)
+        check_layout(rows, len(self), self.observation)
+        self._clear_record()
         self._seed, self._taken, self.finished = state["seed"], state["taken"], []
-        self._episodes, self._scores = list(state["episodes"]), list(state["scores"])
-        self._lengths = list(state["lengths"])
+        self._rows = rows
+        places = zip(*(state[k] for k in ("episodes", "scores", "lengths")), strict=True)
+        kept = zip(state["environments"], state["actions"], strict=True)
+        asked = []
+        for seat, place, its, row in zip(self._seats, places, kept, unstack(rows), strict=True):
+            seat.episode, seat.score, seat.length = place
+            asked.append(seat.ask_back(*its, row, self._seed))
         is_last = rows.is_last.clone()
-        for i in range(len(self)):
-            lost = self._restore(i, state["environments"][i], state["actions"][i], rows)
+        for i, said in enumerate(asked):
+            lost = self._came_back(i) if said is None else said
             if lost:
                 warnings.warn(f"environment {i} {lost}; it begins a new episode", stacklevel=2)
                 is_last[i] = True
@@ -136,112 +180,78 @@ class EnvVector:
 
     def close(self) -> None:
         """Close every environment."""
-        for environment in self._environments:
-            environment.close()
+        close_hosts([seat.host for seat in self._seats])
 
-    def _reset(self, i: int) -> Step:
-        self._episodes[i] += 1
-        self._scores[i], self._lengths[i] = 0.0, 0
-        log = self._logs[i]
-        if log is not None:
-            log.clear()
-        return self._environments[i].reset(self._episode_seed(i))
+    def _check_idle(self, what: str) -> None:
+        if self._sent:
+            raise ValueError(
+                f"EnvVector was asked for {what} between send and receive; call receive() first"
+            )
 
-    def _act(self, i: int, vector: np.ndarray) -> Step:
-        log = self._logs[i]
-        if log is not None:
-            log.append(vector)
-        step = self._environments[i].step(split_action(self.action, vector))
-        self._scores[i] += step.reward
-        self._lengths[i] += 1
-        return step
+    def _clear_record(self) -> None:
+        """Begin with no failures, and every environment there."""
+        self._failed.clear()
+        self.failures = []
+        for seat in self._seats:
+            seat.host.start()
 
-    def _episode_seed(self, i: int) -> int:
-        entropy = [self._seed, i, self._episodes[i]]
-        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    def _receive(self) -> Rows:
+        self._sent = False
+        return self._gather(self.rows.is_last.tolist())
 
-    def _collect(self, steps: list[Step]) -> Rows:
-        for i, step in enumerate(steps):
-            self._check_step(i, step)
+    def _gather(self, begun: list[bool]) -> Rows:
+        """The rows that were asked for; `begun`: where that is the first row of an episode."""
+        self.failures = []
+        steps = [self._answer(i, begins) for i, begins in enumerate(begun)]
+        for i, begins in enumerate(begun):
+            while steps[i] is None and begins and not self.stopped:
+                self._seats[i].begin(self._seed)
+                steps[i] = self._answer(i, begins)
+        if self._rows is None and None in steps:
+            raise RuntimeError(self.stopped)
+        rows = self._collect(steps, begun)
+        for failure in self.failures:
+            warnings.warn(f"{failure}; it begins a new episode", RuntimeWarning, stacklevel=4)
+        return rows
+
+    def _answer(self, i: int, begins: bool) -> Step | None:
+        """The row of environment i; None if it has failed."""
+        try:
+            return self._seats[i].answer(begins)
+        except Failed as failed:
+            self._note(i, failed)
+            return None
+
+    def _came_back(self, i: int) -> str:
+        """What is lost of environment i, which was asked to come back; or nothing."""
+        try:
+            return self._seats[i].host.answer()
+        except Failed as failed:
+            self._note(i, failed)
+            return f"{failed.what} while it was brought back"
+
+    def _note(self, i: int, failed: Failed) -> None:
+        """Count a failure, and build the environment anew unless there were too many."""
+        failure = Failure(i, self._taken, failed.what, failed.trace)
+        self.failures.append(failure)
+        self._failed.add(failure)
+        if not self.stopped:
+            self._seats[i].host.start()
+
+    def _collect(self, answers: list[Step | None], begun: list[bool]) -> Rows:
+        for i, step in enumerate(answers):
+            if step is not None:
+                check_step(f"environment {i} at step {self._taken}", step, self.observation)
         self._taken += 1
         self.finished = [
-            Episode(i, self._scores[i], self._lengths[i])
-            for i, step in enumerate(steps)
-            if step.is_last
+            Episode(i, seat.score, seat.length)
+            for i, (seat, step) in enumerate(zip(self._seats, answers, strict=True))
+            if step is not None and step.is_last
         ]
-        obs = {
-            key: torch.from_numpy(np.stack([step.obs[key] for step in steps]))
-            for key in self.observation
-        }
-        flags = {name: torch.tensor([getattr(step, name) for step in steps]) for name in _FLAGS}
-        reward = torch.tensor([step.reward for step in steps], dtype=torch.float32)
-        self._rows = Rows(obs=obs, reward=reward, **flags)
+        steps = [
+            # What failed shows its last observation once more, and its episode ends.
+            Step(unstack(self.rows)[i].obs, 0.0, begun[i], True, False) if step is None else step
+            for i, step in enumerate(answers)
+        ]
+        self._rows = stack(steps, self.observation)
         return self._rows
-
-    def _check_step(self, i: int, step: Step) -> None:
-        where = f"environment {i} at step {self._taken}"
-        if step.obs.keys() != self.observation.keys():
-            raise ValueError(
-                f"{where} gave the observations {sorted(step.obs)}; its space has "
-                f"{sorted(self.observation)}"
-            )
-        if not math.isfinite(step.reward):
-            raise ValueError(f"{where} gave the reward {step.reward}; a reward is finite")
-        for key, space in self.observation.items():
-            value = step.obs[key]
-            dtype = _dtype(space)
-            if value.shape != space.shape or value.dtype != dtype:
-                raise ValueError(
-                    f"{where} gave {key!r} as {value.dtype}{list(value.shape)}; its space "
-                    f"{space} is {dtype}{list(space.shape)}"
-                )
-            if isinstance(space, Continuous) and not np.isfinite(value).all():
-                raise ValueError(f"{where} gave NaN or inf in {key!r}; an observation is finite")
-
-    def _check_layout(self, rows: Rows) -> None:
-        given = {key: _describe(value) for key, value in rows.obs.items()}
-        lead = [len(self)]
-        wanted = {k: f"{_dtype(s)}{lead + list(s.shape)}" for k, s in self.observation.items()}
-        if given != wanted:
-            raise ValueError(
-                f"EnvVector was asked to continue from rows of {given}; its environments give "
-                f"{wanted}"
-            )
-
-    def _restore(self, i: int, state: bytes | None, actions: Tensor | None, rows: Rows) -> str:
-        """Bring environment i back; what went wrong, or nothing."""
-        environment = self._environments[i]
-        if state is not None:
-            self._logs[i] = None
-            try:
-                environment.set_state(state)
-            except NotRestored as cause:
-                return f"did not come back to where it was ({cause})"
-            return ""
-        log = self._logs[i] = ActionLog(self._size)
-        log.replace(np.empty((0, self._size)) if actions is None else actions.numpy())
-        if rows.is_last[i]:
-            return ""  # the next step resets: where it stood no longer matters
-        step = reenact(environment, self._episode_seed(i), log.rows())
-        part = "its episode ended early" if step is None else _difference(step, rows, i)
-        return f"did not re-enact its episode: after {len(log)} actions {part}" if part else ""
-
-
-def _difference(step: Step, rows: Rows, i: int) -> str:
-    """Which part of a row is not what it was."""
-    for key, value in rows.obs.items():
-        if not np.array_equal(step.obs[key], value[i].numpy()):
-            return f"the observation {key!r} differs"
-    if np.float32(step.reward) != rows.reward[i].item():
-        return f"the reward is {step.reward}, not {rows.reward[i].item()}"
-    return "the episode ended" if step.is_last else ""
-
-
-def _dtype(space: Any) -> np.dtype:
-    if isinstance(space, Continuous):
-        return np.dtype(np.float32)
-    return np.dtype(np.int64 if isinstance(space, Discrete) else np.uint8)
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

@@ -5,7 +5,7 @@ A dynamics block keeps the protocol `initial / observe_step / observe / imagine_
 """
 
 from worldblocks.rssm.cores import BlockGRU
-from worldblocks.rssm.imagination import Dynamics, imagine, rollout
+from worldblocks.rssm.imagination import Dynamics, frozen, imagine, rollout
 from worldblocks.rssm.latents import CategoricalLatent
 from worldblocks.rssm.model import RSSM, dreamer_rssm
 from worldblocks.rssm.state import Carry, Packed, State
@@ -19,6 +19,7 @@ __all__ = [
     "Packed",
     "State",
     "dreamer_rssm",
+    "frozen",
     "imagine",
     "rollout",
 ]

@@ -1,11 +1,12 @@
 """Imagination: any dynamics block rolled forward without observations."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from worldblocks.typing import typed
@@ -71,6 +72,30 @@ def imagine(
         states.append(dynamics.imagine_step(states[-1].carry, actions[-1]))  # type: ignore[attr-defined]
         actions.append(policy(states[-1]))
     return stack(states), torch.stack(actions, 1)
+
+
+@contextlib.contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Inside, the modules' parameters take no gradient, though gradients still pass through them.
+
+    An actor that learns through imagined rows must not change the world they are imagined in.
+    Outputs computed inside stay so; graphs from before and after are not touched.
+
+    >>> layer, x = nn.Linear(1, 1), torch.ones(1, requires_grad=True)
+    >>> with frozen(layer):
+    ...     y = layer(x)
+    >>> y.backward()
+    >>> x.grad is None, layer.weight.grad is None
+    (False, True)
+    """
+    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @typed

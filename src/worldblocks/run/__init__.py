@@ -5,12 +5,22 @@ thing that needs it is built.
 """
 
 from worldblocks.run.checkpoint import Checkpoint, Store
+from worldblocks.run.compare import compare
 from worldblocks.run.curve import plot_curve, running_mean
-from worldblocks.run.folder import default_logdir, read_config, resume_command, run_folder
+from worldblocks.run.export import export
+from worldblocks.run.folder import (
+    default_logdir,
+    load_config,
+    read_config,
+    resume_command,
+    run_folder,
+)
 from worldblocks.run.interrupt import Interrupt
+from worldblocks.run.launch import launch
 from worldblocks.run.logger import Logger
-from worldblocks.run.modules import load_module_state
+from worldblocks.run.modules import load_module_state, pick_device
 from worldblocks.run.progress import Progress
+from worldblocks.run.published import Published, plot_published, read_published, score_curves
 from worldblocks.run.report import (
     Check,
     format_report,
@@ -19,12 +29,14 @@ from worldblocks.run.report import (
     realised_return,
     reward_check,
     value_check,
+    vector_checks,
     write_report,
 )
 from worldblocks.run.rng import rng_state, set_rng_state
 from worldblocks.run.schedule import Every, Ratio
+from worldblocks.run.scores import Interval, binned_scores, first_hit, iqm, iqm_interval
 from worldblocks.run.session import Session, Stateful
-from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink, read_jsonl
+from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink, WandbSink, read_jsonl
 from worldblocks.run.video import open_loop_grid, write_gif
 
 __all__ = [
@@ -32,32 +44,48 @@ __all__ = [
     "Checkpoint",
     "Every",
     "Interrupt",
+    "Interval",
     "JsonlSink",
     "Logger",
     "Progress",
+    "Published",
     "Ratio",
     "Session",
     "Sink",
     "Stateful",
     "Store",
     "TensorBoardSink",
+    "WandbSink",
+    "binned_scores",
+    "compare",
     "default_logdir",
+    "export",
+    "first_hit",
     "format_report",
     "held_out",
     "image_checks",
+    "iqm",
+    "iqm_interval",
+    "launch",
+    "load_config",
     "load_module_state",
     "open_loop_grid",
+    "pick_device",
     "plot_curve",
+    "plot_published",
     "read_config",
     "read_jsonl",
+    "read_published",
     "realised_return",
     "resume_command",
     "reward_check",
     "rng_state",
     "run_folder",
     "running_mean",
+    "score_curves",
     "set_rng_state",
     "value_check",
+    "vector_checks",
     "write_gif",
     "write_report",
 ]

@@ -115,6 +115,16 @@ class Checkpoint:
             skeleton = json.loads(file.metadata()["state"])
             return unflatten(skeleton, _fetch(file))
 
+    def header(self, back: int = 0) -> Any:
+        """The saved state with None for each tensor, array and bytes; the stores are not looked at.
+
+        Raises:
+            FileNotFoundError: There is no checkpoint, or its state file is missing.
+            ValueError: The state file is truncated or corrupted.
+        """
+        with self._open(self._save(back)) as file:
+            return unflatten(json.loads(file.metadata()["state"]), None)
+
     def load_stores(self, stores: Mapping[str, Store], back: int = 0) -> None:
         """Let each store read its files; a store checks them before it changes.
 
@@ -132,6 +142,8 @@ class Checkpoint:
 
     def weights(self, prefix: str, back: int = 0) -> dict[str, Tensor]:
         """Only the tensors under a path such as `agent/`, named without it.
+
+        The stores are not looked at: a run whose replay was deleted still has its weights.
 
         Raises:
             KeyError: Nothing is there; the sentence names what is.

@@ -58,9 +58,9 @@ def running_mean(values: np.ndarray, count: int = 10) -> np.ndarray:
 
 
 def _scores(axes: Any, episodes: list[dict[str, Any]]) -> None:
-    _style(axes, "score of an episode")
+    style(axes, "score of an episode")
     if not episodes:
-        _say(axes, "no finished episode yet")
+        say(axes, "no finished episode yet")
         return
     steps = np.array([episode["step"] for episode in episodes])
     scores = np.array([episode["score"] for episode in episodes], float)
@@ -80,7 +80,7 @@ def _scores(axes: Any, episodes: list[dict[str, Any]]) -> None:
 
 
 def _losses(axes: Any, lines: list[dict[str, Any]], losses: tuple[str, ...] | None) -> None:
-    _style(axes, "loss")
+    style(axes, "loss")
     if losses is None:
         names = {name for line in lines for name in line if name.startswith("loss/")}
         losses = tuple(sorted(names)[: len(COLOURS)])
@@ -93,13 +93,14 @@ def _losses(axes: Any, lines: list[dict[str, Any]], losses: tuple[str, ...] | No
             axes.plot(x, y, ".-", ms=3, lw=1.4, color=colour, label=name.removeprefix("loss/"))
             drawn += 1
     if not drawn:
-        _say(axes, "no losses yet")
+        say(axes, "no losses yet")
         return
     axes.set_yscale("symlog", linthresh=0.01)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, labelcolor=DARK)
 
 
-def _style(axes: Any, label: str) -> None:
+def style(axes: Any, label: str) -> None:
+    """The look of every chart: a light grid, the label of the vertical axis."""
     axes.set_ylabel(label, color=DARK)
     axes.grid(color=GREY, lw=0.6)
     axes.set_axisbelow(True)
@@ -110,7 +111,8 @@ def _style(axes: Any, label: str) -> None:
         axes.spines[side].set_color(GREY)
 
 
-def _say(axes: Any, words: str) -> None:
+def say(axes: Any, words: str) -> None:
+    """Words in the middle of a chart that has nothing to show."""
     axes.grid(False)
     axes.tick_params(left=False, labelleft=False)
     centre = {"ha": "center", "va": "center", "transform": axes.transAxes}

@@ -1,14 +1,17 @@
 """The folder of a run and the configuration in it."""
 
+import dataclasses
 import json
 import shlex
 import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from worldblocks.run.durable import replace_text
+
+C = TypeVar("C")
 
 
 def run_folder(
@@ -58,9 +61,16 @@ def default_logdir(*parts: object) -> str:
 
 
 def resume_command(logdir: Path | str) -> str:
-    """The command line of this process, with what continues its run in `logdir`."""
+    """The command line of this process, with what continues its run in `logdir`.
+
+    Where several seeds were asked for, `logdir` is one of `<folder>/seed-<n>`, and the command
+    names the folder: it continues this run and makes those that follow.
+    """
     words = ["python", *(word for word in sys.argv if word != "--resume")]
-    if not any(word.startswith("--logdir") for word in words):
+    several = any(word.split("=")[0] == "--seeds" for word in words)
+    if several and Path(logdir).name.startswith("seed-"):
+        logdir = Path(logdir).parent
+    if not any(word.split("=")[0] == "--logdir" for word in words):
         words += ["--logdir", str(logdir)]
     return shlex.join([*words, "--resume"])
 
@@ -84,6 +94,24 @@ def read_config(logdir: Path | str) -> dict[str, Any]:
             f"{path} is truncated or corrupted; restore it from a copy, or start another run"
         )
     return config
+
+
+def load_config(logdir: Path | str, kind: type[C], **changes: Any) -> C:
+    """The configuration of a run as the dataclass `kind`; fields it does not have are left out.
+
+    Args:
+        logdir: The run folder.
+        kind: A dataclass.
+        changes: Fields that get another value than they had in the run.
+
+    Raises:
+        FileNotFoundError: The folder holds no run.
+        ValueError: The file is not what `run_folder` wrote.
+    """
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    saved = {name: value for name, value in read_config(logdir).items() if name in names}
+    lists = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
+    return kind(**{**saved, **lists, **changes})
 
 
 def _same(

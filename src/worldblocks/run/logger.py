@@ -55,9 +55,12 @@ class Logger:
         self._tensors: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._step = -1
+        self._scores: list[float] = []
+        self.episodes = 0
         if resume_at is not None:
-            for sink in (*self._files.values(), *self._sinks):
-                sink.resume(resume_at)
+            for file in self._files.values():
+                file.resume(resume_at)
+            self._tell("resume", resume_at)
 
     @torch.no_grad()
     def add(self, metrics: Mapping[str, Metric]) -> None:
@@ -113,8 +116,14 @@ class Logger:
 
     def episode(self, step: int, score: float, length: int) -> None:
         """Append a finished episode to `episodes.jsonl`: sum of rewards, environment steps."""
+        self.episodes, self._scores = self.episodes + 1, [*self._scores[-9:], float(score)]
         figures = {"score": score, "length": length}
         self._write("episodes", step, figures, prefix="episode/")
+
+    @property
+    def score(self) -> float | None:
+        """Mean score of the last 10 episodes, or None before the first."""
+        return sum(self._scores) / len(self._scores) if self._scores else None
 
     def video(
         self,
@@ -128,8 +137,7 @@ class Logger:
         path = self.logdir / "videos" / f"{name.replace('/', '-')}-{step:09d}.gif"
         write_gif(path, frames, fps)
         self._step = max(self._step, step)
-        for sink in self._sinks:
-            sink.video(step, name, path)
+        self._tell("video", step, name, path)
         return path
 
     def state_dict(self) -> dict[str, Any]:
@@ -140,6 +148,8 @@ class Logger:
             "counts": dict(self._counts),
             "offsets": {name: file.offset() for name, file in self._files.items()},
             "step": self._step,
+            "episodes": self.episodes,
+            "scores": list(self._scores),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -151,7 +161,8 @@ class Logger:
         """
         self._numbers, self._counts = dict(state["numbers"]), dict(state["counts"])
         self._tensors = {name: total.clone() for name, total in state["tensors"].items()}
-        self._step = state["step"]
+        self._step, self.episodes = state["step"], state["episodes"]
+        self._scores = list(state["scores"])
         for name, offset in state["offsets"].items():
             file = self._files[name]
             if file.offset() < offset:
@@ -161,13 +172,18 @@ class Logger:
                     stacklevel=2,
                 )
             file.truncate(offset)
-        for sink in self._sinks:
-            sink.resume(self._step + 1)
+        self._tell("resume", self._step + 1)
 
     def close(self) -> None:
         """Flush and close every file."""
         for sink in (*self._files.values(), *self._sinks):
             sink.close()
+
+    def _tell(self, method: str, *what: Any) -> None:
+        """Call what a sink may have and need not have."""
+        for sink in self._sinks:
+            if hasattr(sink, method):
+                getattr(sink, method)(*what)
 
     def _write(self, name: str, step: int, figures: Mapping[str, float], prefix: str = "") -> None:
         for key, value in figures.items():

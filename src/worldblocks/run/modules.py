@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -36,3 +37,14 @@ def load_module_state(module: nn.Module, tensors: Mapping[str, Any]) -> None:
                 f"not: a checkpoint of another model; build it as the run's config.json says"
             )
     module.load_state_dict(dict(tensors), strict=True)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one, else the CPU.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -25,8 +25,8 @@ def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
     return tensors, _encode(state, "", tensors)
 
 
-def unflatten(skeleton: Any, fetch: Callable[[str], Tensor]) -> Any:
-    """The state of a skeleton; `fetch` returns the tensor of a name."""
+def unflatten(skeleton: Any, fetch: Callable[[str], Tensor] | None) -> Any:
+    """The state of a skeleton; `fetch` returns the tensor of a name, or leaves out all if None."""
     if isinstance(skeleton, list):
         return [unflatten(part, fetch) for part in skeleton]
     if not isinstance(skeleton, dict):
@@ -38,6 +38,8 @@ def unflatten(skeleton: Any, fetch: Callable[[str], Tensor]) -> Any:
         return {key: unflatten(part, fetch) for key, part in content}
     if kind == "tuple":
         return tuple(unflatten(part, fetch) for part in content)
+    if fetch is None:
+        return None
     tensor = fetch(content)
     if kind == "bytes":
         return tensor.numpy().tobytes()

@@ -49,7 +49,7 @@ class Progress:
         self._updates: int | None = None
         start = (clock(), initial, None)
         self._samples: deque[tuple[float, int, int | None]] = deque([start])
-        self._printed = clock()
+        self._logged = self._printed = clock()
         self._live: Any = None
 
     def __enter__(self) -> "Progress":
@@ -108,16 +108,22 @@ class Progress:
         return figures
 
     def rates(self) -> dict[str, float]:
-        """Steps and updates per second over the last minute, those that are known, for a log."""
+        """For a log: steps and updates per second over the last minute, those that are known.
+
+        `seconds` is the time since the call before: over a log they add up to that of the run.
+        """
         pairs = zip((f"{self.unit}/s", "updates/s"), self._rates(), strict=True)
-        return {name: rate for name, rate in pairs if rate is not None}
+        rates = {name: rate for name, rate in pairs if rate is not None}
+        now = self._clock()
+        self._logged, since = now, now - self._logged
+        return {**rates, "seconds": since}
 
     def left(self) -> str:
         """Time left at the present rate, as `1:02:03 left`."""
         rate, remaining = self._rates()[0], max(0, self.total - self._step)
         if not remaining:
             return "done"
-        return f"{_clock_text(remaining / rate)} left" if rate else "–"
+        return f"{clock_text(remaining / rate)} left" if rate else "–"
 
     def _rates(self) -> tuple[float | None, float | None]:
         """Steps and updates per second over the window."""
@@ -176,7 +182,8 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _clock_text(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
+    """Seconds as `1:02:03`, or `2:03` under an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -28,12 +28,8 @@ class Check(NamedTuple):
 
 
 def held_out(
+    open_loop: Sequence[Check],
     *,
-    truth: UInt8[Tensor, "batch time height width channel"],
-    imagined: Float[Tensor, "batch time height width channel"],
-    shuffled: Float[Tensor, "batch time height width channel"],
-    context: int,
-    mean_frame: Float[Tensor, "height width channel"],
     reward: Float[Tensor, "*batch"],
     predicted_reward: Float[Tensor, "*batch"],
     value: Float[Tensor, "*rows"],
@@ -43,12 +39,7 @@ def held_out(
     """All checks of a world-model agent, in the order of the report.
 
     Args:
-        truth: Images of held-out sequences.
-        imagined: Predicted means in [0, 1]; rows from `context` on are open loop, with the actions
-            that were taken.
-        shuffled: The same with actions in a wrong order.
-        context: Number of rows the model was shown.
-        mean_frame: Mean of the training images, in [0, 1].
+        open_loop: What `image_checks`, `vector_checks` or both found.
         reward: Rewards of held-out rows.
         predicted_reward: What the model predicts for these rows.
         value: Values of held-out rows.
@@ -56,7 +47,7 @@ def held_out(
         valid: which of them are known, as `realised_return` gives both.
     """
     return [
-        *image_checks(truth, imagined, shuffled, context, mean_frame),
+        *open_loop,
         reward_check(reward, predicted_reward),
         value_check(value, realised, valid),
         Check("score", None, NO_SCORE),
@@ -77,45 +68,78 @@ def image_checks(
     `context + k - 1`. At the last of 1, 5 and 15 steps it must be below repeating the last context
     frame, below the mean frame, and below the same model fed shuffled actions; at 1 and 5 it is
     reported.
+
+    Args:
+        truth: Images of held-out sequences.
+        imagined: Predicted means in [0, 1]; rows from `context` on are open loop, with the actions
+            that were taken.
+        shuffled: The same with actions in a wrong order.
+        context: Number of rows the model was shown.
+        mean_frame: Mean of the training images, in [0, 1].
     """
-    if context < 1 or truth.shape[1] < context + STEPS[-1]:
+    real = truth.float() / 255
+    return _open_loop("image", "frame", real, imagined, shuffled, context, mean_frame)
+
+
+@typed
+def vector_checks(
+    truth: Float[Tensor, "batch time feature"],
+    imagined: Float[Tensor, "batch time feature"],
+    shuffled: Float[Tensor, "batch time feature"],
+    context: int,
+    mean: Float[Tensor, " feature"],
+) -> list[Check]:
+    """`image_checks` for vectors, in the space in which they are predicted.
+
+    Args:
+        truth: Vectors of held-out sequences: numbers as their symlog, classes as one-hots.
+        imagined, shuffled, context: As for images.
+        mean: Mean of the training vectors.
+    """
+    return _open_loop("vector", "vector", truth, imagined, shuffled, context, mean)
+
+
+def _open_loop(
+    kind: str,
+    one: str,
+    real: Tensor,
+    imagined: Tensor,
+    shuffled: Tensor,
+    context: int,
+    mean: Tensor,
+) -> list[Check]:
+    if context < 1 or real.shape[1] < context + STEPS[-1]:
         raise ValueError(
             f"the report looks {STEPS[-1]} steps past at least one context row, got "
-            f"{truth.shape[1]} rows with context={context}"
+            f"{real.shape[1]} rows with context={context}"
         )
-    real = truth.float() / 255
     last_seen = real[:, context - 1]
     checks = []
     for steps in STEPS:
         row = context + steps - 1
         error = _mse(imagined[:, row], real[:, row])
         last = _mse(last_seen, real[:, row])
-        mean = _mse(mean_frame.expand_as(last_seen), real[:, row])
-        passed = error < last and error < mean if steps == STEPS[-1] else None
-        against = f"{_than(error, last)} repeat last frame, {_than(error, mean)} mean frame"
-        name = f"open-loop image error at {steps} step{'s' * (steps > 1)}"
+        usual = _mse(mean.expand_as(last_seen), real[:, row])
+        passed = error < last and error < usual if steps == STEPS[-1] else None
+        against = f"{_than(error, last)} repeat last {one}, {_than(error, usual)} mean {one}"
+        name = f"open-loop {kind} error at {steps} step{'s' * (steps > 1)}"
         checks.append(Check(name, passed, f"{error:.3g} {against}"))
-    return [*checks, action_check(real, imagined, shuffled, context + STEPS[-1] - 1)]
+    return [*checks, _action_check(kind, real, imagined, shuffled, context + STEPS[-1] - 1)]
 
 
-def action_check(
-    real: Float[Tensor, "batch time height width channel"],
-    imagined: Float[Tensor, "batch time height width channel"],
-    shuffled: Float[Tensor, "batch time height width channel"],
-    row: int,
-) -> Check:
+def _action_check(kind: str, real: Tensor, imagined: Tensor, shuffled: Tensor, row: int) -> Check:
     """Whether the model needs the true actions: the paired difference over sequences.
 
     Passes where the error with shuffled actions is higher by more than two standard errors: a model
     that ignores actions has the same error twice, and either may come out lower by chance.
     """
     each = [
-        (guess[:, row] - real[:, row]).square().mean((1, 2, 3)) for guess in (imagined, shuffled)
+        (guess[:, row] - real[:, row]).square().flatten(1).mean(1) for guess in (imagined, shuffled)
     ]
     gap = each[1] - each[0]
     doubt = 2 * float(gap.std(correction=0)) / len(gap) ** 0.5
     right, wrong = (float(error.mean()) for error in each)
-    name = f"image error at {STEPS[-1]} steps with the true actions"
+    name = f"{kind} error at {STEPS[-1]} steps with the true actions"
     detail = f"{right:.3g} {_than(right, wrong)} with shuffled actions (gap ± {doubt:.2g})"
     return Check(name, float(gap.mean()) > doubt, detail)
 

@@ -1,28 +1,29 @@
-"""Where metrics go: JSON lines and TensorBoard, behind one small protocol."""
+"""Where metrics go: JSON lines, TensorBoard, Weights & Biases, behind a protocol of two methods."""
 
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from worldblocks.run.extras import extra
+from worldblocks.run.folder import read_config
 
 
 class Sink(Protocol):
-    """A destination of metrics. Anything with these four methods can be given to `Logger`."""
+    """A destination of metrics. Anything with these two methods can be given to `Logger`.
+
+    Two more are called where a sink has them:
+
+    * `video(step, name, path)`: record a finished GIF file.
+    * `resume(step)`: forget what was written at or past `step`, for the run continues there. It
+      comes before any write.
+    """
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record host numbers by name at an environment step."""
-        ...
-
-    def video(self, step: int, name: str, path: Path) -> None:
-        """Record a finished GIF file."""
-        ...
-
-    def resume(self, step: int) -> None:
-        """Forget what was written at or past `step`: the run continues there. Before any write."""
+        """Record host numbers by name at an environment step, which never decreases."""
         ...
 
     def close(self) -> None:
@@ -53,9 +54,6 @@ class JsonlSink:
             self._file = self.path.open("ab")
         self._file.write(json.dumps({"step": step, **figures}).encode() + b"\n")
         self._file.flush()
-
-    def video(self, step: int, name: str, path: Path) -> None:
-        """Videos have no line."""
 
     def resume(self, step: int) -> None:
         """Drop the first line at or past `step` and all after it."""
@@ -136,13 +134,55 @@ class TensorBoardSink:
         return self._writer
 
 
+class WandbSink:
+    """Weights & Biases, through the package `wandb`: `pip install wandb`, then `wandb login`.
+
+    The W&B run has the name of the run folder, so that a resumed run continues it. W&B ignores
+    figures at steps that it has seen, and a resumed run gives the same figures once more.
+    """
+
+    def __init__(self, logdir: Path | str, **options: Any) -> None:
+        """Args:
+        logdir: The run folder; its configuration goes along.
+        options: For `wandb.init`, such as `project="mazes"`; they replace what is set here.
+        """
+        self._wandb = extra("wandb", "WandbSink", in_extra=False)
+        name = re.sub(r"[^\w.-]+", "-", "-".join(Path(logdir).resolve().parts[-2:]))
+        ours = {"dir": str(logdir), "id": name, "name": name, "config": read_config(logdir)}
+        self._run = self._wandb.init(**{**ours, "resume": "allow", **options})
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The figures of one step; several calls at a step are one row."""
+        self._run.log(dict(metrics), step=step)
+
+    def video(self, step: int, name: str, path: Path) -> None:
+        """The GIF as a video."""
+        self._run.log({name: self._wandb.Video(str(path), format="gif")}, step=step)
+
+    def close(self) -> None:
+        """Wait until everything is sent."""
+        self._run.finish()
+
+
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
-    """The lines of a JSONL file; a missing file has none, a half-written last line is left out."""
+    """The lines of a JSONL file; a missing file has none, a half-written last line is left out.
+
+    Raises:
+        ValueError: Another line is not JSON; names it.
+    """
     path = Path(path)
     if not path.exists():
         return []
-    complete = path.read_bytes().rpartition(b"\n")[0]
-    return [json.loads(line) for line in complete.splitlines()]
+    lines = []
+    for number, line in enumerate(path.read_bytes().rpartition(b"\n")[0].splitlines(), 1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(
+                f"line {number} of {path} is not JSON; restore the file from a copy, or delete "
+                f"that line"
+            ) from error
+    return lines
 
 
 def _number(value: float) -> float | None:

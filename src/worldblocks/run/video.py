@@ -81,12 +81,18 @@ def open_loop_grid(
     if not 0 <= context <= time:
         raise ValueError(f"context is a number of the {time} rows, got {context}")
     scale = scale or max(1, min(round(704 / (batch * width)), round(176 / height), 8))
-    real = truth.float().cpu() / 255
-    guess = imagined.detach().float().cpu().clamp(0, 1)
-    error = _heat((real - guess).abs().mean(-1) / 0.5)
-    rows = [_enlarge(_rgb(real), scale), _enlarge(_rgb(guess), scale), _enlarge(error, scale)]
+    rows = [_enlarge(row, scale) for row in comparison(truth.float() / 255, imagined)]
     canvas = _Canvas(batch, time, height * scale, width * scale)
     return torch.stack([canvas.frame(rows, t, context) for t in range(time)])
+
+
+def comparison(
+    truth: Float[Tensor, "batch time height width channel"],
+    imagined: Float[Tensor, "batch time height width channel"],
+) -> tuple[UInt8[np.ndarray, "batch time height width 3"], ...]:
+    """The rows of `open_loop_grid` as RGB: truth and imagination in [0, 1], and their error."""
+    real, guess = (x.detach().float().cpu().clamp(0, 1) for x in (truth, imagined))
+    return _rgb(real), _rgb(guess), _heat((real - guess).abs().mean(-1) / 0.5)
 
 
 class _Canvas:

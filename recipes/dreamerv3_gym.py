@@ -1,0 +1,395 @@
+"""DreamerV3 on any gymnasium environment: the whole algorithm, read from top to bottom.
+
+Mastering Diverse Domains through World Models, Hafner et al. (arXiv:2301.04104), as in the
+authors' released code of 2024 and later.
+
+    python recipes/dreamerv3_gym.py cpu --env CartPole-v1            solved on two cores in minutes
+    python recipes/dreamerv3_gym.py cpu --env mazes.small:make       your own: module:factory
+    python recipes/dreamerv3_gym.py cpu_image --env worldblocks.testing:Catch
+    python recipes/dreamerv3_gym.py vector --env Humanoid-v5         a GPU
+
+Actions may be discrete, multi-discrete, boxes or dicts of them; observations images, vectors or
+dicts of them. The code below `PRESETS` is that of `dreamerv3_atari.py`, but for the lines that make
+the environments.
+"""
+
+import dataclasses
+import functools
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+import worldblocks as wb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    env: str = "CartPole-v1"  # an id of gymnasium, or module:factory
+    steps: int = 1_000_000  # actions; each lasts `repeat` environment steps
+    logdir: str = ""  # run folder; default logs/<preset>-<env>-<seed>-<time>
+    seed: int = 0
+    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    resume: bool = False  # continue the run in logdir, exactly
+    device: str = "auto"  # cuda where there is one
+    bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
+
+    # Environments
+    envs: int = 16
+    workers: bool = True  # each in a process of its own, which may crash and is started again
+    env_args: str = "{}"  # keyword arguments of the environment, as JSON
+    pixels: bool = False  # see rendered images instead of what the environment observes
+    image: int = 64  # side in pixels
+    repeat: int = 1  # environment steps an action lasts
+
+    # Replay
+    capacity: int = 5_000_000  # window starts kept
+    batch: int = 16
+    length: int = 64  # rows of a window; one more gives the carry it starts from
+    train_ratio: float = 256.0  # rows trained on for each action
+    prefill: int = 1024  # window starts before the first update
+
+    # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
+    units: int = 1024
+    hidden: int | None = None  # default: units
+    deter: int | None = None  # default: 8 * units
+    classes: int | None = None  # default: units / 16
+    depth: int | None = None  # default: units / 16
+    groups: int = 32
+    blocks: int = 8
+
+    # Learning
+    horizon: int = 15  # steps of imagination
+    gamma: float = 1 - 1 / 333
+    lam: float = 0.95
+    entropy: float = 3e-4
+    actor_grad: Literal["reinforce", "dynamics", "mix"] = "reinforce"  # dynamics: through the world
+    mix: float = 0.9  # share of REINFORCE in "mix"
+    reconstruction: float = 1.0  # weight of that loss; images below 64 pixels may need more
+    return_floor: float = 1.0  # smallest divisor of the advantage
+    lr: float = 4e-5
+    warmup: int = 1000
+    agc: float = 0.3
+
+    # Writing
+    log_every: int = 1000  # actions between two lines of metrics
+    video_every: int = 25_000
+    save_every: int = 10_000
+    report_steps: int = 0  # held-out rows judged after training; 0: no report
+
+    def __post_init__(self):
+        if self.prefill > self.capacity:
+            raise ValueError(
+                f"training begins with {self.prefill} windows in replay, which keeps only "
+                f"{self.capacity}: give a smaller --prefill or a larger --capacity"
+            )
+        if 0 < self.report_steps < 4 * (wb.diagnose.LENGTH + 1):
+            raise ValueError(
+                f"a report needs at least {4 * (wb.diagnose.LENGTH + 1)} held-out steps, got "
+                f"--report_steps {self.report_steps}; 0 makes none"
+            )
+
+
+PRESETS = {
+    "vector": Config(units=64, train_ratio=1024.0),
+    "image": Config(train_ratio=256.0),
+    "cpu": Config(
+        steps=9000,
+        device="cpu",
+        bf16=False,
+        envs=4,
+        capacity=200_000,
+        length=16,
+        train_ratio=64.0,
+        prefill=400,
+        units=48,
+        deter=64,
+        classes=8,
+        groups=4,
+        depth=8,
+        entropy=3e-3,
+        lr=1e-3,
+        warmup=100,
+        save_every=2000,
+    ),
+    "cpu_image": Config(
+        env="worldblocks.testing:Catch",
+        steps=8000,
+        device="cpu",
+        bf16=False,
+        envs=4,
+        image=32,
+        capacity=100_000,
+        batch=8,
+        length=16,
+        train_ratio=32.0,
+        prefill=400,
+        units=64,
+        deter=128,
+        classes=8,
+        groups=8,
+        depth=8,
+        horizon=10,
+        entropy=2e-2,
+        reconstruction=4.0,
+        lr=1e-3,
+        warmup=100,
+        save_every=2000,
+    ),
+    "smoke": Config(
+        steps=256,
+        device="cpu",
+        bf16=False,
+        envs=2,
+        workers=False,
+        capacity=1000,
+        batch=2,
+        length=8,
+        train_ratio=1.0,
+        prefill=64,
+        units=16,
+        deter=32,
+        classes=4,
+        groups=4,
+        depth=2,
+        horizon=3,
+        log_every=64,
+        video_every=128,
+        save_every=128,
+    ),
+}
+
+
+class Agent(nn.Module):
+    """The modules; everything that trains them is below."""
+
+    def __init__(self, observation: wb.spaces.Spaces, action: wb.spaces.Actions, cfg: Config):
+        super().__init__()
+        self.cfg = cfg
+        self.action_size = wb.spaces.action_size(action)
+        units, deter = cfg.units, cfg.deter or 8 * cfg.units
+        classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
+        self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
+        sizes = {"deter": deter, "hidden": cfg.hidden or units, "blocks": cfg.blocks}
+        sizes |= {"groups": cfg.groups, "classes": classes, "action_dim": self.action_size}
+        self.rssm = wb.rssm.dreamer_rssm(embed_dim=self.encoder.embed_dim, unimix=0.01, **sizes)
+        self.decoder = wb.decoders.dreamer_decoder(
+            observation, deter=deter, stoch=cfg.groups * classes, depth=depth, units=units
+        )
+        feature = self.rssm.feature_dim
+        self.reward = wb.heads.TwoHotHead(feature, units=units, layers=1)
+        self.cont = wb.heads.BinaryHead(feature, units=units, layers=1)
+        self.actor = wb.heads.ActorHead(feature, action, units=units, layers=3)
+        self.value = wb.heads.TwoHotHead(feature, units=units, layers=3)
+        self.slow_value = wb.ema.SlowCopy(self.value, rate=0.02)
+        self.return_scale = wb.normalize.PercentileScale(
+            0.01, low=5, high=95, floor=cfg.return_floor
+        )
+
+    def initial(self, n: int):
+        """What `act` carries before the first row: the dynamics carry and the last action."""
+        carry = self.rssm.initial(n)
+        return carry, carry.deter.new_zeros(n, self.action_size)
+
+
+def world_model_loss(agent, batch, cfg):
+    embed = agent.encoder(batch.obs)
+    post = agent.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
+    prior = agent.rssm.prior(post.deter)
+    dyn, rep = wb.losses.balanced_kl(post.logits, prior, free_nats=1.0, unimix=0.01)
+    feature = post.feature()
+    alive = 1.0 - batch.is_terminal.float()  # a time limit (is_last alone) is alive
+    losses = {
+        "dyn": 1.0 * dyn,
+        "rep": 0.1 * rep,
+        "obs": cfg.reconstruction * agent.decoder(post).nll(batch.obs),
+        "reward": 1.0 * agent.reward(feature).nll(batch.reward),
+        "cont": 1.0 * agent.cont(feature).nll(cfg.gamma * alive),  # gamma lives here
+    }
+    logits = {"prior_entropy": prior, "posterior_entropy": post.logits}
+    metrics = {k: agent.rssm.latent.distribution(v).entropy() for k, v in logits.items()}
+    return post, losses, metrics
+
+
+def actor_critic_loss(agent, post, batch, cfg):
+    start = post.flatten().detach()  # every posterior is a start: batch * time trajectories
+    share = {"reinforce": 1.0, "dynamics": 0.0, "mix": cfg.mix}[cfg.actor_grad]  # of REINFORCE
+    world = agent.rssm, agent.reward, agent.cont, agent.value
+    with torch.no_grad() if share == 1 else wb.rssm.frozen(*world):  # else: to the actor alone
+        states, action = wb.rssm.imagine(
+            agent.rssm, start, lambda s: agent.actor(s.feature().detach()).sample(), cfg.horizon
+        )
+        feature = states.feature()  # horizon + 1 rows; action[:, t] is chosen AT states[:, t]
+        reward, cont = agent.reward(feature).mean, agent.cont(feature).mean
+        boot = None if share == 1 else agent.value(feature).mean
+    feature, action = feature.detach(), action.detach()
+    value, slow = agent.value(feature), agent.slow_value(feature).mean
+    baseline = value.mean.detach()
+    boot = baseline if boot is None else boot  # the online critic bootstraps
+    returns = wb.returns.lambda_return(reward[:, 1:], cont[:, 1:], boot[:, 1:], cfg.lam)
+    target = returns.detach()
+    weight = cont.detach().cumprod(1)[:, :-1]  # starts with the cont of row 0
+    scale = agent.return_scale(target)  # updated first, then read
+    advantage = (returns - baseline[:, :-1]) / scale
+    policy = agent.actor(feature[:, :-1])
+    log_prob, entropy = policy.log_prob(action[:, :-1]), policy.entropy()
+    gain = share * log_prob * advantage.detach() + (1 - share) * advantage
+    losses = {
+        "actor": -1.0 * weight * (gain + cfg.entropy * entropy),
+        "critic": 1.0 * weight * (value[:, :-1].nll(target) + value[:, :-1].nll(slow[:, :-1])),
+        "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, target[:, 0], cfg),
+    }
+    metrics = {"reward": reward, "continue": cont, "value": baseline, "return": target}
+    metrics |= {"return_min": target.min(), "return_max": target.max(), "return_scale": scale}
+    metrics |= {"advantage_abs": advantage.abs(), "policy_entropy": entropy}
+    return losses, metrics
+
+
+def replay_critic_loss(agent, post, batch, first_return, cfg):
+    """The critic on replayed rows; its gradient reaches the encoder and the RSSM."""
+    boot = first_return.reshape(batch.reward.shape)  # of the imagination that starts there
+    live = cfg.gamma * (1 - batch.is_terminal.float())
+    lam = cfg.lam * (1 - batch.is_last.float())
+    target = wb.returns.lambda_return(batch.reward[:, 1:], live[:, 1:], boot[:, 1:], lam[:, 1:])
+    value = agent.value(post.feature())[:, :-1]
+    slow = agent.slow_value(post.feature().detach()).mean[:, :-1]
+    return (1 - batch.is_last.float())[:, :-1] * (value.nll(target) + value.nll(slow))
+
+
+def update(agent, optimizer, batch, cfg):
+    """One step of everything on one batch; returns the posterior states and metrics."""
+    with torch.autocast(batch.reward.device.type, torch.bfloat16, enabled=cfg.bf16):
+        post, losses, metrics = world_model_loss(agent, batch, cfg)
+        more_losses, more_metrics = actor_critic_loss(agent, post, batch, cfg)
+    losses |= more_losses
+    total = torch.stack([loss.mean() for loss in losses.values()]).sum()
+    optimizer.zero_grad()
+    total.backward()
+    optimizer.step()
+    agent.slow_value.update(agent.value)
+    metrics |= more_metrics | {f"loss/{name}": loss for name, loss in losses.items()}
+    return post.detach(), {name: metric.detach().mean() for name, metric in metrics.items()}
+
+
+def sample(agent, replay, *size, **options):
+    """A batch from replay, on the agent's device, with the carry it starts from."""
+    batch = replay.sample(*size, **options).to(agent.return_scale.range.device, non_blocking=True)
+    return batch._replace(carry=agent.rssm.unpack(batch.carry))
+
+
+def learn(agent, optimizer, replay, cfg):
+    """One update on a batch from replay, whose latents it refreshes."""
+    batch = sample(agent, replay, cfg.batch)
+    post, metrics = update(agent, optimizer, batch, cfg)
+    replay.write_back(batch.row, agent.rssm.pack(post.carry))
+    return metrics
+
+
+def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
+    options = {"pixels": cfg.pixels, "size": cfg.image, "repeat": cfg.repeat}
+    make = functools.partial(wb.envs.gym, cfg.env, **options, **json.loads(cfg.env_args))
+    return wb.envs.EnvVector([make] * n, seed=seed, workers=cfg.workers)
+
+
+def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions):
+    """A new agent and its optimiser: one for everything."""
+    agent = Agent(observation, action, cfg).to(wb.run.pick_device(cfg.device))
+    optimizer = wb.optim.dreamer_optimizer(
+        agent.parameters(), cfg.lr, agc=cfg.agc, warmup=cfg.warmup
+    )
+    return agent, optimizer
+
+
+def load(run: str | Path, device: str = "auto"):
+    """The trained agent of a run folder and its configuration."""
+    cfg = wb.run.load_config(run, Config, device=device, workers=False)
+    envs = environments(cfg, 1, cfg.seed)
+    agent, _ = build(cfg, envs.observation, envs.action)
+    envs.close()
+    wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
+    return agent.eval(), cfg
+
+
+@torch.no_grad()
+def act(agent, obs, carry, is_first, mode: bool = False):
+    """One action for each environment: `(action, carry)`; `mode` takes the policy's likeliest."""
+    dynamics, prev_action = carry
+    device = prev_action.device
+    obs = {key: value.to(device) for key, value in obs.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
+        embed, is_first = agent.encoder(obs), is_first.to(device)
+        state = agent.rssm.observe_step(dynamics, embed, prev_action, is_first)
+        policy = agent.actor(state.feature())
+    action = policy.mode if mode else policy.sample()
+    return action, (state.carry, action)
+
+
+def main(cfg: Config) -> int:
+    torch.manual_seed(cfg.seed)
+    envs = environments(cfg, cfg.envs, cfg.seed)
+    agent, optimizer = build(cfg, envs.observation, envs.action)
+    config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
+    free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
+    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
+    print(f"run folder {run}", flush=True)
+    replay = wb.replay.SequenceReplay(
+        capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
+    )
+    checkpoint = wb.run.Checkpoint(run)
+    logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
+    due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
+    log, show, save = map(wb.run.Every, (cfg.log_every, cfg.video_every, cfg.save_every))
+    parts = {"agent": agent, "optimizer": optimizer, "envs": envs, "replay": replay}
+    parts |= {"logger": logger, "due": due, "log": log, "show": show, "save": save}
+    session = wb.run.Session(checkpoint, parts)
+    envs.reset()
+    begin = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
+    step, updates, carry = session.restore(**begin).values()
+    rows, frames = envs.rows, wb.diagnose.LENGTH  # of a video
+
+    def keep():
+        session.save(step=step, updates=updates, carry=carry)
+        wb.run.plot_curve(run)
+
+    with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
+        while step < cfg.steps and not (interrupt.requested or envs.stopped):
+            prev_action = carry[1]  # led to these rows
+            action, carry = act(agent, rows.obs, carry, rows.is_first)
+            replay.add(**rows._asdict(), prev_action=prev_action, carry=agent.rssm.pack(carry[0]))
+            step += cfg.envs
+            envs.send(action)  # workers step while the agent learns
+            for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
+                logger.add(learn(agent, optimizer, replay, cfg))
+                updates += 1
+            rows = envs.receive()
+            for _, score, length in envs.finished:
+                logger.episode(step, score, length)
+            if show(step) and updates and agent.encoder.image_keys and replay.holds(frames):
+                batch = sample(agent, replay, 4, length=frames)
+                logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
+            if log(step):
+                logger.write(step, {"updates": updates, "episodes": logger.episodes})
+                logger.timing(step, progress.rates())
+            if save(step):
+                keep()
+            progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
+        keep()
+    envs.close()
+    if interrupt.requested or envs.stopped:
+        resume = wb.run.resume_command(run)
+        print(f"{envs.stopped}saved at step {step}; continue with:\n  {resume}")
+    elif cfg.report_steps:
+        held_out, seen = environments(cfg, 4, cfg.seed + 1_000_000), sample(agent, replay, 64)
+        known = {"steps": cfg.report_steps, "gamma": cfg.gamma, "seen": seen}
+        print(wb.diagnose.report(run, agent, act, held_out, **known))
+    logger.close()
+    print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
+    return interrupt.exit_code or int(bool(envs.stopped))
+
+
+if __name__ == "__main__":
+    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="env"))

@@ -1,0 +1,94 @@
+"""The entries of `queue.toml`, and where the results of each lie."""
+
+import shlex
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One entry: a command that is run once for each seed."""
+
+    name: str
+    what: str  # in words, for headings and tables
+    tier: int  # 1: the evidence this project promises; 2: whenever there is time
+    command: str  # words after `python`; the queue adds --seed, --logdir and --resume
+    seeds: tuple[int, ...]
+    steps: int  # budget of one seed in environment steps: control steps · repeat
+    minutes: float  # expected of one seed
+    kind: str = "run"  # "peer": another agent, through results/peers.py
+    hardware: str = "cpu"  # or "gpu"
+    beside: str = ""  # the entry that a peer is compared with
+    continues: str = ""  # the finished entry whose runs go on
+    published: str = ""  # "file/task" of results/published
+    thresholds: tuple[float, ...] = ()  # scores whose first hit is counted
+    mode: bool = False  # judge the policy's likeliest actions too
+    group: str = ""  # entries of a group share one table
+    scale: float = 1.0  # factor of the rewards; tables divide by it
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("run", "peer") or self.hardware not in ("cpu", "gpu"):
+            raise ValueError(
+                f"entry {self.name!r} has kind {self.kind!r} and hardware {self.hardware!r}; a "
+                f"kind is 'run' or 'peer', hardware 'cpu' or 'gpu'"
+            )
+
+    @property
+    def words(self) -> list[str]:
+        """The command as a list."""
+        return shlex.split(self.command)
+
+    @property
+    def place(self) -> Path:
+        """Where the seeds of this entry lie, below `results` and below `logs/results`."""
+        return Path("peers", self.beside, self.words[1]) if self.kind == "peer" else Path(self.name)
+
+
+def read_queue(path: Path) -> list[Entry]:
+    """The entries in the order of the file.
+
+    Raises:
+        ValueError: A field is unknown, a name occurs twice, or an entry names one that is not
+            above it.
+    """
+    entries: list[Entry] = []
+    known = {field.name for field in fields(Entry)}
+    for table in tomllib.loads(path.read_text(encoding="utf-8"))["run"]:
+        name, above = table.get("name"), [entry.name for entry in entries]
+        if unknown := sorted(table.keys() - known):
+            raise ValueError(f"entry {name!r} has the fields {unknown}; known are {sorted(known)}")
+        if name in above:
+            raise ValueError(f"two entries are named {name!r}; give one of them another name")
+        for field in ("beside", "continues"):
+            if table.get(field) and table[field] not in above:
+                raise ValueError(
+                    f"entry {name!r} has {field} = {table[field]!r}, which is no entry above it; "
+                    f"those are {above}"
+                )
+        lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
+        entries.append(Entry(**{**table, **lists}))
+    return entries
+
+
+def unfinished(entry: Entry, results: Path) -> list[int]:
+    """The seeds without a `result.json`."""
+    done = [seed for seed in entry.seeds if (seed_folder(entry, seed, results) / RESULT).exists()]
+    return [seed for seed in entry.seeds if seed not in done]
+
+
+def seed_folder(entry: Entry, seed: int, below: Path) -> Path:
+    """Where one seed lies."""
+    return below / entry.place / f"seed-{seed}"
+
+
+def next_entry(entries: list[Entry], results: Path, *, gpu: bool) -> Entry | None:
+    """The first entry that is unfinished, can run on this machine and has what it continues."""
+    finished = {entry.name for entry in entries if not unfinished(entry, results)}
+    for entry in entries:
+        ready = not entry.continues or entry.continues in finished
+        if entry.name not in finished and ready and (gpu or entry.hardware == "cpu"):
+            return entry
+    return None

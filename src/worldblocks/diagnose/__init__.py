@@ -1,0 +1,40 @@
+"""Is this world model any good? Open-loop predictions and checks on held-out episodes.
+
+Works on any agent that has an `encoder`, a dynamics block `rssm`, a `decoder`, a `reward` head and
+a `value` head. `python -m worldblocks.diagnose RUN` writes a page about a whole run.
+"""
+
+from worldblocks.diagnose.held_out import judge, play, report, windows
+from worldblocks.diagnose.open_loop import (
+    CONTEXT,
+    LENGTH,
+    SAMPLES,
+    STEPS,
+    WINDOWS,
+    Agent,
+    open_loop,
+    open_loop_video,
+)
+from worldblocks.diagnose.page import write_page
+
+__all__ = [
+    "CONTEXT",
+    "LENGTH",
+    "SAMPLES",
+    "STEPS",
+    "WINDOWS",
+    "Agent",
+    "Figure",
+    "Finding",
+    "Section",
+    "diagnose",
+    "examine",
+    "judge",
+    "main",
+    "open_loop",
+    "open_loop_video",
+    "play",
+    "report",
+    "windows",
+    "write_page",
+]

@@ -1,0 +1,114 @@
+"""The command: a run's agent on new episodes, one page about it."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldblocks.diagnose.examine import examine
+from worldblocks.diagnose.finding import Section
+from worldblocks.diagnose.held_out import play
+from worldblocks.diagnose.open_loop import LENGTH
+from worldblocks.diagnose.page import summary, verdicts, write_page
+from worldblocks.diagnose.recipe import load_recipe, recipe_of
+from worldblocks.replay import Batch
+from worldblocks.run.folder import read_config
+from worldblocks.run.sinks import read_jsonl
+
+ENVIRONMENTS = 4
+FEWEST = ENVIRONMENTS * (LENGTH + 1)
+UNSEEN = 1_000_000  # added to the run's seed: episodes it was not trained on
+
+
+def diagnose(
+    run: Path, recipe: Any, *, steps: int, seed: int | None = None, output: Path | None = None
+) -> tuple[list[Section], Path]:
+    """Play a run's agent on held-out episodes and write the page about it.
+
+    Args:
+        run: a run folder with `config.json` and a checkpoint.
+        recipe: the module that made it.
+        steps: rows played, of all environments together.
+        seed: of the episodes; that of the run plus a million if None.
+        output: the page; `diagnosis.html` in the run folder if None.
+    """
+    agent, cfg = recipe.load(run)
+    seed = cfg.seed + UNSEEN if seed is None else seed
+    began = time.monotonic()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        envs = recipe.environments(cfg, ENVIRONMENTS, seed)
+        batch = play(recipe.act, agent, envs, max(steps // ENVIRONMENTS, 1))
+    sections = examine(recipe, agent, cfg, batch, run=run, seed=seed)
+    known = facts(run, agent, batch, seed, time.monotonic() - began)
+    path = output or run / "diagnosis.html"
+    return sections, write_page(path, run.resolve().name, known, sections)
+
+
+def facts(run: Path, agent: Any, batch: Batch, seed: int, seconds: float) -> dict[str, str]:
+    """What stands at the head of the page."""
+    config = read_config(run)
+    task = next((str(config[k]) for k in ("game", "task", "env") if config.get(k)), "")
+    metrics = read_jsonl(run / "metrics.jsonl")
+    last = metrics[-1] if metrics else {}
+    weights = sum(p.numel() for p in agent.parameters() if p.requires_grad)
+    whole = scores(batch)
+    mean = f", mean score {sum(whole) / len(whole):.4g}" if whole else ""
+    found = {
+        "recipe": str(config.get("recipe", "")),
+        "task": task,
+        "trained": f"{last['step']:,} environment steps" if last else "not logged",
+        "updates": f"{last['updates']:,.0f}" if "updates" in last else "",
+        "parameters": f"{weights / 1e6:.3g}M",
+        "looked at": f"{batch.reward.numel():,} rows of {len(batch.reward)} environments",
+        "episodes finished there": f"{len(whole)}{mean}",
+        "seed": f"{seed:,}",
+        "took": f"{seconds:.0f} s",
+        "on": time.strftime("%Y-%m-%d %H:%M"),
+    }
+    return {name: word for name, word in found.items() if word}
+
+
+def scores(batch: Batch) -> list[float]:
+    """Sums of rewards of the episodes that end within the rows."""
+    found = []
+    for reward, last in zip(batch.reward.tolist(), batch.is_last.tolist(), strict=True):
+        total = 0.0
+        for gain, over in zip(reward, last, strict=True):
+            total += gain
+            if over:
+                found.append(total)
+                total = 0.0
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0 whatever the lights, 2 where there is nothing to look at."""
+    parser = argparse.ArgumentParser(
+        prog="python -m worldblocks.diagnose",
+        description="Is this world model any good? One HTML page about a run.",
+    )
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--recipe", type=Path, help="file of the recipe that made the run")
+    parser.add_argument(
+        "--steps", type=int, default=4000, help="rows to play, of all environments together (4000)"
+    )
+    parser.add_argument("--seed", type=int, help="of the episodes; default: the run's + 1,000,000")
+    parser.add_argument("--output", type=Path, help="the page; default: RUN/diagnosis.html")
+    options = parser.parse_args(arguments)
+    try:
+        if options.steps < FEWEST:
+            raise ValueError(f"--steps is {FEWEST} or more, got {options.steps}")
+        read_config(options.run)  # before the recipe is imported: no run is the likelier mistake
+        recipe = load_recipe(options.recipe or recipe_of(options.run))
+        sections, path = diagnose(
+            options.run, recipe, steps=options.steps, seed=options.seed, output=options.output
+        )
+    except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+        parser.error(str(error.args[0]) if isinstance(error, KeyError) else str(error))
+    print(*verdicts(sections), sep="\n")
+    print(f"\n{summary(sections)}\n{path}")
+    return 0

@@ -1,0 +1,157 @@
+"""Episodes an agent was not trained on: played, cut into windows, judged."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from worldblocks.diagnose.open_loop import (
+    CONTEXT,
+    LENGTH,
+    SAMPLES,
+    WINDOWS,
+    Agent,
+    images,
+    imagined,
+    truths,
+    vector_keys,
+    vectors,
+)
+from worldblocks.envs import EnvVector
+from worldblocks.replay import Batch
+from worldblocks.rssm import State
+from worldblocks.run.report import (
+    Check,
+    held_out,
+    image_checks,
+    realised_return,
+    vector_checks,
+    write_report,
+)
+
+
+def play(act: Callable[..., Any], agent: Any, envs: EnvVector, steps: int) -> Batch:
+    """Let an agent play, and give the rows of all environments as one batch `env time ...`.
+
+    Args:
+        act: `act(agent, obs, carry, is_first) -> (action, carry)`; a carry's second part is the
+            last action.
+        agent: what `act` takes; `agent.initial(n)` is the first carry.
+        envs: environments, reset here and closed in the end.
+        steps: rows of each environment.
+    """
+    rows, carry, played = envs.reset(), agent.initial(len(envs)), []
+    for _ in range(steps):
+        played.append((rows, carry[1].cpu()))
+        action, carry = act(agent, rows.obs, carry, rows.is_first)
+        rows = envs.step(action)
+    envs.close()
+    rows, prev_action = pytree.tree_map(lambda *x: torch.stack(x, 1), *played)
+    return Batch(**rows._asdict(), prev_action=prev_action, carry=None, row=None)
+
+
+@torch.no_grad()
+def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Check]:
+    """The report of a world model on held-out rows; what is judged stands at `wb.run.held_out`.
+
+    A predicted observation is the mean over `SAMPLES` imagined futures: squared error asks for the
+    expected one, and one sample pays for its own randomness too. Images are compared in [0, 1],
+    numbers in symlog space, classes as one-hots; an agent that sees both is judged on both.
+
+    Args:
+        agent: the agent that is judged.
+        batch: whole sequences `env time ...` from their first row on, as `play` gives them.
+        gamma: the discount of the agent's value.
+        seen: rows `batch time ...` that the agent was trained on; their mean observation is one of
+            the guesses to beat.
+    """
+    batch = batch.to(agent.rssm.initial(1).deter.device)
+    post = posterior(agent, batch)
+    returns, known = realised_return(batch.reward, batch.is_last, batch.is_terminal, gamma)
+    cuts = windows(batch, post, LENGTH).map(lambda x: x[:WINDOWS])
+    mixed = shuffled(cuts.prev_action)
+    right, wrong = (imagined(agent, cuts, act, SAMPLES) for act in (cuts.prev_action, mixed))
+    truth, usual = truths(agent, cuts), truths(agent, seen.to(batch.reward.device))
+    checks = []
+    if agent.encoder.image_keys:
+        frames = torch.cat([cuts.obs[key] for key in agent.encoder.image_keys], -1)
+        guesses = images(agent, right), images(agent, wrong)
+        checks += image_checks(frames, *guesses, CONTEXT, images(agent, usual).mean((0, 1)))
+    if vector_keys(agent):
+        real, good, bad = (vectors(agent, part) for part in (truth, right, wrong))
+        checks += vector_checks(real, good, bad, CONTEXT, vectors(agent, usual).mean((0, 1)))
+    return held_out(
+        checks,
+        reward=batch.reward,
+        predicted_reward=agent.reward(post.feature()).mean,
+        value=agent.value(post.feature()).mean,
+        realised=returns,
+        valid=known,
+    )
+
+
+def report(
+    run: Path,
+    agent: Any,
+    act: Callable[..., Any],
+    envs: EnvVector,
+    *,
+    steps: int,
+    gamma: float,
+    seen: Batch,
+) -> str:
+    """Play `steps` rows in all, judge the agent on them, write the report into the run folder.
+
+    Args:
+        run: the run folder; `report.txt` and `report.json` are written there.
+        agent, act, envs: as for `play`.
+        steps: rows of all environments together.
+        gamma, seen: as for `judge`.
+
+    Returns:
+        The text of the report.
+    """
+    played = play(act, agent, envs, steps // len(envs))
+    return write_report(run, judge(agent, played, gamma=gamma, seen=seen))
+
+
+def posterior(agent: Agent, batch: Batch) -> State:
+    """The states of whole sequences, observed from nothing."""
+    carry = agent.rssm.initial(len(batch.reward))
+    return agent.rssm.observe(carry, agent.encoder(batch.obs), batch.prev_action, batch.is_first)
+
+
+def shuffled(actions: Tensor) -> Tensor:
+    """The same actions, each at a row of another."""
+    flat = actions.flatten(0, 1)
+    return flat[torch.randperm(len(flat))].view_as(actions)
+
+
+def windows(batch: Batch, states: State, size: int) -> Batch:
+    """Cut sequences `env time ...` into windows of `size` rows from row 1 on, side by side.
+
+    The carry of a window is that of the state before it. Windows in which an episode begins after
+    the context are left out: imagination does not cross an episode's end.
+    """
+    if batch.reward.shape[1] <= size:
+        raise ValueError(
+            f"windows of {size} rows need sequences of at least {size + 1}, got "
+            f"{batch.reward.shape[1]}"
+        )
+    cuts = cut(batch, states, size)
+    whole = ~cuts.is_first[:, CONTEXT:].any(1)
+    return cuts.map(lambda x: x[whole])
+
+
+def cut(batch: Batch, states: State, size: int) -> Batch:
+    """All windows of `size` rows from row 1 on, also those in which an episode begins."""
+    count = (batch.reward.shape[1] - 1) // size
+
+    def pieces(x: Tensor) -> Tensor:
+        return x[:, 1 : 1 + count * size].unflatten(1, (count, size)).flatten(0, 1)
+
+    carry = pytree.tree_map(lambda x: x[:, : count * size : size].flatten(0, 1), states.carry)
+    return batch.map(pieces)._replace(carry=carry)

@@ -1,0 +1,136 @@
+"""Sections 2 and 3: what the latent adds to what was expected, and which classes it uses."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldblocks.diagnose.figures import Chart, histogram
+from worldblocks.diagnose.finding import Figure, Finding, Section, graded
+from worldblocks.diagnose.look import Look
+from worldblocks.diagnose.pictures import matrix
+
+FREE_NATS = 1.0  # of DreamerV3, where the configuration does not say
+KL = "green between 0.05 nats and a quarter of what the latent can hold"
+FLOOR = "green below 95% of the rows; there the KL losses have no gradient"
+DEAD = "used less than 1% of its fair share; green to 60%, amber to 90%"
+USAGE = "a group that always says the same; green to 50%, amber to 90%"
+INFORMATION = "of an observation, mean of the groups' H(usage) - H(posterior); green above 0.05"
+
+
+@torch.no_grad()
+def kl_section(look: Look) -> Section:
+    """KL of posterior and prior on held-out rows, and the share at the free nats."""
+    kl = divergence(look)
+    free = float(getattr(look.cfg, "free_nats", FREE_NATS))
+    latent = look.agent.rssm.latent
+    most = latent.groups * math.log(latent.classes)
+    mean, share = float(kl.mean()), float((kl < free).float().mean())
+    symptom = "silent" if mean < 0.05 else "surprised" if not mean <= most / 4 else ""
+    light = {"silent": "red", "surprised": "amber", "": "green"}[symptom]
+    number = f"{mean:.3g} nats a row ({most:.3g} at most)"
+    findings = [Finding("KL of posterior and prior", light, number, KL, symptom)]
+    light = "green" if share < 0.95 else "amber"
+    number = f"{share:.0%} of the rows below {free:g} nat{'s' * (free != 1)}"
+    symptom = "floor" if light == "amber" else ""
+    findings.append(Finding("free-nat occupancy", light, number, FLOOR, symptom))
+    return Section(
+        "kl",
+        "KL and free nats",
+        "How much does an observation tell the latent that the model did not expect?",
+        findings,
+        _kl_figures(kl, free, look.batch.is_first),
+    )
+
+
+def divergence(look: Look) -> Float[Tensor, "env time"]:
+    """KL(posterior || prior) of each row in nats, without the floor."""
+    rssm = look.agent.rssm
+    post = rssm.latent.distribution(look.post.logits)
+    prior = rssm.latent.distribution(rssm.prior(look.post.deter))
+    return (post.probs * (post.logits - prior.logits)).sum((-2, -1))
+
+
+def _kl_figures(kl: Tensor, free: float, is_first: Tensor) -> list[Figure]:
+    shown = kl[0, :200]
+    rows = list(range(len(shown)))
+    chart = Chart(rows, [0.0, *shown.tolist(), free], ("row of the first environment", "KL, nats"))
+    for row in is_first[0, 1:200].nonzero().flatten().tolist():
+        chart.mark(row + 1, "", "x")
+    chart.line(rows, shown.tolist(), 0)
+    chart.mark(free, "free nats")
+    ordered = kl.flatten().sort().values
+    chosen = ordered[: max(1, math.ceil(0.99 * len(ordered)))].tolist()
+    spread = histogram(chosen, 24, ("KL of a row, nats (without the largest 1%)", "share of rows"))
+    spread.mark(free, "free nats", "x")
+    return [
+        Figure(chart.html("KL by row"), "KL row by row; upright lines are new episodes."),
+        Figure(spread.html("distribution of the KL"), "Rows left of the line train no KL loss."),
+    ]
+
+
+@torch.no_grad()
+def category_section(look: Look) -> Section:
+    """Which classes of the latent are ever used, and how much a row's latent says."""
+    probs = look.post.logits.float().softmax(-1).flatten(0, 1)  # without the uniform share
+    usage = probs.mean(0)
+    classes = usage.shape[-1]
+    dead = float((usage < 0.01 / classes).float().mean())
+    entropy = -(usage * usage.clamp(min=1e-30).log()).sum(-1)
+    own = -(probs * probs.clamp(min=1e-30).log()).sum(-1).mean(0)
+    information = float((entropy - own).clamp(min=0).sum())
+    constant = float((entropy < 0.05 * math.log(classes)).float().mean())
+    findings = [
+        Finding(
+            "dead classes",
+            light := graded(dead, 0.6, 0.9),
+            f"{dead:.0%} of {usage.numel()} ({usage.shape[0]} groups of {classes})",
+            DEAD,
+            "dead" if light != "green" else "",
+        ),
+        Finding(
+            "constant groups",
+            light := graded(constant, 0.5, 0.9),
+            f"{constant:.0%}; entropy of usage {float(entropy.mean()):.2f} of "
+            f"{math.log(classes):.2f} nats",
+            USAGE,
+            "dead" if light != "green" else "",
+        ),
+        Finding(
+            "what the latent says of a row",
+            light := "green" if information > 0.05 else "red",
+            f"{information:.3g} nats",
+            INFORMATION,
+            "mute" if light != "green" else "",
+        ),
+    ]
+    return Section(
+        "categories",
+        "Classes of the latent",
+        "Does the agent use the alphabet it was given?",
+        findings,
+        _usage_figures(usage, entropy),
+    )
+
+
+def _usage_figures(usage: Tensor, entropy: Tensor) -> list[Figure]:
+    groups, classes = usage.shape
+    ordered = usage.sort(-1, descending=True).values * classes
+    order = entropy.argsort(descending=True)
+    shade = (ordered[order] / 2).sqrt().clamp(max=1).cpu().numpy()
+    picture = matrix(shade, ("classes, the most used first", "groups"), "usage of classes")
+    caption = (
+        "Mean probability of every class, a row for each group, the most varied first. Full colour "
+        "is twice a fair share or more; an even field is an alphabet fully used."
+    )
+    names = [float(n) for n in range(groups + 1)]
+    bits = entropy[order].tolist()
+    labels = ("group, the most varied first", "entropy of usage, nats")
+    chart = Chart(names, [0.0, math.log(classes), *bits], labels)
+    chart.bars(names, bits, 0)
+    chart.mark(math.log(classes), "all classes alike")
+    return [
+        Figure(picture, caption),
+        Figure(chart.html("entropy of usage by group"), "How many classes a group really uses."),
+    ]

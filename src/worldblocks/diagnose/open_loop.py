@@ -1,0 +1,128 @@
+"""Open loop: observe a few rows, imagine the others, decode both."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from worldblocks.decoders import MultiDecoder
+from worldblocks.encoders import MultiEncoder
+from worldblocks.heads import TwoHotHead
+from worldblocks.replay import Batch
+from worldblocks.rssm import RSSM, Carry, State, rollout
+from worldblocks.run.video import open_loop_grid
+from worldblocks.spaces import Discrete
+from worldblocks.transforms import symlog
+
+CONTEXT, STEPS = 5, 15  # rows shown and rows imagined
+LENGTH = CONTEXT + STEPS
+SAMPLES, WINDOWS = 8, 96  # imagined futures of a window, and windows, of a report
+
+
+class Agent(Protocol):
+    """The parts of an agent that are looked at."""
+
+    encoder: MultiEncoder
+    rssm: RSSM
+    decoder: MultiDecoder
+    reward: TwoHotHead
+    value: TwoHotHead
+
+
+@torch.no_grad()
+def open_loop(
+    agent: Agent,
+    batch: Batch,
+    *,
+    context: int = CONTEXT,
+    actions: Float[Tensor, "batch time action"] | None = None,
+) -> State:
+    """Observe the first `context` rows, imagine the others from the actions that led to them.
+
+    Args:
+        agent: its encoder and dynamics.
+        batch: sequences `batch time ...` with the (unpacked) carry of the row before row 0.
+        context: rows that are observed.
+        actions: in place of `batch.prev_action` for the imagined rows.
+    """
+    actions = batch.prev_action if actions is None else actions
+    embed = agent.encoder({key: value[:, :context] for key, value in batch.obs.items()})
+    past, first = batch.prev_action[:, :context], batch.is_first[:, :context]
+    carry = Carry(*(x.to(embed.dtype) for x in batch.carry))  # replay may keep bfloat16
+    post = agent.rssm.observe(carry, embed, past, first)
+    prior = rollout(agent.rssm, post[:, -1].carry, actions[:, context:])
+    return State(*(torch.cat(pair, 1) for pair in zip(post, prior, strict=True)))
+
+
+@torch.no_grad()
+def open_loop_video(agent: Agent, batch: Batch) -> UInt8[Tensor, "time rows columns 3"]:
+    """Frames that show truth, open-loop prediction and error side by side.
+
+    Looking changes nothing: the random numbers of training go on as if nobody had.
+
+    Raises:
+        ValueError: the agent sees no image.
+    """
+    keys = agent.encoder.image_keys
+    if not keys:
+        raise ValueError(
+            f"an open-loop video needs an agent that sees images, this one sees "
+            f"{list(agent.encoder.keys)}: ask for it where agent.encoder.image_keys is not empty"
+        )
+    with torch.random.fork_rng():
+        truth = torch.cat([batch.obs[key] for key in keys], -1)
+        return open_loop_grid(truth, images(agent, imagined(agent, batch)), CONTEXT)
+
+
+def imagined(
+    agent: Agent, batch: Batch, actions: Tensor | None = None, samples: int = 1
+) -> dict[str, Tensor]:
+    """Open-loop predictions of each observation: the mean over some imagined futures."""
+    total: dict[str, Tensor] = {}
+    for _ in range(samples):
+        means = decoded(agent, open_loop(agent, batch, actions=actions))
+        total = {key: total.get(key, 0) + mean / samples for key, mean in means.items()}
+    return total
+
+
+def decoded(agent: Agent, states: State) -> dict[str, Tensor]:
+    """Means of each observation: images, and flat vectors `batch time feature` of all others."""
+    seen = agent.encoder.image_keys
+    means = agent.decoder(states).mean
+    return {key: mean if key in seen else _flat(mean) for key, mean in means.items()}
+
+
+def truths(agent: Agent, batch: Batch) -> dict[str, Tensor]:
+    """Each observation as `decoded` gives it.
+
+    Images in [0, 1], numbers as their symlog, classes as one-hots.
+    """
+    truth = {key: batch.obs[key].float() / 255 for key in agent.encoder.image_keys}
+    for key, space in (agent.decoder.vector.spaces if agent.decoder.vector else {}).items():
+        value = batch.obs[key]
+        discrete = isinstance(space, Discrete)
+        value = one_hot(value, space.classes).float() if discrete else symlog(value.float())
+        truth[key] = _flat(value)
+    return truth
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.reshape(*x.shape[:2], -1)
+
+
+def images(agent: Agent, parts: Mapping[str, Tensor]) -> Float[Tensor, "b time h w channel"]:
+    """The images among observations, joined by channel."""
+    return torch.cat([parts[key] for key in agent.encoder.image_keys], -1)
+
+
+def vectors(agent: Agent, parts: Mapping[str, Tensor]) -> Float[Tensor, "batch time feature"]:
+    """All observations that are no images as one vector, in sorted key order."""
+    return torch.cat([parts[key] for key in vector_keys(agent)], -1)
+
+
+def vector_keys(agent: Agent) -> list[str]:
+    """The observations that are no images, in sorted order."""
+    return sorted(set(agent.encoder.keys) - set(agent.encoder.image_keys))

@@ -1,0 +1,228 @@
+"""Gymnasium's spaces in the terms of `worldblocks.spaces`, and values across in both directions."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from worldblocks.envs.pixels import resized
+from worldblocks.spaces import Actions, Continuous, Discrete, Image, Space, Spaces
+
+_Observe = Callable[[Any], np.ndarray]
+_Build = Callable[[dict[str, np.ndarray]], Any]
+
+
+def observations(space: Any, size: int) -> tuple[Spaces, Callable[[Any], dict[str, np.ndarray]]]:
+    """Our description of a gymnasium observation space, and the function that converts a value.
+
+    Args:
+        space: the gymnasium space; `Dict` and `Tuple` are flattened, keys joined by "/".
+        size: height and width of every image.
+
+    Raises:
+        ValueError: nothing in the space can be observed, or two parts get the same key.
+    """
+    spaces: dict[str, Space] = {}
+    readers: list[tuple[str, tuple, _Observe]] = []
+    left_out = []
+    for path, leaf in _leaves(space, ()):
+        parts = _observed(leaf, size)
+        if parts is None:
+            left_out.append(f"{'/'.join(map(str, path))!r} ({leaf})")
+        for suffix, (ours, reader) in (parts or {}).items():
+            name = "/".join(map(str, path)) or ("image" if isinstance(ours, Image) else "vector")
+            _add(spaces, name + suffix, ours)
+            readers.append((name + suffix, path, reader))
+    if left_out and spaces:
+        warnings.warn(
+            f"wb.envs.gym leaves out the observations {', '.join(left_out)}: it observes Box, "
+            f"Discrete, MultiDiscrete and MultiBinary, and Dict and Tuple of those",
+            stacklevel=4,
+        )
+    if not spaces:
+        raise ValueError(
+            f"wb.envs.gym got an environment with the observation space {space}; it observes Box "
+            f"(uint8 of two or three axes is an image), Discrete, MultiDiscrete and MultiBinary, "
+            f"and Dict and Tuple of those"
+        )
+
+    def observe(value: Any) -> dict[str, np.ndarray]:
+        return {key: reader(_at(value, path)) for key, path, reader in readers}
+
+    return spaces, observe
+
+
+def actions(space: Any) -> tuple[Actions, _Build]:
+    """Our description of a gymnasium action space, and the function that builds its action.
+
+    That function takes the arrays of each key, as `worldblocks.spaces.split_action` gives them.
+
+    Raises:
+        ValueError: a part of the space is not supported, or two parts get the same key.
+    """
+    spaces: dict[str, Continuous | Discrete] = {}
+    build = _builder(space, (), spaces)
+    if not spaces:
+        raise ValueError(f"wb.envs.gym got an environment without actions: {space}; it needs one")
+    return spaces, build
+
+
+def _leaves(space: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
+    from gymnasium import spaces as theirs
+
+    if isinstance(space, theirs.Dict):
+        for key, part in space.spaces.items():
+            yield from _leaves(part, (*path, key))
+    elif isinstance(space, theirs.Tuple):
+        for index, part in enumerate(space.spaces):
+            yield from _leaves(part, (*path, index))
+    else:
+        yield path, space
+
+
+def _at(value: Any, path: tuple) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _add(spaces: dict, key: str, space: Space) -> None:
+    if key in spaces:
+        raise ValueError(
+            f"wb.envs.gym got an environment with two parts called {key!r} after nested keys are "
+            f"joined by '/'; give one of them another name"
+        )
+    spaces[key] = space
+
+
+def _observed(space: Any, size: int) -> dict[str, tuple[Space, _Observe]] | None:
+    """What a space without parts becomes, by suffix of its key; None if it is left out."""
+    from gymnasium import spaces as theirs
+
+    if isinstance(space, theirs.Discrete):
+        start = int(space.start)
+        return {"": (Discrete(int(space.n)), lambda value: np.array(int(value) - start, np.int64))}
+    if isinstance(space, theirs.MultiDiscrete | theirs.MultiBinary):
+        return {
+            suffix: (ours, _indices_reader(where, start))
+            for suffix, (ours, where, start) in _grouped(space).items()
+        }
+    if not isinstance(space, theirs.Box) or 0 in space.shape:
+        return None
+    if space.dtype == np.uint8 and len(space.shape) in (2, 3):
+        first = len(space.shape) == 3 and channels_first(space.shape)
+        channels = 1 if len(space.shape) == 2 else space.shape[0 if first else 2]
+        return {"": (Image(size, size, channels), _image_reader(size, first))}
+    return {"": (Continuous(space.shape), lambda value: np.array(value, np.float32))}
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether an image of three axes is `channel height width`.
+
+    The two axes of equal length are height and width; without such a pair, the channel axis is the
+    shorter one of the first and the last.
+    """
+    if shape[0] == shape[1] or shape[1] == shape[2]:
+        return shape[0] != shape[1]
+    return shape[0] < shape[2]
+
+
+def _image_reader(size: int, first: bool) -> _Observe:
+    def read(value: Any) -> np.ndarray:
+        image = np.array(value, np.uint8)  # a copy: environments reuse their buffers
+        if image.ndim == 2:
+            image = image[:, :, None]
+        return resized(np.ascontiguousarray(image.transpose(1, 2, 0)) if first else image, size)
+
+    return read
+
+
+def _indices_reader(where: Any, start: np.ndarray) -> _Observe:
+    def read(value: Any) -> np.ndarray:
+        return np.asarray(np.asarray(value, np.int64)[where] - start, np.int64)
+
+    return read
+
+
+def _grouped(space: Any) -> dict[str, tuple[Discrete, Any, np.ndarray]]:
+    """A MultiDiscrete or MultiBinary as suffix -> (our space, where in the array, first class).
+
+    One entry if all have the same number of classes, else one for each place in the array.
+    """
+    shape = tuple(int(n) for n in space.shape)
+    counts = np.broadcast_to(getattr(space, "nvec", 2), shape)
+    start = np.broadcast_to(getattr(space, "start", 0), shape).astype(np.int64)
+    if counts.min() == counts.max():
+        return {"": (Discrete(int(counts.flat[0]), shape), ..., start)}
+    return {
+        "".join(f"/{i}" for i in where): (Discrete(int(counts[where])), where, start[where])
+        for where in np.ndindex(shape)
+    }
+
+
+def _builder(space: Any, path: tuple, found: dict[str, Continuous | Discrete]) -> _Build:
+    """Add the parts of an action space to `found`; gives the function that builds its value."""
+    from gymnasium import spaces as theirs
+
+    if isinstance(space, theirs.Dict):
+        parts = {k: _builder(part, (*path, k), found) for k, part in space.spaces.items()}
+        return lambda action: {key: build(action) for key, build in parts.items()}
+    if isinstance(space, theirs.Tuple):
+        builds = [_builder(part, (*path, i), found) for i, part in enumerate(space.spaces)]
+        return lambda action: tuple(build(action) for build in builds)
+    key = "/".join(map(str, path)) or "action"
+    if isinstance(space, theirs.Discrete):
+        _add(found, key, Discrete(int(space.n)))
+        return lambda action: space.dtype.type(int(action[key]) + int(space.start))
+    if isinstance(space, theirs.MultiDiscrete | theirs.MultiBinary):
+        return _indices_builder(space, key, found)
+    if isinstance(space, theirs.Box) and 0 not in space.shape:
+        _add(found, key, Continuous(space.shape))
+        return _box_builder(space, key)
+    raise ValueError(
+        f"wb.envs.gym got an environment whose action {key!r} is {space}; it takes Discrete, "
+        f"MultiDiscrete, MultiBinary and Box, and Dict and Tuple of those"
+    )
+
+
+def _indices_builder(space: Any, key: str, found: dict[str, Continuous | Discrete]) -> _Build:
+    groups = _grouped(space)
+    for suffix, (ours, _, _) in groups.items():
+        _add(found, key + suffix, ours)
+
+    def build(action: dict[str, np.ndarray]) -> np.ndarray:
+        value = np.empty(space.shape, space.dtype)
+        for suffix, (_, where, start) in groups.items():
+            value[where] = action[key + suffix] + start
+        return value
+
+    return build
+
+
+def _box_builder(space: Any, key: str) -> _Build:
+    """[-1, 1] to the bounds; an entry without bounds takes the number as it is."""
+    low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    if (np.isfinite(low) != np.isfinite(high)).any():
+        raise ValueError(
+            f"wb.envs.gym got an environment whose action {key!r} is {space}, bounded on one side "
+            f"only; it takes bounds on both sides or on none: wrap the environment in "
+            f"gymnasium.wrappers.RescaleAction, or give the space its other bound"
+        )
+    if not bounded.all():
+        warnings.warn(
+            f"the action {key!r} of this environment has no bounds: the agent's numbers, clipped to "
+            f"[-1, 1], are given to it as they are",
+            stacklevel=6,
+        )
+    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    whole = np.issubdtype(space.dtype, np.integer) or space.dtype == np.bool_
+
+    def build(action: dict[str, np.ndarray]) -> np.ndarray:
+        share = (np.clip(action[key], -1.0, 1.0).astype(np.float64) + 1) / 2
+        value = low * (1 - share) + high * share  # exactly `low` at -1 and `high` at 1
+        value = (np.rint(value) if whole else value).astype(space.dtype)
+        return np.clip(value, space.low, space.high)  # rounding to float32 may step over a bound
+
+    return build

@@ -1,0 +1,56 @@
+"""What went wrong in a worker, and how often it may."""
+
+from typing import NamedTuple
+
+
+class Failure(NamedTuple):
+    """One failure of an environment in a worker.
+
+    Attributes:
+        env: which environment.
+        step: rows that the vector had given before, counted as in its error messages.
+        what: what happened, the end of a sentence: "was killed by SIGKILL".
+        traceback: the environment's own, as text; empty where none was left.
+    """
+
+    env: int
+    step: int
+    what: str
+    traceback: str
+
+    def __str__(self) -> str:
+        return f"environment {self.env} at step {self.step} {self.what}"
+
+
+class FailureWindow:
+    """The failures of the last `window` steps, and what to say when there are too many.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(self, most: int, window: int) -> None:
+        if most < 0 or window < 1:
+            raise ValueError(
+                f"EnvVector got max_failures={most}, window={window}; it takes max_failures of 0 "
+                f"or more and a window of 1 or more steps"
+            )
+        self._most, self._window = most, window
+        self._recent: list[Failure] = []
+        self.stopped = ""
+
+    def add(self, failure: Failure) -> None:
+        """Count a failure; the one too many sets `stopped`."""
+        oldest = failure.step - self._window
+        self._recent = [one for one in self._recent if one.step > oldest] + [failure]
+        if len(self._recent) > self._most and not self.stopped:
+            traces = [one.traceback for one in self._recent if one.traceback]
+            self.stopped = (
+                f"{failure}: {len(self._recent)} failures in the last {self._window} steps, where "
+                f"max_failures={self._most} may be; mend the environment or allow more"
+                + (f". The last traceback:\n{traces[-1]}" if traces else "")
+            )
+
+    def clear(self) -> None:
+        """Begin with a clean record."""
+        self._recent, self.stopped = [], ""

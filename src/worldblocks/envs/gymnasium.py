@@ -1,0 +1,207 @@
+"""Any gymnasium environment: by id, from a function of the user's, or one that is imported."""
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from worldblocks.envs.arguments import at_least_one
+from worldblocks.envs.conversion import actions, observations
+from worldblocks.envs.pixels import resized
+from worldblocks.envs.record import Environment, Step
+from worldblocks.spaces import Actions, Image, Spaces
+
+_PROTOCOL = ("observation", "action", "reset", "step", "get_state", "set_state", "close")
+
+
+def gym(
+    env: str | Callable[..., Any],
+    *,
+    pixels: bool = False,
+    size: int = 64,
+    repeat: int = 1,
+    **kwargs: Any,
+) -> Environment:
+    """A gymnasium environment as an `Environment`.
+
+    Observations: a uint8 `Box` of two or three axes is an image, resized to `size`; other boxes are
+    float32 vectors; `Discrete`, `MultiDiscrete` and `MultiBinary` are classes counted from 0;
+    `Dict` and `Tuple` are flattened, keys joined by "/". A single observation is called `image` or
+    `vector`. Other spaces are left out with a warning.
+
+    Actions: the same spaces (key `action` for a single one). A `Box` is scaled from [-1, 1] to its
+    bounds; where it has none, the number is given as it is, with a warning.
+
+    Args:
+        env: an id such as `CartPole-v1`; `package.module:factory`, which is imported; or a function
+            that gives a `gymnasium.Env` (or an `Environment` of ours, which is returned as it is).
+        pixels: observe only the rendered frame, resized, as `image`.
+        size: height and width of images.
+        repeat: steps an action lasts; their rewards are summed.
+        **kwargs: for `gymnasium.make` or the factory.
+
+    Raises:
+        ImportError: gymnasium or the module is missing.
+        ValueError: an unknown id, a space that is not supported, a number out of range.
+        TypeError: the factory is no function, or gives no environment.
+    """
+    gymnasium = _gymnasium()
+    at_least_one("wb.envs.gym", size=size, repeat=repeat)
+    if isinstance(env, str):
+        made = _named(gymnasium, env, pixels, kwargs)
+    elif callable(env):
+        made = _call(env, pixels, kwargs)
+    else:
+        raise TypeError(
+            f"wb.envs.gym got {env!r}; it takes an id, 'package.module:factory', or a function "
+            f"that makes the environment, such as `lambda: environment`"
+        )
+    if isinstance(made, gymnasium.Env):
+        return GymnasiumEnvironment(made, pixels=pixels, size=size, repeat=repeat)
+    if not all(hasattr(made, name) for name in _PROTOCOL):
+        raise TypeError(
+            f"wb.envs.gym got {made!r} from {env!r}; a factory gives a gymnasium.Env or a "
+            f"wb.envs.Environment"
+        )
+    if pixels or repeat != 1:
+        raise ValueError(
+            f"wb.envs.gym got pixels={pixels} and repeat={repeat} for {env!r}, which gives a "
+            f"wb.envs.Environment; that is used as it is: give them to the factory"
+        )
+    return made
+
+
+class GymnasiumEnvironment:
+    """A `gymnasium.Env` behind our protocol; built by `gym`, which explains the arguments.
+
+    It has no state of its own: `get_state()` is None, and a vector plays the episode again.
+    """
+
+    def __init__(self, env: Any, *, pixels: bool, size: int, repeat: int) -> None:
+        if pixels and env.render_mode != "rgb_array":
+            raise ValueError(
+                f"wb.envs.gym was asked for pixels, but the environment has "
+                f"render_mode={env.render_mode!r}; make it with render_mode='rgb_array'"
+            )
+        self._env, self._pixels, self._size, self._repeat = env, pixels, size, repeat
+        self._over = True
+        self.action: Actions
+        self.observation: Spaces = {"image": Image(size, size, 3)}
+        if not pixels:
+            self.observation, self._observe = observations(env.observation_space, size)
+        self.action, self._build = actions(env.action_space)
+
+    def reset(self, seed: int) -> Step:
+        """Begin an episode with the environment seeded."""
+        obs, _ = self._env.reset(seed=seed)
+        self._over = False
+        return Step(self._shown(obs), 0.0, True, False, False)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Do the action of each key `repeat` times, or until the episode ends."""
+        if self._over:
+            raise ValueError(
+                f"asked {self._env} for a step, but no episode is under way; reset(seed) begins one"
+            )
+        theirs = self._build(action)
+        reward, obs, terminated, truncated = 0.0, None, False, False
+        for _ in range(self._repeat):
+            obs, gained, terminated, truncated, _ = self._env.step(theirs)
+            reward += float(gained)
+            if terminated or truncated:
+                break
+        self._over = bool(terminated or truncated)
+        return Step(self._shown(obs), reward, False, self._over, bool(terminated))
+
+    def _shown(self, obs: Any) -> dict[str, np.ndarray]:
+        if not self._pixels:
+            return self._observe(obs)
+        return {"image": resized(np.ascontiguousarray(self._env.render(), np.uint8), self._size)}
+
+    def get_state(self) -> None:
+        """None: gymnasium has no way to ask for a state."""
+
+    def set_state(self, state: bytes) -> None:
+        """Refused: there is no state that could be given."""
+        raise ValueError(
+            f"asked {self._env} to continue from a state; it has none (get_state() is None), so "
+            f"reset(seed) and play the actions again"
+        )
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+
+def _gymnasium() -> ModuleType:
+    try:
+        import gymnasium
+        import PIL.Image  # noqa: F401
+    except ImportError as cause:
+        raise ImportError(
+            "wb.envs.gym needs the extra 'gym': pip install \"worldblocks[gym]\""
+        ) from cause
+    return gymnasium
+
+
+def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any]) -> Any:
+    """Make what a string names: `Id-v0`, `module:factory`, or gymnasium's own `module:Id-v0`."""
+    place, colon, wanted = name.rpartition(":")
+    if colon:
+        module = _module(name, place)
+        try:
+            factory = functools.reduce(getattr, wanted.split("."), module)
+        except AttributeError:
+            if wanted not in gymnasium.registry:
+                raise ValueError(
+                    f"wb.envs.gym was asked for {name!r}, but {place} defines no {wanted!r}, and "
+                    f"no environment has that id after importing it; {_close(gymnasium, wanted)}"
+                ) from None
+        else:
+            if not callable(factory):
+                raise TypeError(
+                    f"wb.envs.gym was asked for {name!r}, which is {factory!r}; it takes a "
+                    f"function or class that makes an environment"
+                )
+            return _call(factory, pixels, kwargs)
+    if pixels:
+        kwargs = {"render_mode": "rgb_array", **kwargs}
+    try:
+        return gymnasium.make(wanted, disable_env_checker=True, **kwargs)
+    except gymnasium.error.UnregisteredEnv as cause:
+        raise ValueError(
+            f"unknown gymnasium environment {name!r}; {_close(gymnasium, wanted)}"
+        ) from cause
+
+
+def _call(factory: Callable[..., Any], pixels: bool, kwargs: dict[str, Any]) -> Any:
+    """Call a factory; one that takes `render_mode` is told to give frames where they are asked."""
+    if pixels and "render_mode" in inspect.signature(factory).parameters:
+        kwargs = {"render_mode": "rgb_array", **kwargs}
+    return factory(**kwargs)
+
+
+def _module(name: str, place: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as cause:
+        if cause.name is None or not f"{place}.".startswith(f"{cause.name}."):
+            raise  # the module is there, and something that it imports is not
+        raise ImportError(
+            f"wb.envs.gym was asked for {name!r}, but there is no module {cause.name!r}; it is "
+            f"searched as by `import {place}` (PYTHONPATH=. adds the folder you are in)"
+        ) from cause
+
+
+def _close(gymnasium: ModuleType, name: str) -> str:
+    """A hint: registered ids that look like the name."""
+    ids = {known.lower(): known for known in gymnasium.registry}
+    close = difflib.get_close_matches(name.lower(), ids, 3, 0.6)
+    if close:
+        return f"did you mean {' or '.join(repr(ids[one]) for one in close)}?"
+    return "an id that a package registers is written 'package:Id', or list them with gymnasium.pprint_registry()"

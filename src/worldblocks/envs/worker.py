@@ -1,0 +1,197 @@
+"""An environment in a process of its own, that may crash or hang without taking the run along.
+
+Processes come from a fork server: a small process without threads that has imported this package
+and nothing of the run. So a worker is there in milliseconds, and inherits neither locks nor a
+CUDA context.
+"""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic
+from types import ModuleType
+from typing import Any
+
+from worldblocks.envs.local import Failed
+from worldblocks.envs.serve import serve
+
+_BUILD = 180.0  # seconds to import a simulator and build an environment, on a busy machine
+_GRACE = 1.0  # seconds that a process has to close its environment
+
+
+def pack_factory(factory: Callable[[], Any], name: str) -> bytes:
+    """A factory as a worker receives it; `name` begins the sentence.
+
+    Raises:
+        ValueError: no other process could find it.
+    """
+    advice = (
+        "give a function of a module, or a functools.partial of one such as "
+        "functools.partial(wb.envs.atari, 'pong'); or take workers=False"
+    )
+    try:
+        packed = pickle.dumps(factory)
+    except Exception as cause:  # of many kinds
+        raise ValueError(
+            f"{name} is built by {factory!r}, which cannot be sent to a worker ({cause}); {advice}"
+        ) from cause
+    if b"__main__" in packed and not _script():
+        raise ValueError(
+            f"{name} is built by {factory!r}, whose code stands in a notebook or a console, where "
+            f"a worker cannot import it from; {advice}"
+        )
+    return packed
+
+
+class Worker:
+    """The near side of a process that holds one environment: a `Host`.
+
+    Args:
+        factory: what `pack_factory` gave.
+        timeout: seconds an answer may take.
+    """
+
+    spaces: tuple[dict, dict]  # observation and action, once the environment is built
+
+    def __init__(self, factory: bytes, timeout: float) -> None:
+        methods = multiprocessing.get_all_start_methods()
+        method = "forkserver" if "forkserver" in methods else "spawn"
+        self._context: Any = multiprocessing.get_context(method)
+        if method == "forkserver":
+            self._context.set_forkserver_preload([serve.__module__])
+        self._factory, self._timeout = factory, timeout
+        self._process: Any = None
+        self._pipe: Any = None
+        self._request, self._limit, self._until = b"", 0.0, 0.0
+        self._built = False
+        self._lost: Failed | None = Failed("was not started")  # why there is no process
+        self.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process, if there is one."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Begin a process that builds the environment, if there is none; does not wait for it."""
+        if self._lost is None:
+            return
+        self._lost, self._built = None, False
+        self._pipe, theirs = self._context.Pipe()
+        arguments = (theirs, self._factory, dict(os.environ), _BUILD)
+        process = self._context.Process(target=serve, args=arguments)
+        try:
+            with _without_script(b"__main__" not in self._factory):
+                process.start()
+            self._process = process
+        except (OSError, EOFError) as cause:
+            self._lose(f"could not be given a process: {cause!r}", wait=0.0)
+        finally:
+            theirs.close()
+
+    def build(self) -> None:
+        """Wait until the environment is there.
+
+        Raises:
+            Failed: it could not be built, or took too long.
+        """
+        if self._lost:
+            raise self._lost
+        if not self._built:
+            self.spaces = self._receive(_BUILD, monotonic() + _BUILD)
+            self._built = True
+
+    def ask(self, request: str, *arguments: Any, patience: int = 1) -> None:
+        """Send a request, or keep it until the environment is built."""
+        self._limit = self._timeout * patience
+        self._request = pickle.dumps((request, arguments, self._limit), pickle.HIGHEST_PROTOCOL)
+        if self._built and not self._lost:
+            self._send()
+
+    def answer(self) -> Any:
+        """Wait for what came of the request.
+
+        Raises:
+            Failed: the process died, did not answer in time or sent an exception. It is gone.
+        """
+        if self._lost or not self._built:
+            self.build()
+            self._send()
+        # Who comes late, after a long update, still looks.
+        return self._receive(self._limit, max(self._until, monotonic() + min(self._limit, 1.0)))
+
+    def hang_up(self) -> None:
+        """Close the pipe: the process closes its environment and leaves."""
+        self._pipe.close()
+
+    def close(self) -> None:
+        """End the process; if it does not leave by itself, by force."""
+        if self._lost is None:
+            self._lose("was closed", wait=_GRACE)
+
+    def _send(self) -> None:
+        self._until = monotonic() + self._limit
+        with suppress(OSError):  # it is dead: `_receive` finds out of what
+            self._pipe.send_bytes(self._request)
+
+    def _receive(self, limit: float, until: float) -> Any:
+        try:
+            if not self._pipe.poll(max(0.0, until - monotonic())):
+                raise self._lose(f"gave no answer within {limit:g} seconds", wait=0.0)
+            well, *parts = pickle.loads(self._pipe.recv_bytes())
+        except (EOFError, OSError):
+            raise self._lose("", wait=_GRACE) from None
+        if not well:
+            raise self._lose(*parts, wait=_GRACE)
+        return parts[0]
+
+    def _lose(self, what: str, trace: str = "", *, wait: float) -> Failed:
+        """End the process after `wait` seconds; the failure, by default how the process ended."""
+        self._pipe.close()
+        process, self._process = self._process, None
+        if process is not None:
+            process.join(wait)
+            code = process.exitcode
+            if code is None:
+                process.kill()
+                process.join()
+            process.close()
+            what = what or _ending(code)
+        self._lost = Failed(what, trace)
+        return self._lost
+
+
+def _ending(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None:
+        return "closed its pipe"
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended its process with exit code {code}"
+
+
+def _script() -> bool:
+    """Whether a worker could import what the run's own script defines."""
+    main = sys.modules["__main__"]
+    return main.__spec__ is not None or Path(getattr(main, "__file__", "")).is_file()
+
+
+@contextmanager
+def _without_script(hide: bool) -> Iterator[None]:
+    """Start a process that does not import the run's script.
+
+    It would import it for whatever the script defines, slowly, and where the script has no
+    `if __name__ == "__main__":` it would begin the run again.
+    """
+    main = sys.modules["__main__"]
+    if hide:
+        sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

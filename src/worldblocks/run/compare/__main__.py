@@ -1,0 +1,5 @@
+"""`python -m worldblocks.run.compare`."""
+
+from worldblocks.run.compare.command import main
+
+raise SystemExit(main())

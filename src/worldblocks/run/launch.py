@@ -1,0 +1,81 @@
+"""The command line of a recipe: a preset, its options, one seed or several."""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from worldblocks.run.compare import compare
+from worldblocks.run.extras import extra
+from worldblocks.run.folder import default_logdir
+
+
+def launch(main: Callable[[Any], int], presets: Mapping[str, Any], doc: str, *, name: str) -> int:
+    """Read the command line `PRESET [options]` and make the run, or one run for each of `--seeds`.
+
+    The presets are frozen dataclasses of one class, whose fields are the options. It has `steps`,
+    `seed`, `seeds`, `logdir` and `resume`. Without `--logdir` the run folder is
+    `logs/<preset>-<value of the field `name`>-<seed>-<time>`. With `--seeds 0 1 2` the runs are
+    made one after another in `<logdir>/seed-0`, `<logdir>/seed-1`, …; `--resume` then continues
+    those that are there and starts the others. `main` is given `seeds=()` and the one `seed`. When
+    all are done, `compare` prints their table and draws `<logdir>/compare.png`.
+
+    Args:
+        main: Makes the run of a configuration and returns an exit code.
+        presets: Configurations by name.
+        doc: The text above the options of `--help`.
+        name: The field that says what is played, for the name of the folder.
+
+    Returns:
+        The first exit code of a run that is not 0 (the runs after it are not made), else 0.
+
+    Raises:
+        SystemExit: The command line is wrong, or asked for help; the sentence says what would work.
+    """
+    described = {key: (f"{cfg.steps:,} environment steps", cfg) for key, cfg in presets.items()}
+    cfg = extra("tyro", "launch").extras.overridable_config_cli(described, description=doc)
+    # A value such as "ALE/Pong-v5" or "mazes.small:make" becomes one part of a folder's name.
+    what = re.sub(r"[^\w.-]+", "-", str(getattr(cfg, name))).strip("-.")
+    preset = next(word for word in sys.argv[1:] if word in presets)
+    parts = (preset, what) if cfg.seeds else (preset, what, cfg.seed)
+    cfg = dataclasses.replace(cfg, logdir=cfg.logdir or default_logdir(*parts))
+    if not cfg.seeds:
+        return main(cfg)
+    _check_seeds(cfg.seeds)
+    return _each(main, cfg)
+
+
+def _each(main: Callable[[Any], int], cfg: Any) -> int:
+    """One run for each seed, then the table of all of them."""
+    folders = {seed: Path(cfg.logdir) / f"seed-{seed}" for seed in cfg.seeds}
+    there = [seed for seed, folder in folders.items() if (folder / "config.json").exists()]
+    if there and not cfg.resume:
+        raise SystemExit(
+            f"{cfg.logdir} holds the runs of seeds {_words(there)} already; add --resume to "
+            f"continue them, or give another --logdir"
+        )
+    for seed, folder in folders.items():
+        again = dataclasses.replace(
+            cfg, seeds=(), seed=seed, logdir=str(folder), resume=seed in there
+        )
+        if code := main(again):
+            return code
+    print(compare([cfg.logdir], Path(cfg.logdir) / "compare.png"))
+    return 0
+
+
+def _check_seeds(seeds: tuple[int, ...]) -> None:
+    if any(word == "--seed" or word.startswith("--seed=") for word in sys.argv):
+        raise SystemExit(
+            f"--seed is for one run and --seeds {_words(seeds)} for several; give one of the two"
+        )
+    if len(set(seeds)) < len(seeds):
+        raise SystemExit(
+            f"--seeds {_words(seeds)} names a seed twice; each run needs a seed of its own"
+        )
+
+
+def _words(seeds: tuple[int, ...] | list[int]) -> str:
+    return " ".join(map(str, seeds))

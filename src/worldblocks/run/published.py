@@ -1,0 +1,184 @@
+"""Published learning curves, and runs drawn over them at equal environment steps."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from worldblocks.run.curve import BLUE, COLOURS, DARK, say, style
+from worldblocks.run.extras import extra
+from worldblocks.run.folder import read_config
+from worldblocks.run.scores import binned_scores
+from worldblocks.run.sinks import read_jsonl
+
+MANY = 5  # seeds from which on a mean and its deviation say more than every seed
+INK = "#8a909c"  # of what others have published
+
+
+class Published(NamedTuple):
+    """A published curve: at each environment step the mean and deviation of the seeds' scores."""
+
+    task: str
+    source: str
+    steps: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    seeds: np.ndarray
+
+    @property
+    def width(self) -> float:
+        """Of a bin: the score at x is of the episodes that ended in (x - width, x]."""
+        return float(self.steps[1] - self.steps[0])
+
+
+def read_published(path: Path | str, task: str) -> Published:
+    """One task of a file of published curves.
+
+    The file is JSON: `source` says where the figures are from, `tasks` holds a list of
+    `[environment steps, mean, std, seeds]` for each task.
+
+    Raises:
+        KeyError: The file has no such task; the sentence names one that is near.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if task not in content["tasks"]:
+        near = difflib.get_close_matches(task, content["tasks"], 1, 0.0)
+        raise KeyError(f"no task {task!r} in {path}; did you mean {near[0]!r}?")
+    columns = np.array(content["tasks"][task], float).T
+    return Published(task, content["source"], *columns)
+
+
+def score_curves(
+    runs: Sequence[Path | str], width: float, until: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Binned scores of several runs at the environment steps where all of them have one.
+
+    Args:
+        runs: Run folders. A step of `episodes.jsonl` is a control step; times the configuration's
+            `repeat` it is in environment steps, as published curves count.
+        width: Of a bin, in environment steps.
+        until: As in `binned_scores`.
+
+    Returns:
+        Environment steps, `bins`, and scores, `runs bins`.
+
+    Raises:
+        ValueError: A run has no finished episode.
+    """
+    binned = []
+    for run in runs:
+        steps, scores = _episodes(run)
+        if not len(steps):
+            raise ValueError(f"{run} has no finished episode, so there is no score to draw")
+        binned.append(binned_scores(steps, scores, width, until=until))
+    begin = max(edges[0] for edges, _ in binned)
+    end = min(edges[-1] for edges, _ in binned)
+    kept = [means[(edges >= begin) & (edges <= end)] for edges, means in binned]
+    return np.arange(begin, end + width / 2, width), np.stack(kept)
+
+
+def plot_published(
+    runs: Sequence[Path | str],
+    path: Path | str,
+    *,
+    published: Published | None = None,
+    others: Mapping[str, Sequence[Path | str]] | None = None,
+    parameters: int | None = None,
+    title: str | None = None,
+    width: float | None = None,
+) -> Path:
+    """Draw runs of one configuration over a published curve, at equal environment steps.
+
+    Under five seeds every seed is drawn, with the median and the range from minimum to maximum;
+    from five on the mean and one standard deviation. Each finished episode is a faint dot. Under
+    the title stand the model's size, the train ratio and the action repeat.
+
+    Args:
+        runs: Run folders that differ in their seed.
+        path: The picture to write.
+        published: Its mean ± one standard deviation; None where nothing is published.
+        others: Run folders of other agents by their name, each a median and a range.
+        parameters: Of the model.
+        title: Heading; the published task, or the first folder's name, if None.
+        width: Of a bin, in environment steps; the published one, or a twentieth of the run if None.
+    """
+    figure = extra("matplotlib.figure", "plot_published").Figure(
+        (8, 4.8), 110, layout="constrained"
+    )
+    extra("matplotlib.backends.backend_agg", "plot_published").FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    named = published.task if published else Path(runs[0]).resolve().name
+    figure.suptitle(title or named, x=0.012, ha="left", weight="bold", color=DARK)
+    axes.set_title(_words(runs[0], parameters), loc="left", fontsize=9, color=DARK)
+    last = max(_episodes(run)[0].max(initial=0) for run in runs)
+    width = width or (published.width if published else max(1.0, float(last) / 20))
+    style(axes, "score of training episodes")
+    if published:
+        _published(axes, published)
+    for colour, (name, group) in zip(COLOURS[1:], (others or {}).items(), strict=False):
+        _group(axes, name, *score_curves(group, width), colour, every_seed=False)
+    if last:
+        for run in runs:
+            steps, scores = _episodes(run)
+            axes.plot(steps, scores, "o", ms=2, mew=0, color=BLUE, alpha=_faint(len(steps)))
+        _group(axes, "worldblocks", *score_curves(runs, width), BLUE, every_seed=True)
+        axes.legend(loc="upper left", frameon=False, labelcolor=DARK, fontsize=8)
+    else:
+        say(axes, "no finished episode yet")
+    axes.set_xlim(0, 1.02 * float(np.ceil(last / width) * width) or None)
+    axes.set_xlabel("environment steps (control steps × repeat)", color=DARK)
+    axes.xaxis.set_major_formatter(
+        extra("matplotlib.ticker", "plot_published").EngFormatter(sep="")
+    )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return Path(path)
+
+
+def _episodes(run: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """Environment step and score of each finished episode of a run."""
+    lines = [line for line in read_jsonl(Path(run) / "episodes.jsonl") if line["score"] is not None]
+    repeat = read_config(run).get("repeat", 1)
+    steps = np.array([line["step"] for line in lines], float) * repeat
+    return steps, np.array([line["score"] for line in lines], float)
+
+
+def _words(run: Path | str, parameters: int | None) -> str:
+    """What a figure must say of the runs it shows."""
+    config = read_config(run)
+    size = [] if parameters is None else [f"{parameters / 1e6:.2g}M parameters"]
+    ratio = [f"train ratio {config['train_ratio']:g}"] if "train_ratio" in config else []
+    return ", ".join([*size, *ratio, f"repeat {config.get('repeat', 1)}"])
+
+
+def _published(axes: Any, curve: Published) -> None:
+    low, high = curve.mean - curve.std, curve.mean + curve.std
+    seeds = f"{curve.seeds.max():.0f} seeds"
+    axes.fill_between(curve.steps, low, high, color=INK, alpha=0.25, lw=0)
+    name = f"DreamerV3, published: mean ± std of {seeds}"
+    axes.plot(curve.steps, curve.mean, color=INK, lw=2, label=name)
+
+
+def _group(
+    axes: Any, name: str, steps: np.ndarray, scores: np.ndarray, colour: str, *, every_seed: bool
+) -> None:
+    """Middle and spread of some seeds."""
+    count = len(scores)
+    if count >= MANY:
+        middle, spread = scores.mean(0), scores.std(0)
+        low, high, words = middle - spread, middle + spread, f"mean ± std of {count} seeds"
+    else:
+        middle, low, high = np.median(scores, 0), scores.min(0), scores.max(0)
+        words = f"median and range of {count} seeds" if count > 1 else "1 seed"
+        for own in scores if every_seed and count > 1 else ():
+            axes.plot(steps, own, color=colour, lw=0.8, alpha=0.7)
+    axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+    axes.plot(steps, middle, color=colour, lw=2.4 if every_seed else 1.6, label=f"{name}: {words}")
+
+
+def _faint(count: int) -> float:
+    """How strong a dot of so many may be."""
+    return float(np.clip(20 / max(count, 1), 0.04, 0.35))

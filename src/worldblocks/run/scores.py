@@ -1,0 +1,123 @@
+"""Scores of episodes as numbers to compare: bins, first hits, interquartile means."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from worldblocks.run.curve import running_mean
+from worldblocks.run.extras import extra
+
+QUARTER = 0.25
+
+
+class Interval(NamedTuple):
+    """A number and the interval it lies in with the confidence asked for."""
+
+    value: float
+    low: float
+    high: float
+
+
+def binned_scores(
+    steps: np.ndarray, scores: np.ndarray, width: float, *, until: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean score of the episodes in each bin (x - width, x], as published curves are made.
+
+    An empty bin carries the value of the one before; bins before the first episode are left out.
+
+    Args:
+        steps: Where each episode ended, ascending, 1 or more.
+        scores: Of the same episodes.
+        width: Of a bin, in the unit of `steps`.
+        until: Bins up to this step; up to the last episode if None.
+
+    Returns:
+        The right edge of each bin and its value.
+
+    >>> edges, means = binned_scores(np.array([13, 20, 21, 45]), np.array([1.0, 3.0, 7.0, 9.0]), 10)
+    >>> edges.tolist(), means.tolist()
+    ([20.0, 30.0, 40.0, 50.0], [2.0, 7.0, 7.0, 9.0])
+    """
+    if not len(steps) or len(steps) != len(scores) or width <= 0:
+        raise ValueError(
+            f"binned_scores was given {len(steps)} steps, {len(scores)} scores and bins of "
+            f"{width:g}; it takes as many scores as steps, at least one, and bins wider than 0"
+        )
+    place = np.ceil(np.asarray(steps) / width).astype(int)
+    last = int(place[-1] if until is None else np.ceil(until / width))
+    bins = np.arange(place[0], max(last, place[0]) + 1)
+    means = [np.mean(np.asarray(scores, float)[place == one]) for one in bins if one in place]
+    filled = np.cumsum(np.isin(bins, place)) - 1  # of each bin, the last one with an episode
+    return bins * float(width), np.array(means)[filled]
+
+
+def first_hit(
+    steps: Sequence[int] | np.ndarray,
+    scores: Sequence[float] | np.ndarray,
+    threshold: float,
+    count: int = 10,
+) -> int | None:
+    """The first step at which the mean of the last `count` episodes is `threshold` or more.
+
+    None where that never happens. Before `count` episodes there is no such mean: one lucky episode
+    is no hit.
+
+    >>> first_hit([5, 9, 14, 20], [0.0, 4.0, 2.0, 6.0], threshold=3.0, count=2)
+    14
+    """
+    means = running_mean(np.asarray(scores, float), count)
+    there = np.flatnonzero(means[count - 1 :] >= threshold)
+    return int(steps[there[0] + count - 1]) if len(there) else None
+
+
+def iqm(scores: Sequence[float] | np.ndarray) -> float:
+    """Interquartile mean: a quarter of the scores is cut off at each end, the rest averaged.
+
+    Whole scores are cut: ⌊n / 4⌋ at each end. It is not the mean of the three quartiles.
+
+    Of 0 1 2 3 4 5 6 70 it is (2 + 3 + 4 + 5) / 4 = 3.5.
+
+    **Source**: Agarwal et al., Deep RL at the Edge of the Statistical Precipice (2021).
+    """
+    values = np.asarray(scores, float).ravel()
+    if not values.size or not np.isfinite(values).all():
+        raise ValueError(f"iqm was given {values.tolist()}; it takes one or more finite scores")
+    return float(extra("scipy.stats", "iqm", in_extra=False).trim_mean(values, QUARTER))
+
+
+def iqm_interval(
+    scores: Mapping[str, Sequence[float]],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Interquartile mean over all seeds of several tasks, with a stratified bootstrap interval.
+
+    Seeds are drawn again with replacement within each task (percentile method), so that every
+    resample has every task as often as the runs have. On one task there is nothing to stratify:
+    draw its seeds instead.
+
+    Args:
+        scores: Normalised score of each seed, by task.
+        confidence: Of the interval.
+        resamples: How many.
+        seed: Of the resampling.
+    """
+    values = [np.asarray(own, float) for own in scores.values()]
+    if len(values) < 2 or any(own.ndim != 1 or own.size < 2 for own in values):
+        given = {task: np.size(own) for task, own in scores.items()}
+        raise ValueError(
+            f"iqm_interval was given tasks with these numbers of seeds: {given}; it takes two or "
+            f"more tasks with two or more seeds each"
+        )
+    stats = extra("scipy.stats", "iqm_interval", in_extra=False)
+
+    def statistic(*tasks: np.ndarray, axis: int = -1) -> np.ndarray:
+        return stats.trim_mean(np.concatenate(tasks, axis=axis), QUARTER, axis=axis)
+
+    options = {"confidence_level": confidence, "n_resamples": resamples, "rng": seed}
+    found = stats.bootstrap(values, statistic, paired=False, method="percentile", **options)
+    low, high = found.confidence_interval
+    return Interval(iqm(np.concatenate(values)), float(low), float(high))

@@ -1,0 +1,275 @@
+"""Small environments whose best and whose random score are known; observations are vectors.
+
+None of them needs a simulator. All randomness of an episode comes from the seed of its reset.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from worldblocks import envs
+from worldblocks.envs import Environment, NotRestored, Step
+from worldblocks.spaces import Actions, Continuous, Discrete, Spaces
+
+
+class World(ABC):
+    """What these environments share: the protocol `worldblocks.envs.Environment`.
+
+    A subclass draws an episode (`_begin`), shows it (`_observe`) and reacts to an action (`_act`).
+    It keeps no state as bytes: an `EnvVector` plays the actions of the episode again instead.
+    """
+
+    def __init__(self, observation: Spaces, action: Actions) -> None:
+        self._observation, self._action = observation, action
+        self._random = np.random.default_rng(0)
+        self._time, self._over = 0, True
+
+    @property
+    def observation(self) -> Spaces:
+        """What an observation is made of."""
+        return self._observation
+
+    @property
+    def action(self) -> Actions:
+        """What an action is made of."""
+        return self._action
+
+    def reset(self, seed: int) -> Step:
+        """Begin the episode of this seed."""
+        self._random = np.random.default_rng(seed)
+        self._time, self._over = 0, False
+        self._begin()
+        return Step(self._observe(), 0.0, is_first=True, is_last=False, is_terminal=False)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Do an action.
+
+        Raises:
+            ValueError: there is no episode to go on with, or this is not an action of the world.
+        """
+        if self._over:
+            raise ValueError(
+                f"{type(self).__name__} was asked for a step where no episode runs (before reset() "
+                f"or after a row with is_last); call reset(seed) first"
+            )
+        reward, is_last, is_terminal = self._act(self._value(action))
+        self._time += 1
+        self._over = is_last
+        return Step(self._observe(), reward, False, is_last, is_terminal)
+
+    def get_state(self) -> bytes | None:
+        """None: whoever wants to come back does the same actions again."""
+        return None
+
+    def set_state(self, state: bytes) -> None:
+        """There is none.
+
+        Raises:
+            NotRestored: always.
+        """
+        raise NotRestored(
+            f"{type(self).__name__} was asked to continue from {len(state)} bytes; it has no state "
+            f"of its own: reset it with the seed of the episode and do its actions again"
+        )
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Draw an episode from `_random`."""
+
+    @abstractmethod
+    def _observe(self) -> dict[str, np.ndarray]:
+        """The observation of row `_time`."""
+
+    @abstractmethod
+    def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        """What the action at row `_time` brings: reward, is_last, is_terminal of the next row."""
+
+    def _value(self, action: dict[str, np.ndarray]) -> np.ndarray:
+        [(key, space)] = self._action.items()
+        value = np.asarray(action.get(key, np.nan))
+        right = value.shape == space.shape and bool(np.isfinite(value).all())
+        if right and isinstance(space, Discrete):
+            right = bool(((value == value.round()) & (value >= 0) & (value < space.classes)).all())
+        if not right:
+            raise ValueError(
+                f"{type(self).__name__} got the action {action}; it takes {key!r}, one value of "
+                f"{space}"
+            )
+        return value
+
+
+def whole(name: str, what: str, value: int, least: int) -> int:
+    """A whole number of at least `least`, or an error that says so."""
+    if isinstance(value, bool) or value != int(value) or value < least:
+        raise ValueError(f"{name} got {what}={value}; it takes a whole number, {least} or more")
+    return int(value)
+
+
+class Bandit(World):
+    """Pull an arm, get its reward, again and again: nothing to see, nothing to remember.
+
+    Arm `best` pays 1, the others nothing, at each of the `steps` actions of an episode.
+
+    With the defaults: optimum 4, random 1, to be reached 3.4.
+    """
+
+    def __init__(self, *, arms: int = 4, best: int = 2, steps: int = 4) -> None:
+        self.arms, self.steps = whole("Bandit", "arms", arms, 2), whole("Bandit", "steps", steps, 1)
+        self.best = arm("Bandit", best, arms)
+        super().__init__({"nothing": Continuous((1,))}, {"arm": Discrete(self.arms)})
+
+    def _begin(self) -> None:
+        pass
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        return {"nothing": np.zeros(1, np.float32)}
+
+    def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        over = self._time + 1 == self.steps
+        return float(action == self.best), over, over
+
+
+class Delayed(World):
+    """The action at row 0 decides the reward of the last row, `delay` rows after it.
+
+    1 for arm `best`, else 0. What is done in between changes nothing. The row is observed, the
+    arm is not.
+
+    With the defaults: optimum 1, random 1/3, to be reached 0.85.
+    """
+
+    def __init__(self, *, delay: int = 4, arms: int = 3, best: int = 1) -> None:
+        self.delay, self.arms = whole("Delayed", "delay", delay, 1), whole("Delayed", "arms", arms, 2)
+        self.best = arm("Delayed", best, arms)
+        super().__init__({"row": Discrete(self.delay + 1)}, {"arm": Discrete(self.arms)})
+
+    def _begin(self) -> None:
+        self._right = False
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        return {"row": np.asarray(self._time)}
+
+    def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        if self._time == 0:
+            self._right = bool(action == self.best)
+        over = self._time + 1 == self.delay
+        return float(over and self._right), over, over
+
+
+class Memory(World):
+    """Was the light on in row 0? Asked in every row, while it goes on flashing.
+
+    In each row the light is on or off, like a coin. An action is worth 1 if it is the light of
+    row 0 (1 on, 0 off), else nothing. The episode ends after `steps` actions. Only `is_first`
+    tells row 0 from the others.
+
+    With the defaults: optimum 4, random 2, to be reached 3.4. An agent that forgets reaches 2.5 (it
+    sees the light of row 0 in row 0); one whose memory is never reset at most 2.75 (the majority
+    of the last four lights).
+    """
+
+    def __init__(self, *, steps: int = 4, flash: bool = True) -> None:
+        self.steps = whole("Memory", "steps", steps, 2)
+        self.flash = flash
+        super().__init__({"light": Discrete(2)}, {"answer": Discrete(2)})
+
+    def _begin(self) -> None:
+        self._cue = self._light = int(self._random.integers(2))
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        return {"light": np.asarray(self._light)}
+
+    def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        over = self._time + 1 == self.steps
+        self._light = int(self._random.integers(2)) if self.flash else 0
+        return float(action == self._cue), over, over
+
+
+class Target(World):
+    """Hit a number that is shown: reward 1 - |action - target|, a new target in each row.
+
+    The target is uniform in [-`reach`, `reach`]; the action is clipped to [-1, 1]. An episode is
+    cut after `steps` actions: a time limit, not an end.
+
+    With the defaults, uniform random actions: optimum 4, random 1.5, to be reached 3.2.
+    """
+
+    def __init__(self, *, steps: int = 4, reach: float = 0.8) -> None:
+        if not 0 < reach <= 1:
+            raise ValueError(f"Target got reach={reach}; it takes a number above 0 and at most 1")
+        self.steps, self.reach = whole("Target", "steps", steps, 1), reach
+        super().__init__({"target": Continuous((1,))}, {"action": Continuous((1,))})
+
+    def _begin(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        self._target = np.float32(self._random.uniform(-self.reach, self.reach))
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        return {"target": np.asarray([self._target], np.float32)}
+
+    def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        reward = 1 - abs(float(np.clip(action[0], -1, 1)) - float(self._target))
+        self._draw()
+        return reward, self._time + 1 == self.steps, False
+
+
+class Scaled:
+    """An environment whose rewards are multiplied by `scale`; all else is as it was.
+
+    Args:
+        environment: an `Environment`, or what `worldblocks.envs.gym` takes, built with `options`.
+        scale: factor of every reward, above 0. Divide a score by it to compare.
+    """
+
+    def __init__(self, environment: Environment | str, *, scale: float, **options: Any) -> None:
+        if not (np.isfinite(scale) and scale > 0):
+            raise ValueError(f"Scaled got scale={scale}; it takes a finite number above 0")
+        if isinstance(environment, str):
+            environment = envs.gym(environment, **options)
+        self.environment, self.scale = environment, scale
+
+    @property
+    def observation(self) -> Spaces:
+        """What an observation is made of."""
+        return self.environment.observation
+
+    @property
+    def action(self) -> Actions:
+        """What an action is made of."""
+        return self.environment.action
+
+    def reset(self, seed: int) -> Step:
+        """Begin the episode of this seed."""
+        return self._scaled(self.environment.reset(seed))
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Do an action; its reward is scaled."""
+        return self._scaled(self.environment.step(action))
+
+    def _scaled(self, step: Step) -> Step:
+        return step._replace(reward=step.reward * self.scale)
+
+    def get_state(self) -> bytes | None:
+        """The state of what is scaled."""
+        return self.environment.get_state()
+
+    def set_state(self, state: bytes) -> None:
+        """Continue from `get_state()`."""
+        self.environment.set_state(state)
+
+    def close(self) -> None:
+        """Release what the simulator holds."""
+        self.environment.close()
+
+
+def arm(name: str, best: int, arms: int) -> int:
+    """The index of an arm, or an error that says which there are."""
+    if best not in range(arms):
+        raise ValueError(f"{name} got best={best}; it has the arms 0 … {arms - 1}")
+    return int(best)

@@ -1,0 +1,125 @@
+"""Evaluation of any recipe, on a recipe of a few lines; a real run is in the recipes' own tests."""
+
+import json
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import evaluate
+import worldblocks as wb
+
+PAGE = Path(__file__).parents[2] / "docs" / "recipes" / "load_and_act.md"
+
+
+class Coin:
+    """Action 1 gives reward 1; an episode is over after the next step, or after `length` steps."""
+
+    def __init__(self, length):
+        self.length = length
+        self.observation = {"vector": wb.spaces.Continuous((2,))}
+        self.action = {"action": wb.spaces.Discrete(2)}
+
+    def reset(self, seed):
+        self.at = 0
+        return wb.envs.Step({"vector": np.zeros(2, np.float32)}, 0.0, True, False, False)
+
+    def step(self, action):
+        self.at += 1
+        obs = {"vector": np.full(2, self.at, np.float32)}
+        return wb.envs.Step(obs, float(action["action"]), False, self.at >= self.length, False)
+
+    def get_state(self):
+        return b""
+
+    def close(self):
+        pass
+
+
+class Agent:
+    """Mostly action 1; its carry counts rows since `is_first`."""
+
+    encoder = types.SimpleNamespace(image_keys=[])
+
+    def initial(self, n):
+        return torch.zeros(n)
+
+
+def act(agent, obs, carry, is_first, mode=False):
+    index = torch.ones(len(carry)) if mode else (torch.rand(len(carry)) < 0.7).float()
+    return torch.stack([1 - index, index], -1), torch.where(is_first, 0, carry) + 1
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    recipe = types.SimpleNamespace(
+        act=act,
+        load=lambda run, device: (Agent(), None),
+        environments=lambda cfg, n, seed: wb.envs.EnvVector(
+            [Coin(2 + 3 * i) for i in range(n)], seed=seed
+        ),
+    )
+    monkeypatch.setitem(sys.modules, "dreamerv3_atari", recipe)  # a file that is there
+    config = {"recipe": "dreamerv3_atari"}
+    return wb.run.run_folder(tmp_path / "coins", config, resume=False)
+
+
+def lines(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+def test_an_agent_without_images_is_played_and_no_video_is_made(run, capsys):
+    evaluate.main(evaluate.Config(run=run, episodes=5, envs=2, json=True))
+    said, result = lines(capsys)
+    assert said.startswith(f"{run}: mean ")
+    assert "over 5 episodes of sampled actions, 95% interval" in said
+    assert json.loads(result).keys() == {"mean", "std", "episodes", "low", "high"}
+    assert sorted(path.name for path in run.iterdir()) == ["config.json"]
+
+
+def test_the_mode_has_the_samples_beside_it(run, capsys):
+    evaluate.main(evaluate.Config(run=run, episodes=5, envs=2, mode=True, json=True))
+    mode, sampled, result = lines(capsys)
+    # Three episodes of two steps and two of five: a share each, decided beforehand.
+    assert "mean 3.20 over 5 episodes of the policy's mode" in mode
+    assert "over 5 episodes of sampled actions" in sampled
+    figures = json.loads(result)
+    assert (figures["mean"], figures["episodes"]) == (3.2, 5)
+    assert figures["sampled"]["episodes"] == 5
+    assert figures["sampled"]["mean"] < 3.2
+    evaluate.main(evaluate.Config(run=run, episodes=5, envs=2))
+    assert lines(capsys) == [sampled]  # the same episodes, however they are asked for
+
+
+def test_one_episode_has_no_interval(run, capsys):
+    evaluate.main(evaluate.Config(run=run, episodes=1, mode=True))
+    assert lines(capsys)[0] == f"{run}: mean 2.00 over 1 episodes of the policy's mode"
+
+
+def test_no_episodes_are_refused(run):
+    with pytest.raises(SystemExit, match="--episodes is the number to play, 1 or more, got 0"):
+        evaluate.main(evaluate.Config(run=run, episodes=0))
+
+
+def test_environments_that_stopped_say_why(run, monkeypatch):
+    monkeypatch.setattr(wb.envs.EnvVector, "stopped", "too many failures")
+    with pytest.raises(SystemExit, match="too many failures"):
+        evaluate.main(evaluate.Config(run=run, episodes=3))
+
+
+def test_the_page_load_and_act_runs(monkeypatch):
+    """Its two blocks as one script, in the repository."""
+    root = PAGE.parents[2]
+    if not (root / "results" / "cartpole" / "seed-0" / "config.json").exists():
+        pytest.skip("needs the trained agent results/cartpole/seed-0")
+    monkeypatch.chdir(root)
+    code = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    session: dict = {}
+    for block in code:
+        exec(block, session)
+    assert len(session["scores"]) >= 4
+    assert session["score"] == session["scores"][0] or session["score"] > 0

@@ -1,0 +1,108 @@
+import re
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from worldblocks.run import Checkpoint, Logger, Session, compare, run_folder
+from worldblocks.run.compare.command import main
+
+
+def make(folder, scores, **config):
+    """A run whose episodes end at steps 10, 20, …"""
+    config = {"recipe": "dreamerv3_gym", "env": "CartPole-v1", "seed": 0, **config}
+    run_folder(folder, {**config, "logdir": str(folder)}, resume=False)
+    logger = Logger(folder, sinks=[])
+    for i, score in enumerate(scores, 1):
+        logger.episode(10 * i, score=float(score), length=10)
+    if scores:
+        logger.write(10 * len(scores), {"updates": 5.0})
+        logger.timing(10, {"seconds": 3000.0})
+        logger.timing(20, {"seconds": 661.0})
+    logger.close()
+
+
+def cells(text):
+    """The columns of each line below the heading."""
+    return [re.split(r" {2,}", line.strip()) for line in text.splitlines()[2:]]
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path: figures.append(self))
+    return figures
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make("a/seed-10", [3.0] * 12, seed=10, repeat=2)
+    make("a/seed-2", [1.0] * 4 + [30.0] * 10 + [1.0] * 10, seed=2, repeat=2)
+    make("a/seed-3", [5.0] * 20, seed=3, repeat=2)
+    make("b", [7.0, 8.0], env="Acrobot-v1")
+    make("c", [])
+    return tmp_path
+
+
+def test_a_row_for_each_run_and_the_spread_of_seeds(runs):
+    rows = cells(compare(["a", "b", "c"]))
+    assert rows == [
+        ["a/seed-2", "dreamerv3_gym", "CartPole-v1", "2", "480", "5", "1", "30", "1:01:01"],
+        ["a/seed-3", "dreamerv3_gym", "CartPole-v1", "3", "400", "5", "5", "5", "1:01:01"],
+        ["a/seed-10", "dreamerv3_gym", "CartPole-v1", "10", "240", "5", "3", "3", "1:01:01"],
+        ["a", "3 seeds", "1 – 3 – 5", "3 – 5 – 30"],
+        ["b", "dreamerv3_gym", "Acrobot-v1", "0", "20", "5", "7.5", "7.5", "1:01:01"],
+        ["c", "dreamerv3_gym", "CartPole-v1", "0", "0", "–", "no episodes yet", "–", "–"],
+    ]
+
+
+def test_a_run_that_is_named_twice_is_there_once(runs):
+    assert len(cells(compare(["b", runs / "b", "."]))) == 6
+
+
+def test_counts_are_those_of_the_checkpoint(runs):
+    parts = {"agent": torch.nn.Linear(2, 1)}
+    Session(Checkpoint("b"), parts).save(step=29, updates=11, carry=torch.zeros(1))
+    assert cells(compare(["b"]))[0][4:6] == ["29", "11"]
+
+
+def test_other_settings_are_other_groups(runs):
+    make("a/other", [2.0], seed=4, repeat=2, lr=0.1)
+    rows = cells(compare(["a"]))
+    assert [row[0] for row in rows] == ["a/other", "a/seed-2", "a/seed-3", "a/seed-10", "a"]
+
+
+def test_curves(runs, figure):
+    compare(["a", "b", "c"], "all.png")
+    cart, acrobot = figure[0].axes
+    assert [axes.get_title("left") for axes in (cart, acrobot)] == ["CartPole-v1", "Acrobot-v1"]
+    *thin, median = cart.lines
+    assert [line.get_xdata()[-1] for line in thin] == [480, 400, 240]
+    # Ten episodes of 30 are behind seed 2 at step 2 · 140, four of 1 before them.
+    assert thin[0].get_ydata()[13] == pytest.approx(30)
+    assert (median.get_xdata()[0], median.get_xdata()[-1]) == (20, 240)
+    assert (median.get_ydata()[0], median.get_ydata()[-1]) == (3, 5)
+    assert [text.get_text() for text in cart.get_legend().get_texts()] == ["a (3 seeds)"]
+    assert acrobot.lines[0].get_xdata().tolist() == [10, 20]
+
+
+def test_curves_without_an_episode_say_so(runs, figure):
+    compare(["c"], "c.png")
+    assert figure[0].axes[0].texts[0].get_text() == "no finished episode yet"
+
+
+def test_the_command(runs, capsys):
+    assert main(["b", "c", "--output", "pictures/two.png"]) == 0
+    out = capsys.readouterr().out
+    assert "no episodes yet" in out
+    assert out.endswith("curves: pictures/two.png\n")
+    assert (runs / "pictures" / "two.png").stat().st_size > 0
+
+
+def test_no_run_is_a_sentence(runs, capsys):
+    with pytest.raises(FileNotFoundError, match="no run in nowhere: neither it nor a folder below"):
+        compare(["a", "nowhere"])
+    with pytest.raises(SystemExit, match="2"):
+        main(["nowhere"])
+    assert "error: no run in nowhere" in capsys.readouterr().err
