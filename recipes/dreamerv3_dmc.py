@@ -17,7 +17,7 @@ import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -146,7 +146,7 @@ class Agent(nn.Module):
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
-        sizes = {"deter": deter, "hidden": cfg.hidden or units, "blocks": cfg.blocks}
+        sizes: Any = {"deter": deter, "hidden": cfg.hidden or units, "blocks": cfg.blocks}
         sizes |= {"groups": cfg.groups, "classes": classes, "action_dim": self.action_size}
         self.rssm = wb.rssm.dreamer_rssm(embed_dim=self.encoder.embed_dim, unimix=0.01, **sizes)
         self.decoder = wb.decoders.dreamer_decoder(

@@ -17,7 +17,7 @@ class Entry:
     tier: int  # 1: the evidence this project promises; 2: whenever there is time
     command: str  # words after `python`; the queue adds --seed, --logdir and --resume
     seeds: tuple[int, ...]
-    steps: int  # budget of one seed in environment steps: control steps · repeat
+    steps: int  # budget of one seed in environment steps: actions · repeat
     minutes: float  # expected of one seed
     kind: str = "run"  # "peer": another agent, through results/peers.py
     hardware: str = "cpu"  # or "gpu"

@@ -87,15 +87,15 @@ class Queue:
     def begin(self, entry: Entry, seed: int, run: Path) -> dict[str, Any]:
         """The note beside a run folder: made at the start, so that its commit is the one used."""
         path = note_path(run)
-        if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))
-        run.parent.mkdir(parents=True, exist_ok=True)
         note = {"trained": False, "minutes": 0.0, **provenance(self.root)}
+        if path.exists():
+            return note | json.loads(path.read_text(encoding="utf-8"))
+        run.parent.mkdir(parents=True, exist_ok=True)
         for base in [one for one in self.entries if one.name == entry.continues]:
             before = seed_folder(base, seed, self.logs)
             if before.exists():  # else the run is made from its beginning, which comes to the same
                 shutil.copytree(before, run)
-                note["minutes"] = json.loads(note_path(before).read_text())["minutes"]
+                note["minutes"] = self.begin(base, seed, before)["minutes"]
         path.write_text(json.dumps(note), encoding="utf-8")
         self.tell(event="started", name=entry.name, seed=seed, commit=note["commit"])
         return note
@@ -142,9 +142,9 @@ class Queue:
         return json.loads(lines[-1]) if code == 0 else {}
 
     def call(self, words: list[str], log: Any) -> int:
-        """Run a Python command with one thread, in a session of its own: only `stop` ends it."""
+        """Run a Python command with one thread and no shape checks; only `stop` ends it."""
         one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
-        environment = {**os.environ, **one}
+        environment = {**os.environ, **one, "JAXTYPING_DISABLE": "1"}
         with self.lock:
             if self.stopping:
                 return -1

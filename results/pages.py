@@ -29,13 +29,12 @@ class Kept(NamedTuple):
         found = wb.run.first_hit(self.steps, self.scores, threshold)
         return math.inf if found is None else found
 
-    def score_at(self, step: int) -> float | None:
-        """Mean of 100 episodes at an environment step: the result, or an evaluation of a peer."""
+    def score_at(self, step: int) -> tuple[float, int] | None:
+        """Mean of 100 episodes, and where: a peer's is its first evaluation from `step` on."""
         if "score" in self.result:
-            return self.result["score"]["mean"]
-        judged = {e["step"] * self.repeat: e["mean"] for e in self.result["evaluations"]}
-        near = min(judged, key=lambda at: abs(at - step), default=None)
-        return judged[near] if near is not None and abs(near - step) <= 0.02 * step else None
+            return self.result["score"]["mean"], self.result["steps"]
+        judged = [(e["mean"], e["step"] * self.repeat) for e in self.result["evaluations"]]
+        return next((one for one in judged if one[1] >= 0.99 * step), None)
 
 
 def collect(entry: Entry, results: Path) -> list[Kept]:
@@ -70,41 +69,64 @@ def line(result: dict[str, Any]) -> dict[str, Any]:
 
 def redraw(entries: Sequence[Entry], root: Path) -> None:
     """Write every figure and table anew."""
-    results, tables = root / "results", root / "results" / "tables"
-    tables.mkdir(exist_ok=True)
-    pages = {"queue": markdown(*overview_rows(entries, results))}
     for entry in entries:
         if entry.kind == "run" and not entry.group:
-            pages[entry.name] = section(entry, entries, root)
-    for group in {entry.group for entry in entries if entry.group}:
-        pages[group] = group_table([e for e in entries if e.group == group], results)
-    for name, text in pages.items():
-        (tables / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+            draw(entry, entries, root)
+    (root / "results" / "tables").mkdir(exist_ok=True)
+    for name, text in texts(entries, root / "results").items():
+        (root / "results" / "tables" / f"{name}.md").write_text(text, encoding="utf-8")
 
 
-def section(entry: Entry, entries: Sequence[Entry], root: Path) -> str:
-    """All there is to say of one entry."""
+def texts(entries: Sequence[Entry], results: Path) -> dict[str, str]:
+    """The files of `results/tables` by their name: one for each entry or group, and the queue."""
+    pages = {"queue": markdown(*overview_rows(entries, results))}
+    for entry in entries:
+        if entry.group:
+            group = [one for one in entries if one.group == entry.group]
+            pages[entry.group] = group_table(group, results)
+        elif entry.kind == "run":
+            pages[entry.name] = section(entry, entries, results)
+    return {name: text + "\n" for name, text in pages.items()}
+
+
+def draw(entry: Entry, entries: Sequence[Entry], root: Path) -> None:
+    """The figure of an entry with a finished seed."""
     results = root / "results"
-    ours = collect(entry, results)
+    if ours := collect(entry, results):
+        others = {one.what: kept for one, kept in peers_of(entry, entries, results).items()}
+        wb.run.plot_published(
+            [kept.folder for kept in ours],
+            root / "docs" / "results" / f"{entry.name}.png",
+            published=curve_of(entry, results),
+            others={name: [kept.folder for kept in group] for name, group in others.items()},
+            parameters=ours[0].result["parameters"],
+            title=entry.what,
+        )
+
+
+def peers_of(entry: Entry, entries: Sequence[Entry], results: Path) -> dict[Entry, list[Kept]]:
+    """The finished seeds of what is compared with an entry."""
+    found = {one: collect(one, results) for one in entries if one.beside == entry.name}
+    return {one: kept for one, kept in found.items() if kept}
+
+
+def curve_of(entry: Entry, results: Path) -> Any:
+    """The published curve of an entry, if there is one."""
+    if not entry.published:
+        return None
+    file, task = entry.published.split("/")
+    return wb.run.read_published(results / "published" / f"{file}.json", task)
+
+
+def section(entry: Entry, entries: Sequence[Entry], results: Path) -> str:
+    """All there is to say of one entry."""
+    ours, curve = collect(entry, results), curve_of(entry, results)
     if not ours:
         return f"{entry.what}: not run yet. {planned(entry)}"
-    peers = {e: kept for e in entries if e.beside == entry.name and (kept := collect(e, results))}
-    curve = None
-    if entry.published:
-        file, task = entry.published.split("/")
-        curve = wb.run.read_published(results / "published" / f"{file}.json", task)
-    wb.run.plot_published(
-        [kept.folder for kept in ours],
-        root / "docs" / "results" / f"{entry.name}.png",
-        published=curve,
-        others={e.what: [kept.folder for kept in group] for e, group in peers.items()},
-        parameters=ours[0].result["parameters"],
-        title=entry.what,
-    )
     parts = [f"![{entry.what}: curves](results/{entry.name}.png)", seeds_table(entry, ours)]
     if curve:
         parts.append(published_table(entry, ours, curve))
-    if peers:
+    if peers := peers_of(entry, entries, results):
         parts.append(peers_table(entry, ours, peers))
     return "\n\n".join([*parts, source(ours[0].result), *pending(entry, ours)])
 
@@ -121,7 +143,8 @@ def seeds_table(entry: Entry, ours: list[Kept]) -> str:
         cells = [*map(number, values), *(steps_text(hit, entry.steps) for hit in hits)]
         rows.append([str(kept.result["seed"]), *cells, number(kept.result["minutes"])])
     if len(ours) > 1:
-        rows.append(["min – median – max", *(spread(own) for own in zip(*columns, strict=True))])
+        every = [spread(own, entry.steps) for own in zip(*columns, strict=True)]
+        rows.append(["min – median – max", *every])
     return markdown(header, rows)
 
 
@@ -150,8 +173,10 @@ def peers_table(entry: Entry, ours: list[Kept], peers: dict[Entry, list[Kept]]) 
     own = {one: statistics.median(kept.hit(one) for kept in ours) for one, _ in goals}
     rows = []
     for name, group in [("worldblocks", ours), *((e.what, kept) for e, kept in peers.items())]:
-        found = [value for kept in group if (value := kept.score_at(entry.steps)) is not None]
-        row = [name, str(len(group)), spread(found) if found else "–"]
+        found = [one for kept in group if (one := kept.score_at(entry.steps))]
+        row = [name, str(len(group)), spread([score for score, _ in found]) if found else "–"]
+        if found and found[0][1] > 1.01 * entry.steps:
+            row[-1] += f" (at {thousands(found[0][1])})"
         for one, _ in goals:
             row += hits_cells(group, one, own[one])
         mine = [thousands(entry.steps), "1"]
@@ -181,7 +206,8 @@ def group_table(entries: Sequence[Entry], results: Path) -> str:
         scores = [number(one.result["score"]["mean"] / entry.scale) for one in kept]
         hits = [steps_text(one.hit(threshold * entry.scale), entry.steps) for one in kept]
         rows.append([entry.what, count, " / ".join(scores) or "–", " / ".join(hits) or "–"])
-    return markdown(header, rows)
+    first = [kept.result for entry in entries for kept in collect(entry, results)][:1]
+    return "\n\n".join([markdown(header, rows), *map(source, first)])
 
 
 def overview(entries: Sequence[Entry], results: Path) -> str:
@@ -229,26 +255,19 @@ def planned(entry: Entry) -> str:
 
 def source(result: dict[str, Any]) -> str:
     """Where the figures of a result are from."""
-    versions = ", ".join(
-        f"{name} {result['versions'][name]}"
-        for name in ("torch", "gymnasium", "dm-control", "mujoco", "ale-py")
-        if name in result["versions"]
-    )
     commit = f"commit {result['commit']}" + (" with changes" if result["changed"] else "")
-    return f"`{result['command']}`; {commit}; {result['machine']}; {versions}; {result['date']}."
+    where = f"{result['machine']}; torch {result['versions']['torch']}; {result['date']}"
+    return f"`{result['command']}`; {commit}; {where}."
 
 
-def spread(values: Sequence[float]) -> str:
-    """`min – median – max`, or the one value."""
-    if len(values) == 1:
-        return number(values[0])
-    return " – ".join(map(number, (min(values), statistics.median(values), max(values))))
+def spread(values: Sequence[float], end: int = 0) -> str:
+    """`min – median – max`, or the one value; infinite is what was not reached at the end."""
+    few = [min(values), statistics.median(values), max(values)] if len(values) > 1 else values
+    return " – ".join(number(one) if math.isfinite(one) else steps_text(one, end) for one in few)
 
 
 def number(value: float) -> str:
-    """Whole from 100 on, three digits below; a dash for what was never reached."""
-    if not math.isfinite(value):
-        return "–"
+    """Whole from 100 on, three digits below."""
     return thousands(round(value)) if abs(value) >= 100 else f"{value:.3g}"
 
 

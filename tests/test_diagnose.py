@@ -81,7 +81,16 @@ def test_a_look_leaves_the_random_numbers_alone(agent):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_judging_names_every_check(agent):
+def test_a_video_needs_images():
+    world = wb.spaces.Continuous((2,))
+    blind = recipe.Agent({"vector": world}, {"arm": world}, CFG)
+    message = r"sees images, this one sees \['vector'\]: ask for it where agent.encoder.image_keys"
+    with pytest.raises(ValueError, match=message):
+        diagnose.open_loop_video(blind, None)
+
+
+def test_judging_names_every_check(agent, monkeypatch):
+    monkeypatch.setattr(diagnose.held_out, "SAMPLES", 2)
     batch = played(agent, 64)
     checks = diagnose.judge(agent, batch, gamma=0.9, seen=batch)
     assert [check.passed is None for check in checks] == [

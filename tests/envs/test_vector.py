@@ -235,7 +235,7 @@ def test_wrong_construction():
         EnvVector([], seed=0)
     with pytest.raises(ValueError, match=r"got seed=-1, timeout=60.0; it takes a seed of 0 or mo"):
         EnvVector([Walk()], seed=-1)
-    with pytest.raises(ValueError, match="got seed=0, timeout=nan; .* and a timeout above 0 seco"):
+    with pytest.raises(ValueError, match=r"got seed=0, timeout=nan; .* and a timeout above 0 seco"):
         EnvVector([Walk()], seed=0, timeout=float("nan"))
     with pytest.raises(ValueError, match=r"environment 1 has observation .* of one EnvVector have"):
         EnvVector([Walk(), Other()], seed=0)

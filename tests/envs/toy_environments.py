@@ -1,5 +1,9 @@
 """Small environments and a scripted emulator whose every number can be worked out by hand."""
 
+import json
+import os
+import signal
+import time
 from typing import ClassVar
 
 import numpy as np
@@ -119,3 +123,64 @@ class Script:
 
     def screen_into(self, frame):
         frame[:] = self.frame % 256
+
+
+class Faulty:
+    """Fails on demand: a file `2-step-kill` in its folder kills it in a step, once.
+
+    Its observation is the seed of the episode, the time, and the first push that led there; it has
+    a state if `saved`.
+    """
+
+    observation: ClassVar = {"place": Continuous((3,))}
+    action: ClassVar = {"push": Continuous((2,))}
+
+    def __init__(self, folder, saved=False):
+        self.folder, self.saved = folder, saved
+        self.meet("__init__")
+
+    def meet(self, method):
+        found = sorted(self.folder.glob(f"*-{method}-*"))
+        if not found:
+            return
+        try:
+            found[0].unlink()
+        except FileNotFoundError:  # another environment was quicker
+            return
+        fault = found[0].name.split("-")[2]
+        if fault == "raise":
+            raise ValueError(f"a joint broke in {method}")
+        if fault == "hang":
+            time.sleep(60)
+        if fault == "exit":
+            os._exit(3)
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def reset(self, seed):
+        self.seed, self.time, self.pushed = seed % 10_000, 0, 0.0
+        self.meet("reset")
+        return self.row(0.0, first=True)
+
+    def step(self, action):
+        self.meet("step")
+        self.time += 1
+        self.pushed = action["push"][0]
+        return self.row(float(self.time))
+
+    def row(self, reward, first=False):
+        place = np.array([self.seed, self.time, self.pushed], np.float32)
+        return Step({"place": place}, reward, first, self.time == 7, False)
+
+    def get_state(self):
+        self.meet("get_state")
+        return (
+            json.dumps([self.seed, self.time, float(self.pushed)]).encode() if self.saved else None
+        )
+
+    def set_state(self, state):
+        self.meet("set_state")
+        self.seed, self.time, self.pushed = json.loads(state)
+
+    def close(self):
+        self.meet("close")

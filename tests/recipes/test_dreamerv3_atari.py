@@ -2,20 +2,15 @@
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import torch
+import tiny_runs
+from tiny_runs import HERE, interrupted, python, same_run
 
 import dreamerv3_atari as recipe
 import evaluate
 import worldblocks as wb
-
-ROOT = Path(__file__).parents[2]
 
 # Breakout: a random episode is over after some 40 steps of each environment.
 TINY = dataclasses.replace(
@@ -31,107 +26,47 @@ TINY = dataclasses.replace(
 )
 
 
-def python(*args: object) -> subprocess.CompletedProcess:
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "recipes")}
-    return subprocess.run(
-        [sys.executable, *map(str, args)], capture_output=True, text=True, env=env, cwd=ROOT
-    )
+def run(folder, **changes):
+    return tiny_runs.run(recipe, TINY, folder, **changes)
 
 
-def run(folder: Path, code: int = 0, **changes: object) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wb.run, "plot_curve", lambda _: None)  # a second for each picture
-        assert recipe.main(dataclasses.replace(TINY, logdir=str(folder), **changes)) == code
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def killed(folder, moment):
+    """What is left of a run whose process was killed with SIGKILL at this moment."""
+    config = dataclasses.asdict(dataclasses.replace(TINY, logdir=str(folder / "run")))
+    (folder / "config.json").write_text(json.dumps(config))
+    process = python(HERE / "killed_run.py", folder / "config.json", moment)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    return folder / "run"
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nobody interrupted."""
-    torch.set_num_threads(1)
     return run(tmp_path_factory.mktemp("runs") / "whole")
 
 
-def same_run(ours: Path, theirs: Path) -> None:
-    """Bitwise: every line of metrics and episodes, every tensor and number of the last state."""
-    for name in ("metrics.jsonl", "episodes.jsonl"):
-        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
-    first, second = (wb.run.Checkpoint(path).load() for path in (ours, theirs))
-    for state in (first, second):
-        del state["logger"]["offsets"]["timing"]  # the length of a file of wall-clock figures
-    same(first, second, "state")
-
-
-def same(a, b, path: str) -> None:
-    assert type(a) is type(b), path
-    if isinstance(a, dict):
-        assert list(a) == list(b), path
-        for key in a:
-            same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            same(x, y, f"{path}/{i}")
-    elif isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype, path
-        assert torch.equal(a, b), path
-    else:
-        assert a == b, path
-
-
 def test_the_run_is_worth_comparing(whole):
-    """It has finished episodes, updates, several saves; else the tests below show nothing."""
-    state = wb.run.Checkpoint(whole).load()
-    [step], [updates], [episodes] = (
-        state["position"][name] for name in ("step", "updates", "episodes")
-    )
-    assert step == TINY.steps
-    assert updates > 10
-    assert episodes >= 2
-    assert not state["envs"]["rows"]["is_first"].any()  # it stopped in mid-episode
+    """Else the tests below show nothing."""
+    tiny_runs.comparable(whole, TINY.steps)
 
 
 @pytest.mark.parametrize("moment", ["step:93", "save:2:0", "save:3:3", "save:2:9"])
 def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path, moment):
-    config = dataclasses.asdict(dataclasses.replace(TINY, logdir=str(tmp_path / "run")))
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    killed = python(Path(__file__).parent / "killed_run.py", tmp_path / "config.json", moment)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert wb.run.Checkpoint(tmp_path / "run").exists()
-    same_run(run(tmp_path / "run", resume=True), whole)
+    folder = killed(tmp_path, moment)
+    assert wb.run.Checkpoint(folder).exists()
+    same_run(run(folder, resume=True), whole)
 
 
 def test_killed_before_the_first_save_starts_again(whole, tmp_path):
-    config = dataclasses.asdict(dataclasses.replace(TINY, logdir=str(tmp_path / "run")))
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    killed = python(Path(__file__).parent / "killed_run.py", tmp_path / "config.json", "step:20")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    same_run(run(tmp_path / "run", resume=True), whole)
+    folder = killed(tmp_path, "step:20")
+    assert not wb.run.Checkpoint(folder).exists()
+    same_run(run(folder, resume=True), whole)
 
 
-def test_signal_saves_and_says_how_to_resume(whole, tmp_path, monkeypatch, capsys):
-    step = wb.envs.EnvVector.step
-    calls = []
-
-    def interrupting(self, action):
-        calls.append(1)
-        if len(calls) == 77:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, action)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(wb.envs.EnvVector, "step", interrupting)
-        run(tmp_path / "run", code=128 + signal.SIGTERM)
+def test_signal_saves_and_says_how_to_resume(whole, tmp_path, capsys):
+    folder = interrupted(recipe, TINY, tmp_path / "run", 77)
     assert "saved at step 154; continue with:" in capsys.readouterr().out
-    same_run(run(tmp_path / "run", resume=True), whole)
+    same_run(run(folder, resume=True), whole)
 
 
 def test_smoke_leaves_video_curve_and_checkpoint(tmp_path):

@@ -40,16 +40,17 @@ class Coin:
         pass
 
 
-class Agent:
-    """Mostly action 1; its carry counts rows since `is_first`."""
+class Agent(torch.nn.Linear):
+    """Its carry counts rows since `is_first`."""
 
-    encoder = types.SimpleNamespace(image_keys=[])
+    encoder = types.SimpleNamespace(image_keys=())
 
     def initial(self, n):
         return torch.zeros(n)
 
 
 def act(agent, obs, carry, is_first, mode=False):
+    """Mostly action 1; always, where it is the likeliest that is asked for."""
     index = torch.ones(len(carry)) if mode else (torch.rand(len(carry)) < 0.7).float()
     return torch.stack([1 - index, index], -1), torch.where(is_first, 0, carry) + 1
 
@@ -58,7 +59,7 @@ def act(agent, obs, carry, is_first, mode=False):
 def run(tmp_path, monkeypatch):
     recipe = types.SimpleNamespace(
         act=act,
-        load=lambda run, device: (Agent(), None),
+        load=lambda run, device: (Agent(2, 3), None),
         environments=lambda cfg, n, seed: wb.envs.EnvVector(
             [Coin(2 + 3 * i) for i in range(n)], seed=seed
         ),
@@ -77,7 +78,9 @@ def test_an_agent_without_images_is_played_and_no_video_is_made(run, capsys):
     said, result = lines(capsys)
     assert said.startswith(f"{run}: mean ")
     assert "over 5 episodes of sampled actions, 95% interval" in said
-    assert json.loads(result).keys() == {"mean", "std", "episodes", "low", "high"}
+    figures = json.loads(result)
+    assert figures.keys() == {"mean", "std", "episodes", "low", "high", "parameters"}
+    assert (figures["episodes"], figures["parameters"]) == (5, 9)
     assert sorted(path.name for path in run.iterdir()) == ["config.json"]
 
 
@@ -122,4 +125,4 @@ def test_the_page_load_and_act_runs(monkeypatch):
     for block in code:
         exec(block, session)
     assert len(session["scores"]) >= 4
-    assert session["score"] == session["scores"][0] or session["score"] > 0
+    assert session["score"] > 0

@@ -13,6 +13,7 @@ from worldblocks.run import (
     realised_return,
     reward_check,
     value_check,
+    vector_checks,
     write_report,
 )
 
@@ -46,6 +47,20 @@ def test_a_model_that_knows_passes():
         "PASS  image error at 15 steps with the true actions: 0 < 0.087 with shuffled actions "
         "(gap ± 0)"
     )
+
+
+def test_vectors_are_judged_as_images_are():
+    """A ramp: who knows it passes, and repeating the last row is 15 steps behind."""
+    truth = torch.arange(TIME).float().reshape(1, TIME, 1).repeat(BATCH, 1, 4)
+    checks = vector_checks(truth, truth, truth.flip(1), CONTEXT, truth.mean((0, 1)))
+    assert [check.passed for check in checks] == [None, None, True, True]
+    assert format_report(checks[2:]).splitlines() == [
+        "PASS  open-loop vector error at 15 steps: 0 < 225 repeat last vector, < 64 mean vector",
+        "PASS  vector error at 15 steps with the true actions: 0 < 256 with shuffled actions "
+        "(gap ± 0)",
+    ]
+    late = truth.roll(1, 1)
+    assert vector_checks(late, truth, truth, CONTEXT, truth[0, 0])[3].passed is False
 
 
 def test_errors_by_hand():

@@ -4,6 +4,9 @@ Works on any agent that has an `encoder`, a dynamics block `rssm`, a `decoder`, 
 a `value` head. `python -m worldblocks.diagnose RUN` writes a page about a whole run.
 """
 
+from worldblocks.diagnose.command import diagnose, main
+from worldblocks.diagnose.examine import examine
+from worldblocks.diagnose.finding import Figure, Finding, Section
 from worldblocks.diagnose.held_out import judge, play, report, windows
 from worldblocks.diagnose.open_loop import (
     CONTEXT,

@@ -13,7 +13,7 @@ from worldblocks.diagnose.finding import Section
 from worldblocks.diagnose.held_out import play
 from worldblocks.diagnose.open_loop import LENGTH
 from worldblocks.diagnose.page import summary, verdicts, write_page
-from worldblocks.diagnose.recipe import load_recipe, recipe_of
+from worldblocks.diagnose.recipe import recipe_of
 from worldblocks.replay import Batch
 from worldblocks.run.folder import read_config
 from worldblocks.run.sinks import read_jsonl
@@ -36,7 +36,7 @@ def diagnose(
         output: the page; `diagnosis.html` in the run folder if None.
     """
     agent, cfg = recipe.load(run)
-    seed = cfg.seed + UNSEEN if seed is None else seed
+    seed = int(cfg.seed) + UNSEEN if seed is None else seed
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -60,7 +60,7 @@ def facts(run: Path, agent: Any, batch: Batch, seed: int, seconds: float) -> dic
     found = {
         "recipe": str(config.get("recipe", "")),
         "task": task,
-        "trained": f"{last['step']:,} environment steps" if last else "not logged",
+        "trained": f"{last['step']:,} steps" if last else "not logged",
         "updates": f"{last['updates']:,.0f}" if "updates" in last else "",
         "parameters": f"{weights / 1e6:.3g}M",
         "looked at": f"{batch.reward.numel():,} rows of {len(batch.reward)} environments",
@@ -102,8 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.steps < FEWEST:
             raise ValueError(f"--steps is {FEWEST} or more, got {options.steps}")
-        read_config(options.run)  # before the recipe is imported: no run is the likelier mistake
-        recipe = load_recipe(options.recipe or recipe_of(options.run))
+        recipe = recipe_of(options.run, options.recipe)
         sections, path = diagnose(
             options.run, recipe, steps=options.steps, seed=options.seed, output=options.output
         )

@@ -17,6 +17,7 @@ class Chart:
         x, y: what the axes have to show; the vertical one is widened to whole ticks.
         labels: words beneath the horizontal axis and above the vertical one.
         log: a logarithmic vertical axis, for positive numbers.
+        whole: only whole numbers along the horizontal axis.
         height: of the picture, in units of which it is 420 wide.
     """
 
@@ -27,11 +28,13 @@ class Chart:
         labels: tuple[str, str],
         *,
         log: bool = False,
+        whole: bool = False,
         height: int = HEIGHT,
     ) -> None:
         self.log, self.height, self.labels = log, height, labels
         self.x_limits = _limits(_finite(x))
-        self.x_ticks = [t for t in _ticks(*self.x_limits, 5) if _inside(t, self.x_limits)]
+        ticks = [t for t in _ticks(*self.x_limits, 5) if _inside(t, self.x_limits)]
+        self.x_ticks = [t for t in ticks if not whole or t == round(t)]
         if log:
             low, high = _limits([math.log10(value) for value in _finite(y) if value > 0] or [0.0])
             self.y_limits = low, high
@@ -86,7 +89,7 @@ class Chart:
         left, right = self._at(begin, 1.0)[0], self._at(end, 1.0)[0]
         size = f'width="{right - left:.1f}" height="{self.height - TOP - BOTTOM}"'
         self.parts.append(f'<rect class="shade" x="{left:.1f}" y="{TOP}" {size}/>')
-        self._word(left + 4, TOP + 11, name)
+        self._word(left + 4, self.height - BOTTOM - 6, name)
 
     def diagonal(self, name: str) -> None:
         """Where both axes say the same."""
@@ -179,8 +182,11 @@ def _finite(values: Values) -> list[float]:
 def _limits(values: Values) -> tuple[float, float]:
     """Smallest and largest, apart."""
     low, high = min(values), max(values)
-    least = 1e-6 * max(abs(low), abs(high), 1e-6)
-    return (low, high) if high - low > least else (low - 0.5 * abs(low) - least, low + least)
+    size = max(abs(low), abs(high))
+    if high - low > 1e-6 * size > 0:
+        return low, high
+    half = 0.5 * size or 0.5
+    return low - half, high + half
 
 
 def _inside(value: float, limits: tuple[float, float]) -> bool:

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 Light = Literal["green", "amber", "red", "grey"]
-LIGHTS: tuple[Light, ...] = ("red", "amber", "grey", "green")  # the worst first
+WORST: tuple[Light, ...] = ("red", "amber", "green")
 
 
 class Finding(NamedTuple):
@@ -41,7 +41,10 @@ class Section(NamedTuple):
     def light(self) -> Light:
         """The worst light of the findings that could be judged; grey if none could."""
         lights = {finding.light for finding in self.findings}
-        return next((x for x in ("red", "amber", "green") if x in lights), "grey")
+        for light in WORST:
+            if light in lights:
+                return light
+        return "grey"
 
 
 def unknown(name: str, reason: str, rule: str) -> Finding:

@@ -63,7 +63,7 @@ def section(look: Look) -> Section:
 
 
 def measure(look: Look) -> Table:
-    """The table; parameters, their `.grad` and buffers such as the return scale stay as they are."""
+    """The table; parameters, their `.grad` and buffers such as the return scale stay."""
     agent = look.agent
     buffers = {name: buffer.clone() for name, buffer in agent.named_buffers()}
     parameters = {

@@ -57,7 +57,7 @@ def _numbers(metrics: list[dict[str, Any]]) -> Finding:
         return unknown(name, "no line of metrics yet", NUMBERS)
     broken = [(line["step"], k) for line in metrics for k, value in line.items() if value is None]
     if not broken:
-        return Finding(name, "green", f"all of {len(metrics)} lines", NUMBERS)
+        return Finding(name, "green", f"in all {len(metrics)} lines", NUMBERS)
     step, key = broken[0]
     number = f"{key} was not finite at step {step:,} ({len(broken)} times in all)"
     return Finding(name, "red", number, NUMBERS, "infinite")
@@ -88,7 +88,7 @@ def _scores(episodes: list[dict[str, Any]]) -> Figure:
     scores = torch.tensor([float(episode["score"]) for episode in episodes])
     mean = running_mean(scores.numpy())[:: max(1, math.ceil(len(episodes) / 500))].tolist()
     each = [float(episode["score"]) for episode in kept]
-    chart = Chart([0.0, *steps], each, ("environment steps", "score of an episode"))
+    chart = Chart([0.0, *steps], each, ("steps", "score of an episode"))
     chart.dots(steps, each, 0, "episode", faint=True)
     chart.line(steps, mean, 0, "mean of the last 10")
     return Figure(chart.html("score of training episodes"), "Training episodes.")
@@ -103,6 +103,6 @@ def _points(metrics: list[dict[str, Any]], name: str) -> tuple[list[float], list
 def _curve(metrics: list[dict[str, Any]], name: str) -> Figure:
     steps, values = _points(metrics, name)
     log = bool(values) and min(values) > 0 and max(values) > 20 * min(values)
-    chart = Chart([0.0, *steps], values, ("environment steps", name), log=log, height=170)
+    chart = Chart([0.0, *steps], values, ("steps", name), log=log, height=170)
     chart.line(steps, values, 0)
     return Figure(chart.html(name), "")

@@ -12,7 +12,7 @@ from worldblocks.diagnose.look import Look
 from worldblocks.diagnose.pictures import matrix
 
 FREE_NATS = 1.0  # of DreamerV3, where the configuration does not say
-KL = "green between 0.05 nats and a quarter of what the latent can hold"
+KL = "green from 0.05 nats to a quarter of what the latent can hold (or 3 times the free nats)"
 FLOOR = "green below 95% of the rows; there the KL losses have no gradient"
 DEAD = "used less than 1% of its fair share; green to 60%, amber to 90%"
 USAGE = "a group that always says the same; green to 50%, amber to 90%"
@@ -27,8 +27,8 @@ def kl_section(look: Look) -> Section:
     latent = look.agent.rssm.latent
     most = latent.groups * math.log(latent.classes)
     mean, share = float(kl.mean()), float((kl < free).float().mean())
-    symptom = "silent" if mean < 0.05 else "surprised" if not mean <= most / 4 else ""
-    light = {"silent": "red", "surprised": "amber", "": "green"}[symptom]
+    symptom = "silent" if mean < 0.05 else "" if mean <= max(most / 4, 3 * free) else "surprised"
+    light = "red" if symptom == "silent" else "amber" if symptom else "green"
     number = f"{mean:.3g} nats a row ({most:.3g} at most)"
     findings = [Finding("KL of posterior and prior", light, number, KL, symptom)]
     light = "green" if share < 0.95 else "amber"
@@ -124,10 +124,10 @@ def _usage_figures(usage: Tensor, entropy: Tensor) -> list[Figure]:
         "Mean probability of every class, a row for each group, the most varied first. Full colour "
         "is twice a fair share or more; an even field is an alphabet fully used."
     )
-    names = [float(n) for n in range(groups + 1)]
+    names = [n - 0.5 for n in range(groups + 1)]
     bits = entropy[order].tolist()
     labels = ("group, the most varied first", "entropy of usage, nats")
-    chart = Chart(names, [0.0, math.log(classes), *bits], labels)
+    chart = Chart(names, [0.0, math.log(classes), *bits], labels, whole=True)
     chart.bars(names, bits, 0)
     chart.mark(math.log(classes), "all classes alike")
     return [

@@ -17,9 +17,16 @@ from worldblocks.run.video import open_loop_grid
 from worldblocks.spaces import Discrete
 from worldblocks.transforms import symlog
 
-CONTEXT, STEPS = 5, 15  # rows shown and rows imagined
+CONTEXT = 5
+"""Rows that a model is shown."""
+STEPS = 15
+"""Rows that it imagines then."""
 LENGTH = CONTEXT + STEPS
-SAMPLES, WINDOWS = 8, 96  # imagined futures of a window, and windows, of a report
+"""Rows of a window: those shown and those imagined."""
+SAMPLES = 8
+"""Imagined futures of a window, whose mean is the prediction."""
+WINDOWS = 96
+"""Windows of a report, at most."""
 
 
 class Agent(Protocol):

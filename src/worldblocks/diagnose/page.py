@@ -91,8 +91,8 @@ def _section(section: Section) -> str:
 def _finding(finding: Finding) -> str:
     return (
         f'<div class="finding {finding.light}">{_lamp(finding.light)}<b>{escape(finding.name)}</b>'
-        f'<span class="number">{escape(finding.number)}</span>'
-        f'<span class="rule">{escape(finding.rule)}</span></div>'
+        f'<div><span class="number">{escape(finding.number)}</span>'
+        f'<span class="rule">{escape(finding.rule)}</span></div></div>'
     )
 
 

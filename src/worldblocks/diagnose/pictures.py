@@ -42,9 +42,9 @@ def strip(
             grid[top : top + height, left : left + width, :3] = frame
             grid[top : top + height, left : left + width, 3] = 255
     full = (time * side * (width + 1) / width, len(rows) * side * (height + 1) / width)
+    place = f'<text class="tick end" x="{LABEL - 8}"'
     words = [
-        f'<text class="tick end" x="{LABEL - 8}" y="{HEADER + (r + 0.5) * full[1] / len(rows):.1f}">'
-        f"{escape(name)}</text>"
+        f'{place} y="{HEADER + (r + 0.5) * full[1] / len(rows):.1f}">{escape(name)}</text>'
         for r, name in enumerate(names)
     ]
     words += [
@@ -61,8 +61,7 @@ def matrix(values: Float[np.ndarray, "rows columns"], labels: tuple[str, str], t
     grid = np.zeros((rows, columns, 4), np.uint8)
     grid[..., :3] = (42, 132, 200)
     grid[..., 3] = 18 + (np.clip(values, 0, 1) * 237).astype(np.uint8)
-    cell = min(14.0, 700 / columns)
-    full = (columns * cell, rows * min(cell, 320 / rows))
+    full = (max(700.0 * min(columns / 32, 1), 180.0), max(320.0 * min(rows / 32, 1), 80.0))
     words = [
         f'<text class="label" x="{LABEL}" y="14">{escape(labels[0])}</text>',
         f'<text class="label end" x="{LABEL - 8}" y="{HEADER + 12}">{escape(labels[1])}</text>',
@@ -75,7 +74,7 @@ def _framed(pixels: np.ndarray, full: tuple[float, float], words: list[str], tit
     place = f'x="{LABEL}" y="{HEADER}" width="{full[0]:.1f}" height="{full[1]:.1f}"'
     address = "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
     return (
-        f'<svg class="pixels" viewBox="{size}" style="max-width:{LABEL + full[0]:.0f}px" role="img">'
-        f"<title>{escape(title)}</title>{''.join(words)}"
+        f'<svg class="pixels" viewBox="{size}" style="max-width:{LABEL + full[0]:.0f}px" '
+        f'role="img"><title>{escape(title)}</title>{"".join(words)}'
         f'<image {place} preserveAspectRatio="none" href="{address}"/></svg>'
     )

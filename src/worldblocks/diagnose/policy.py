@@ -144,7 +144,7 @@ def _chosen(key: str, probs: Float[Tensor, "..."]) -> Figure:
     first = probs.reshape(len(probs), -1, probs.shape[-1])[:, 0]
     mean = first.mean(0).tolist()
     edges = [n - 0.5 for n in range(len(mean) + 1)]
-    chart = Chart(edges, [0.0, *mean], (f"action of {key}", "mean probability"))
+    chart = Chart(edges, [0.0, *mean], (f"choice of {key!r}", "mean probability"), whole=True)
     chart.bars(edges, mean, 0)
     chart.mark(1 / len(mean), "all alike")
     return Figure(chart.html(f"mean probability of each action of {key}"), "Mean over all rows.")
@@ -153,7 +153,9 @@ def _chosen(key: str, probs: Float[Tensor, "..."]) -> Figure:
 def _spreads(key: str, part: Any, low: float, high: float) -> Figure:
     std = part.std.reshape(len(part.std), -1).mean(0).tolist()
     edges = [n - 0.5 for n in range(len(std) + 1)]
-    chart = Chart(edges, [0.0, high, *std], (f"number of {key}", "standard deviation"))
+    chart = Chart(
+        edges, [0.0, high, *std], (f"number of {key!r}", "standard deviation"), whole=True
+    )
     chart.bars(edges, std, 0)
     chart.mark(low, "smallest possible")
     chart.mark(high, "largest possible")

@@ -19,7 +19,8 @@ color:var(--soft);font-size:.92rem}.facts b{color:var(--ink);font-weight:600}
 .verdict{font-size:1.08rem;margin:0 0 14px}
 .green{--l:var(--green)}.amber{--l:var(--amber)}.red{--l:var(--red)}.grey{--l:var(--grey)}
 .lamp{flex:none;width:.8em;height:.8em;display:inline-block;background:var(--l)}
-.lamp.green{border-radius:50%}.lamp.grey{background:none;border:2px solid var(--l);border-radius:50%}
+.lamp.green{border-radius:50%}
+.lamp.grey{background:none;border:2px solid var(--l);border-radius:50%}
 .lamp.amber{clip-path:polygon(50% 4%,100% 96%,0 96%)}
 nav{display:grid;grid-template-columns:repeat(auto-fill,minmax(180px,1fr));gap:8px;margin:0 0 26px}
 nav a{display:flex;align-items:center;gap:.6em;padding:10px 12px;border-radius:10px;color:inherit;
@@ -28,19 +29,20 @@ nav a:hover{border-color:var(--l)}
 section{background:var(--card);border:1px solid var(--line);border-radius:14px;
 padding:20px 20px 14px;margin:0 0 18px;border-top:3px solid var(--l);scroll-margin-top:12px}
 .question{color:var(--soft);margin:4px 0 12px}
-.finding{display:grid;grid-template-columns:1.3em minmax(0,15em) minmax(0,1fr);column-gap:.4em;
+.finding{display:grid;grid-template-columns:1.3em minmax(0,18em) minmax(0,1fr);column-gap:.5em;
 padding:9px 0;border-top:1px solid var(--line);align-items:baseline}
 .finding .lamp{align-self:baseline}.finding b{font-weight:600}
-.number{font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
-.rule{grid-column:3;color:var(--soft);font-size:.86rem}
+.number,.rule{display:block;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+.rule{color:var(--soft);font-size:.86rem}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));
 gap:14px 22px;margin:14px 0 6px}
 figure{margin:0;min-width:0}figure.wide{grid-column:1/-1}
 figure .scroll{overflow-x:auto}
 figcaption{color:var(--soft);font-size:.84rem;line-height:1.4;margin-top:2px}
-svg{display:block;width:100%;height:auto;max-width:560px}
+svg{display:block;width:100%;height:auto;max-width:470px}
 figure.wide svg.pixels{min-width:min(600px,var(--least,600px))}
-svg text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--soft)}
+svg text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--soft);
+paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
 svg .mid{text-anchor:middle}svg .end{text-anchor:end}
 svg .label{font-size:11.5px;fill:var(--ink)}
 svg image{image-rendering:pixelated}
@@ -71,7 +73,7 @@ ol{margin:4px 0 8px;padding-left:1.4em}li{margin:3px 0}li span{color:var(--soft)
 footer{color:var(--soft);font-size:.85rem;margin-top:24px}
 code{font-size:.92em;overflow-wrap:anywhere}
 @media(max-width:620px){main{padding:20px 12px 48px}section{padding:16px 14px 10px}
-.finding{grid-template-columns:1.3em minmax(0,1fr)}.number,.rule{grid-column:2}
+.finding{grid-template-columns:1.3em minmax(0,1fr)}.finding div{grid-column:2}
 nav{grid-template-columns:repeat(2,minmax(0,1fr))}nav a{padding:9px 10px;font-size:.88rem}
 figure .scroll table{font-size:.8rem}}
 @media print{body{background:#fff}section{break-inside:avoid}}

@@ -6,6 +6,7 @@ A simulator is imported by the factory that needs it, so that this module brings
 
 from worldblocks.envs.ale import Atari, atari, atari_games
 from worldblocks.envs.control import dmc
+from worldblocks.envs.crafter import crafter
 from worldblocks.envs.failure import Failure
 from worldblocks.envs.gymnasium import gym
 from worldblocks.envs.pixels import atari_image
@@ -26,6 +27,7 @@ __all__ = [
     "atari",
     "atari_games",
     "atari_image",
+    "crafter",
     "dmc",
     "gym",
     "reenact",

@@ -1,6 +1,7 @@
 """The DeepMind Control suite, from its own numbers (proprioception) or from pixels."""
 
 import difflib
+import os
 import warnings
 from typing import Any
 
@@ -43,13 +44,15 @@ def dmc(
     Raises:
         ImportError: dm_control is missing.
         ValueError: an unknown task or camera, or a number out of range.
-        RuntimeError: pixels are asked for, and there is nothing to render with.
+        RuntimeError: something is to be rendered, and this machine has nothing for it.
 
     Source: Tassa et al. 2018; `embodied/envs/dmc.py` of danijar/dreamerv3 (cameras, repeat).
     """
     at_least_one("wb.envs.dmc", size=size, repeat=repeat)
-    if pixels:
-        choose_backend()
+    # quadruped_escape gives its terrain to OpenGL at each reset, seen or not. And what MUJOCO_GL
+    # names, dm_control imports.
+    if pixels or task == "quadruped_escape" or os.environ.get("MUJOCO_GL"):
+        choose_backend(f"wb.envs.dmc({task!r}, pixels={pixels})")
     suite = _suite()
     names = {f"{domain}_{name}": (domain, name) for domain, name in suite.ALL_TASKS}
     if task not in names:
@@ -62,9 +65,6 @@ def dmc(
     camera = _CAMERAS.get(domain, 0) if camera is None else camera
     if pixels:
         _check_camera(env.physics.model, task, camera)
-    else:
-        # quadruped_escape uploads its terrain to OpenGL at each reset: say that there is none.
-        env.physics._contexts = ()
     return Control(env, pixels=pixels, size=size, repeat=repeat, camera=camera, shadows=shadows)
 
 
@@ -116,12 +116,13 @@ class Control:
             )
         share = (np.clip(action["action"], -1.0, 1.0).astype(np.float64) + 1) / 2
         theirs = self._low * (1 - share) + self._high * share
-        reward = 0.0
-        for _ in range(self._repeat):
-            moment = self._env.step(theirs)
-            reward += float(moment.reward)
+        moment = self._env.step(theirs)
+        reward = float(moment.reward)
+        for _ in range(self._repeat - 1):
             if moment.last():
                 break
+            moment = self._env.step(theirs)
+            reward += float(moment.reward)
         self._over = moment.last()
         terminal = self._over and bool(moment.discount == 0)
         return Step(self._shown(moment.observation), reward, False, self._over, terminal)
@@ -152,7 +153,7 @@ def _suite() -> Any:
             # Without a display the import tries a window and complains; nothing renders there.
             warnings.simplefilter("ignore")
             from dm_control import suite
-    except ImportError as cause:
+    except ModuleNotFoundError as cause:
         raise ImportError(
             "wb.envs.dmc needs the extra 'dmc': pip install \"worldblocks[dmc]\""
         ) from cause

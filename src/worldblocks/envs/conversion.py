@@ -65,6 +65,13 @@ def actions(space: Any) -> tuple[Actions, _Build]:
     build = _builder(space, (), spaces)
     if not spaces:
         raise ValueError(f"wb.envs.gym got an environment without actions: {space}; it needs one")
+    loose = [key for key, box in _boxes(space) if not box.is_bounded()]
+    if loose:
+        warnings.warn(
+            f"the actions {loose} of this environment have no bounds: it is given the agent's "
+            f"numbers in [-1, 1] as they are; gymnasium.wrappers.RescaleAction changes them",
+            stacklevel=4,
+        )
     return spaces, build
 
 
@@ -79,6 +86,14 @@ def _leaves(space: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
             yield from _leaves(part, (*path, index))
     else:
         yield path, space
+
+
+def _boxes(space: Any) -> Iterator[tuple[str, Any]]:
+    from gymnasium import spaces as theirs
+
+    for path, leaf in _leaves(space, ()):
+        if isinstance(leaf, theirs.Box):
+            yield "/".join(map(str, path)) or "action", leaf
 
 
 def _at(value: Any, path: tuple) -> Any:
@@ -207,14 +222,7 @@ def _box_builder(space: Any, key: str) -> _Build:
     if (np.isfinite(low) != np.isfinite(high)).any():
         raise ValueError(
             f"wb.envs.gym got an environment whose action {key!r} is {space}, bounded on one side "
-            f"only; it takes bounds on both sides or on none: wrap the environment in "
-            f"gymnasium.wrappers.RescaleAction, or give the space its other bound"
-        )
-    if not bounded.all():
-        warnings.warn(
-            f"the action {key!r} of this environment has no bounds: the agent's numbers, clipped to "
-            f"[-1, 1], are given to it as they are",
-            stacklevel=6,
+            f"only; it takes bounds on both sides or on none: give the space its other bound"
         )
     low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
     whole = np.issubdtype(space.dtype, np.integer) or space.dtype == np.bool_
@@ -222,7 +230,8 @@ def _box_builder(space: Any, key: str) -> _Build:
     def build(action: dict[str, np.ndarray]) -> np.ndarray:
         share = (np.clip(action[key], -1.0, 1.0).astype(np.float64) + 1) / 2
         value = low * (1 - share) + high * share  # exactly `low` at -1 and `high` at 1
-        value = (np.rint(value) if whole else value).astype(space.dtype)
-        return np.clip(value, space.low, space.high)  # rounding to float32 may step over a bound
+        value = np.asarray(np.rint(value) if whole else value, space.dtype)
+        # Rounding to float32 may step over a bound; and NumPy makes scalars of arrays without axes.
+        return np.asarray(np.clip(value, space.low, space.high), space.dtype)
 
     return build

@@ -47,8 +47,8 @@ class FailureWindow:
             traces = [one.traceback for one in self._recent if one.traceback]
             self.stopped = (
                 f"{failure}: {len(self._recent)} failures in the last {self._window} steps, where "
-                f"max_failures={self._most} may be; mend the environment or allow more"
-                + (f". The last traceback:\n{traces[-1]}" if traces else "")
+                f"max_failures={self._most} may be; mend the environment or allow more.\n"
+                + (f"The last traceback:\n{traces[-1]}" if traces else "")
             )
 
     def clear(self) -> None:

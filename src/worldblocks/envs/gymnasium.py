@@ -121,7 +121,14 @@ class GymnasiumEnvironment:
     def _shown(self, obs: Any) -> dict[str, np.ndarray]:
         if not self._pixels:
             return self._observe(obs)
-        return {"image": resized(np.ascontiguousarray(self._env.render(), np.uint8), self._size)}
+        frame = self._env.render()
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
+            what = f"an array of shape {frame.shape}" if isinstance(frame, np.ndarray) else frame
+            raise ValueError(
+                f"asked {self._env} for pixels, and its render() gave {what}; pixels=True needs "
+                f"`height width 3`"
+            )
+        return {"image": resized(np.array(frame, np.uint8, order="C"), self._size)}
 
     def get_state(self) -> None:
         """None: gymnasium has no way to ask for a state."""
@@ -173,7 +180,9 @@ def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any
         kwargs = {"render_mode": "rgb_array", **kwargs}
     try:
         return gymnasium.make(wanted, disable_env_checker=True, **kwargs)
-    except gymnasium.error.UnregisteredEnv as cause:
+    except gymnasium.error.Error as cause:
+        if wanted in gymnasium.registry:
+            raise  # it is known, but something it needs is missing
         raise ValueError(
             f"unknown gymnasium environment {name!r}; {_close(gymnasium, wanted)}"
         ) from cause
@@ -181,8 +190,10 @@ def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any
 
 def _call(factory: Callable[..., Any], pixels: bool, kwargs: dict[str, Any]) -> Any:
     """Call a factory; one that takes `render_mode` is told to give frames where they are asked."""
-    if pixels and "render_mode" in inspect.signature(factory).parameters:
-        kwargs = {"render_mode": "rgb_array", **kwargs}
+    if pixels:
+        takes = inspect.signature(factory).parameters.values()
+        if any(one.name == "render_mode" or one.kind is one.VAR_KEYWORD for one in takes):
+            kwargs = {"render_mode": "rgb_array", **kwargs}
     return factory(**kwargs)
 
 
@@ -204,4 +215,4 @@ def _close(gymnasium: ModuleType, name: str) -> str:
     close = difflib.get_close_matches(name.lower(), ids, 3, 0.6)
     if close:
         return f"did you mean {' or '.join(repr(ids[one]) for one in close)}?"
-    return "an id that a package registers is written 'package:Id', or list them with gymnasium.pprint_registry()"
+    return "an id that a package registers is written 'package:Id'"

@@ -47,7 +47,10 @@ def _build(worker: Worker, name: str) -> None:
     try:
         worker.build()
     except Failed as failed:
-        hint = "(a script that workers import works under `if __name__ == '__main__':`)"
+        hint = (
+            "What it printed is above. Where a function of the script itself builds environments, "
+            "the script begins its work under `if __name__ == '__main__':`"
+        )
         raise RuntimeError(
             f"{name} could not be built in a worker: it {failed.what}\n{failed.trace or hint}"
         ) from None

@@ -5,40 +5,49 @@ import importlib
 import os
 import sys
 
+# What Debian and Ubuntu call them.
+_PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
 _DEVICES = 16
 _PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 
 
-def choose_backend() -> None:
-    """Set `MUJOCO_GL` to a backend that works on this machine, unless it is set.
+def choose_backend(what: str) -> None:
+    """Set `MUJOCO_GL` to a backend that works on this machine; if it is set, check that it does.
 
     EGL (graphics card, or Mesa without one), then OSMesa. Away from Linux, and where there is a
     display, dm_control's own choice works too.
 
+    Args:
+        what: what needs it, for the error.
+
     Raises:
-        RuntimeError: none of them is there; names the Debian packages.
+        RuntimeError: none of them is there, or not the one asked for; names the Debian packages.
     """
-    if not os.environ.get("MUJOCO_GL"):
-        if _egl_works():
-            os.environ["MUJOCO_GL"] = "egl"
-        elif _loads("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"):
-            os.environ["MUJOCO_GL"] = "osmesa"
-        elif sys.platform == "linux" and not os.environ.get("DISPLAY"):
-            raise RuntimeError(
-                "wb.envs.dmc was asked for pixels, but this machine has neither EGL nor OSMesa to "
-                "render with; `apt-get install libegl1 libgl1-mesa-dri` (EGL) or `apt-get install "
-                "libosmesa6` (OSMesa) adds one, pixels=False needs none"
-            )
+    checks = {"egl": _egl_works, "osmesa": _osmesa_is_there}
+    asked = os.environ.get("MUJOCO_GL", "").lower()
+    names = [asked] if asked else list(checks)
+    chosen = next((name for name in names if name not in checks or checks[name]()), "")
+    if asked and not chosen:
+        raise RuntimeError(
+            f"{what} was to use MUJOCO_GL={asked}, which does not work on this machine; "
+            f"`apt-get install {_PACKAGES[asked]}` adds it, without MUJOCO_GL another is tried"
+        )
+    if not chosen and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        raise RuntimeError(
+            f"{what} needs OpenGL, but this machine has neither EGL nor OSMesa to render with; "
+            f"`apt-get install {_PACKAGES['egl']}` or `apt-get install {_PACKAGES['osmesa']}` "
+            f"adds one"
+        )
+    if chosen and not asked:
+        os.environ["MUJOCO_GL"] = chosen
     renderer = sys.modules.get("dm_control._render")
-    wanted = os.environ.get("MUJOCO_GL")
-    if renderer is not None and wanted and renderer.BACKEND != wanted.lower():
+    if renderer is not None and chosen not in ("", renderer.BACKEND):
         # An environment without pixels was made first, and dm_control chose without asking.
         importlib.reload(renderer)
 
 
-def _loads(*names: str) -> bool:
-    """Whether one of these shared libraries is there."""
-    for name in names:
+def _osmesa_is_there() -> bool:
+    for name in ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"):
         try:
             ctypes.CDLL(name)
         except OSError:

@@ -12,17 +12,19 @@ from worldblocks.envs.reenact import ActionLog
 class Seat:
     """Environment `index` of a vector: its host, its episode, and how far that has come.
 
-    `log` holds the actions of the episode where the environment has no state of its own.
+    `log` holds the actions of the episode where the environment has no state of its own. Whoever
+    meets its failure sets `lost`: it is in no episode until the next begins.
     """
 
     def __init__(self, host: Host, index: int, size: int) -> None:
         self.host, self._index, self._size = host, index, size
         self.episode, self.score, self.length = -1, 0.0, 0
         self.log: ActionLog | None = None
+        self.lost = False
 
     def begin(self, seed: int) -> None:
         """Ask for the first row of the next episode; `seed` is the run's."""
-        self.episode += 1
+        self.episode, self.lost = self.episode + 1, False
         self.score, self.length = 0.0, 0
         if self.log is not None:
             self.log.clear()
@@ -54,12 +56,12 @@ class Seat:
 
     def ask_state(self) -> None:
         """Ask for the environment's state, if it has one."""
-        if self.log is None:
+        if self.log is None and not self.lost:
             self.host.ask("get_state")
 
     def state(self) -> bytes | None:
         """The state asked for; None if it has none, or has failed: the next step meets that too."""
-        if self.log is not None:
+        if self.log is not None or self.lost:
             return None
         try:
             return self.host.answer()
@@ -77,14 +79,15 @@ class Seat:
 
         None: it was asked, and the answer says what is lost.
         """
-        log = self.log = None if actions is None else ActionLog(self._size)
-        if log is not None and actions is not None:
-            log.replace(actions.numpy())
-            if row.is_last:
-                return ""  # the next step resets: where it stood no longer matters
-        elif state is None:
+        self.lost, self.log = state is None and actions is None, None
+        if actions is not None:
+            self.log = ActionLog(self._size)
+            self.log.replace(actions.numpy())
+        if row.is_last and state is None:
+            return ""  # the next step resets: where it stood no longer matters
+        if self.lost:
             return "had failed when this was saved"
-        played = None if log is None else log.rows()
+        played = None if self.log is None else self.log.rows()
         patience = 1 if played is None else 1 + len(played)
         self.host.ask("restore", state, self._episode_seed(seed), played, row, patience=patience)
         return None

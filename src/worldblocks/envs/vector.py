@@ -210,8 +210,9 @@ class EnvVector:
         if self._rows is None and None in steps:
             raise RuntimeError(self.stopped)
         rows = self._collect(steps, begun)
+        then = "" if self.stopped else "; it begins a new episode"
         for failure in self.failures:
-            warnings.warn(f"{failure}; it begins a new episode", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{failure}{then}", RuntimeWarning, stacklevel=4)
         return rows
 
     def _answer(self, i: int, begins: bool) -> Step | None:
@@ -235,6 +236,7 @@ class EnvVector:
         failure = Failure(i, self._taken, failed.what, failed.trace)
         self.failures.append(failure)
         self._failed.add(failure)
+        self._seats[i].lost = True
         if not self.stopped:
             self._seats[i].host.start()
 

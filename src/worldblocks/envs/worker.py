@@ -21,6 +21,7 @@ from worldblocks.envs.local import Failed
 from worldblocks.envs.serve import serve
 
 _BUILD = 180.0  # seconds to import a simulator and build an environment, on a busy machine
+_UNKNOWN = 255  # the exit code where the fork server itself is gone, and could not say
 _GRACE = 1.0  # seconds that a process has to close its environment
 
 
@@ -68,7 +69,7 @@ class Worker:
         self._process: Any = None
         self._pipe: Any = None
         self._request, self._limit, self._until = b"", 0.0, 0.0
-        self._built = False
+        self._built = self._closed = False
         self._lost: Failed | None = Failed("was not started")  # why there is no process
         self.start()
 
@@ -79,20 +80,18 @@ class Worker:
 
     def start(self) -> None:
         """Begin a process that builds the environment, if there is none; does not wait for it."""
-        if self._lost is None:
+        if self._lost is None or self._closed:
             return
         self._lost, self._built = None, False
-        self._pipe, theirs = self._context.Pipe()
-        arguments = (theirs, self._factory, dict(os.environ), _BUILD)
-        process = self._context.Process(target=serve, args=arguments)
         try:
-            with _without_script(b"__main__" not in self._factory):
-                process.start()
-            self._process = process
+            self._pipe, theirs = self._context.Pipe()
+            with theirs, _without_script(b"__main__" not in self._factory):
+                arguments = (theirs, self._factory, dict(os.environ), _BUILD)
+                self._process = self._context.Process(target=serve, args=arguments)
+                self._process.start()
         except (OSError, EOFError) as cause:
+            self._process = None
             self._lose(f"could not be given a process: {cause!r}", wait=0.0)
-        finally:
-            theirs.close()
 
     def build(self) -> None:
         """Wait until the environment is there.
@@ -127,12 +126,14 @@ class Worker:
 
     def hang_up(self) -> None:
         """Close the pipe: the process closes its environment and leaves."""
-        self._pipe.close()
+        self._until, self._closed = monotonic() + _GRACE, True
+        if self._pipe:
+            self._pipe.close()
 
     def close(self) -> None:
         """End the process; if it does not leave by itself, by force."""
         if self._lost is None:
-            self._lose("was closed", wait=_GRACE)
+            self._lose("was closed", wait=max(0.0, self._until - monotonic()))
 
     def _send(self) -> None:
         self._until = monotonic() + self._limit
@@ -152,15 +153,18 @@ class Worker:
 
     def _lose(self, what: str, trace: str = "", *, wait: float) -> Failed:
         """End the process after `wait` seconds; the failure, by default how the process ended."""
-        self._pipe.close()
+        if self._pipe:
+            self._pipe.close()
         process, self._process = self._process, None
         if process is not None:
             process.join(wait)
             code = process.exitcode
-            if code is None:
-                process.kill()
-                process.join()
-            process.close()
+            if code in (None, _UNKNOWN):
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+                process.join(_GRACE)
+            if process.exitcode is not None:  # not stuck in a driver: nothing ends that
+                process.close()
             what = what or _ending(code)
         self._lost = Failed(what, trace)
         return self._lost
@@ -171,7 +175,8 @@ def _ending(code: int | None) -> str:
     if code is None:
         return "closed its pipe"
     if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+        names = {number.value: number.name for number in signal.Signals}
+        return f"was killed by {names.get(-code, f'signal {-code}')}"
     return f"ended its process with exit code {code}"
 
 

@@ -1,11 +1,8 @@
 """Group k, the set-up: a recipe's agent with the recorded weights, and its batch."""
 
-import importlib.util
-import sys
 from dataclasses import fields, replace
 from math import prod
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +15,7 @@ from worldblocks.parity.arrays import Arrays
 from worldblocks.parity.sizes import action_spaces, observation_spaces, rssm_sizes
 from worldblocks.replay import Batch
 from worldblocks.rssm import Carry, State, imagine
+from worldblocks.run.recipe import load_recipe
 from worldblocks.spaces import Actions, Spaces, one_hot_action
 
 # Scope in the official checkpoint -> module of a recipe's agent.
@@ -51,29 +49,6 @@ def default_recipe() -> Path:
             f"pip install -e"
         )
     return path
-
-
-def load_recipe(path: Path) -> ModuleType:
-    """A recipe as a module, by its path.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ImportError: the recipe needs an extra that is not installed.
-    """
-    name = f"worldblocks_recipe_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"no recipe at {path}: --recipe takes the path of a .py file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look themselves up there
-    try:
-        spec.loader.exec_module(module)
-    except ImportError as cause:
-        raise ImportError(
-            f"{path.name}, whose agent is compared, needs {cause.name}: "
-            f'pip install "worldblocks[atari]"'
-        ) from cause
-    return module
 
 
 class Setup(NamedTuple):

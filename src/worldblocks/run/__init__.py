@@ -16,7 +16,6 @@ from worldblocks.run.folder import (
     run_folder,
 )
 from worldblocks.run.interrupt import Interrupt
-from worldblocks.run.launch import launch
 from worldblocks.run.logger import Logger
 from worldblocks.run.modules import load_module_state, pick_device
 from worldblocks.run.progress import Progress
@@ -37,6 +36,7 @@ from worldblocks.run.schedule import Every, Ratio
 from worldblocks.run.scores import Interval, binned_scores, first_hit, iqm, iqm_interval
 from worldblocks.run.session import Session, Stateful
 from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink, WandbSink, read_jsonl
+from worldblocks.run.start import launch
 from worldblocks.run.video import open_loop_grid, write_gif
 
 __all__ = [

@@ -57,7 +57,7 @@ def score_curves(
     """Binned scores of several runs at the environment steps where all of them have one.
 
     Args:
-        runs: Run folders. A step of `episodes.jsonl` is a control step; times the configuration's
+        runs: Run folders. A step of `episodes.jsonl` is an action; times the configuration's
             `repeat` it is in environment steps, as published curves count.
         width: Of a bin, in environment steps.
         until: As in `binned_scores`.
@@ -129,7 +129,7 @@ def plot_published(
     else:
         say(axes, "no finished episode yet")
     axes.set_xlim(0, 1.02 * float(np.ceil(last / width) * width) or None)
-    axes.set_xlabel("environment steps (control steps × repeat)", color=DARK)
+    axes.set_xlabel("environment steps (actions × repeat)", color=DARK)
     axes.xaxis.set_major_formatter(
         extra("matplotlib.ticker", "plot_published").EngFormatter(sep="")
     )

@@ -78,7 +78,7 @@ def image_checks(
         mean_frame: Mean of the training images, in [0, 1].
     """
     real = truth.float() / 255
-    return _open_loop("image", "frame", real, imagined, shuffled, context, mean_frame)
+    return _open_loop("image", real, imagined, shuffled, context, mean_frame)
 
 
 @typed
@@ -96,27 +96,21 @@ def vector_checks(
         imagined, shuffled, context: As for images.
         mean: Mean of the training vectors.
     """
-    return _open_loop("vector", "vector", truth, imagined, shuffled, context, mean)
+    return _open_loop("vector", truth, imagined, shuffled, context, mean)
 
 
 def _open_loop(
-    kind: str,
-    one: str,
-    real: Tensor,
-    imagined: Tensor,
-    shuffled: Tensor,
-    context: int,
-    mean: Tensor,
+    kind: str, real: Tensor, imagined: Tensor, shuffled: Tensor, context: int, mean: Tensor
 ) -> list[Check]:
-    if context < 1 or real.shape[1] < context + STEPS[-1]:
+    rows = [context + steps - 1 for steps in STEPS]
+    if context < 1 or real.shape[1] <= rows[-1]:
         raise ValueError(
             f"the report looks {STEPS[-1]} steps past at least one context row, got "
             f"{real.shape[1]} rows with context={context}"
         )
-    last_seen = real[:, context - 1]
+    last_seen, one = real[:, context - 1], "frame" if kind == "image" else kind
     checks = []
-    for steps in STEPS:
-        row = context + steps - 1
+    for steps, row in zip(STEPS, rows, strict=True):
         error = _mse(imagined[:, row], real[:, row])
         last = _mse(last_seen, real[:, row])
         usual = _mse(mean.expand_as(last_seen), real[:, row])
@@ -124,7 +118,7 @@ def _open_loop(
         against = f"{_than(error, last)} repeat last {one}, {_than(error, usual)} mean {one}"
         name = f"open-loop {kind} error at {steps} step{'s' * (steps > 1)}"
         checks.append(Check(name, passed, f"{error:.3g} {against}"))
-    return [*checks, _action_check(kind, real, imagined, shuffled, context + STEPS[-1] - 1)]
+    return [*checks, _action_check(kind, real, imagined, shuffled, rows[-1])]
 
 
 def _action_check(kind: str, real: Tensor, imagined: Tensor, shuffled: Tensor, row: int) -> Check:

@@ -10,13 +10,14 @@ from worldblocks.testing.ladder import (
     mean_score,
     random_policy,
 )
-from worldblocks.testing.worlds import Bandit, Delayed, Memory, Scaled, Target
+from worldblocks.testing.worlds import Bandit, Delayed, First, Memory, Scaled, Target
 
 __all__ = [
     "RUNGS",
     "Bandit",
     "Catch",
     "Delayed",
+    "First",
     "Grid",
     "Memory",
     "Result",

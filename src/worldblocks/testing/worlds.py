@@ -160,62 +160,85 @@ class Delayed(World):
         return float(over and self._right), over, over
 
 
-class Memory(World):
-    """Was the light on in row 0? Asked in every row, while it goes on flashing.
+class First(World):
+    """Press the button in row 0 and never again; there is nothing to see.
 
-    In each row the light is on or off, like a coin. An action is worth 1 if it is the light of
-    row 0 (1 on, 0 off), else nothing. The episode ends after `steps` actions. Only `is_first`
-    tells row 0 from the others.
+    Action 1 in row 0 is worth 1, in any other row -1; action 0 is worth nothing. After each action
+    the episode ends with probability `stop`, so that nothing but `is_first` tells when one begins.
 
-    With the defaults: optimum 4, random 2, to be reached 3.4. An agent that forgets reaches 2.5 (it
-    sees the light of row 0 in row 0); one whose memory is never reset at most 2.75 (the majority
-    of the last four lights).
+    With the defaults: optimum 1, random -0.5, to be reached 0.7. Whose memory is never reset has at
+    most 0, by pressing nothing: a row is a row 0 in one case out of three.
     """
 
-    def __init__(self, *, steps: int = 4, flash: bool = True) -> None:
-        self.steps = whole("Memory", "steps", steps, 2)
-        self.flash = flash
-        super().__init__({"light": Discrete(2)}, {"answer": Discrete(2)})
+    def __init__(self, *, stop: float = 0.5) -> None:
+        if not 0 < stop < 1:
+            raise ValueError(
+                f"First got stop={stop}; it takes a probability above 0 and below 0.5, where "
+                f"pressing all the time does not pay"
+            )
+        self.stop = stop
+        super().__init__({"nothing": Continuous((1,))}, {"press": Discrete(2)})
 
     def _begin(self) -> None:
-        self._cue = self._light = int(self._random.integers(2))
+        pass
 
     def _observe(self) -> dict[str, np.ndarray]:
-        return {"light": np.asarray(self._light)}
+        return {"nothing": np.zeros(1, np.float32)}
+
+    def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        over = bool(self._random.random() < self.stop)
+        return float(action == (self._time == 0)), over, over
+
+
+class Memory(World):
+    """Was the light on in row 0? A bet in every row, in the dark.
+
+    In row 0 the light is on or off, like a coin; in all other rows it is off. Action 1 bets that it
+    was on: 1 if so, -1 if not; action 0 does not bet. The episode ends after `steps` actions.
+
+    With the defaults: optimum 2, random 0, to be reached 1.5. Who forgets bets on the light while
+    it is on, and has 0.5.
+    """
+
+    def __init__(self, *, steps: int = 4) -> None:
+        self.steps = whole("Memory", "steps", steps, 2)
+        super().__init__({"light": Discrete(2)}, {"bet": Discrete(2)})
+
+    def _begin(self) -> None:
+        self._light = int(self._random.integers(2))
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        return {"light": np.asarray(self._light if self._time == 0 else 0)}
 
     def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
         over = self._time + 1 == self.steps
-        self._light = int(self._random.integers(2)) if self.flash else 0
-        return float(action == self._cue), over, over
+        return float(action == self._light), over, over
 
 
 class Target(World):
-    """Hit a number that is shown: reward 1 - |action - target|, a new target in each row.
+    """Hit a number: reward 1 - |action - target|, a new target in each row.
 
-    The target is uniform in [-`reach`, `reach`]; the action is clipped to [-1, 1]. An episode is
-    cut after `steps` actions: a time limit, not an end.
+    The target is 0 or `reach`, like a coin, and which one is shown; the action is clipped to
+    [-1, 1]. An episode is cut after `steps` actions: a time limit, not an end.
 
-    With the defaults, uniform random actions: optimum 4, random 1.5, to be reached 3.2.
+    With the defaults: optimum 4, random 1.36, to be reached 3.0. The best single number has 2.4.
     """
 
     def __init__(self, *, steps: int = 4, reach: float = 0.8) -> None:
         if not 0 < reach <= 1:
             raise ValueError(f"Target got reach={reach}; it takes a number above 0 and at most 1")
         self.steps, self.reach = whole("Target", "steps", steps, 1), reach
-        super().__init__({"target": Continuous((1,))}, {"action": Continuous((1,))})
+        super().__init__({"far": Discrete(2)}, {"number": Continuous((1,))})
 
     def _begin(self) -> None:
-        self._draw()
-
-    def _draw(self) -> None:
-        self._target = np.float32(self._random.uniform(-self.reach, self.reach))
+        self._far = int(self._random.integers(2))
 
     def _observe(self) -> dict[str, np.ndarray]:
-        return {"target": np.asarray([self._target], np.float32)}
+        return {"far": np.asarray(self._far)}
 
     def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
-        reward = 1 - abs(float(np.clip(action[0], -1, 1)) - float(self._target))
-        self._draw()
+        reward = 1.0 - abs(float(np.clip(action[0], -1, 1)) - self._far * self.reach)
+        self._far = int(self._random.integers(2))
         return reward, self._time + 1 == self.steps, False
 
 

@@ -12,7 +12,9 @@ from worldblocks.run.extras import extra
 from worldblocks.run.folder import default_logdir
 
 
-def launch(main: Callable[[Any], int], presets: Mapping[str, Any], doc: str, *, name: str) -> int:
+def launch(
+    main: Callable[[Any], int], presets: Mapping[str, Any], doc: str | None, *, name: str
+) -> int:
     """Read the command line `PRESET [options]` and make the run, or one run for each of `--seeds`.
 
     The presets are frozen dataclasses of one class, whose fields are the options. It has `steps`,
@@ -25,7 +27,7 @@ def launch(main: Callable[[Any], int], presets: Mapping[str, Any], doc: str, *, 
     Args:
         main: Makes the run of a configuration and returns an exit code.
         presets: Configurations by name.
-        doc: The text above the options of `--help`.
+        doc: The text above the options of `--help`: the recipe's `__doc__`.
         name: The field that says what is played, for the name of the folder.
 
     Returns:

@@ -1,0 +1,89 @@
+"""Crafter: an open world to survive in, one image, 17 actions."""
+
+from typing import Any
+
+import numpy as np
+
+from worldblocks.envs.arguments import at_least_one
+from worldblocks.envs.record import Step
+from worldblocks.spaces import Actions, Discrete, Image, Spaces
+
+
+def crafter(
+    *, size: int = 64, reward: bool = True, length: int = 10_000, area: int = 64
+) -> "Crafter":
+    """Crafter as an `Environment`: observation `image`, action `action`.
+
+    Args:
+        size: height and width of the image.
+        reward: that of the game (achievements, health); without, it is 0 throughout.
+        length: steps after which an episode is cut; death alone is terminal.
+        area: height and width of the world. A reset makes a new one, which takes seconds.
+
+    Raises:
+        ImportError: crafter is missing.
+        ValueError: a number out of range.
+
+    Source: Hafner 2022, "Benchmarking the Spectrum of Agent Capabilities"; crafter 1.8.3.
+    """
+    at_least_one("wb.envs.crafter", size=size, length=length, area=area)
+    try:
+        import crafter as theirs
+    except ImportError as cause:
+        raise ImportError(
+            "wb.envs.crafter needs the extra 'crafter': pip install \"worldblocks[crafter]\""
+        ) from cause
+
+    class Ordered(theirs.Env):
+        """Crafter picks a creature to remove from a set, whose order is that of memory addresses;
+        in the order of their creation, an episode follows from its seed in any process.
+        """
+
+        def _balance_chunk(self, chunk: Any, objs: Any) -> None:
+            places = self._world._obj_map
+            super()._balance_chunk(chunk, sorted(objs, key=lambda one: places[tuple(one.pos)]))
+
+    return Crafter(Ordered((area, area), size=(size, size), reward=reward, length=length, seed=0))
+
+
+class Crafter:
+    """A Crafter world behind our protocol; built by `crafter`, which explains the arguments.
+
+    It has no state of its own: `get_state()` is None, and a vector plays the episode again.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self._env, self._over = env, True
+        height, width, channel = env.observation_space.shape
+        self.observation: Spaces = {"image": Image(int(height), int(width), channel)}
+        self.action: Actions = {"action": Discrete(env.action_space.n)}
+
+    def reset(self, seed: int) -> Step:
+        """Make a new world from `seed`."""
+        self._env._seed, self._env._episode = seed, 0  # what the seed of its next world is
+        image = self._env.reset()
+        self._over = False
+        return Step({"image": np.ascontiguousarray(image)}, 0.0, True, False, False)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Do `action["action"]`, an index below 17."""
+        if self._over:
+            raise ValueError(
+                "asked crafter for a step, but no episode is under way; reset(seed) begins one"
+            )
+        image, reward, self._over, info = self._env.step(int(action["action"]))
+        obs = {"image": np.ascontiguousarray(image)}
+        return Step(obs, float(reward), False, bool(self._over), info["discount"] == 0)
+
+    def get_state(self) -> None:
+        """None: the episode is played again instead."""
+
+    def set_state(self, state: bytes) -> None:
+        """Refused: there is no state that could be given."""
+        raise ValueError(
+            "asked crafter to continue from a state; it has none (get_state() is None), so "
+            "reset(seed) and play the actions again"
+        )
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,232 @@
+"""The whole page about tiny agents, and the lights of planted faults."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import point_recipe as recipe
+import pytest
+import torch
+
+from worldblocks import diagnose
+from worldblocks.diagnose import look, page, policy
+from worldblocks.diagnose.causes import SYMPTOMS
+
+VOID = ("meta", "line", "rect", "circle", "polyline", "image")
+KEYS = ["prediction", "kl", "categories", "reward", "value", "continue", "scale", "entropy"]
+KEYS += ["gradients", "history"]
+
+
+class Reader(HTMLParser):
+    """Fails where tags do not close in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def played(agent, picture, rows=32, environments=4):
+    cfg = recipe.dataclasses.replace(recipe.CFG, gray=picture)
+    return diagnose.play(recipe.act, agent, recipe.environments(cfg, environments, 1), rows)
+
+
+def findings_of(sections):
+    return {finding.name: finding for section in sections for finding in section.findings}
+
+
+@pytest.fixture(scope="module")
+def looks():
+    """All sections about three agents that have learnt nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(look, "SAMPLES", 2)
+        torch.manual_seed(0)
+        agents = {
+            "image and vectors": recipe.new(True),
+            "vectors alone": recipe.new(False),
+            "faulty": faulty(recipe.new(False)),
+        }
+        return {
+            name: diagnose.examine(recipe, agent, recipe.CFG, played(agent, name[0] == "i"))
+            for name, agent in agents.items()
+        }
+
+
+def faulty(agent):
+    """A latent that says nothing, a policy without spread."""
+    with torch.no_grad():
+        for out in (agent.rssm.latent.prior_out, agent.rssm.latent.posterior_out):
+            out.weight.zero_()
+            out.bias.zero_()
+        agent.actor.outs[0][1].bias.fill_(-30.0)
+    return agent
+
+
+@pytest.mark.parametrize("kind", ["image and vectors", "vectors alone"])
+def test_the_page_has_every_section(looks, kind, tmp_path):
+    sections, findings = looks[kind], findings_of(looks[kind])
+    assert [section.key for section in sections] == KEYS
+    path = diagnose.write_page(tmp_path / "a" / "page.html", "a <run>", {"task": "t&t"}, sections)
+    text = path.read_text()
+    reader = Reader(text)
+    assert reader.ids == KEYS
+    assert "a &lt;run&gt;" in text
+    assert "t&amp;t" in text
+    for word in ("http", "<script", "nan", "tensor("):
+        assert word not in text
+    assert reader.tags.count("svg") > 12
+    # Nothing has been learnt, and the page says so.
+    assert findings["vector error 11 to 15 steps ahead"].light in ("amber", "red")
+    assert findings["running range against now"].light == "grey"
+    picture = kind == "image and vectors"
+    assert ("image error 11 to 15 steps ahead" in findings) == picture
+    assert ("entropy of 'place'" in findings) == picture
+    assert ("spread of 'arm'" in findings) != picture
+    assert findings["losses that reach too far"].light == "green"
+    assert findings["gradients that are no number"].light == "green"
+
+
+def test_every_symptom_has_causes(looks):
+    assert list(SYMPTOMS) == KEYS
+    for symptoms in SYMPTOMS.values():
+        for symptom in symptoms.values():
+            assert symptom.causes
+            assert all(cause and remedy for cause, remedy in symptom.causes)
+    for section in [section for sections in looks.values() for section in sections]:
+        for finding in section.findings:
+            wrong = finding.light in ("red", "amber")
+            assert (finding.symptom in SYMPTOMS[section.key]) == wrong, finding
+
+
+def test_a_dead_latent_and_a_collapsed_policy_are_red(looks):
+    well, ill = (findings_of(looks[name]) for name in ("vectors alone", "faulty"))
+    names = ["KL of posterior and prior", "what the latent says of a row", "spread of 'arm'"]
+    assert [well[name].light for name in names] == ["green", "green", "green"]
+    assert [ill[name].light for name in names] == ["red", "red", "red"]
+    assert ill["KL of posterior and prior"].number.startswith("0 nats")
+    assert ill["free-nat occupancy"].number == "100% of the rows below 1 nat"
+    # Without a gradient through the latent the encoder learns from nothing.
+    assert "dyn at encoder" in ill["losses that do not teach"].number
+
+
+def test_a_collapsed_discrete_policy_is_red():
+    agent = recipe.new(True).eval()
+    with torch.no_grad():
+        agent.actor.outs[0][0].bias[2] = 30.0
+    seen = look.look(recipe, agent, recipe.CFG, played(agent, True, rows=4, environments=1))
+    [finding] = policy.entropy_section(seen).findings
+    assert (finding.light, finding.symptom) == ("red", "collapsed")
+    assert finding.number.startswith("0.0%: ")
+
+
+def test_few_rows_are_grey_with_the_reason():
+    agent = recipe.new(False)
+    sections = diagnose.examine(recipe, agent, recipe.CFG, played(agent, False, rows=2))
+    findings = findings_of(sections)
+    [finding] = sections[0].findings
+    assert finding.light == "grey"
+    assert finding.number.startswith("0 windows of 20 rows within one episode, 4 are needed")
+    assert findings["gradients"].number == "fewer than 3 rows: give more --steps"
+    assert findings["correlation of value and return"].light == "grey"
+    assert findings["score"].number == "0 finished episodes in training, 12 are needed"
+    Reader(page.page("few", {}, sections))
+
+
+@pytest.mark.parametrize("picture", [True, False])
+def test_judging_covers_what_the_agent_sees(picture, monkeypatch):
+    monkeypatch.setattr(diagnose.held_out, "SAMPLES", 1)
+    agent = recipe.new(picture)
+    batch = played(agent, picture, rows=24)
+    checks = diagnose.judge(agent, batch, gamma=0.9, seen=batch)
+    kinds = ["image", "vector"] if picture else ["vector"]
+    wanted = [f"open-loop {kind} error at 15 steps" for kind in kinds]
+    assert [check.name for check in checks if " error at 15 steps" in check.name][::2] == wanted
+    assert len(checks) == 4 * len(kinds) + 3
+
+
+def test_looking_changes_nothing():
+    agent = recipe.new(False).train()
+    before = {name: value.clone() for name, value in agent.state_dict().items()}
+    batch = played(agent, False, rows=9, environments=2)
+    random = torch.get_rng_state()
+    first, again = (diagnose.examine(recipe, agent, recipe.CFG, batch) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert agent.training
+    assert all(torch.equal(before[name], value) for name, value in agent.state_dict().items())
+    assert all(p.grad is None for p in agent.parameters())
+    assert [section.findings for section in again] == [section.findings for section in first]
+
+
+def test_the_summary_names_where_to_begin():
+    make = lambda key, light: diagnose.Section(  # noqa: E731
+        key, key.title(), "?", [diagnose.Finding("n", light, "1", "r")], []
+    )
+    sections = [make("prediction", "red"), make("kl", "amber"), make("history", "green")]
+    assert page.summary(sections) == "1 red, 1 amber, 1 green. Begin with: Prediction."
+    assert page.summary([*sections, make("gradients", "red")]).endswith("Begin with: Gradients.")
+    assert page.summary(sections[2:]) == "1 green."
+    assert page.verdicts(sections)[0] == "RED    Prediction, n: 1"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return recipe.make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def test_the_command(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(look, "SAMPLES", 1)
+    for step in range(24):
+        with (run / "episodes.jsonl").open("a") as file:
+            file.write(json.dumps({"step": 30 * step, "score": step, "length": 30}) + "\n")
+        with (run / "metrics.jsonl").open("a") as file:
+            line = {"step": 30 * step, "updates": step, "loss/obs": 2.0, "loss/dyn": 1.0}
+            file.write(json.dumps(line | {"value": None if step == 9 else 1.0}) + "\n")
+    output = tmp_path / "page.html"
+    arguments = [str(run), "--recipe", recipe.__file__, "--steps", "84", "--output", str(output)]
+    assert diagnose.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == str(output)
+    assert "Begin with: " in lines[-2]
+    assert "GREEN  Curves of the run, score: 3.5 → 19.5 (± 2.4)" in lines
+    assert any("value was not finite at step 270 (1 times in all)" in line for line in lines)
+    text = output.read_text()
+    Reader(text)
+    assert "<b>690 steps</b>" in text
+    assert "<b>23</b>" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ("rm config.json", [], "run holds no run: there is no config.json in it"),
+        ("rm checkpoint/manifest.json", ["--recipe", recipe.__file__], "no checkpoint in "),
+        ("", [], "was made by the recipe 'point_recipe', which is not in "),
+        ("", ["--recipe", "nowhere.py"], "no recipe at nowhere.py: --recipe takes the path of"),
+        ("", ["--recipe", __file__], "test_page.py has no load, environments, act, world_model_"),
+        ("", ["--steps", "83"], "--steps is 84 or more, got 83"),
+    ],
+)
+def test_what_cannot_be_diagnosed(run, change, arguments, message, capsys):
+    if change:
+        (run / change.removeprefix("rm ")).unlink()
+    with pytest.raises(SystemExit) as stop:
+        diagnose.main([str(run), *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")

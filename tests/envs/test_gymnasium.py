@@ -1,0 +1,310 @@
+import functools
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Text, Tuple
+from toy_environments import Walk
+from toy_gymnasium import Toy
+
+import worldblocks as wb
+from worldblocks.envs.conversion import channels_first
+from worldblocks.spaces import Continuous, Image
+from worldblocks.spaces import Discrete as Classes
+
+IMAGE = Box(0, 255, (5, 7, 3), np.uint8)
+ARM = Box(0, 1, (2,))
+OBSERVATIONS = {
+    "box": (Box(-1, 1, (2, 3)), {"vector": Continuous((2, 3))}),
+    "wide": (Box(-np.inf, np.inf, (), np.float64), {"vector": Continuous(())}),
+    "bytes": (Box(0, 255, (6,), np.uint8), {"vector": Continuous((6,))}),
+    "bits": (Box(0, 1, (4, 4, 2), np.bool_), {"vector": Continuous((4, 4, 2))}),
+    "image": (IMAGE, {"image": Image(48, 48, 3)}),
+    "channels first": (Box(0, 255, (4, 50, 50), np.uint8), {"image": Image(48, 48, 4)}),
+    "grey": (Box(0, 255, (9, 9), np.uint8), {"image": Image(48, 48, 1)}),
+    "discrete": (Discrete(3, start=-1), {"vector": Classes(3)}),
+    "multi-discrete": (MultiDiscrete([3, 3]), {"vector": Classes(3, (2,))}),
+    "unequal": (
+        MultiDiscrete([[1, 2], [3, 4]]),
+        {f"vector/{i}/{j}": Classes(1 + 2 * i + j) for i in range(2) for j in range(2)},
+    ),
+    "multi-binary": (MultiBinary((2, 2)), {"vector": Classes(2, (2, 2))}),
+    "nested": (
+        Dict(
+            {
+                "eyes": Tuple([IMAGE, IMAGE]),
+                "body": Dict({"arm": Box(0, 1, (2,)), "n": Discrete(2)}),
+            }
+        ),
+        {
+            "eyes/0": Image(48, 48, 3),
+            "eyes/1": Image(48, 48, 3),
+            "body/arm": Continuous((2,)),
+            "body/n": Classes(2),
+        },
+    ),
+}
+ACTIONS = {
+    "discrete": (Discrete(3, start=-1), {"action": Classes(3)}),
+    "small": (Discrete(3, start=5, dtype=np.int8), {"action": Classes(3)}),
+    "multi-discrete": (MultiDiscrete([3, 3], start=[1, 7]), {"action": Classes(3, (2,))}),
+    "unequal": (
+        MultiDiscrete([2, 4], dtype=np.int32, start=[5, -9]),
+        {"action/0": Classes(2), "action/1": Classes(4)},
+    ),
+    "multi-binary": (MultiBinary(4), {"action": Classes(2, (4,))}),
+    "box": (Box(np.float32([-0.1, 3]), np.float32([0.3, 1e6])), {"action": Continuous((2,))}),
+    "whole": (Box(-3, 9, (2, 2), np.int16), {"action": Continuous((2, 2))}),
+    "double": (Box(0.1, 0.7, (), np.float64), {"action": Continuous(())}),
+    "nested": (
+        Dict({"move": Discrete(4), "hands": Tuple([Box(0, 2, (3,)), MultiBinary(2)])}),
+        {"move": Classes(4), "hands/0": Continuous((3,)), "hands/1": Classes(2, (2,))},
+    ),
+    "tuple": (Tuple([Discrete(2), Discrete(3)]), {"0": Classes(2), "1": Classes(3)}),
+}
+
+
+def gym(observation=None, action=None, **given):
+    return wb.envs.gym(Toy, size=48, observation=observation, action=action, **given)
+
+
+@pytest.mark.parametrize("name", OBSERVATIONS)
+def test_observations(name):
+    space, ours = OBSERVATIONS[name]
+    vector = wb.envs.EnvVector([gym(space)], seed=0)  # it checks dtype and shape of every row
+    vector.reset()
+    assert dict(vector.observation) == ours
+    vector.step(torch.zeros(1, 2))
+
+
+def test_values_of_observations():
+    space = Dict({"n": Discrete(3, start=4), "m": MultiDiscrete([2, 5]), "b": MultiBinary(2)})
+    environment = gym(Dict({**space.spaces, "x": Box(-9, 9, (2,), np.float64)}))
+    step = environment.reset(3)
+    seen = environment._env.seen[0]
+    assert step.obs["n"] == seen["n"] - 4
+    assert [step.obs["m/0"], step.obs["m/1"]] == seen["m"].tolist()
+    assert step.obs["b"].tolist() == seen["b"].tolist()
+    np.testing.assert_array_equal(step.obs["x"], seen["x"].astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_every_action_is_one_of_the_space(name):
+    """The toy asserts it. A policy of the same description makes them, corners included."""
+    space, ours = ACTIONS[name]
+    vector = wb.envs.EnvVector([gym(action=space, limit=200)], seed=0)
+    vector.reset()
+    assert dict(vector.action) == ours
+    actor = wb.heads.ActorHead(4, vector.action, units=8, layers=1)
+    for scale in (0.0, 1.0, 100.0):
+        for _ in range(10):
+            vector.step(actor(torch.randn(1, 4)).sample() * scale)
+    for corner in (-1.0, 1.0):
+        vector.step(torch.full((1, wb.spaces.action_size(vector.action)), corner))
+
+
+def test_values_of_actions():
+    space = Dict(
+        {
+            "n": Discrete(3, start=4),
+            "m": MultiDiscrete([2, 5], start=[1, -2]),
+            "x": Box(-2, 6, (3,)),
+        }
+    )
+    environment = gym(action=space)
+    environment.reset(0)
+    x = np.float32([-1, 0, 9])
+    parts = {"n": np.int64(2), "m/0": np.int64(0), "m/1": np.int64(4), "x": x}
+    environment.step(parts)
+    (action,) = environment._env.actions
+    assert action["n"] == 6
+    assert action["m"].tolist() == [1, 2]
+    assert action["x"].tolist() == [-2, 2, 6]
+
+
+def test_the_agent_reads_and_answers_every_space():
+    """Encoder, decoder and actor on the rows of each pair of spaces, through the vector."""
+    latent = SimpleNamespace(deter=torch.zeros(1, 8), stoch=torch.zeros(1, 2, 4))
+    pairs = zip(list(OBSERVATIONS) * 2, [*list(ACTIONS), "discrete", "nested"], strict=False)
+    for observed, acted in pairs:
+        environment = gym(OBSERVATIONS[observed][0], ACTIONS[acted][0])
+        vector = wb.envs.EnvVector([environment], seed=0)
+        encoder = wb.encoders.dreamer_encoder(vector.observation, depth=1, units=8)
+        decoder = wb.decoders.dreamer_decoder(
+            vector.observation, deter=8, stoch=8, depth=1, units=8, blocks=1
+        )
+        actor = wb.heads.ActorHead(encoder.embed_dim, vector.action, units=8, layers=1)
+        rows = vector.reset()
+        rows = vector.step(actor(encoder(rows.obs)).sample())
+        assert decoder(latent).nll(rows.obs).isfinite().all(), (observed, acted)
+
+
+def test_flags_repeat_and_reset():
+    environment = gym(ends=5, repeat=2)
+    action = {"action": np.int64(1)}
+    with pytest.raises(ValueError, match=r"Toy.* but no episode is under way; reset\(seed\)"):
+        environment.step(action)
+    first = environment.reset(0)
+    assert first[1:] == (0.0, True, False, False)
+    assert environment.step(action)[1:] == (1 + 2, False, False, False)
+    assert environment.step(action)[1:] == (3 + 4, False, False, False)
+    assert environment.step(action)[1:] == (5, False, True, True)
+    with pytest.raises(ValueError, match="no episode is under way"):
+        environment.step(action)
+    limited = gym(limit=1)
+    limited.reset(0)
+    assert limited.step(action)[1:] == (1, False, True, False)
+    both = gym(limit=1, ends=1)
+    both.reset(0)
+    assert both.step(action)[1:] == (1, False, True, True)
+
+
+def test_a_seed_fixes_the_episode_and_a_vector_re_enacts_it():
+    def rows(vector, steps):
+        return [vector.step(torch.eye(2)[[t % 2]]).obs["vector"] for t in range(steps)]
+
+    make = functools.partial(wb.envs.gym, "CartPole-v1")
+    vector, other = (wb.envs.EnvVector([make()], seed=3) for _ in range(2))
+    assert torch.equal(vector.reset().obs["vector"], other.reset().obs["vector"])
+    assert torch.equal(torch.stack(rows(vector, 30)), torch.stack(rows(other, 30)))
+    state, after = vector.state_dict(), rows(vector, 9)
+    third = wb.envs.EnvVector([make()], seed=0)
+    third.reset()
+    third.load_state_dict(state)
+    assert torch.equal(torch.stack(rows(third, 9)), torch.stack(after))
+    assert make().get_state() is None
+    with pytest.raises(ValueError, match=r"it has none .* reset\(seed\) and play the actions"):
+        make().set_state(b"")
+
+
+def test_a_time_limit_of_gymnasium_is_not_terminal():
+    environment = wb.envs.gym("Pendulum-v1", max_episode_steps=3)
+    environment.reset(0)
+    steps = [environment.step({"action": np.float32([0])}) for _ in range(3)]
+    assert [(s.is_last, s.is_terminal) for s in steps] == [(False, False)] * 2 + [(True, False)]
+    environment.close()
+
+
+def test_pixels():
+    environment = wb.envs.gym("CartPole-v1", pixels=True, size=32)
+    assert environment.observation == {"image": Image(32, 32, 3)}
+    first = environment.reset(0).obs["image"]
+    assert (first.shape, first.dtype, first.min() < 255) == ((32, 32, 3), np.uint8, True)
+    for _ in range(5):
+        last = environment.step({"action": np.int64(1)}).obs["image"]
+    assert (first != last).any()
+    environment.close()
+
+
+@pytest.mark.parametrize("factory", [Toy, lambda **given: Toy(**given)])
+def test_a_factory_is_asked_for_frames(factory):
+    environment = wb.envs.gym(factory, pixels=True, size=8)
+    assert (environment.reset(0).obs["image"] == 0).all()
+    assert (environment.step({"action": np.int64(0)}).obs["image"] == 1).all()
+    environment.close()
+    assert environment._env.closed
+
+
+def test_frames_that_are_none():
+    with pytest.raises(ValueError, match="render_mode=None; make it with render_mode='rgb_array'"):
+        wb.envs.gym(lambda: Toy(), pixels=True)
+    for frame, what in (([1], r"gave \[1\]"), (np.zeros((3, 3)), r"array of shape \(3, 3\)")):
+        environment = wb.envs.gym(functools.partial(Toy, frame=frame), pixels=True)
+        with pytest.raises(ValueError, match=what + ".* pixels=True needs `height width 3`"):
+            environment.reset(0)
+
+
+def test_which_axis_holds_the_channels():
+    last = [(64, 64, 3), (210, 160, 3), (5, 5, 20), (7, 7, 7), (5, 7, 3)]
+    first = [(3, 64, 64), (3, 210, 160), (12, 84, 84), (1, 5, 5)]
+    assert [channels_first(shape) for shape in last + first] == [False] * 5 + [True] * 4
+    pixel = np.arange(50 * 48 * 3, dtype=np.uint8).reshape(50, 48, 3)
+    space = Box(0, 255, (3, 50, 48), np.uint8)
+    environment = gym(space)
+    environment._env.look = lambda: pixel.transpose(2, 0, 1)
+    np.testing.assert_array_equal(
+        environment.reset(0).obs["image"], wb.envs.pixels.resized(pixel, 48)
+    )
+
+
+def test_what_a_string_names():
+    for name in ("toy_gymnasium:Toy", "toy_gymnasium:make", "toy_gymnasium:Nested.toy"):
+        assert wb.envs.gym(name, limit=3)._env.limit == 3
+    assert wb.envs.gym("toy_gymnasium:ToyOfTheTests-v0", ends=3)._env.unwrapped.ends == 3
+    assert isinstance(wb.envs.gym("toy_gymnasium:ours"), Walk)
+    assert isinstance(wb.envs.gym(Walk, length=2), Walk)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("CartPole-v9", ValueError, r"unknown gymnasium environment .* did you mean 'CartPole-v1'"),
+        ("cartpol", ValueError, r"did you mean 'CartPole-v1' or"),
+        ("Cart Pole v1!", ValueError, "unknown gymnasium environment 'Cart Pole v1!'"),
+        ("Zzzz/Qqqq-v0", ValueError, "an id that a package registers is written 'package:Id'"),
+        ("no_such_thing.envs:make", ImportError, "no module 'no_such_thing'.*PYTHONPATH=. adds"),
+        ("toy_gymnasium.sub:make", ImportError, r"no module 'toy_gymnasium.sub'"),
+        ("toy_gymnasium:maker", ValueError, "toy_gymnasium defines no 'maker', and no environment"),
+        ("toy_gymnasium:number", TypeError, "is 3; it takes a function or class that makes"),
+        ("toy_gymnasium:nothing", TypeError, "a factory gives a gymnasium.Env or a wb.envs.Env"),
+        (3, TypeError, "got 3; it takes an id, 'package.module:factory', or a function"),
+    ],
+)
+def test_names_that_lead_nowhere(name, error, message):
+    with pytest.raises(error, match=message):
+        wb.envs.gym(name)
+
+
+def test_a_module_that_lacks_something_itself(tmp_path, monkeypatch):
+    (tmp_path / "broken_toy.py").write_text("import not_installed_here")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'not_installed_here'"):
+        wb.envs.gym("broken_toy:make")
+
+
+def test_spaces_that_are_left_out_or_refused():
+    text, graph = Text(5), Graph(Box(0, 1, (2,)), None)
+    with pytest.warns(UserWarning, match=r"leaves out the observations 'a' .*, 'c/0' .*: it obse"):
+        environment = gym(Dict({"a": text, "b": Discrete(2), "c": Tuple([graph])}))
+    assert list(environment.observation) == ["b"]
+    with pytest.raises(ValueError, match=r"the observation space Text.*; it observes Box"):
+        gym(text)
+    with pytest.raises(ValueError, match=r"two parts called 'a/b' .*; give one of them another"):
+        gym(Dict({"a/b": Discrete(2), "a": Dict({"b": Discrete(2)})}))
+    with pytest.raises(ValueError, match=r"whose action 'b' is Text.*; it takes Discrete, Multi"):
+        gym(action=Dict({"a": Discrete(2), "b": text}))
+    with pytest.raises(ValueError, match=r"environment without actions: Dict\(\); it needs one"):
+        gym(action=Dict({}))
+
+
+def test_actions_without_bounds():
+    with pytest.raises(ValueError, match=r"bounded on one side only; it takes bounds on both"):
+        gym(action=Box(0, np.inf, (2,)))
+    space = Box(np.float32([-np.inf, 4]), np.float32([np.inf, 8]))
+    with pytest.warns(UserWarning, match=r"the actions \['action'\] .* have no bounds") as caught:
+        environment = gym(action=space)
+    assert caught[0].filename == wb.envs.gymnasium.__file__ or caught[0].filename == __file__
+    environment.reset(0)
+    environment.step({"action": np.float32([0.5, 0.5])})
+    assert environment._env.actions[0].tolist() == [0.5, 7]
+
+
+def test_arguments():
+    with pytest.raises(ValueError, match=r"wb.envs.gym got size=0; it takes a whole number from 1"):
+        wb.envs.gym("CartPole-v1", size=0)
+    with pytest.raises(ValueError, match=r"got repeat=1.5; it takes a whole number from 1 up"):
+        wb.envs.gym("CartPole-v1", repeat=1.5)
+    with pytest.raises(ValueError, match=r"pixels=False and repeat=2 for .*: give them to the fac"):
+        wb.envs.gym(Walk, repeat=2)
+
+
+@pytest.mark.parametrize("missing", ["gymnasium", "PIL"])
+def test_a_missing_extra(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError) as error:
+        wb.envs.gym("CartPole-v1")
+    assert str(error.value) == (
+        "wb.envs.gym needs the extra 'gym': pip install \"worldblocks[gym]\""
+    )

@@ -1,0 +1,70 @@
+"""The DeepMind Control recipe: smoke from numbers and from images, exact resume, evaluation."""
+
+import dataclasses
+import json
+
+import pytest
+import tiny_runs
+from tiny_runs import comparable, interrupted, python, same_run
+
+import dreamerv3_dmc as recipe
+import evaluate
+import worldblocks as wb
+
+pytest.importorskip("dm_control", reason="needs the extra dmc")
+
+# An episode is 10 actions.
+TINY = dataclasses.replace(
+    recipe.PRESETS["smoke"],
+    task="cartpole_swingup",
+    steps=92,
+    repeat=100,
+    prefill=8,
+    train_ratio=2.0,
+    log_every=16,
+    video_every=0,
+    save_every=30,
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody interrupted."""
+    return tiny_runs.run(recipe, TINY, tmp_path_factory.mktemp("runs") / "whole")
+
+
+def smoke(folder, *options, **variables):
+    """As the documentation says it, in a process of its own."""
+    done = python("recipes/dreamerv3_dmc.py", "smoke", *options, "--logdir", folder, **variables)
+    if "has neither EGL nor OSMesa" in done.stderr:
+        pytest.skip("this machine has nothing to render with")
+    assert done.returncode == 0, done.stderr
+    for path in ("config.json", "metrics.jsonl", "timing.jsonl", "curve.png"):
+        assert (folder / path).stat().st_size > 0
+    assert wb.run.Checkpoint(folder).exists()
+
+
+def test_smoke_from_numbers_does_not_render(tmp_path):
+    smoke(tmp_path / "run", MUJOCO_GL="disabled")
+    assert list((tmp_path / "run").glob("videos/*")) == []
+
+
+def test_smoke_from_images_leaves_a_video(tmp_path):
+    smoke(tmp_path / "run", "--pixels", "--image", 48)
+    assert list((tmp_path / "run").glob("videos/*.gif"))
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, capsys):
+    """In mid-episode, which is played again."""
+    comparable(whole, TINY.steps)
+    folder = interrupted(recipe, TINY, tmp_path / "run", 19)
+    assert "saved at step 38; continue with:\n  python" in capsys.readouterr().out
+    assert [len(log) for log in tiny_runs.state(folder)["envs"]["actions"]] == [8, 8]
+    same_run(tiny_runs.run(recipe, TINY, folder, resume=True), whole)
+
+
+def test_evaluate_plays_a_task(whole, capsys):
+    evaluate.main(evaluate.Config(run=whole, episodes=2, envs=2, json=True))
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["episodes"] == 2
+    assert 0 <= figures["mean"] <= 1000

@@ -1,0 +1,91 @@
+"""The recipes of one algorithm are one agent: what differs between two of them stands here."""
+
+import ast
+import difflib
+import functools
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("dreamerv3_*.py"))
+PAIRS = list(itertools.combinations(RECIPES, 2))
+
+# What may differ below `PRESETS`, and which settings of the same name have another default or
+# comment. An addition needs a reason that the recipe's page gives.
+FUNCTIONS = {"environments"}
+FIELDS = {"steps", "logdir", "envs", "repeat", "train_ratio", "log_every", "report_steps"}
+LINES = 15
+
+
+def named(pairs):
+    return pytest.mark.parametrize("pair", pairs, ids=lambda pair: "-".join(p.stem for p in pair))
+
+
+@functools.cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def source(path, node):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(lines[node.lineno - 1 : node.end_lineno])
+
+
+def definitions(path):
+    """Functions and classes by name, as they are written."""
+    kinds = ast.FunctionDef | ast.ClassDef
+    return {node.name: source(path, node) for node in tree(path).body if isinstance(node, kinds)}
+
+
+def settings(path):
+    """The fields of `Config`: default and comment of each."""
+    [config] = [node for node in tree(path).body if getattr(node, "name", "") == "Config"]
+    fields = [node for node in config.body if isinstance(node, ast.AnnAssign)]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {node.target.id: lines[node.lineno - 1] for node in fields}
+
+
+def below_presets(path):
+    """The lines after `PRESETS`."""
+    [presets] = [
+        node
+        for node in tree(path).body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "PRESETS"
+    ]
+    return path.read_text(encoding="utf-8").splitlines()[presets.end_lineno :]
+
+
+def test_all_recipes_are_there():
+    assert [path.stem for path in RECIPES] == ["dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym"]
+
+
+@named(PAIRS)
+def test_what_has_one_name_is_one_thing(pair):
+    ours, theirs = map(definitions, pair)
+    assert list(ours) == list(theirs)
+    differ = {name for name in ours if ours[name] != theirs[name]}
+    assert differ <= FUNCTIONS | {"Config"}
+
+
+@named(PAIRS)
+def test_a_setting_of_one_name_is_one_setting(pair):
+    ours, theirs = map(settings, pair)
+    shared = [name for name in ours if name in theirs]
+    assert shared == [name for name in theirs if name in ours], "in one order"
+    assert {name for name in shared if ours[name] != theirs[name]} <= FIELDS
+
+
+@named(PAIRS)
+def test_the_smoke_preset_is_everywhere(pair):
+    for path in pair:
+        assert re.search(r'^    "smoke": Config\($', path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@named(PAIRS)
+def test_few_lines_differ_below_the_presets(pair):
+    ours, theirs = map(below_presets, pair)
+    changes = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes()
+    differ = [max(b - a, d - c) for kind, a, b, c, d in changes if kind != "equal"]
+    assert sum(differ) <= LINES

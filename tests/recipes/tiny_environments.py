@@ -1,0 +1,85 @@
+"""Gymnasium environments for runs of a recipe, named by `tiny_environments:Name`."""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+ACTIONS = {
+    "box": spaces.Box(np.float32([-2, 0]), np.float32([2, 1])),
+    "discrete": spaces.Discrete(3, start=1),
+    "equal": spaces.MultiDiscrete([4, 4]),
+    "unequal": spaces.MultiDiscrete([2, 5]),
+}
+
+
+class Diary(gymnasium.Env):
+    """Each observation says which action led to it: so any row of a replay can be checked.
+
+    `did` is the box of the action, `when` the step, `who` drawn at the reset. The reward is the
+    other two actions added up; an episode ends after `length` steps, by itself or by a time limit.
+
+    `die` and `fail` are paths of files that are not there yet or there: at step 5 of an episode a
+    process that finds no file `die` makes it and kills itself; one that finds a file `fail` raises.
+    """
+
+    action_space = spaces.Dict({name: ACTIONS[name] for name in ("box", "discrete", "unequal")})
+    observation_space = spaces.Dict(
+        {
+            "did": spaces.Box(-2, 2, (2,)),
+            "picture": spaces.Box(0, 255, (12, 9, 3), np.uint8),
+            "when": spaces.Discrete(16),
+            "who": spaces.Box(0, 1, ()),
+        }
+    )
+
+    def __init__(self, length=7, die="", fail=""):
+        self.length, self.die, self.fail = length, Path(die), Path(fail)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.when, self.who = 0, np.float32(self.np_random.uniform())
+        return self.row(np.zeros(2, np.float32)), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.when += 1
+        if self.when == 5:
+            self.break_down()
+        over, alive = self.when == self.length, self.who < 0.5
+        reward = float(action["discrete"]) + float(action["unequal"].sum())
+        return self.row(action["box"]), reward, over and not alive, over and alive, {}
+
+    def row(self, did):
+        picture = np.full((12, 9, 3), 16 * self.when, np.uint8)
+        return {"did": did, "picture": picture, "when": np.int64(self.when), "who": self.who}
+
+    def break_down(self):
+        if self.die.name:
+            with contextlib.suppress(FileExistsError):  # two may come at the same time
+                self.die.touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        if self.fail.name and self.fail.exists():
+            raise RuntimeError("the wheel came off")
+
+
+class Single(gymnasium.Env):
+    """One action space, one observation space that says how often it was done what was wanted."""
+
+    observation_space = spaces.Box(-1, 100, (3,))
+
+    def __init__(self, action):
+        self.action_space = ACTIONS[action]
+
+    def reset(self, *, seed=None, options=None):
+        self.when = 0
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.when += 1
+        return np.full(3, self.when, np.float32), 1.0, False, self.when == 9, {}

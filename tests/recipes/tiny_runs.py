@@ -1,0 +1,97 @@
+"""Runs of a recipe in this process or in one of their own, and whether two runs are the same."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import worldblocks as wb
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+
+
+def python(*args: object, **variables: str) -> subprocess.CompletedProcess:
+    """A command line of its own, in the repository, with environment variables."""
+    path = os.pathsep.join(map(str, (ROOT / "recipes", HERE)))
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | variables
+    return subprocess.run(
+        [sys.executable, *map(str, args)], capture_output=True, text=True, env=env, cwd=ROOT
+    )
+
+
+def run(recipe: ModuleType, cfg: Any, folder: Path, code: int = 0, **changes: object) -> Path:
+    """A run in this process, on one thread as in `python`; `code` is what it is to return."""
+    cfg, threads = dataclasses.replace(cfg, logdir=str(folder), **changes), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(wb.run, "plot_curve", lambda _: None)  # a second for each picture
+            assert recipe.main(cfg) == code
+    finally:
+        torch.set_num_threads(threads)
+    return folder
+
+
+def interrupted(recipe: ModuleType, cfg: Any, folder: Path, at: int, **changes: object) -> Path:
+    """A run that gets a SIGTERM while it takes action number `at` of each environment."""
+    send, calls = wb.envs.EnvVector.send, []
+
+    def interrupting(self, action):
+        calls.append(1)
+        if len(calls) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return send(self, action)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wb.envs.EnvVector, "send", interrupting)
+        return run(recipe, cfg, folder, 128 + signal.SIGTERM, **changes)
+
+
+def state(folder: Path) -> dict:
+    """What the checkpoint of a run holds, but for its replay."""
+    return wb.run.Checkpoint(folder).load()
+
+
+def same_run(ours: Path, theirs: Path) -> None:
+    """Bitwise: every line of metrics and episodes, every tensor and number of the last state."""
+    for name in ("metrics.jsonl", "episodes.jsonl"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+    first, second = map(state, (ours, theirs))
+    for one in (first, second):
+        del one["logger"]["offsets"]["timing"]  # the length of a file of wall-clock figures
+    same(first, second, "state")
+
+
+def same(a: Any, b: Any, path: str) -> None:
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert list(a) == list(b), path
+        for key in a:
+            same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{path}/{i}")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, path
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def comparable(folder: Path, steps: int) -> None:
+    """The run has finished episodes, updates and several saves, and stopped in mid-episode."""
+    saved = state(folder)
+    [step], [updates] = (saved["position"][name] for name in ("step", "updates"))
+    assert step == steps
+    assert updates >= 8
+    assert saved["logger"]["episodes"] >= 2
+    assert not saved["envs"]["rows"]["is_first"].any()
