@@ -15,6 +15,7 @@ from worldblocks import parity
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+RECIPES = sorted((ROOT / "recipes").glob("dreamerv3_*.py"))
 EXAMPLE = re.compile(r"^```(?:pycon|python)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -74,17 +75,25 @@ def test_nothing_is_fetched_while_reading(page):
     assert re.findall(r'(?:src="|!\[[^]]*\]\()https?:[^" )]*', text) == []
 
 
-def test_the_preset_table_is_the_recipe():
-    recipe = runpy.run_path(str(ROOT / "recipes" / "dreamerv3_atari.py"), run_name="recipe")
-    text = (DOCS / "recipes" / "dreamerv3_atari.md").read_text(encoding="utf-8")
-    header, *rows = re.findall(r"^\|.*\|$", text.partition("## Presets")[2], re.MULTILINE)
-    names = re.findall(r"`(\w+)`", header)
-    assert sorted(names) == sorted(recipe["PRESETS"])
-    rows = list(itertools.takewhile(lambda row: "--units" not in row, rows[1:]))
+def first_table(text):
+    """The cells of each row of the first table, without the line under its header."""
+    lines = itertools.dropwhile(lambda line: not line.startswith("|"), text.splitlines())
+    header, _, *rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=named)
+def test_the_preset_table_is_the_recipe(recipe):
+    presets = runpy.run_path(str(recipe), run_name="recipe")["PRESETS"]
+    text = (DOCS / "recipes" / f"{recipe.stem}.md").read_text(encoding="utf-8")
+    assert f'--8<-- "recipes/{recipe.name}"' in text
+    header, *rows = first_table(text.partition("## Presets")[2])
+    names = [name.strip("`") for name in header[1:]]
+    assert sorted(names) == sorted(presets)
     for row in rows:
-        field, *values = (cell.strip().strip("`") for cell in row.strip("|").split("|"))
+        field, *values = (cell.strip("`") for cell in row)
         for name, value in zip(names, values, strict=True):
-            own = getattr(recipe["PRESETS"][name], field)
+            own = getattr(presets[name], field)
             shown = value if isinstance(own, str) else ast.literal_eval(value.replace(" ", ""))
             assert shown == own, f"{field} of {name}"
 

@@ -13,12 +13,12 @@ import worldblocks as wb
 
 pytest.importorskip("dm_control", reason="needs the extra dmc")
 
-# An episode is 10 actions.
+# An episode is 25 actions.
 TINY = dataclasses.replace(
     recipe.PRESETS["smoke"],
     task="cartpole_swingup",
-    steps=92,
-    repeat=100,
+    steps=64,
+    repeat=40,
     prefill=8,
     train_ratio=2.0,
     log_every=16,
@@ -59,7 +59,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, capsys):
     comparable(whole, TINY.steps)
     folder = interrupted(recipe, TINY, tmp_path / "run", 19)
     assert "saved at step 38; continue with:\n  python" in capsys.readouterr().out
-    assert [len(log) for log in tiny_runs.state(folder)["envs"]["actions"]] == [8, 8]
+    assert [len(log) for log in tiny_runs.state(folder)["envs"]["actions"]] == [19, 19]
     same_run(tiny_runs.run(recipe, TINY, folder, resume=True), whole)
 
 

@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import re
+import shlex
 
 import pytest
 import tiny_runs
 import torch
-from tiny_runs import comparable, interrupted, python, same_run
+from tiny_runs import ROOT, comparable, interrupted, python, same_run
 
 import dreamerv3_gym as recipe
 import evaluate
@@ -149,18 +150,24 @@ def test_too_many_failures_stop_the_run_and_it_can_be_resumed(tmp_path, capsys):
     assert check_diary(folder) == 4
 
 
-def test_why_it_stopped_stands_on_a_line_of_its_own(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(wb.envs.EnvVector, "stopped", "Too many failures")
-    run(tmp_path / "run", code=1)
-    assert "\nToo many failures\nsaved at step 0; continue with:\n" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("action", ["box", "discrete", "equal", "unequal"])
 def test_a_single_action_of_any_kind(tmp_path, action):
     name, arguments = "tiny_environments:Single", json.dumps({"action": action})
     folder = run(tmp_path / "run", env=name, env_args=arguments, steps=40, save_every=0)
     assert tiny_runs.state(folder)["position"]["updates"][0] >= 2
     assert {line["score"] for line in wb.run.read_jsonl(folder / "episodes.jsonl")} == {9.0}
+
+
+def test_the_environment_of_the_page_runs(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "recipes" / "dreamerv3_gym.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"^```python\n(import gymnasium\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "corridor.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    options = shlex.split(re.search(r" cpu (--env corridor:Corridor .*)", page)[1])
+    changes = dict(zip(("env", "env_args"), options[1::2], strict=True))
+    folder = run(tmp_path / "run", steps=40, save_every=0, **changes)
+    assert {line["score"] for line in wb.run.read_jsonl(folder / "episodes.jsonl")} <= {1.0}
+    assert experience(folder)[0].obs["vector"].max() <= 1
 
 
 def test_pixels_of_an_environment_that_shows_numbers(tmp_path):

@@ -15,7 +15,8 @@ PAIRS = list(itertools.combinations(RECIPES, 2))
 # What may differ below `PRESETS`, and which settings of the same name have another default or
 # comment. An addition needs a reason that the recipe's page gives.
 FUNCTIONS = {"environments"}
-FIELDS = {"steps", "logdir", "envs", "repeat", "train_ratio", "log_every", "report_steps"}
+FIELDS = {"steps", "logdir", "envs", "pixels", "repeat"}
+FIELDS |= {"train_ratio", "log_every", "report_steps"}
 LINES = 15
 
 

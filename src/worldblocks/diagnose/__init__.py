@@ -4,11 +4,7 @@ Works on any agent that has an `encoder`, a dynamics block `rssm`, a `decoder`, 
 a `value` head. `python -m worldblocks.diagnose RUN` writes a page about a whole run.
 """
 
-from worldblocks.diagnose.command import diagnose, main
-from worldblocks.diagnose.examine import examine
-from worldblocks.diagnose.finding import Figure, Finding, Section
-from worldblocks.diagnose.held_out import judge, play, report, windows
-from worldblocks.diagnose.open_loop import (
+from worldblocks.diagnose.ahead import (
     CONTEXT,
     LENGTH,
     SAMPLES,
@@ -18,7 +14,11 @@ from worldblocks.diagnose.open_loop import (
     open_loop,
     open_loop_video,
 )
+from worldblocks.diagnose.command import diagnose, main
+from worldblocks.diagnose.finding import Figure, Finding, Section
+from worldblocks.diagnose.held_out import judge, play, report, windows
 from worldblocks.diagnose.page import write_page
+from worldblocks.diagnose.sections import examine
 
 __all__ = [
     "CONTEXT",

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from worldblocks.diagnose.ahead import CONTEXT, STEPS
 from worldblocks.diagnose.figures import Chart
 from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
 from worldblocks.diagnose.look import Look
-from worldblocks.diagnose.open_loop import CONTEXT, STEPS
 from worldblocks.run.report import realised_return
 
 REWARD = (

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from worldblocks.diagnose.examine import examine
+from worldblocks.diagnose.ahead import LENGTH
 from worldblocks.diagnose.finding import Section
 from worldblocks.diagnose.held_out import play
-from worldblocks.diagnose.open_loop import LENGTH
 from worldblocks.diagnose.page import summary, verdicts, write_page
 from worldblocks.diagnose.recipe import recipe_of
+from worldblocks.diagnose.sections import examine
 from worldblocks.replay import Batch
 from worldblocks.run.folder import read_config
 from worldblocks.run.sinks import read_jsonl
@@ -24,18 +24,25 @@ UNSEEN = 1_000_000  # added to the run's seed: episodes it was not trained on
 
 
 def diagnose(
-    run: Path, recipe: Any, *, steps: int, seed: int | None = None, output: Path | None = None
+    run: Path,
+    recipe: Any,
+    agent: Any,
+    cfg: Any,
+    *,
+    steps: int,
+    seed: int | None = None,
+    output: Path | None = None,
 ) -> tuple[list[Section], Path]:
-    """Play a run's agent on held-out episodes and write the page about it.
+    """Let the agent of a run play held-out episodes, and write the page about it.
 
     Args:
-        run: a run folder with `config.json` and a checkpoint.
+        run: the run folder, for what has been logged.
         recipe: the module that made it.
+        agent, cfg: as `recipe.load(run)` gives them.
         steps: rows played, of all environments together.
         seed: of the episodes; that of the run plus a million if None.
         output: the page; `diagnosis.html` in the run folder if None.
     """
-    agent, cfg = recipe.load(run)
     seed = int(cfg.seed) + UNSEEN if seed is None else seed
     began = time.monotonic()
     with torch.random.fork_rng():
@@ -103,11 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.steps < FEWEST:
             raise ValueError(f"--steps is {FEWEST} or more, got {options.steps}")
         recipe = recipe_of(options.run, options.recipe)
-        sections, path = diagnose(
-            options.run, recipe, steps=options.steps, seed=options.seed, output=options.output
-        )
+        agent, cfg = recipe.load(options.run)
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
         parser.error(str(error.args[0]) if isinstance(error, KeyError) else str(error))
+    how = {"steps": options.steps, "seed": options.seed, "output": options.output}
+    sections, path = diagnose(options.run, recipe, agent, cfg, **how)
     print(*verdicts(sections), sep="\n")
     print(f"\n{summary(sections)}\n{path}")
     return 0

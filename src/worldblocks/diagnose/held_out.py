@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from worldblocks.diagnose.open_loop import (
+from worldblocks.diagnose.ahead import (
     CONTEXT,
     LENGTH,
     SAMPLES,

@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.diagnose.held_out import cut, posterior, shuffled, windows
-from worldblocks.diagnose.open_loop import (
+from worldblocks.diagnose.ahead import (
     LENGTH,
     SAMPLES,
     decoded,
@@ -15,6 +14,7 @@ from worldblocks.diagnose.open_loop import (
     open_loop,
     truths,
 )
+from worldblocks.diagnose.held_out import cut, posterior, shuffled, windows
 from worldblocks.replay import Batch
 from worldblocks.rssm import State
 

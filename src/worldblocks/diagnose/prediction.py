@@ -7,10 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.diagnose.figures import Chart
-from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
-from worldblocks.diagnose.look import Look, Predicted
-from worldblocks.diagnose.open_loop import (
+from worldblocks.diagnose.ahead import (
     CONTEXT,
     LENGTH,
     SAMPLES,
@@ -19,6 +16,9 @@ from worldblocks.diagnose.open_loop import (
     vector_keys,
     vectors,
 )
+from worldblocks.diagnose.figures import Chart
+from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
+from worldblocks.diagnose.look import Look, Predicted
 from worldblocks.diagnose.pictures import strip
 from worldblocks.replay import Batch
 from worldblocks.run.video import comparison

@@ -28,8 +28,8 @@ def dmc(
     """A task of the DeepMind Control suite as an `Environment`; action `action` in [-1, 1].
 
     Without pixels the observations are those of the suite by their own names, float32, and nothing
-    is rendered. An episode ends by the task's time limit (`is_last` alone), after 1000 control
-    steps in nearly all tasks.
+    is rendered. An episode ends by its time limit of 1000 control steps (`is_last` alone); the
+    two `lqr` tasks have none.
 
     Args:
         task: domain and task, `cartpole_swingup`, `ball_in_cup_catch` …

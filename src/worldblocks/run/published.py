@@ -115,20 +115,21 @@ def plot_published(
     axes.set_title(_words(runs[0], parameters), loc="left", fontsize=9, color=DARK)
     last = max(_episodes(run)[0].max(initial=0) for run in runs)
     width = width or (published.width if published else max(1.0, float(last) / 20))
+    end = float(np.ceil(last / width) * width)
     style(axes, "score of training episodes")
     if published:
-        _published(axes, published)
+        _published(axes, published, end)
     for colour, (name, group) in zip(COLOURS[1:], (others or {}).items(), strict=False):
-        _group(axes, name, *score_curves(group, width), colour, every_seed=False)
+        _group(axes, name, *score_curves(group, width, until=end), colour, every_seed=False)
     if last:
         for run in runs:
             steps, scores = _episodes(run)
-            axes.plot(steps, scores, "o", ms=2, mew=0, color=BLUE, alpha=_faint(len(steps)))
+            axes.plot(steps, scores, "o", ms=3, mew=0, color=BLUE, alpha=_faint(len(steps)))
         _group(axes, "worldblocks", *score_curves(runs, width), BLUE, every_seed=True)
         axes.legend(loc="upper left", frameon=False, labelcolor=DARK, fontsize=8)
     else:
         say(axes, "no finished episode yet")
-    axes.set_xlim(0, 1.02 * float(np.ceil(last / width) * width) or None)
+    axes.set_xlim(0, 1.02 * end or None)
     axes.set_xlabel("environment steps (actions × repeat)", color=DARK)
     axes.xaxis.set_major_formatter(
         extra("matplotlib.ticker", "plot_published").EngFormatter(sep="")
@@ -154,12 +155,13 @@ def _words(run: Path | str, parameters: int | None) -> str:
     return ", ".join([*size, *ratio, f"repeat {config.get('repeat', 1)}"])
 
 
-def _published(axes: Any, curve: Published) -> None:
-    low, high = curve.mean - curve.std, curve.mean + curve.std
-    seeds = f"{curve.seeds.max():.0f} seeds"
-    axes.fill_between(curve.steps, low, high, color=INK, alpha=0.25, lw=0)
-    name = f"DreamerV3, published: mean ± std of {seeds}"
-    axes.plot(curve.steps, curve.mean, color=INK, lw=2, label=name)
+def _published(axes: Any, curve: Published, end: float) -> None:
+    """A published curve as far as ours goes; whole where ours has not begun."""
+    shown = curve.steps <= (end or np.inf)
+    steps, mean, std = curve.steps[shown], curve.mean[shown], curve.std[shown]
+    name = f"DreamerV3, published: mean ± std of {curve.seeds.max():.0f} seeds"
+    axes.fill_between(steps, mean - std, mean + std, color=INK, alpha=0.25, lw=0)
+    axes.plot(steps, mean, color=INK, lw=2, label=name)
 
 
 def _group(
@@ -181,4 +183,4 @@ def _group(
 
 def _faint(count: int) -> float:
     """How strong a dot of so many may be."""
-    return float(np.clip(20 / max(count, 1), 0.04, 0.35))
+    return float(np.clip(60 / max(count, 1), 0.1, 0.4))

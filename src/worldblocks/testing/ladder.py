@@ -1,5 +1,6 @@
 """The ladder: known-answer environments in order, and what it means to fail at one."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from worldblocks.envs import Environment, Step
 from worldblocks.run import Check, format_report
 from worldblocks.spaces import Discrete
 from worldblocks.testing.images import Catch, Grid
-from worldblocks.testing.worlds import Bandit, Delayed, Memory, Target
+from worldblocks.testing.worlds import Bandit, Delayed, First, Memory, Scaled, Target
 
 Factory = Callable[[], Environment]
 Train = Callable[[Factory, int, int], float]
@@ -52,12 +53,90 @@ class Result(NamedTuple):
 
 
 RUNGS = (
-    Rung("bandit", Bandit, 4096, 3.4, 4.0, 1.0, "TODO"),
-    Rung("delayed", Delayed, 4096, 0.85, 1.0, 1 / 3, "TODO"),
-    Rung("memory", Memory, 8192, 0.9, 1.0, 0.5, "TODO"),
-    Rung("target", Target, 4096, 3.2, 4.0, 1.5, "TODO"),
-    Rung("grid", Grid, 8192, 0.9, 1.0, 0.5, "TODO"),
-    Rung("catch", Catch, 8192, 0.6, 1.0, -0.7, "TODO"),
+    Rung(
+        "bandit",
+        Bandit,
+        steps=2000,
+        needed=3.4,
+        optimum=4.0,
+        chance=1.0,
+        meaning="rewards do not reach the actions that earned them: is prev_action the action that "
+        "led to a row, and the reward stored with that same row? Else the sign of the actor loss, "
+        "or a policy that was sure before it had seen rewards (more entropy, more prefill)",
+    ),
+    Rung(
+        "first",
+        First,
+        steps=2000,
+        needed=1.7,
+        optimum=2.0,
+        chance=1.0,
+        meaning="the memory is not reset where is_first is set, in acting or in training; or an "
+        "action leads across a reset; near 1 the agent cannot tell row 0 from other rows",
+    ),
+    Rung(
+        "delayed",
+        Delayed,
+        steps=3000,
+        needed=0.85,
+        optimum=1.0,
+        chance=1 / 3,
+        meaning="credit is lost on the way: returns off by one row, a continue that is 0 before "
+        "the end, the horizon of imagination not closed by a value, the action of row 0 not kept "
+        "in the recurrent state",
+    ),
+    Rung(
+        "scaled",
+        functools.partial(Scaled, Bandit, scale=100.0),
+        steps=2000,
+        needed=340.0,
+        optimum=400.0,
+        chance=100.0,
+        meaning="bandit with rewards of 100: returns are not brought to one scale (the divisor of "
+        "the advantage), or a head cannot say numbers of that size (symlog, two-hot bins)",
+    ),
+    Rung(
+        "memory",
+        Memory,
+        steps=5000,
+        needed=2.6,
+        optimum=3.0,
+        chance=1.5,
+        meaning="near 2, what is seen is used and not kept: the carry is not passed from row to "
+        "row, is reset in every row, or is not stored with replay; near 1.5 it is not even seen",
+    ),
+    Rung(
+        "target",
+        Target,
+        steps=5000,
+        needed=3.0,
+        optimum=4.0,
+        chance=1.36,
+        meaning="continuous actions: the log-probability is not that of the action that was done, "
+        "the bounds differ from [-1, 1], or the deviation does not shrink; near 2.4 the target is "
+        "not seen",
+    ),
+    Rung(
+        "grid",
+        Grid,
+        steps=20_000,
+        needed=0.9,
+        optimum=1.0,
+        chance=0.2,
+        meaning="several steps in a row do not fit together: exploration ends too early (entropy), "
+        "the discount is too small, a time limit is taken for an end",
+    ),
+    Rung(
+        "catch",
+        Catch,
+        steps=20_000,
+        needed=0.6,
+        optimum=1.0,
+        chance=-0.76,
+        meaning="the picture says too little: the ball is lost below the free nats of the latent "
+        "(scale the image loss up to that of 64 by 64 pixels), the axes of the image are mixed up, "
+        "or the policy was sure too early (entropy)",
+    ),
 )
 
 

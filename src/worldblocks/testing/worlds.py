@@ -4,6 +4,7 @@ None of them needs a simulator. All randomness of an episode comes from the seed
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -139,11 +140,14 @@ class Delayed(World):
     1 for arm `best`, else 0. What is done in between changes nothing. The row is observed, the
     arm is not.
 
-    With the defaults: optimum 1, random 1/3, to be reached 0.85.
+    With the defaults: optimum 1, random 0.33, to be reached 0.85.
     """
 
-    def __init__(self, *, delay: int = 4, arms: int = 3, best: int = 1) -> None:
-        self.delay, self.arms = whole("Delayed", "delay", delay, 1), whole("Delayed", "arms", arms, 2)
+    def __init__(self, *, delay: int = 3, arms: int = 3, best: int = 1) -> None:
+        self.delay, self.arms = (
+            whole("Delayed", "delay", delay, 1),
+            whole("Delayed", "arms", arms, 2),
+        )
         self.best = arm("Delayed", best, arms)
         super().__init__({"row": Discrete(self.delay + 1)}, {"arm": Discrete(self.arms)})
 
@@ -163,19 +167,16 @@ class Delayed(World):
 class First(World):
     """Press the button in row 0 and never again; there is nothing to see.
 
-    Action 1 in row 0 is worth 1, in any other row -1; action 0 is worth nothing. After each action
-    the episode ends with probability `stop`, so that nothing but `is_first` tells when one begins.
+    Action 1 in row 0 is worth 1, and action 0 in any other row. After each action the episode ends
+    with probability `stop`, so that nothing but `is_first` tells when one begins.
 
-    With the defaults: optimum 1, random -0.5, to be reached 0.7. Whose memory is never reset has at
-    most 0, by pressing nothing: a row is a row 0 in one case out of three.
+    With the defaults: optimum 2, random 1, to be reached 1.7. Whose memory is never reset has 1: half
+    the rows are a row 0, and it cannot tell which.
     """
 
     def __init__(self, *, stop: float = 0.5) -> None:
         if not 0 < stop < 1:
-            raise ValueError(
-                f"First got stop={stop}; it takes a probability above 0 and below 0.5, where "
-                f"pressing all the time does not pay"
-            )
+            raise ValueError(f"First got stop={stop}; it takes a probability between 0 and 1")
         self.stop = stop
         super().__init__({"nothing": Continuous((1,))}, {"press": Discrete(2)})
 
@@ -191,18 +192,18 @@ class First(World):
 
 
 class Memory(World):
-    """Was the light on in row 0? A bet in every row, in the dark.
+    """Was the light on in row 0? Asked in every row, in the dark.
 
-    In row 0 the light is on or off, like a coin; in all other rows it is off. Action 1 bets that it
-    was on: 1 if so, -1 if not; action 0 does not bet. The episode ends after `steps` actions.
+    In row 0 the light is on or off, like a coin; in all other rows it is off. An action is worth 1
+    if it is 1 and the light was on, or 0 and it was not. The episode ends after `steps` actions.
 
-    With the defaults: optimum 2, random 0, to be reached 1.5. Who forgets bets on the light while
-    it is on, and has 0.5.
+    With the defaults: optimum 3, random 1.5, to be reached 2.6. Who remembers nothing has 2: the
+    light is seen in row 0 alone.
     """
 
-    def __init__(self, *, steps: int = 4) -> None:
+    def __init__(self, *, steps: int = 3) -> None:
         self.steps = whole("Memory", "steps", steps, 2)
-        super().__init__({"light": Discrete(2)}, {"bet": Discrete(2)})
+        super().__init__({"light": Discrete(2)}, {"answer": Discrete(2)})
 
     def _begin(self) -> None:
         self._light = int(self._random.integers(2))
@@ -246,15 +247,32 @@ class Scaled:
     """An environment whose rewards are multiplied by `scale`; all else is as it was.
 
     Args:
-        environment: an `Environment`, or what `worldblocks.envs.gym` takes, built with `options`.
+        environment: an `Environment`; or a callable that gives one, or a name for
+            `worldblocks.envs.gym`, built with `options`.
         scale: factor of every reward, above 0. Divide a score by it to compare.
+
+    Raises:
+        ValueError: another scale, or options for an environment that is built already.
     """
 
-    def __init__(self, environment: Environment | str, *, scale: float, **options: Any) -> None:
+    def __init__(
+        self,
+        environment: Environment | Callable[..., Environment] | str,
+        *,
+        scale: float,
+        **options: Any,
+    ) -> None:
         if not (np.isfinite(scale) and scale > 0):
             raise ValueError(f"Scaled got scale={scale}; it takes a finite number above 0")
         if isinstance(environment, str):
             environment = envs.gym(environment, **options)
+        elif callable(environment):
+            environment = environment(**options)
+        elif options:
+            raise ValueError(
+                f"Scaled got the options {options} for an environment that is built already; they "
+                f"go with a class, a function or a name"
+            )
         self.environment, self.scale = environment, scale
 
     @property
