@@ -23,7 +23,7 @@ test:
 	pytest
 
 thorough:
-	pytest --hypothesis-profile=thorough
+	pytest --thorough --hypothesis-profile=thorough
 
 # The docs extra (mkdocs and its plugins) is not part of dev: pip install -c constraints.txt -e ".[docs]".
 # The variable silences an announcement that mkdocs-material prints at every start.

@@ -1,4 +1,4 @@
-"""Hypothesis profiles, the golden arrays, one way to compile for every test."""
+"""Hypothesis profiles, slow tests, the golden arrays, one way to compile for every test."""
 
 import logging
 import os
@@ -15,6 +15,18 @@ hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=Non
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--thorough", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--thorough"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="minutes: runs under --thorough"))
 
 
 @pytest.fixture(autouse=True)

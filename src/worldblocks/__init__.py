@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what an editor sees; at run time `__getattr__` imports on f
         rssm,
         run,
         spaces,
+        testing,
         transforms,
         typing,
     )
@@ -56,6 +57,7 @@ __all__ = [
     "rssm",
     "run",
     "spaces",
+    "testing",
     "transforms",
     "typing",
 ]

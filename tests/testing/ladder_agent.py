@@ -1,51 +1,56 @@
 """A tiny DreamerV3 for the ladder: the modules and losses of the recipe in a loop without files.
 
-Alone, a table of rungs against twins: `python tests/testing/ladder_agent.py [--seeds 0 1 2]`.
+As a command it prints the table of the documentation, the healthy agent beside its broken twins:
+
+    PYTHONPATH=recipes python tests/testing/ladder_agent.py --seeds 0 1 2
 """
 
+import argparse
 import dataclasses
 
 import torch
 
 import dreamerv3_atari as recipe
 import worldblocks as wb
+from worldblocks.testing import RUNGS
 
+# 40k parameters: a learning rate of 5e-3, and an entropy that keeps the policy open until rewards
+# are predicted. One update for every 16 environment steps.
 CFG = dataclasses.replace(
     recipe.PRESETS["smoke"],
-    batch=16,
+    envs=32,
+    batch=32,
     length=6,
+    train_ratio=12.0,
+    prefill=256,
+    capacity=20_000,
     units=32,
     deter=64,
     groups=4,
     classes=8,
     blocks=4,
     depth=4,
-    horizon=5,
+    horizon=3,
     gamma=0.9,
-    lr=3e-3,
-    warmup=20,
-    entropy=2e-2,
-    envs=16,
-    train_ratio=8.0,
-    prefill=256,
-    return_floor=1.0,
+    entropy=0.1,
+    lr=5e-3,
+    warmup=10,
 )
-TWINS = ("healthy", "resets ignored", "reward one row late", "actions shuffled")
+TWINS = ("resets ignored", "reward one row late", "actions shuffled")
 
 
 class Learner:
-    """One agent on one environment; `twin` says what is wrong with it."""
+    """One agent on copies of one environment; `twin` says what is wrong with it."""
 
-    def __init__(self, environment, seed, cfg=CFG, twin="healthy"):
-        assert twin in TWINS
+    def __init__(self, environment, seed, cfg=CFG, twin=""):
+        assert twin in ("", *TWINS)
         torch.manual_seed(seed)
-        self.cfg, self.twin, self.environment = cfg, twin, environment
+        self.environment, self.cfg, self.twin = environment, cfg, twin
         world = environment()
         self.agent, self.optimizer = recipe.build(cfg, world.observation, world.action)
         self.replay = wb.replay.SequenceReplay(
             capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=seed
         )
-        self.updates = 0
 
     def vector(self, seed):
         return wb.envs.EnvVector([self.environment() for _ in range(self.cfg.envs)], seed=seed)
@@ -70,7 +75,7 @@ class Learner:
             rows = envs.step(action)
 
     def learn(self):
-        """One update, as the recipe does it, on a batch that a twin has spoilt."""
+        """One update as the recipe does it, on a batch that a twin has spoilt."""
         rssm, batch = self.agent.rssm, self.replay.sample(self.cfg.batch)
         batch = batch._replace(carry=rssm.unpack(batch.carry))
         if self.twin == "resets ignored":
@@ -79,10 +84,9 @@ class Learner:
             batch = batch._replace(prev_action=batch.prev_action[torch.randperm(self.cfg.batch)])
         post, self.metrics = recipe.update(self.agent, self.optimizer, batch, self.cfg)
         self.replay.write_back(batch.row, rssm.pack(post.carry))
-        self.updates += 1
 
     def score(self, episodes, seed):
-        """Mean score of the sampling policy; the episodes that begin first, whatever their length."""
+        """Mean score of the sampling policy over the first episodes of each environment."""
         envs, scores = self.vector(seed), [[] for _ in range(self.cfg.envs)]
         each = -(-episodes // self.cfg.envs)
         rows, carry = envs.reset(), self.agent.initial(self.cfg.envs)
@@ -94,8 +98,35 @@ class Learner:
         return sum(sum(own[:each]) for own in scores) / (each * self.cfg.envs)
 
 
-def train(environment, steps, seed, cfg=CFG, twin="healthy"):
+def train(environment, steps, seed, twin="", cfg=CFG):
     """What `wb.testing.climb` takes."""
     learner = Learner(environment, seed, cfg, twin)
     learner.train(steps, seed)
-    return learner.score(256, seed + 1_000_000)
+    return learner.score(512, seed + 1_000_000)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = [rung.name for rung in RUNGS]
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rungs", nargs="+", choices=names, default=names)
+    parser.add_argument("--agents", nargs="+", choices=["healthy", *TWINS], default=None)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    agents = chosen.agents or ["healthy", *TWINS]
+    print(f"| rung | needed | {' | '.join(agents)} |\n|---|---|{'---|' * len(agents)}", flush=True)
+    for rung in RUNGS:
+        if rung.name not in chosen.rungs:
+            continue
+        print(f"| `{rung.name}` | {rung.needed:g} |", end="", flush=True)
+        for agent in agents:
+            twin = "" if agent == "healthy" else agent
+            scores = [train(rung.environment, rung.steps, seed, twin) for seed in chosen.seeds]
+            passed = sum(score >= rung.needed for score in scores)
+            text = ", ".join(f"{score:.3g}" for score in scores)
+            print(f" {text} ({passed} of {len(scores)}) |", end="", flush=True)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

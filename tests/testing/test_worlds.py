@@ -1,6 +1,5 @@
 """The known answers: best policies reach the optimum, chance and crippled ones what is stated."""
 
-import collections
 import itertools
 import re
 
@@ -92,7 +91,7 @@ def test_memory_bounds_who_forgets():
 
 
 def test_first_bounds_who_is_never_reset():
-    """Half the rows are a row 0, and nothing tells which: pressing and waiting are worth the same."""
+    """Half the rows are a row 0, and nothing tells which: pressing is worth as much as waiting."""
     for press in (0, 1):
         score = testing.mean_score(testing.First(), lambda step: {"press": np.asarray(press)})  # noqa: B023
         assert score == pytest.approx(1.0, abs=0.3)

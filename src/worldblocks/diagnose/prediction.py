@@ -126,7 +126,7 @@ def curve(kind: str, truth: Tensor, right: Tensor, wrong: Tensor, seen: Tensor) 
     return Figure(
         chart.html(f"open-loop {kind} error by horizon"),
         f"Error by horizon ({space}; mean of {SAMPLES} imagined futures, {len(truth)} windows). "
-        f"“Row seen” is the decoder's own error: the model cannot be below it for long.",
+        f"“Row seen” is the decoder's own error on rows that are seen, from one sample.",
     )
 
 

@@ -3,111 +3,15 @@
 None of them needs a simulator. All randomness of an episode comes from the seed of its reset.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from worldblocks import envs
-from worldblocks.envs import Environment, NotRestored, Step
+from worldblocks.envs import Environment, Step
 from worldblocks.spaces import Actions, Continuous, Discrete, Spaces
-
-
-class World(ABC):
-    """What these environments share: the protocol `worldblocks.envs.Environment`.
-
-    A subclass draws an episode (`_begin`), shows it (`_observe`) and reacts to an action (`_act`).
-    It keeps no state as bytes: an `EnvVector` plays the actions of the episode again instead.
-    """
-
-    def __init__(self, observation: Spaces, action: Actions) -> None:
-        self._observation, self._action = observation, action
-        self._random = np.random.default_rng(0)
-        self._time, self._over = 0, True
-
-    @property
-    def observation(self) -> Spaces:
-        """What an observation is made of."""
-        return self._observation
-
-    @property
-    def action(self) -> Actions:
-        """What an action is made of."""
-        return self._action
-
-    def reset(self, seed: int) -> Step:
-        """Begin the episode of this seed."""
-        self._random = np.random.default_rng(seed)
-        self._time, self._over = 0, False
-        self._begin()
-        return Step(self._observe(), 0.0, is_first=True, is_last=False, is_terminal=False)
-
-    def step(self, action: dict[str, np.ndarray]) -> Step:
-        """Do an action.
-
-        Raises:
-            ValueError: there is no episode to go on with, or this is not an action of the world.
-        """
-        if self._over:
-            raise ValueError(
-                f"{type(self).__name__} was asked for a step where no episode runs (before reset() "
-                f"or after a row with is_last); call reset(seed) first"
-            )
-        reward, is_last, is_terminal = self._act(self._value(action))
-        self._time += 1
-        self._over = is_last
-        return Step(self._observe(), reward, False, is_last, is_terminal)
-
-    def get_state(self) -> bytes | None:
-        """None: whoever wants to come back does the same actions again."""
-        return None
-
-    def set_state(self, state: bytes) -> None:
-        """There is none.
-
-        Raises:
-            NotRestored: always.
-        """
-        raise NotRestored(
-            f"{type(self).__name__} was asked to continue from {len(state)} bytes; it has no state "
-            f"of its own: reset it with the seed of the episode and do its actions again"
-        )
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-    @abstractmethod
-    def _begin(self) -> None:
-        """Draw an episode from `_random`."""
-
-    @abstractmethod
-    def _observe(self) -> dict[str, np.ndarray]:
-        """The observation of row `_time`."""
-
-    @abstractmethod
-    def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
-        """What the action at row `_time` brings: reward, is_last, is_terminal of the next row."""
-
-    def _value(self, action: dict[str, np.ndarray]) -> np.ndarray:
-        [(key, space)] = self._action.items()
-        value = np.asarray(action.get(key, np.nan))
-        right = value.shape == space.shape and bool(np.isfinite(value).all())
-        if right and isinstance(space, Discrete):
-            right = bool(((value == value.round()) & (value >= 0) & (value < space.classes)).all())
-        if not right:
-            raise ValueError(
-                f"{type(self).__name__} got the action {action}; it takes {key!r}, one value of "
-                f"{space}"
-            )
-        return value
-
-
-def whole(name: str, what: str, value: int, least: int) -> int:
-    """A whole number of at least `least`, or an error that says so."""
-    if isinstance(value, bool) or value != int(value) or value < least:
-        raise ValueError(f"{name} got {what}={value}; it takes a whole number, {least} or more")
-    return int(value)
+from worldblocks.testing.world import World, arm, whole
 
 
 class Bandit(World):
@@ -170,8 +74,8 @@ class First(World):
     Action 1 in row 0 is worth 1, and action 0 in any other row. After each action the episode ends
     with probability `stop`, so that nothing but `is_first` tells when one begins.
 
-    With the defaults: optimum 2, random 1, to be reached 1.7. Whose memory is never reset has 1: half
-    the rows are a row 0, and it cannot tell which.
+    With the defaults: optimum 2, random 1, to be reached 1.7. Whose memory is never reset has 1:
+    half the rows are a row 0, and it cannot tell which.
     """
 
     def __init__(self, *, stop: float = 0.5) -> None:
@@ -307,10 +211,3 @@ class Scaled:
     def close(self) -> None:
         """Release what the simulator holds."""
         self.environment.close()
-
-
-def arm(name: str, best: int, arms: int) -> int:
-    """The index of an arm, or an error that says which there are."""
-    if best not in range(arms):
-        raise ValueError(f"{name} got best={best}; it has the arms 0 … {arms - 1}")
-    return int(best)
