@@ -1,9 +1,9 @@
-"""The recipe's modules and losses climb; each broken twin fails a rung that the healthy one passes."""
+"""The recipe climbs the ladder; each broken twin fails a rung that the healthy agent passes."""
 
+import ladder_agent
 import pytest
 import torch
 
-import ladder_agent
 from worldblocks.testing import RUNGS, Result, format_ladder
 
 RUNG = {rung.name: rung for rung in RUNGS}
@@ -44,5 +44,5 @@ def test_a_broken_twin_fails(twin):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RUNG if name not in QUICK])
 def test_the_recipe_climbs_the_upper_rungs(name):
-    """With the best of two seeds: at this size one may settle on something before it has seen enough."""
+    """The better of two seeds: so small an agent may settle before it has seen enough."""
     assert any(climbed(RUNG[name], seed=seed).passed for seed in (0, 1))
