@@ -66,7 +66,7 @@ class Config:
     entropy: float = 3e-4
     actor_grad: Literal["reinforce", "dynamics", "mix"] = "reinforce"  # dynamics: through the world
     mix: float = 0.9  # share of REINFORCE in "mix"
-    reconstruction: float = 1.0  # weight of that loss; images below 64 pixels may need more
+    reconstruction: float = 1.0  # weight of that loss; small images and small numbers need more
     return_floor: float = 1.0  # smallest divisor of the advantage
     lr: float = 4e-5
     warmup: int = 1000

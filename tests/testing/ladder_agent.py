@@ -14,14 +14,14 @@ import dreamerv3_atari as recipe
 import worldblocks as wb
 from worldblocks.testing import RUNGS
 
-# 40k parameters: a learning rate of 5e-3, and an entropy that keeps the policy open until rewards
-# are predicted. One update for every 16 environment steps.
+# So small an agent takes a learning rate of 8e-3, and an entropy that keeps the policy open until
+# rewards are predicted. One update for every 16 environment steps.
 CFG = dataclasses.replace(
     recipe.PRESETS["smoke"],
     envs=32,
     batch=32,
-    length=6,
-    train_ratio=12.0,
+    length=5,
+    train_ratio=10.0,
     prefill=256,
     capacity=20_000,
     units=32,
@@ -32,9 +32,9 @@ CFG = dataclasses.replace(
     depth=4,
     horizon=3,
     gamma=0.9,
-    entropy=0.1,
-    lr=5e-3,
-    warmup=10,
+    entropy=0.05,
+    lr=8e-3,
+    warmup=5,
 )
 TWINS = ("resets ignored", "reward one row late", "actions shuffled")
 

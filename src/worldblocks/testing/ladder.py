@@ -56,7 +56,7 @@ RUNGS = (
     Rung(
         "bandit",
         Bandit,
-        steps=2000,
+        steps=1800,
         needed=3.4,
         optimum=4.0,
         chance=1.0,
@@ -67,7 +67,7 @@ RUNGS = (
     Rung(
         "first",
         First,
-        steps=2000,
+        steps=1800,
         needed=1.7,
         optimum=2.0,
         chance=1.0,
@@ -77,7 +77,7 @@ RUNGS = (
     Rung(
         "delayed",
         Delayed,
-        steps=3000,
+        steps=2400,
         needed=0.85,
         optimum=1.0,
         chance=1 / 3,
@@ -88,7 +88,7 @@ RUNGS = (
     Rung(
         "scaled",
         functools.partial(Scaled, Bandit, scale=100.0),
-        steps=2000,
+        steps=1800,
         needed=340.0,
         optimum=400.0,
         chance=100.0,
