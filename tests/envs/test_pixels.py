@@ -4,6 +4,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from worldblocks.envs import atari_image
+from worldblocks.envs.pixels import resized
 
 
 def plain(*color):
@@ -53,3 +54,19 @@ def test_golden(golden, name, size, gray):
 def test_float_frames_are_refused():
     with pytest.raises(TypeCheckError, match="frames"):
         atari_image(plain(1, 2, 3).astype(np.float32), size=7, gray=False)  # pyright: ignore
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 12])
+def test_a_resized_image_has_its_channels_apart(channels):
+    image = np.random.default_rng(0).integers(256, size=(30, 50, channels), dtype=np.uint8)
+    small = resized(image, 8)
+    assert (small.shape, small.dtype) == ((8, 8, channels), np.uint8)
+    for c in range(channels):  # a fourth channel is no opacity, which Pillow would multiply with
+        alone = PIL.Image.fromarray(image[..., c]).resize((8, 8), PIL.Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(small[..., c], alone)
+
+
+def test_a_small_image_keeps_its_edges_when_enlarged():
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
+    np.testing.assert_array_equal(resized(image, 6), image.repeat(3, 0).repeat(3, 1))
+    assert resized(image, 2) is image

@@ -69,7 +69,7 @@ def actions(space: Any) -> tuple[Actions, _Build]:
     if loose:
         warnings.warn(
             f"the actions {loose} of this environment have no bounds: it is given the agent's "
-            f"numbers in [-1, 1] as they are; gymnasium.wrappers.RescaleAction changes them",
+            f"numbers in [-1, 1] as they are; gymnasium.wrappers.TransformAction changes them",
             stacklevel=4,
         )
     return spaces, build
