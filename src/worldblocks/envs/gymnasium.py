@@ -14,6 +14,7 @@ from worldblocks.envs.arguments import at_least_one
 from worldblocks.envs.conversion import actions, observations
 from worldblocks.envs.pixels import resized
 from worldblocks.envs.record import Environment, Step
+from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Image, Spaces
 
 _PROTOCOL = ("observation", "action", "reset", "step", "get_state", "set_state", "close")
@@ -88,6 +89,8 @@ class GymnasiumEnvironment:
                 f"wb.envs.gym was asked for pixels, but the environment has "
                 f"render_mode={env.render_mode!r}; make it with render_mode='rgb_array'"
             )
+        if pixels and hasattr(env.unwrapped, "mujoco_renderer"):
+            choose_backend(f"wb.envs.gym with pixels of {env}")
         self._env, self._pixels, self._size, self._repeat = env, pixels, size, repeat
         self._over = True
         self.action: Actions
