@@ -10,6 +10,7 @@ from toy_environments import Walk
 from toy_gymnasium import Toy
 
 import worldblocks as wb
+from worldblocks.envs import rendering
 from worldblocks.envs.conversion import channels_first
 from worldblocks.spaces import Continuous, Image
 from worldblocks.spaces import Discrete as Classes
@@ -214,6 +215,20 @@ def test_frames_that_are_none():
         environment = wb.envs.gym(functools.partial(Toy, frame=frame), pixels=True)
         with pytest.raises(ValueError, match=what + ".* pixels=True needs `height width 3`"):
             environment.reset(0)
+
+
+def test_pixels_of_mujoco_need_a_backend(monkeypatch):
+    class Body(Toy):
+        mujoco_renderer = None
+
+    for name in ("_egl_works", "_osmesa_is_there"):
+        monkeypatch.setattr(rendering, name, lambda: False)
+    for name in ("MUJOCO_GL", "DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    wb.envs.gym(Body)
+    with pytest.raises(RuntimeError, match=r"gym with pixels of .*Body.* needs OpenGL, but this"):
+        wb.envs.gym(Body, pixels=True)
 
 
 def test_which_axis_holds_the_channels():

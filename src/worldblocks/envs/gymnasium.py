@@ -50,6 +50,7 @@ def gym(
         ImportError: gymnasium or the module is missing.
         ValueError: an unknown id, a space that is not supported, a number out of range.
         TypeError: the factory is no function, or gives no environment.
+        RuntimeError: MuJoCo is to render, and this machine has nothing for it.
     """
     gymnasium = _gymnasium()
     at_least_one("wb.envs.gym", size=size, repeat=repeat)
