@@ -82,6 +82,15 @@ class Config:
     report_steps: int = 0  # held-out rows judged after training; 0: no report
 
     def __post_init__(self):
+        try:
+            arguments = json.loads(self.env_args)
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            raise ValueError(
+                f"--env-args takes keyword arguments as a JSON object such as "
+                f"'{{\"gravity\": 5.0}}', got {self.env_args!r}"
+            )
         if self.prefill > self.capacity:
             raise ValueError(
                 f"training begins with {self.prefill} windows in replay, which keeps only "
@@ -123,7 +132,7 @@ PRESETS = {
         device="cpu",
         bf16=False,
         envs=4,
-        image=32,
+        image=48,
         capacity=100_000,
         batch=8,
         length=16,

@@ -121,4 +121,4 @@ def test_help_describes_the_presets(command, capsys):
         command("--help")
     shown = capsys.readouterr().out
     assert "What it is." in shown
-    assert "3,000 environment steps" in shown
+    assert "3,000 steps" in shown

@@ -36,7 +36,7 @@ def launch(
     Raises:
         SystemExit: The command line is wrong, or asked for help; the sentence says what would work.
     """
-    described = {key: (f"{cfg.steps:,} environment steps", cfg) for key, cfg in presets.items()}
+    described = {key: (f"{cfg.steps:,} steps", cfg) for key, cfg in presets.items()}
     cfg = extra("tyro", "launch").extras.overridable_config_cli(described, description=doc)
     # A value such as "ALE/Pong-v5" or "mazes.small:make" becomes one part of a folder's name.
     what = re.sub(r"[^\w.-]+", "-", str(getattr(cfg, name))).strip("-.")
