@@ -138,6 +138,7 @@ RUNGS = (
         "or the policy was sure too early (entropy)",
     ),
 )
+"""The rungs from the bottom: each leans on what those below it have shown."""
 
 
 def climb(train: Train, rungs: Sequence[Rung] = RUNGS, *, seed: int = 0) -> list[Result]:
