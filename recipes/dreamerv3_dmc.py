@@ -345,7 +345,7 @@ def main(cfg: Config) -> int:
                 logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
             if log(step):
                 logger.write(step, {"updates": updates, "episodes": logger.episodes})
-                logger.timing(step, progress.rates())
+                logger.timing(step, {**progress.rates(), "failures": envs.failed})
             if save(step):
                 keep()
             progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)

@@ -32,6 +32,15 @@ def test_play_lines_rows_up_with_the_actions_that_led_to_them(agent):
     assert (batch.reward == (batch.obs["image"][:, :, 24, 24, 0] > 0)).all()
 
 
+def test_play_ends_where_environments_failed_too_often(agent, monkeypatch, tmp_path):
+    monkeypatch.setattr(wb.envs.EnvVector, "stopped", "the wheel came off")
+    with pytest.raises(diagnose.Stopped, match="the wheel came off"):
+        played(agent, 9)
+    envs = wb.envs.EnvVector([SquareWorld(obeys=True)], seed=1)
+    text = diagnose.report(tmp_path, agent, recipe.act, envs, steps=9, gamma=0.9, seen=None)
+    assert text == "no report: the wheel came off"
+
+
 def test_open_loop_sees_the_context_and_imagines_the_rest(agent):
     batch = played(agent, 9)._replace(carry=agent.rssm.initial(2))
     with wb.distributions.modes():

@@ -212,6 +212,13 @@ def test_the_command(run, tmp_path, capsys, monkeypatch):
     assert "<b>23</b>" in text
 
 
+def test_environments_that_fail_too_often_give_no_page(run, monkeypatch, capsys):
+    monkeypatch.setattr(wb.envs.EnvVector, "stopped", "the wheel came off")
+    assert diagnose.main([str(run), "--recipe", recipe.__file__]) == 2
+    assert capsys.readouterr().err == "no page: the wheel came off\n"
+    assert not (run / "diagnosis.html").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [

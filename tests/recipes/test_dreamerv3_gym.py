@@ -132,6 +132,7 @@ def test_a_worker_that_is_killed_costs_its_episode_alone(tmp_path):
     assert (tmp_path / "died").exists()
     assert tiny_runs.state(folder)["position"]["step"] == [TINY.steps]
     assert check_diary(folder) == 1
+    assert wb.run.read_jsonl(folder / "timing.jsonl")[-1]["failures"] == 1
     assert {line["length"] for line in wb.run.read_jsonl(folder / "episodes.jsonl")} == {7}
 
 

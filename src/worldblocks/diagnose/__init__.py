@@ -16,7 +16,7 @@ from worldblocks.diagnose.ahead import (
 )
 from worldblocks.diagnose.command import diagnose, main
 from worldblocks.diagnose.finding import Figure, Finding, Section
-from worldblocks.diagnose.held_out import judge, play, report, windows
+from worldblocks.diagnose.held_out import Stopped, judge, play, report, windows
 from worldblocks.diagnose.page import write_page
 from worldblocks.diagnose.sections import examine
 
@@ -30,6 +30,7 @@ __all__ = [
     "Figure",
     "Finding",
     "Section",
+    "Stopped",
     "diagnose",
     "examine",
     "judge",

@@ -1,6 +1,7 @@
 """The command: a run's agent on new episodes, one page about it."""
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from worldblocks.diagnose.ahead import LENGTH
 from worldblocks.diagnose.finding import Section
-from worldblocks.diagnose.held_out import play
+from worldblocks.diagnose.held_out import Stopped, play
 from worldblocks.diagnose.page import summary, verdicts, write_page
 from worldblocks.diagnose.recipe import recipe_of
 from worldblocks.diagnose.sections import examine
@@ -114,7 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
         parser.error(str(error.args[0]) if isinstance(error, KeyError) else str(error))
     how = {"steps": options.steps, "seed": options.seed, "output": options.output}
-    sections, path = diagnose(options.run, recipe, agent, cfg, **how)
+    try:
+        sections, path = diagnose(options.run, recipe, agent, cfg, **how)
+    except Stopped as stopped:
+        print(f"no page: {stopped}", file=sys.stderr)
+        return 2
     print(*verdicts(sections), sep="\n")
     print(f"\n{summary(sections)}\n{path}")
     return 0

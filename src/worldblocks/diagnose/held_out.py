@@ -33,6 +33,10 @@ from worldblocks.run.report import (
 )
 
 
+class Stopped(RuntimeError):
+    """The environments failed too often while an agent played."""
+
+
 def play(act: Callable[..., Any], agent: Any, envs: EnvVector, steps: int) -> Batch:
     """Let an agent play, and give the rows of all environments as one batch `env time ...`.
 
@@ -42,13 +46,20 @@ def play(act: Callable[..., Any], agent: Any, envs: EnvVector, steps: int) -> Ba
         agent: what `act` takes; `agent.initial(n)` is the first carry.
         envs: environments, reset here and closed in the end.
         steps: rows of each environment.
+
+    Raises:
+        Stopped: the environments failed too often; with the last traceback.
     """
     rows, carry, played = envs.reset(), agent.initial(len(envs)), []
     for _ in range(steps):
         played.append((rows, carry[1].cpu()))
         action, carry = act(agent, rows.obs, carry, rows.is_first)
         rows = envs.step(action)
+        if envs.stopped:
+            break
     envs.close()
+    if envs.stopped:
+        raise Stopped(envs.stopped)
     rows, prev_action = pytree.tree_map(lambda *x: torch.stack(x, 1), *played)
     return Batch(**rows._asdict(), prev_action=prev_action, carry=None, row=None)
 
@@ -112,9 +123,12 @@ def report(
         gamma, seen: as for `judge`.
 
     Returns:
-        The text of the report.
+        The text of the report; or why there is none, where the environments failed too often.
     """
-    played = play(act, agent, envs, steps // len(envs))
+    try:
+        played = play(act, agent, envs, steps // len(envs))
+    except Stopped as stopped:
+        return f"no report: {stopped}"
     return write_report(run, judge(agent, played, gamma=gamma, seen=seen))
 
 

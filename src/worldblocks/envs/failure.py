@@ -37,10 +37,11 @@ class FailureWindow:
             )
         self._most, self._window = most, window
         self._recent: list[Failure] = []
-        self.stopped = ""
+        self.total, self.stopped = 0, ""
 
     def add(self, failure: Failure) -> None:
         """Count a failure; the one too many sets `stopped`."""
+        self.total += 1
         oldest = failure.step - self._window
         self._recent = [one for one in self._recent if one.step > oldest] + [failure]
         if len(self._recent) > self._most and not self.stopped:
@@ -53,4 +54,4 @@ class FailureWindow:
 
     def clear(self) -> None:
         """Begin with a clean record."""
-        self._recent, self.stopped = [], ""
+        self._recent, self.total, self.stopped = [], 0, ""
