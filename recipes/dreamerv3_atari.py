@@ -67,6 +67,7 @@ class Config:
     horizon: int = 15  # steps of imagination
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
+    slow_rate: float = 0.02  # share of the critic that its slow copy takes over at each update
     entropy: float = 3e-4
     actor_grad: Literal["reinforce", "dynamics", "mix"] = "reinforce"  # dynamics: through the world
     mix: float = 0.9  # share of REINFORCE in "mix"
@@ -181,7 +182,7 @@ class Agent(nn.Module):
         self.cont = wb.heads.BinaryHead(feature, units=units, layers=1)
         self.actor = wb.heads.ActorHead(feature, action, units=units, layers=3)
         self.value = wb.heads.TwoHotHead(feature, units=units, layers=3)
-        self.slow_value = wb.ema.SlowCopy(self.value, rate=0.02)
+        self.slow_value = wb.ema.SlowCopy(self.value, rate=cfg.slow_rate)
         self.return_scale = wb.normalize.PercentileScale(
             0.01, low=5, high=95, floor=cfg.return_floor
         )

@@ -66,6 +66,7 @@ class Config:
     horizon: int = 15  # steps of imagination
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
+    slow_rate: float = 0.02  # share of the critic that its slow copy takes over at each update
     entropy: float = 3e-4
     actor_grad: Literal["reinforce", "dynamics", "mix"] = "reinforce"  # dynamics: through the world
     mix: float = 0.9  # share of REINFORCE in "mix"
@@ -112,7 +113,8 @@ PRESETS = {
         bf16=False,
         envs=4,
         capacity=200_000,
-        length=16,
+        batch=32,
+        length=8,
         train_ratio=64.0,
         prefill=400,
         units=48,
@@ -120,7 +122,8 @@ PRESETS = {
         classes=8,
         groups=4,
         depth=8,
-        entropy=3e-3,
+        slow_rate=0.1,  # values grow to 260 here, and a slow copy holds them back
+        entropy=1e-2,
         reconstruction=100.0,  # CartPole's angles are small: at 1 their errors cost less than a nat
         lr=1e-3,
         warmup=100,
@@ -195,7 +198,7 @@ class Agent(nn.Module):
         self.cont = wb.heads.BinaryHead(feature, units=units, layers=1)
         self.actor = wb.heads.ActorHead(feature, action, units=units, layers=3)
         self.value = wb.heads.TwoHotHead(feature, units=units, layers=3)
-        self.slow_value = wb.ema.SlowCopy(self.value, rate=0.02)
+        self.slow_value = wb.ema.SlowCopy(self.value, rate=cfg.slow_rate)
         self.return_scale = wb.normalize.PercentileScale(
             0.01, low=5, high=95, floor=cfg.return_floor
         )
