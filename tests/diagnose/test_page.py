@@ -12,6 +12,7 @@ import torch
 from worldblocks import diagnose
 from worldblocks.diagnose import look, page, policy
 from worldblocks.diagnose.causes import SYMPTOMS
+from worldblocks.envs import EnvVector
 
 VOID = ("meta", "line", "rect", "circle", "polyline", "image")
 KEYS = ["prediction", "kl", "categories", "reward", "value", "continue", "scale", "entropy"]
@@ -213,7 +214,7 @@ def test_the_command(run, tmp_path, capsys, monkeypatch):
 
 
 def test_environments_that_fail_too_often_give_no_page(run, monkeypatch, capsys):
-    monkeypatch.setattr(wb.envs.EnvVector, "stopped", "the wheel came off")
+    monkeypatch.setattr(EnvVector, "stopped", "the wheel came off")
     assert diagnose.main([str(run), "--recipe", recipe.__file__]) == 2
     assert capsys.readouterr().err == "no page: the wheel came off\n"
     assert not (run / "diagnosis.html").exists()
