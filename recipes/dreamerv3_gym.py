@@ -131,7 +131,7 @@ PRESETS = {
     ),
     "cpu_image": Config(
         env="worldblocks.testing:Catch",
-        steps=8000,
+        steps=10_000,
         device="cpu",
         bf16=False,
         envs=4,
