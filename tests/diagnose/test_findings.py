@@ -150,7 +150,9 @@ def test_return_scale():
     assert (policy._scale(scale, 5.0).light, policy._fresh(scale, 5.0, 4.0).light) == ("green",) * 2
     assert policy._scale(scale, 0.2).number == "0.2; floor 1, reached"
     assert policy._fresh(scale, 0.2, 0.01).light == "green"  # the floor is the scale of both
-    assert policy._fresh(scale, 50.0, 4.0).light == "red"
+    # Below is usual, where an agent plays better than replay; above, the advantages are too large.
+    assert policy._fresh(scale, 50.0, 4.0).light == "green"
+    assert [policy._fresh(scale, 2.0, now).light for now in (7.0, 11.0)] == ["amber", "red"]
 
 
 def test_gradients():

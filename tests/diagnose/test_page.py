@@ -90,7 +90,7 @@ def test_the_page_has_every_section(looks, kind, tmp_path):
     assert reader.tags.count("svg") > 12
     # Nothing has been learnt, and the page says so.
     assert findings["vector error 11 to 15 steps ahead"].light in ("amber", "red")
-    assert findings["running range against now"].light == "grey"
+    assert findings["range now over the running one"].light == "grey"
     picture = kind == "image and vectors"
     assert ("image error 11 to 15 steps ahead" in findings) == picture
     assert ("entropy of 'place'" in findings) == picture

@@ -16,7 +16,10 @@ from worldblocks.rssm import imagine
 
 STARTS = 512  # rows from which is imagined
 SCALE = "running p95 - p5 above the floor; amber: at the floor, which then sets the scale"
-FRESH = "running range against that of the returns now; green within a factor 2, amber 5"
+FRESH = (
+    "range of the returns now over the running one; green to 2, amber to 5. Below 1 is usual: the "
+    "running one is of replay, where worse episodes are"
+)
 SHARE = "mean |advantage · ln π| against entropy weight · H; green from 50%, amber from 5%"
 ENTROPY = "of the largest possible; green 5% to 99%, red below 1%"
 SPREAD = "std between its bounds, as a share; green from 5%, red below 1%"
@@ -82,14 +85,12 @@ def _scale(scale: Any, width: float) -> Finding:
 
 
 def _fresh(scale: Any, width: float, now: float) -> Finding:
-    name = "running range against now"
+    name = "range now over the running one"
     if _young(scale):
         return unknown(name, "too few updates: the running percentiles have just begun", FRESH)
-    factor = max(width, 1e-12) / max(now, 1e-12)
-    light = graded(max(factor, 1 / factor), 2, 5)
-    number = f"×{factor:.2f} (returns now span {now:.3g})"
-    if max(width, now) <= scale.floor:
-        light = "green"  # the floor is the scale of both
+    factor = now / max(width, scale.floor)
+    light = graded(factor, 2, 5)
+    number = f"×{factor:.2g} (returns now span {now:.3g})"
     return Finding(name, light, number, FRESH, "" if light == "green" else "stale")
 
 
