@@ -305,8 +305,8 @@ def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions)
 
 def load(run: str | Path, device: str = "auto"):
     """The trained agent of a run folder and its configuration."""
-    cfg = wb.run.load_config(run, Config, device=device, workers=False)
-    envs = environments(cfg, 1, cfg.seed)
+    cfg = wb.run.load_config(run, Config, device=device)
+    envs = environments(dataclasses.replace(cfg, workers=False), 1, cfg.seed)
     agent, _ = build(cfg, envs.observation, envs.action)
     envs.close()
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
@@ -365,14 +365,13 @@ def main(cfg: Config) -> int:
                 logger.add(learn(agent, optimizer, replay, cfg))
                 updates += 1
             rows = envs.receive()
-            for _, score, length in envs.finished:
-                logger.episode(step, score, length)
+            logger.played(step, envs.finished, envs.failures)
             if show(step) and updates and agent.encoder.image_keys and replay.holds(frames):
                 batch = sample(agent, replay, 4, length=frames)
                 logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
             if log(step):
                 logger.write(step, {"updates": updates, "episodes": logger.episodes})
-                logger.timing(step, {**progress.rates(), "failures": envs.failed})
+                logger.timing(step, progress.rates())
             if save(step):
                 keep()
             progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)

@@ -6,7 +6,7 @@ authors' released code of 2024 and later.
     python recipes/dreamerv3_gym.py cpu --env CartPole-v1            solved on two cores in minutes
     python recipes/dreamerv3_gym.py cpu --env mazes.small:make       your own: module:factory
     python recipes/dreamerv3_gym.py cpu_image --env worldblocks.testing:Catch
-    python recipes/dreamerv3_gym.py vector --env Humanoid-v5         a GPU
+    python recipes/dreamerv3_gym.py vector --env Humanoid-v5         a GPU and the extra `mujoco`
 
 Actions may be discrete, multi-discrete, boxes or dicts of them; observations images, vectors or
 dicts of them. The code below `PRESETS` is that of `dreamerv3_atari.py`, but for the lines that make
@@ -91,6 +91,11 @@ class Config:
             raise ValueError(
                 f"--env-args takes keyword arguments as a JSON object such as "
                 f"'{{\"gravity\": 5.0}}', got {self.env_args!r}"
+            )
+        if taken := sorted({"env", "pixels", "size", "repeat"} & arguments.keys()):
+            raise ValueError(
+                f"--env-args cannot give {', '.join(taken)}: they are --env, --pixels, --image and "
+                f"--repeat; a factory with such an argument needs a function of your own around it"
             )
         if self.prefill > self.capacity:
             raise ValueError(
@@ -318,8 +323,8 @@ def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions)
 
 def load(run: str | Path, device: str = "auto"):
     """The trained agent of a run folder and its configuration."""
-    cfg = wb.run.load_config(run, Config, device=device, workers=False)
-    envs = environments(cfg, 1, cfg.seed)
+    cfg = wb.run.load_config(run, Config, device=device)
+    envs = environments(dataclasses.replace(cfg, workers=False), 1, cfg.seed)
     agent, _ = build(cfg, envs.observation, envs.action)
     envs.close()
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
@@ -378,14 +383,13 @@ def main(cfg: Config) -> int:
                 logger.add(learn(agent, optimizer, replay, cfg))
                 updates += 1
             rows = envs.receive()
-            for _, score, length in envs.finished:
-                logger.episode(step, score, length)
+            logger.played(step, envs.finished, envs.failures)
             if show(step) and updates and agent.encoder.image_keys and replay.holds(frames):
                 batch = sample(agent, replay, 4, length=frames)
                 logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
             if log(step):
                 logger.write(step, {"updates": updates, "episodes": logger.episodes})
-                logger.timing(step, {**progress.rates(), "failures": envs.failed})
+                logger.timing(step, progress.rates())
             if save(step):
                 keep()
             progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)

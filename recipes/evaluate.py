@@ -11,6 +11,7 @@ import importlib
 import json
 import math
 import statistics
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -83,7 +84,8 @@ def judge(cfg: Config, recipe, agent, saved, mode: bool):
     return result
 
 
-def main(cfg: Config) -> None:
+def main(cfg: Config) -> int:
+    """0, or 1 where not all episodes were played."""
     if cfg.episodes < 1:
         raise SystemExit(f"--episodes is the number to play, 1 or more, got {cfg.episodes}")
     name = wb.run.read_config(cfg.run).get("recipe", "")
@@ -94,11 +96,14 @@ def main(cfg: Config) -> None:
     recipe = importlib.import_module(name)
     agent, saved = recipe.load(cfg.run, cfg.device)
     result = judge(cfg, recipe, agent, saved, cfg.mode)
-    if cfg.mode and result["episodes"] == cfg.episodes:  # else it was interrupted
+    played = [result["episodes"]]
+    if cfg.mode and played == [cfg.episodes]:  # else it was interrupted
         result["sampled"] = judge(cfg, recipe, agent, saved, mode=False)
+        played.append(result["sampled"]["episodes"])
     result["parameters"] = sum(p.numel() for p in agent.parameters() if p.requires_grad)
     if cfg.json:
         print(json.dumps(result))
+    return int(min(played) < cfg.episodes)
 
 
 def summary(scores: list[float]) -> dict:
@@ -112,4 +117,4 @@ def summary(scores: list[float]) -> dict:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    sys.exit(main(tyro.cli(Config, description=__doc__)))

@@ -68,19 +68,21 @@ class Queue:
         note = self.begin(entry, seed, run)
         code = 0 if note["trained"] else self.train(entry, seed, run, note)
         if code or self.stopping:
-            if code > 0 and not self.stopping:
+            if code and not self.stopping:
                 self.tell(event="failed", name=entry.name, seed=seed, code=code)
             print(f"{entry.name} seed {seed}: not finished (exit code {code}); see {run}.log")
             return False
         if entry.kind == "peer":
             shutil.copytree(run, kept, dirs_exist_ok=True)
             result = json.loads((kept / RESULT).read_text(encoding="utf-8"))
+            result |= {key: note[key] for key in ("commit", "changed")}
+            result["command"] = command_of(entry, seed)
         else:
             result = self.judge(entry, seed, run, note)
             if not result:
                 return False
             wb.run.export(run, kept)
-            (kept / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        (kept / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         self.tell(event="finished", **{"name": entry.name, **pages.line(result)})
         return True
 
@@ -94,7 +96,10 @@ class Queue:
         for base in [one for one in self.entries if one.name == entry.continues]:
             before = seed_folder(base, seed, self.logs)
             if before.exists():  # else the run is made from its beginning, which comes to the same
-                shutil.copytree(before, run)
+                part = run.with_name(f"{run.name}.part")
+                shutil.rmtree(part, ignore_errors=True)
+                shutil.copytree(before, part)
+                part.replace(run)
                 note["minutes"] = self.begin(base, seed, before)["minutes"]
         path.write_text(json.dumps(note), encoding="utf-8")
         self.tell(event="started", name=entry.name, seed=seed, commit=note["commit"])
@@ -129,7 +134,7 @@ class Queue:
         result = {"name": entry.name, "seed": seed, **scores, "parameters": parameters}
         result |= {"steps": config["steps"] * config.get("repeat", 1)}
         result |= {"first_hit": pages.first_hits(run, entry.thresholds)}
-        result |= {"command": f"python {entry.command} --seed {seed}"}
+        result |= {"command": command_of(entry, seed)}
         return result | {**note, "minutes": round(note["minutes"], 1)}
 
     def evaluate(self, run: Path, *options: str) -> dict[str, Any]:
@@ -170,6 +175,11 @@ def note_path(run: Path) -> Path:
     return run.with_name(f"{run.name}.json")
 
 
+def command_of(entry: Entry, seed: int) -> str:
+    """What a user types for one seed."""
+    return f"python {entry.command} --seed {seed}"
+
+
 def uncommitted(queue: Queue, chosen: list[Entry]) -> list[str]:
     """What must be committed before these entries start."""
     recipes = {entry.words[0] for entry in chosen}
@@ -191,6 +201,12 @@ def choose(queue: Queue, names: list[str]) -> list[Entry]:
     return [entry] if entry else []
 
 
+def ready(entry: Entry, queue: Queue) -> bool:
+    """Whether what an entry continues is finished."""
+    bases = [one for one in queue.entries if one.name == entry.continues]
+    return not any(unfinished(base, queue.results) for base in bases)
+
+
 def has_gpu() -> bool:
     """Whether the entries that need one can run here."""
     import torch
@@ -207,6 +223,11 @@ def main(cfg: argparse.Namespace) -> int:
     code = 0
     if not cfg.redraw:
         chosen = choose(queue, cfg.only)
+        if waits := [entry for entry in chosen if not ready(entry, queue)]:
+            raise SystemExit(
+                f"{waits[0].name} continues {waits[0].continues}, which is not finished; run that "
+                f"first"
+            )
         dirty = uncommitted(queue, chosen)
         if dirty and not cfg.uncommitted:
             raise SystemExit(

@@ -164,12 +164,10 @@ def published_table(entry: Entry, ours: list[Kept], curve: Any) -> str:
 
 def peers_table(entry: Entry, ours: list[Kept], peers: dict[Entry, list[Kept]]) -> str:
     """Score at our budget, and how many times our steps others need."""
-    score = statistics.median(kept.result["score"]["mean"] for kept in ours)
     goals = [(one, f"steps to {one:g}") for one in entry.thresholds]
     header = ["agent", "seeds", f"score at {thousands(entry.steps)} steps"]
     for _, name in goals:
         header += [name, "× ours"]
-    header += [f"steps to {number(score)}, our score", "× ours"]
     own = {one: statistics.median(kept.hit(one) for kept in ours) for one, _ in goals}
     rows = []
     for name, group in [("worldblocks", ours), *((e.what, kept) for e, kept in peers.items())]:
@@ -179,8 +177,7 @@ def peers_table(entry: Entry, ours: list[Kept], peers: dict[Entry, list[Kept]]) 
             row[-1] += f" (at {thousands(found[0][1])})"
         for one, _ in goals:
             row += hits_cells(group, one, own[one])
-        mine = [thousands(entry.steps), "1"]
-        rows.append([*row, *(mine if group is ours else hits_cells(group, score, entry.steps))])
+        rows.append(row)
     return markdown(header, rows)
 
 
@@ -219,7 +216,7 @@ def overview(entries: Sequence[Entry], results: Path) -> str:
 
 
 def overview_rows(entries: Sequence[Entry], results: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the queue; every seed that was started is in them."""
+    """Header and rows of the queue; a seed of it that has begun and not ended is in them."""
     state = {}
     for event in wb.run.read_jsonl(results / "results.jsonl"):
         state[event["name"], event["seed"]] = event["event"]

@@ -257,6 +257,7 @@ def test_what_a_string_names():
     [
         ("CartPole-v9", ValueError, r"unknown gymnasium environment .* did you mean 'CartPole-v1'"),
         ("cartpol", ValueError, r"did you mean 'CartPole-v1' or"),
+        (":Foo-v1", ValueError, "unknown gymnasium environment ':Foo-v1'"),
         ("Cart Pole v1!", ValueError, "unknown gymnasium environment 'Cart Pole v1!'"),
         ("Zzzz/Qqqq-v0", ValueError, "an id that a package registers is written 'package:Id'"),
         ("no_such_thing.envs:make", ImportError, "no module 'no_such_thing'.*PYTHONPATH=. adds"),

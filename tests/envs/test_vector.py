@@ -243,6 +243,8 @@ def test_wrong_construction():
 
 def test_wrong_calls():
     vector = walks()
+    with pytest.raises(ValueError, match=r"has no rows before reset\(\); call reset\(\) first"):
+        _ = vector.rows
     with pytest.raises(ValueError, match=r"asked for a step before reset\(\); call reset"):
         vector.step(ACTIONS[0])
     with pytest.raises(ValueError, match=r"no state before reset\(\); call reset"):

@@ -193,6 +193,18 @@ def test_a_failing_step_ends_the_episode(tmp_path, fault, monkeypatch, what, sai
     vector.close()
 
 
+def test_a_row_that_is_no_row_is_a_failure_of_its_environment(tmp_path, fault):
+    vector = faulty(tmp_path, count=1)
+    vector.reset()
+    fault("step nan")
+    said = "raised ValueError: the environment gave the reward nan; a reward is finite"
+    with pytest.warns(RuntimeWarning, match=f"environment 0 at step 1 {said}; {BEGINS}"):
+        rows = vector.step(PUSHES[0, :1])
+    assert [x.item() for x in rows[1:]] == [0.0, False, True, False]
+    assert vector.step(PUSHES[0, :1]).is_first.all()
+    vector.close()
+
+
 def seed_of(episode, env=0, seed=11):
     return int(np.random.SeedSequence([seed, env, episode]).generate_state(1)[0]) % 10_000
 
@@ -228,7 +240,8 @@ def test_a_factory_that_fails_again_and_again_stops_the_run(tmp_path, fault):
     assert len(vector.failures) == 3
     assert vector.stopped.startswith(
         f"environment {env} at step 8 raised ValueError: a joint broke in __init__: 4 failures in "
-        "the last 20 steps, where max_failures=3 may be; mend the environment or allow more.\n"
+        "the last 20 steps, where max_failures=3 may be; mend the environment, or give "
+        "EnvVector more of them.\n"
         "The last traceback:\nTraceback (most recent call last):\n"
     )
     assert vector.stopped.endswith("ValueError: a joint broke in __init__\n")

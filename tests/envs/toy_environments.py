@@ -136,7 +136,7 @@ class Faulty:
     action: ClassVar = {"push": Continuous((2,))}
 
     def __init__(self, folder, saved=False):
-        self.folder, self.saved = folder, saved
+        self.folder, self.saved, self.sick = folder, saved, False
         self.meet("__init__")
 
     def meet(self, method):
@@ -154,6 +154,7 @@ class Faulty:
             time.sleep(60)
         if fault == "exit":
             os._exit(3)
+        self.sick = fault == "nan"
         if fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -166,7 +167,7 @@ class Faulty:
         self.meet("step")
         self.time += 1
         self.pushed = action["push"][0]
-        return self.row(float(self.time))
+        return self.row(float("nan") if self.sick else float(self.time))
 
     def row(self, reward, first=False):
         place = np.array([self.seed, self.time, self.pushed], np.float32)

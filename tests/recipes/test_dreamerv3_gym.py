@@ -132,7 +132,8 @@ def test_a_worker_that_is_killed_costs_its_episode_alone(tmp_path):
     assert (tmp_path / "died").exists()
     assert tiny_runs.state(folder)["position"]["step"] == [TINY.steps]
     assert check_diary(folder) == 1
-    assert wb.run.read_jsonl(folder / "timing.jsonl")[-1]["failures"] == 1
+    [failure] = wb.run.read_jsonl(folder / "failures.jsonl")
+    assert failure["what"] == "was killed by SIGKILL"
     assert {line["length"] for line in wb.run.read_jsonl(folder / "episodes.jsonl")} == {7}
 
 
@@ -185,6 +186,12 @@ def test_arguments_that_are_no_json_object(text):
     wanted = """--env-args takes keyword arguments as a JSON object such as '{"gravity": 5.0}'"""
     with pytest.raises(ValueError, match=re.escape(f"{wanted}, got {text!r}")):
         recipe.Config(env_args=text)
+
+
+def test_arguments_that_are_options_of_the_recipe():
+    wanted = "--env-args cannot give repeat, size: they are --env, --pixels, --image and --repeat; a"
+    with pytest.raises(ValueError, match=re.escape(wanted)):
+        recipe.Config(env_args='{"size": 5, "repeat": 2}')
 
 
 def test_load_and_act(whole):

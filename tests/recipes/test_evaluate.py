@@ -108,6 +108,13 @@ def test_no_episodes_are_refused(run):
         evaluate.main(evaluate.Config(run=run, episodes=0))
 
 
+def test_what_was_not_played_to_its_end_says_so(run, monkeypatch):
+    late = property(lambda envs: "too many failures" if envs._taken > 20 else "")
+    monkeypatch.setattr(wb.envs.EnvVector, "stopped", late)
+    assert evaluate.main(evaluate.Config(run=run, episodes=4, envs=2)) == 0
+    assert evaluate.main(evaluate.Config(run=run, episodes=400, envs=2, mode=True)) == 1
+
+
 def test_environments_that_stopped_say_why(run, monkeypatch):
     monkeypatch.setattr(wb.envs.EnvVector, "stopped", "too many failures")
     with pytest.raises(SystemExit, match="too many failures"):

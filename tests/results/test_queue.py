@@ -225,6 +225,19 @@ def test_an_entry_from_its_start_to_its_page(modules, stub):
     assert (stub.root / "docs" / "results" / "stub.png").stat().st_size < 150_000
 
 
+def test_an_evaluation_that_did_not_end_is_no_result(stub, capsys):
+    (stub.root / "recipes" / "evaluate.py").write_text(JUDGE + "sys.exit(1)\n")
+    assert stub.run([(stub.entries[0], 0)], 1) == 1
+    assert "stub seed 0: no evaluation; see " in capsys.readouterr().out
+    assert not (stub.results / "stub" / "seed-0" / "result.json").exists()
+
+
+def test_an_entry_waits_for_what_it_continues(modules, stub):
+    more = dataclasses.replace(stub.entries[0], name="more", continues="stub")
+    assert modules["next"].ready(stub.entries[0], stub)
+    assert not modules["next"].ready(more, stub)
+
+
 def test_a_stopped_queue_starts_nothing_more(stub):
     entry = dataclasses.replace(stub.entries[0], seeds=(7, 0))
     threading.Timer(0.1, stub.stop).start()

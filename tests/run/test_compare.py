@@ -67,6 +67,12 @@ def test_counts_are_those_of_the_checkpoint(runs):
     assert cells(compare(["b"]))[0][4:6] == ["29", "11"]
 
 
+def test_seeds_that_share_a_digit_are_not_named_after_one(runs):
+    make("c/seed-1", [2.0], seed=1)
+    make("c/seed-10", [2.0], seed=10)
+    assert cells(compare(["c"]))[-1][0] == "c"
+
+
 def test_other_settings_are_other_groups(runs):
     make("a/other", [2.0], seed=4, repeat=2, lr=0.1)
     rows = cells(compare(["a"]))

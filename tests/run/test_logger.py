@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worldblocks.envs import Episode, Failure
 from worldblocks.run import (
     JsonlSink,
     Logger,
@@ -99,6 +100,20 @@ def test_wall_clock_and_episodes_have_their_own_files(tmp_path):
         ("write", 9, {"episode/score": -2.0, "episode/length": 7}),
     ]
     logger.close()
+
+
+def test_failures_of_workers_are_kept_with_their_traceback(tmp_path):
+    recorder = Recorder()
+    logger = Logger(tmp_path, sinks=[recorder])
+    logger.played(8, [])
+    assert not (tmp_path / "failures.jsonl").exists()
+    failure = Failure(env=1, step=2, what="raised ValueError: a joint broke", traceback="in step")
+    logger.played(16, [Episode(0, 3.0, 7)], [failure])
+    logger.close()
+    line = {"step": 16, "env": 1, "what": failure.what, "traceback": "in step"}
+    assert [json.loads(one) for one in lines(tmp_path, "failures")] == [line]
+    assert lines(tmp_path, "episodes") == ['{"step": 16, "length": 7, "score": 3.0}']
+    assert [call[0] for call in recorder.calls] == ["write", "close"]  # a sink takes numbers alone
 
 
 def test_a_video_is_a_file_that_the_sinks_are_told_of(tmp_path):
@@ -238,7 +253,7 @@ def test_a_state_is_plain_and_does_not_change_later(tmp_path):
         "numbers": {},
         "tensors": {"loss": torch.tensor(1.0)},
         "counts": {"loss": 1},
-        "offsets": {"metrics": 0, "timing": 0, "episodes": 0},
+        "offsets": {"metrics": 0, "timing": 0, "episodes": 0, "failures": 0},
         "step": -1,
         "episodes": 0,
         "scores": [],

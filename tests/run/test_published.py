@@ -105,6 +105,14 @@ def test_from_five_seeds_on_mean_and_deviation(tmp_path, figure):
     assert low == pytest.approx(2 - np.sqrt(2))
 
 
+def test_a_seed_without_an_episode_is_left_out(tmp_path, figure):
+    runs = [run(tmp_path / "one", [(5, 1.0)]), run(tmp_path / "new", [])]
+    plot_published(runs, tmp_path / "two.png", width=10, others={"theirs": runs[::-1]})
+    (axes,) = figure[0].axes
+    labels = {line.get_label() for line in axes.lines}
+    assert {"worldblocks: 1 seed", "theirs: 1 seed"} <= labels
+
+
 def test_a_run_that_has_just_begun(tmp_path, figure):
     plot_published([run(tmp_path / "new", [])], tmp_path / "new.png")
     assert [text.get_text() for text in figure[0].axes[0].texts] == ["no finished episode yet"]

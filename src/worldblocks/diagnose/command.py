@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--steps is {FEWEST} or more, got {options.steps}")
         recipe = recipe_of(options.run, options.recipe)
         agent, cfg = recipe.load(options.run)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
         parser.error(str(error.args[0]) if isinstance(error, KeyError) else str(error))
     how = {"steps": options.steps, "seed": options.seed, "output": options.output}
     try:

@@ -37,21 +37,20 @@ class FailureWindow:
             )
         self._most, self._window = most, window
         self._recent: list[Failure] = []
-        self.total, self.stopped = 0, ""
+        self.stopped = ""
 
     def add(self, failure: Failure) -> None:
         """Count a failure; the one too many sets `stopped`."""
-        self.total += 1
         oldest = failure.step - self._window
         self._recent = [one for one in self._recent if one.step > oldest] + [failure]
         if len(self._recent) > self._most and not self.stopped:
             traces = [one.traceback for one in self._recent if one.traceback]
             self.stopped = (
                 f"{failure}: {len(self._recent)} failures in the last {self._window} steps, where "
-                f"max_failures={self._most} may be; mend the environment or allow more.\n"
-                + (f"The last traceback:\n{traces[-1]}" if traces else "")
+                f"max_failures={self._most} may be; mend the environment, or give EnvVector more "
+                f"of them.\n" + (f"The last traceback:\n{traces[-1]}" if traces else "")
             )
 
     def clear(self) -> None:
         """Begin with a clean record."""
-        self._recent, self.total, self.stopped = [], 0, ""
+        self._recent, self.stopped = [], ""

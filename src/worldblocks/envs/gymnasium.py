@@ -162,8 +162,8 @@ def _gymnasium() -> ModuleType:
 
 def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any]) -> Any:
     """Make what a string names: `Id-v0`, `module:factory`, or gymnasium's own `module:Id-v0`."""
-    place, colon, wanted = name.rpartition(":")
-    if colon:
+    place, _, wanted = name.rpartition(":")
+    if place:
         module = _module(name, place)
         try:
             factory = functools.reduce(getattr, wanted.split("."), module)

@@ -26,9 +26,7 @@ def open_hosts(
         raise ValueError("EnvVector got no environment; give it one or more")
     names = [f"environment {i}" for i in range(len(environments))]
     if timeout is None:
-        local = [Local(_built(one, name)) for one, name in zip(environments, names, strict=True)]
-        check_same_spaces([host.spaces for host in local])
-        return list(local)
+        return _open_local(environments, names)
     packed = [_packed(one, name) for one, name in zip(environments, names, strict=True)]
     hosts = [Worker(factory, timeout) for factory in packed]
     # At exit too, before multiprocessing waits for its processes.
@@ -41,6 +39,21 @@ def open_hosts(
         close_hosts(hosts)
         raise
     return list(hosts)
+
+
+def _open_local(environments: Sequence[Any], names: list[str]) -> list[Host]:
+    """In this process; where one cannot be opened, those that were built here are closed."""
+    local: list[Host] = []
+    ours: list[Host] = []
+    try:
+        for one, name in zip(environments, names, strict=True):
+            local.append(Local(_built(one, name)))
+            ours += [] if _is_built(one) else local[-1:]
+        check_same_spaces([host.spaces for host in local])
+    except Exception:
+        close_hosts(ours)
+        raise
+    return local
 
 
 def _build(worker: Worker, name: str) -> None:

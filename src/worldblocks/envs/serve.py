@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from worldblocks.envs.checks import check_step
 from worldblocks.envs.local import perform
 
 _SPARE = 30.0  # seconds after its limit at which a process that nobody ended ends itself
@@ -41,11 +42,19 @@ def serve(pipe: Any, factory: bytes, variables: dict[str, str], limit: float) ->
             request, arguments, seconds = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):  # the run has ended, or hung up
             break
-        alive = _answer(pipe, lambda r=request, a=arguments: perform(held[0], r, *a), seconds)
+        alive = _answer(pipe, lambda r=request, a=arguments: _checked(held[0], r, *a), seconds)
     _expire(limit)
     with suppress(Exception):  # nobody is left to hear of it
         for environment in held:
             environment.close()
+
+
+def _checked(environment: Any, request: str, *arguments: Any) -> Any:
+    """`perform`, where a row with NaN is a failure of the environment."""
+    answer = perform(environment, request, *arguments)
+    if request in ("reset", "step"):
+        check_step("the environment", answer, environment.observation)
+    return answer
 
 
 def _answer(pipe: Any, work: Callable[[], Any], limit: float) -> bool:

@@ -89,11 +89,6 @@ class EnvVector:
         """
         return self._failed.stopped
 
-    @property
-    def failed(self) -> int:
-        """How often a worker failed since `reset` or `load_state_dict`."""
-        return self._failed.total
-
     def reset(self) -> Rows:
         """Begin a new episode in every environment.
 

@@ -18,7 +18,7 @@ COLOURS = (
 def plot_curve(
     logdir: Path | str, *, losses: tuple[str, ...] | None = None, title: str | None = None
 ) -> Path:
-    """Draw `curve.png`: scores above, losses below, against environment steps.
+    """Draw `curve.png`: scores above, losses below, against the steps of the run: actions.
 
     Each finished episode is a dot, the line is the mean of the last 10. A run without a finished
     episode gets a picture that says so.
@@ -35,7 +35,7 @@ def plot_curve(
     figure.suptitle(title or folder.resolve().name, x=0.012, ha="left", weight="bold", color=DARK)
     _scores(upper, read_jsonl(folder / "episodes.jsonl"))
     _losses(lower, read_jsonl(folder / "metrics.jsonl"), losses)
-    lower.set_xlabel("environment steps", color=DARK)
+    lower.set_xlabel("actions", color=DARK)
     lower.set_xlim(left=0)
     ticker = extra("matplotlib.ticker", "plot_curve")
     lower.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))

@@ -1,7 +1,7 @@
 """Metrics of a run: averaged between writes, one JSON line each time, continued exactly."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Logger:
       belong here: two runs of the same seed, or one that was killed and resumed, give the same
       bytes.
     * `episodes.jsonl`: a line for each finished episode.
+    * `failures.jsonl`: a line for each failure of an environment in a worker.
     * `timing.jsonl`: wall-clock figures, which differ from run to run.
     * `videos/*.gif`, and everything to every sink (TensorBoard events, unless told otherwise).
 
@@ -48,7 +49,7 @@ class Logger:
             sinks: Where figures go beside the JSONL files; TensorBoard's if None.
         """
         self.logdir = Path(logdir)
-        names = ("metrics", "timing", "episodes")
+        names = ("metrics", "timing", "episodes", "failures")
         self._files = {name: JsonlSink(self.logdir / f"{name}.jsonl") for name in names}
         self._sinks = [TensorBoardSink(self.logdir / "tensorboard")] if sinks is None else sinks
         self._numbers: dict[str, float] = {}
@@ -119,6 +120,19 @@ class Logger:
         self.episodes, self._scores = self.episodes + 1, [*self._scores[-9:], float(score)]
         figures = {"score": score, "length": length}
         self._write("episodes", step, figures, prefix="episode/")
+
+    def played(
+        self, step: int, finished: Iterable[tuple[Any, float, int]], failures: Iterable[Any] = ()
+    ) -> None:
+        """What a step of an `EnvVector` brought: its `finished` episodes and its `failures`.
+
+        A failure (its environment, what happened, the traceback) goes to `failures.jsonl` alone.
+        """
+        for _, score, length in finished:
+            self.episode(step, score, length)
+        for failure in failures:
+            words = {"what": failure.what, "traceback": failure.traceback}
+            self._files["failures"].write(step, {"env": failure.env, **words})
 
     @property
     def score(self) -> float | None:

@@ -97,7 +97,7 @@ def plot_published(
     the title stand the model's size, the train ratio and the action repeat.
 
     Args:
-        runs: Run folders that differ in their seed.
+        runs: Run folders that differ in their seed; those without a finished episode are left out.
         path: The picture to write.
         published: Its mean ± one standard deviation; None where nothing is published.
         others: Run folders of other agents by their name, each a median and a range.
@@ -120,8 +120,10 @@ def plot_published(
     if published:
         _published(axes, published, end)
     for colour, (name, group) in zip(COLOURS[1:], (others or {}).items(), strict=False):
-        _group(axes, name, *score_curves(group, width, until=end), colour, every_seed=False)
+        if ended := [run for run in group if len(_episodes(run)[0])]:
+            _group(axes, name, *score_curves(ended, width, until=end), colour, every_seed=False)
     if last:
+        runs = [run for run in runs if len(_episodes(run)[0])]
         for run in runs:
             steps, scores = _episodes(run)
             axes.plot(steps, scores, "o", ms=3, mew=0, color=BLUE, alpha=_faint(len(steps)))

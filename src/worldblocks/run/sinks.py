@@ -46,8 +46,8 @@ class JsonlSink:
             data = self.path.read_bytes()
             self.truncate(data.rfind(b"\n") + 1)
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one line."""
+    def write(self, step: int, metrics: Mapping[str, float | str]) -> None:
+        """Append one line of numbers, or of words."""
         figures = {name: _number(metrics[name]) for name in sorted(metrics)}
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,5 +185,5 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     return lines
 
 
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _number(value: float | str) -> float | str | None:
+    return value if isinstance(value, str) or math.isfinite(value) else None

@@ -49,7 +49,7 @@ def _curves(axes: Any, groups: list[list[Run]]) -> None:
         say(axes, "no finished episode yet")
         axes.tick_params(bottom=False, labelbottom=False)
         return
-    axes.set_xlabel("environment steps (control steps × repeat)", color=DARK)
+    axes.set_xlabel("environment steps (actions × repeat)", color=DARK)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(extra("matplotlib.ticker", "compare").EngFormatter(sep=""))
     axes.legend(frameon=False, labelcolor=DARK)

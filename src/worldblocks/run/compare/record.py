@@ -25,7 +25,7 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
-    step: int  # environment steps as published curves count them: control steps · repeat
+    step: int  # environment steps as published curves count them: actions · repeat
     updates: int | None
     seconds: float | None
     steps: np.ndarray  # of each episode, counted likewise
@@ -112,6 +112,7 @@ def label(group: list[Run]) -> str:
     folders = [str(run.folder) for run in group]
     if len(folders) == 1:
         return folders[0]
+    folders = [re.sub(r"\d+$", "", folder) for folder in folders]  # 1 and 10 share no digit
     same = itertools.takewhile(lambda letters: len({*letters}) == 1, zip(*folders, strict=False))
     common = "".join(letters[0] for letters in same)
     return re.sub(r"[-_./]*(seed)?[-_]*$", "", common) or group[0].environment

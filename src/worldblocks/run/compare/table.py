@@ -17,7 +17,7 @@ LEFT, RIGHT = ("run", "recipe", "environment"), ("seed", "env steps", "updates",
 def compare(runs: Iterable[Path | str], output: Path | str | None = None) -> str:
     """A table of runs: how far each came, and its scores.
 
-    `env steps` are control steps times the configuration's `repeat`, as published curves count
+    `env steps` are actions times the configuration's `repeat`, as published curves count
     them. `last 10` is the mean score of the last ten training episodes, `best 10` the highest mean
     of ten in a row, `time` what the processes of the run took up to their last line of timing. Runs
     that differ only in their seed get a line with minimum – median – maximum.
