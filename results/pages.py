@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from entries import RESULT, Entry, seed_folder
+from words import markdown, number, spread, steps_text, thousands
 
 import worldblocks as wb
 
@@ -255,31 +256,3 @@ def source(result: dict[str, Any]) -> str:
     commit = f"commit {result['commit']}" + (" with changes" if result["changed"] else "")
     where = f"{result['machine']}; torch {result['versions']['torch']}; {result['date']}"
     return f"`{result['command']}`; {commit}; {where}."
-
-
-def spread(values: Sequence[float], end: int = 0) -> str:
-    """`min – median – max`, or the one value; infinite is what was not reached at the end."""
-    few = [min(values), statistics.median(values), max(values)] if len(values) > 1 else values
-    return " – ".join(number(one) if math.isfinite(one) else steps_text(one, end) for one in few)
-
-
-def number(value: float) -> str:
-    """Whole from 100 on, three digits below."""
-    return thousands(round(value)) if abs(value) >= 100 else f"{value:.3g}"
-
-
-def thousands(value: int) -> str:
-    """12 345."""
-    return f"{value:,}".replace(",", " ")
-
-
-def steps_text(hit: float, end: int) -> str:
-    """Steps to a score, or that so many were not enough."""
-    return thousands(int(hit)) if math.isfinite(hit) else f"> {thousands(end)}"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    rule = "---"
-    lines = [header, [rule] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -16,7 +16,7 @@ import torch
 import worldblocks as wb
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("entries", "next", "pages", "provenance")
+NAMES = ("entries", "next", "pages", "provenance", "words")
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,7 @@ def test_ratios_by_hand(modules, tmp_path):
     assert pages.hits_cells([seed(300, 500)], 10, 100) == ["300", "3"]
     assert pages.hits_cells([seed(300, 500), seed(None, 500)], 10, 100) == ["300 / > 500", "> 4"]
     assert pages.hits_cells([seed(300, 500)], 10, math.inf) == ["300", "–"]
-    assert pages.spread([300, math.inf], 500) == "300 – > 500 – > 500"
+    assert modules["words"].spread([300, math.inf], 500) == "300 – > 500 – > 500"
     assert seed(None, 500).score_at(100) == (2.0, 110)
     assert seed(None, 500).score_at(200) is None
 
@@ -292,4 +292,4 @@ def test_ratios_by_hand(modules, tmp_path):
     ("value", "text"), [(12345.6, "12 346"), (99.04, "99"), (0.98765, "0.988"), (-0.5, "-0.5")]
 )
 def test_numbers(modules, value, text):
-    assert modules["pages"].number(value) == text
+    assert modules["words"].number(value) == text
