@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def spread(values: Sequence[float], end: int = 0) -> str:
-    """`min – median – max`, or the one value of all; infinite is what was not reached at the end."""
+    """`min – median – max`, or the one value of all; infinite: not reached at the end."""
     few = [min(values), statistics.median(values), max(values)]
     few = few if few[0] < few[-1] else few[:1]
     return " – ".join(number(one) if math.isfinite(one) else steps_text(one, end) for one in few)

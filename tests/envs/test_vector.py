@@ -241,6 +241,20 @@ def test_wrong_construction():
         EnvVector([Walk(), Other()], seed=0)
 
 
+def test_what_was_built_for_a_vector_that_fails_is_closed():
+    made = []
+
+    def walk():
+        made.append(Walk())
+        return made[0]
+
+    given = Walk()
+    wanted = "environment 2 is 3; give an Environment, or a callable that builds one"
+    with pytest.raises(ValueError, match=wanted):
+        EnvVector([walk, given, 3], seed=0)
+    assert (made[0].closed, given.closed) == (True, False)  # what was given is the caller's
+
+
 def test_wrong_calls():
     vector = walks()
     with pytest.raises(ValueError, match=r"has no rows before reset\(\); call reset\(\) first"):
