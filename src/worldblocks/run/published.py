@@ -128,7 +128,7 @@ def plot_published(
             steps, scores = _episodes(run)
             axes.plot(steps, scores, "o", ms=3, mew=0, color=BLUE, alpha=_faint(len(steps)))
         _group(axes, "worldblocks", *score_curves(runs, width), BLUE, every_seed=True)
-        axes.legend(loc="upper left", frameon=False, labelcolor=DARK, fontsize=8)
+        axes.legend(loc="best", frameon=False, labelcolor=DARK, fontsize=8)
     else:
         say(axes, "no finished episode yet")
     axes.set_xlim(0, 1.02 * end or None)
