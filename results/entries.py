@@ -84,11 +84,15 @@ def seed_folder(entry: Entry, seed: int, below: Path) -> Path:
     return below / entry.place / f"seed-{seed}"
 
 
+def ready(entry: Entry, entries: list[Entry], results: Path) -> bool:
+    """Whether what an entry continues is finished."""
+    return not any(one.name == entry.continues and unfinished(one, results) for one in entries)
+
+
 def next_entry(entries: list[Entry], results: Path, *, gpu: bool) -> Entry | None:
     """The first entry that is unfinished, can run on this machine and has what it continues."""
-    finished = {entry.name for entry in entries if not unfinished(entry, results)}
     for entry in entries:
-        ready = not entry.continues or entry.continues in finished
-        if entry.name not in finished and ready and (gpu or entry.hardware == "cpu"):
+        here = gpu or entry.hardware == "cpu"
+        if here and unfinished(entry, results) and ready(entry, entries, results):
             return entry
     return None

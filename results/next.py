@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pages
-from entries import RESULT, Entry, next_entry, read_queue, seed_folder, unfinished
+from entries import RESULT, Entry, next_entry, read_queue, ready, seed_folder, unfinished
 from provenance import changed, provenance
 
 import worldblocks as wb
@@ -204,12 +204,6 @@ def choose(queue: Queue, names: list[str]) -> list[Entry]:
     return [entry] if entry else []
 
 
-def ready(entry: Entry, queue: Queue) -> bool:
-    """Whether what an entry continues is finished."""
-    bases = [one for one in queue.entries if one.name == entry.continues]
-    return not any(unfinished(base, queue.results) for base in bases)
-
-
 def has_gpu() -> bool:
     """Whether the entries that need one can run here."""
     import torch
@@ -226,7 +220,7 @@ def main(cfg: argparse.Namespace) -> int:
     code = 0
     if not cfg.redraw:
         chosen = choose(queue, cfg.only)
-        if waits := [entry for entry in chosen if not ready(entry, queue)]:
+        if waits := [entry for entry in chosen if not ready(entry, queue.entries, queue.results)]:
             raise SystemExit(
                 f"{waits[0].name} continues {waits[0].continues}, which is not finished; run that "
                 f"first"

@@ -234,8 +234,8 @@ def test_an_evaluation_that_did_not_end_is_no_result(stub, capsys):
 
 def test_an_entry_waits_for_what_it_continues(modules, stub):
     more = dataclasses.replace(stub.entries[0], name="more", continues="stub")
-    assert modules["next"].ready(stub.entries[0], stub)
-    assert not modules["next"].ready(more, stub)
+    assert modules["entries"].ready(stub.entries[0], stub.entries, stub.results)
+    assert not modules["entries"].ready(more, stub.entries, stub.results)
 
 
 def test_a_stopped_queue_starts_nothing_more(stub):
