@@ -10,9 +10,9 @@ Sampling has one door: `sample(noise=None)` takes its randomness as an optional 
 """
 
 from worldblocks.distributions.continuous import BoundedNormal, Normal
-from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot, mix_uniform
+from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot, mix_uniform, softmax
 from worldblocks.distributions.joint import Joint
-from worldblocks.distributions.output import Output, modes
+from worldblocks.distributions.output import Output, modes, wants_mode
 from worldblocks.distributions.regression import MSE, ImageMSE, SymlogMSE
 
 __all__ = [
@@ -28,4 +28,6 @@ __all__ = [
     "TwoHot",
     "mix_uniform",
     "modes",
+    "softmax",
+    "wants_mode",
 ]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from worldblocks.rssm.cores import BlockGRU
 from worldblocks.rssm.latents import CategoricalLatent
+from worldblocks.rssm.scan import observe_scan, scans
 from worldblocks.rssm.state import Carry, Packed, State
 from worldblocks.typing import typed
 
@@ -61,10 +62,13 @@ class RSSM(nn.Module):
         self._check(carry)
         if not is_first.shape[1]:
             raise ValueError("observe needs at least one row, got time = 0")
-        actions = self.core.project_action(mask(prev_action, is_first)).unbind(1)
-        projected = self.latent.project(embed).unbind(1)
+        actions = self.core.project_action(mask(prev_action, is_first))
+        projected = self.latent.project(embed)
+        if scans(self.core, self.latent, projected):
+            return observe_scan(self.core, self.latent, carry, projected, actions, is_first)
+        rows = zip(projected.unbind(1), actions.unbind(1), is_first.unbind(1), strict=True)
         states = []
-        for row, action, first in zip(projected, actions, is_first.unbind(1), strict=True):
+        for row, action, first in rows:
             state = self._observe_step(carry, row, action, first)
             carry = state.carry
             states.append(state)
