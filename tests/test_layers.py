@@ -22,7 +22,6 @@ from worldblocks.layers import (
     block_matmul,
     init_trunc_normal,
 )
-from worldblocks.layers.fused import max_of_cells
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -295,11 +294,13 @@ def test_a_pooled_convolution_is_a_convolution_then_max_pool(channels):
 
 
 def test_of_equal_pixels_the_first_takes_the_gradient():
-    """In reading order, as `F.max_pool2d` has it; cells hold the column first, then the row."""
+    """In reading order, as `F.max_pool2d` has it; seen by where the pixel's inputs are."""
+    conv = PooledConv2d(1, 1)
+    conv.weight.data = torch.zeros(1, 1, 5, 5)
+    conv.weight.data[0, 0, 2, 2] = 1
     for values in itertools.product((0.0, 1.0), repeat=4):
         image = torch.tensor(values).view(1, 1, 2, 2).requires_grad_()
-        cells = image.permute(0, 3, 2, 1).reshape(1, 1, 1, 4)
-        (ours,) = torch.autograd.grad(max_of_cells(cells).sum(), image)
+        (ours,) = torch.autograd.grad(conv(image).sum(), image)
         (expected,) = torch.autograd.grad(F.max_pool2d(image, 2).sum(), image)
         assert torch.equal(ours, expected), values
 

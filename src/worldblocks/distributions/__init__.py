@@ -13,7 +13,7 @@ from worldblocks.distributions.continuous import BoundedNormal, Normal
 from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot, mix_uniform, softmax
 from worldblocks.distributions.joint import Joint
 from worldblocks.distributions.output import Output, modes, wants_mode
-from worldblocks.distributions.regression import MSE, ImageMSE, SymlogMSE
+from worldblocks.distributions.regression import MSE, ImageMSE, SigmoidImageMSE, SymlogMSE
 
 __all__ = [
     "MSE",
@@ -24,6 +24,7 @@ __all__ = [
     "Normal",
     "OneHot",
     "Output",
+    "SigmoidImageMSE",
     "SymlogMSE",
     "TwoHot",
     "mix_uniform",

@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.layers.fused import max_of_cells
 from worldblocks.layers.linear import init_trunc_normal
 from worldblocks.layers.normed import RMSNorm
 
@@ -110,11 +109,13 @@ class PooledConv2d(Conv2d):
         slow = input.device.type != "cpu" or torch.compiler.is_compiling()
         if slow or self.in_channels > self.FEW or input.dtype != torch.float32:
             return F.max_pool2d(super().forward(input), 2)
-        # The column of a pixel in its cell comes first: see `max_of_cells`.
-        kernel = torch.einsum("ocde,apd,bqe->baocpq", self.weight, self.spread, self.spread)
+        kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
         bias = None if self.bias is None else self.bias.repeat(4)
         cells = F.conv2d(input, kernel.flatten(0, 2), bias, stride=2, padding=2)
-        return max_of_cells(cells.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        n, _, h, w = cells.shape
+        # Seen as an image of one cell a row, channels last, so that pooling reads it as it lies.
+        rows = cells.permute(0, 2, 3, 1).reshape(n, h * w, 4, -1).permute(0, 3, 1, 2)
+        return F.max_pool2d(rows, (1, 4)).view(n, -1, h, w)
 
 
 class ConvTranspose2d(Conv2d):

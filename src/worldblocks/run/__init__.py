@@ -4,6 +4,7 @@ Importing this module brings in none of the packages of the extra `run`; each is
 thing that needs it is built.
 """
 
+from worldblocks.run.capture import Captured
 from worldblocks.run.checkpoint import Checkpoint, Store
 from worldblocks.run.compare import compare
 from worldblocks.run.curve import plot_curve, running_mean
@@ -40,6 +41,7 @@ from worldblocks.run.start import launch
 from worldblocks.run.video import open_loop_grid, write_gif
 
 __all__ = [
+    "Captured",
     "Check",
     "Checkpoint",
     "Every",
