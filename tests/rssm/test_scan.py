@@ -73,3 +73,36 @@ def test_the_scan_is_taken_only_where_it_has_the_formulas():
     assert not model.scans(plain.core, plain.latent, projected)
     with torch.autocast("cpu", torch.bfloat16):
         assert not model.scans(rssm().core, rssm().latent, projected)
+
+
+# ---------------------------------------------------------------------------------------- recompute
+
+
+@pytest.mark.parametrize("rows", [1, 3, TIME, 100])
+@pytest.mark.parametrize("options", [{}, {"core_layers": 2}], ids=["scan", "loop"])
+def test_computing_twice_changes_nothing(rows, options):
+    module, given = rssm(**options), sequence(TIME)
+    deter, stoch = given[0]
+    weights = [torch.randn(BATCH, TIME, *x.shape[1:]) for x in (deter, stoch, stoch)]
+    expected = observed(module, given, weights)
+    module.recompute = rows
+    for ours, theirs in zip(observed(module, given, weights), expected, strict=True):
+        assert (ours - theirs).abs().max() <= 2e-6 * theirs.abs().max().clamp(min=1e-3)
+
+
+def test_computing_twice_keeps_less():
+    """Bytes that autograd saves in `observe`."""
+    saved = {}
+    for rows in (0, 2):
+        module, (start, *given), sizes = rssm(core_layers=2, recompute=rows), sequence(TIME), []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: sizes.append(x.nbytes) or x, lambda x: x
+        ):
+            module.observe(start, *given)
+        saved[rows] = sum(sizes)
+    assert saved[2] < saved[0] / 3
+
+
+def test_recompute_is_a_number_of_rows():
+    with pytest.raises(ValueError, match="recompute is a number of rows, or 0, got -1"):
+        rssm(recompute=-1)

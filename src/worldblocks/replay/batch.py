@@ -50,6 +50,11 @@ class Batch(NamedTuple):
         """A function of every tensor, for example a slice; what is None stays None."""
         return map_leaves(lambda _, leaf: function(leaf), self, "batch")
 
+    def last(self, rows: int) -> "Batch":
+        """The last rows of each window, `batch rows ...`; no stored carry leads to them."""
+        part = self._replace(carry=None)
+        return part.map(lambda leaf: leaf[:, -rows:])
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The batch on a device, all but `row`: rows are looked up in host memory."""
 

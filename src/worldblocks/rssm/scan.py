@@ -32,10 +32,9 @@ def observe_scan(
     projected: Float[Tensor, "batch time hidden"],
     actions: Float[Tensor, "batch time hidden"],
     is_first: Bool[Tensor, "batch time"],
+    noise: Float[Tensor, "batch time groups"],
 ) -> State:
     """`RSSM.observe` from where its inputs are projected."""
-    batch, time = is_first.shape
-    noise = None if wants_mode() else torch.rand(time, batch, latent.groups)
     settings = Settings(latent.groups, latent.unimix, core.norms[0].eps)  # type: ignore[arg-type]
     fields = Scan.apply(
         settings,
@@ -44,7 +43,7 @@ def observe_scan(
         projected.transpose(0, 1),
         actions.transpose(0, 1),
         is_first.t(),
-        noise,
+        None if wants_mode() else noise.transpose(0, 1),
         *weights_of(core, latent),
     )
     return State(*(field.transpose(0, 1) for field in fields))
