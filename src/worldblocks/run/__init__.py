@@ -18,6 +18,7 @@ from worldblocks.run.folder import (
 )
 from worldblocks.run.interrupt import Interrupt
 from worldblocks.run.logger import Logger
+from worldblocks.run.memory import Memory, count_memory
 from worldblocks.run.modules import load_module_state, pick_device
 from worldblocks.run.progress import Progress
 from worldblocks.run.published import Published, plot_published, read_published, score_curves
@@ -49,6 +50,7 @@ __all__ = [
     "Interval",
     "JsonlSink",
     "Logger",
+    "Memory",
     "Progress",
     "Published",
     "Ratio",
@@ -60,6 +62,7 @@ __all__ = [
     "WandbSink",
     "binned_scores",
     "compare",
+    "count_memory",
     "default_logdir",
     "export",
     "first_hit",
