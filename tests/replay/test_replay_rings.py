@@ -4,12 +4,13 @@ from replay_rows import row
 
 from worldblocks.replay import SequenceReplay
 from worldblocks.replay.layout import Spec
-from worldblocks.replay.storage import Rings
+from worldblocks.replay.rings import Rings
+from worldblocks.replay.storage import Memory
 
 
 def rings(count):
     """Two streams of five rows; a row holds its own number and that of its stream."""
-    rings = Rings({"x": Spec(torch.int64, (2,))}, streams=2, rows=5)
+    rings = Rings({"x": Spec(torch.int64, (2,))}, streams=2, rows=5, storage=Memory())
     for time in range(count):
         rings.add({"x": torch.tensor([[time, 0], [time, 1]])})
     return rings
