@@ -1,6 +1,7 @@
 """What one row is made of, and whether a given row is."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -98,24 +99,28 @@ def check(values: Values, layout: Layout, lead: tuple[int, ...]) -> None:
             )
 
 
-def check_finite(values: Values, row: int) -> None:
-    """Whether rewards and float observations are finite.
+def finite(layout: Layout) -> list[str]:
+    """The names of what must be finite: the reward and float observations."""
+    observed = [name for name, spec in layout.items() if spec.dtype.is_floating_point]
+    return [name for name in observed if name == "reward" or name.startswith("obs/")]
+
+
+def check_finite(name: str, array: NDArray[Any], row: int) -> None:
+    """Whether one entry of a row, `env ...`, is finite.
 
     Raises:
-        ValueError: names the entry, the stream and the row of the first that is not.
+        ValueError: names the entry, the stream and the row of the first number that is not.
     """
-    for name, value in values.items():
-        observed = name.startswith("obs/") and value.is_floating_point()
-        if not (observed or name == "reward"):
-            continue
-        array = value.numpy(force=True)
-        finite = np.isfinite(array)
-        if not finite.all():
-            stream = np.argwhere(~finite)[0, 0]
-            raise ValueError(
-                f"{say(name)} of stream {stream} holds {array[~finite][0]} at row {row}; "
-                f"only finite rows are stored, so nothing was added"
-            )
+    flat = array.ravel()
+    if isfinite(flat.dot(flat)):  # a sum of squares takes a fifth of the time of a look at each
+        return
+    finite = np.isfinite(array)
+    if not finite.all():  # else the squares of large numbers were too large
+        stream = np.argwhere(~finite)[0, 0]
+        raise ValueError(
+            f"{say(name)} of stream {stream} holds {array[~finite][0]} at row {row}; "
+            f"only finite rows are stored, so nothing was added"
+        )
 
 
 def as_array(tensor: Shaped[Tensor, "..."]) -> NDArray[Any]:

@@ -5,7 +5,8 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from worldblocks.replay.layout import Layout, Values, as_array
+from worldblocks.replay.layout import Layout, Values, as_array, check_finite, finite
+from worldblocks.replay.recycled import Recycled
 from worldblocks.replay.storage import OnDevice, Storage
 
 PAGE = 4096  # bytes; the rings of each name begin on one, which suits every dtype
@@ -35,6 +36,7 @@ class Rings:
         self.streams = streams
         self.rows = rows
         self.count = 0
+        self._finite = finite(layout)
         places, size = _places(layout, streams * rows)
         try:
             memory = storage.reserve(size)
@@ -55,7 +57,13 @@ class Rings:
         return max(0, self.count - self.rows)
 
     def add(self, values: Values) -> None:
-        """Store one row of every stream, each value `env ...`."""
+        """Store one row of every stream, each value `env ...`.
+
+        Raises:
+            ValueError: a number is not finite. Nothing was added.
+        """
+        for name in self._finite:
+            check_finite(name, as_array(values[name]), self.count)
         slot = self.count % self.rows
         for name, value in values.items():
             self.tensors[name][:, slot] = _to(self.device, value.detach())
@@ -106,16 +114,20 @@ class HostRings(Rings):
         super().__init__(layout, streams, rows, storage)
         self._arrays = {name: as_array(tensor) for name, tensor in self.tensors.items()}
         self._pin_memory = not isinstance(storage, OnDevice) and storage.pin_memory
+        self._memory = Recycled()  # of batches; of pinned memory torch takes care
         self._flat = {
             name: array.reshape(streams * rows, *array.shape[2:])
             for name, array in self._arrays.items()
         }
 
     def add(self, values: Values) -> None:
-        """Store one row of every stream, each value `env ...`."""
-        slot, arrays = self.count % self.rows, self._arrays
-        for name, value in values.items():
-            arrays[name][:, slot] = as_array(value)
+        """As of `Rings`; NumPy sees each value once, for the check and for the copy."""
+        arrays = {name: as_array(value) for name, value in values.items()}
+        for name in self._finite:
+            check_finite(name, arrays[name], self.count)
+        slot, rings = self.count % self.rows, self._arrays
+        for name, array in arrays.items():
+            rings[name][:, slot] = array
         self.count += 1
 
     def take(
@@ -123,7 +135,10 @@ class HostRings(Rings):
     ) -> Shaped[Tensor, "..."]:
         """Rows at the given slots, `*batch ...`: one gather into fresh memory, pinned if asked."""
         dtype, shape = self.layout[name]
-        taken = torch.empty(slot.shape + shape, dtype=dtype, pin_memory=pin or self._pin_memory)
+        if pin or self._pin_memory:
+            taken = torch.empty(slot.shape + shape, dtype=dtype, pin_memory=True)
+        else:
+            taken = self._memory.empty(slot.shape + shape, dtype)
         # With another mode NumPy gathers into a buffer first; slots are in range by construction.
         np.take(self._flat[name], slot.numpy(), axis=0, out=as_array(taken), mode="clip")
         return taken

@@ -14,7 +14,6 @@ from worldblocks.replay.layout import (
     Layout,
     carried,
     check,
-    check_finite,
     first_layout,
     layout_from_json,
     layout_to_json,
@@ -122,14 +121,14 @@ class SequenceReplay:
         """
         packed, template = flatten(carry, "carry")
         values = {f"obs/{key}": value for key, value in obs.items()} | packed
-        values |= {"prev_action": prev_action, "reward": reward}
-        values |= {"is_first": is_first, "is_last": is_last, "is_terminal": is_terminal}
+        values["prev_action"], values["reward"] = prev_action, reward
+        values["is_first"], values["is_last"] = is_first, is_last
+        values["is_terminal"] = is_terminal
         rings = self._rings
         if rings is None:
             rings = self._empty(first_layout(values, self.streams, self.context))
         else:
             check(values, rings.layout, (self.streams,))
-        check_finite(values, self._count)
         rings.add(values)
         self._rings, self._carry = rings, template if self.context else None
 
