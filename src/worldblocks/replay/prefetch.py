@@ -89,7 +89,7 @@ class Prefetch:
     def _gathering(self, rings: Rings) -> Ahead:
         """The next batch under way: the one that was begun, if its windows are still those."""
         draw = self.replay._selector.draw_ahead
-        drawn = draw(self.batch_size, rings.oldest, rings.count, self.replay.online)
+        drawn = draw(self.batch_size, *rings.stored, self.replay.online)
         ahead = self._ahead
         if ahead and ahead.rings is rings and np.array_equal(ahead.drawn, drawn):
             return ahead

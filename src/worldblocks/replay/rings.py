@@ -56,6 +56,11 @@ class Rings:
         """The first row that is still stored."""
         return max(0, self.count - self.rows)
 
+    @property
+    def stored(self) -> tuple[int, int]:
+        """The first row that is still stored, and the next that is not yet."""
+        return self.oldest, self.count
+
     def add(self, values: Values) -> None:
         """Store one row of every stream, each value `env ...`.
 

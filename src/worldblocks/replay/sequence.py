@@ -78,6 +78,8 @@ class SequenceReplay:
         self.context = context
         self.online = online
         self.storage = storage
+        # Rows of a stream that are kept, so that its share of the capacity starts there.
+        self._kept = capacity // streams + length + context - 1
         self._selector = Selector(streams, length + context, seed)
         self._rings: Rings | None = None  # until the first row says what a row is made of
         self._chunks = Chunks()
@@ -139,7 +141,7 @@ class SequenceReplay:
     def sample(
         self, batch_size: int, *, length: int | None = None, online: bool | None = None
     ) -> Batch:
-        """Draw a batch of windows: `batch time ...` of fresh tensors in host memory.
+        """Draw a batch of windows: `batch time ...` of fresh tensors, where the storage gives them.
 
         `is_last` is added where the next row of the window is `is_first`: an episode that was
         abandoned there.
@@ -158,10 +160,9 @@ class SequenceReplay:
         rings, selector = self._drawable(batch_size, rows), self._selector
         if length is None:
             online = self.online if online is None else online
-            drawn = selector.draw(batch_size, rings.oldest, rings.count, online)
+            drawn = selector.draw(batch_size, *rings.stored, online)
         else:
-            window = rows + self.context
-            drawn = selector.looks.draw(batch_size, window, rings.oldest, rings.count)
+            drawn = selector.looks.draw(batch_size, rows + self.context, *rings.stored)
         batch = gather_rows(rings, drawn, rows, self.context)
         return batch._replace(carry=gather_carry(rings, drawn, self._carry))
 
@@ -191,7 +192,7 @@ class SequenceReplay:
         values, _ = flatten(carry, "carry")
         check(values, carried(rings.layout), tuple(row.shape))
         stream, time = rows % self.streams, rows // self.streams
-        flat = {name: value.flatten(0, row.ndim - 1).cpu() for name, value in values.items()}
+        flat = {name: value.flatten(0, row.ndim - 1) for name, value in values.items()}
         rings.put(stream, time, flat)
         self._chunks.changed(time[time >= rings.oldest].numpy())
 
@@ -229,7 +230,7 @@ class SequenceReplay:
             rings.count = manifest["rows"]
             chunks.load(folder, manifest["files"], rings)
         self._rings, self._chunks = rings, chunks
-        self._carry = template_from_json(manifest["carry"])
+        self._carry = template_from_json(manifest["carry"]) if self.context else None
         self._selector.load(manifest)
 
     def _empty(self, layout: Layout) -> Rings:
@@ -245,11 +246,6 @@ class SequenceReplay:
     def _count(self) -> int:
         """Rows that every stream has been given."""
         return 0 if self._rings is None else self._rings.count
-
-    @property
-    def _kept(self) -> int:
-        """Rows of a stream that are kept, so that its share of the capacity starts there."""
-        return self.capacity // self.streams + self.length + self.context - 1
 
     def _sizes(self) -> dict[str, int]:
         names = ("capacity", "streams", "length", "context")
