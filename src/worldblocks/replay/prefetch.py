@@ -69,8 +69,9 @@ class Prefetch:
         ahead = self._gathering(rings)
         self._ahead = None  # should it have failed, the next call gathers these windows again
         batch = self._received(ahead)
-        carry = gather_carry(rings, ahead.drawn, replay._carry, pin=self._side is not None)
-        batch = batch._replace(carry=carry).to(self._device, non_blocking=True)
+        cuda = self._side is not None
+        carry = gather_carry(rings, ahead.drawn, replay._carry, pin=cuda)
+        batch = batch._replace(carry=carry).to(self._device, non_blocking=cuda)
         replay._selector.handed_out()
         self._ahead = self._gathering(rings)
         return batch

@@ -83,7 +83,10 @@ class Rings:
     def take(
         self, name: str, slot: Int64[Tensor, "*batch"], pin: bool = False
     ) -> Shaped[Tensor, "..."]:
-        """Rows at the given slots, `*batch ...`: one gather into fresh memory, pinned if asked."""
+        """Rows at the given slots, `*batch ...`: one gather into fresh memory of the device.
+
+        Host memory may be asked to be pinned; that of a storage on a device never is.
+        """
         tensor = self.tensors[name].flatten(0, 1)
         return tensor.index_select(0, slot.flatten()).unflatten(0, slot.shape)
 
@@ -138,7 +141,7 @@ class HostRings(Rings):
     def take(
         self, name: str, slot: Int64[Tensor, "*batch"], pin: bool = False
     ) -> Shaped[Tensor, "..."]:
-        """Rows at the given slots, `*batch ...`: one gather into fresh memory, pinned if asked."""
+        """As of `Rings`, into memory that is pinned if asked, and else used again."""
         dtype, shape = self.layout[name]
         if pin or self._pin_memory:
             taken = torch.empty(slot.shape + shape, dtype=dtype, pin_memory=True)

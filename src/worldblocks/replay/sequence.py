@@ -78,8 +78,7 @@ class SequenceReplay:
         self.context = context
         self.online = online
         self.storage = storage
-        # Rows of a stream that are kept, so that its share of the capacity starts there.
-        self._kept = capacity // streams + length + context - 1
+        self._kept = capacity // streams + length + context - 1  # rows of each stream
         self._selector = Selector(streams, length + context, seed)
         self._rings: Rings | None = None  # until the first row says what a row is made of
         self._chunks = Chunks()
@@ -123,9 +122,8 @@ class SequenceReplay:
         """
         packed, template = flatten(carry, "carry")
         values = {f"obs/{key}": value for key, value in obs.items()} | packed
-        values["prev_action"], values["reward"] = prev_action, reward
-        values["is_first"], values["is_last"] = is_first, is_last
-        values["is_terminal"] = is_terminal
+        values |= {"prev_action": prev_action, "reward": reward}
+        values |= {"is_first": is_first, "is_last": is_last, "is_terminal": is_terminal}
         rings = self._rings
         if rings is None:
             rings = self._empty(first_layout(values, self.streams, self.context))
