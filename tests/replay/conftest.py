@@ -1,10 +1,13 @@
 import pytest
 
-from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay
+from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay, rings
 
 
-@pytest.fixture(params=["memory", "mapped", "device"])
-def storage(request, tmp_path_factory):
+@pytest.fixture(params=["memory", "runs", "mapped", "device"])
+def storage(request, tmp_path_factory, monkeypatch):
+    if request.param == "runs":  # windows are copied as those of images are
+        monkeypatch.setattr(rings, "RUN", 1)
+        return Memory()
     if request.param == "mapped":
         return MemoryMapped(tmp_path_factory.mktemp("rows"))
     return Memory() if request.param == "memory" else OnDevice("cpu")

@@ -27,7 +27,7 @@ Layout = dict[str, Spec]  # by name: obs/image, prev_action, reward, …, carry/
 Values = Mapping[str, Shaped[Tensor, "..."]]
 
 Kind = TypeVar("Kind")
-FEW = 64  # numbers that Python has summed before NumPy has begun
+FEW = 256  # numbers that Python has summed before NumPy has begun
 
 # What is the same in every replay; `action` stands for the one axis whose size may vary.
 FIXED = {

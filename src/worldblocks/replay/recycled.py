@@ -55,4 +55,5 @@ class Recycled:
             if memory.nbytes == size:
                 return memory
             self._free.append(memory)
-        return np.empty(size, np.uint8)
+        # Of torch, which aligns it: copies into NumPy's own take a third longer.
+        return torch.empty(size, dtype=torch.uint8).numpy()

@@ -9,6 +9,7 @@ from worldblocks.replay.layout import Layout, Values, as_array, check_finite, fi
 from worldblocks.replay.recycled import Recycled
 from worldblocks.replay.storage import OnDevice, Storage
 
+RUN = 2**16  # bytes of a window from which on one copy is faster than a gather of its rows
 PAGE = 4096  # bytes; the rings of each name begin on one, which suits every dtype
 
 
@@ -141,15 +142,32 @@ class HostRings(Rings):
     def take(
         self, name: str, slot: Int64[Tensor, "*batch"], pin: bool = False
     ) -> Shaped[Tensor, "..."]:
-        """As of `Rings`, into memory that is pinned if asked, and else used again."""
+        """As of `Rings`, into memory that is pinned if asked, and else used again.
+
+        Slots with two axes, `batch time`, are those of consecutive rows.
+        """
         dtype, shape = self.layout[name]
         if pin or self._pin_memory:
             taken = torch.empty(slot.shape + shape, dtype=dtype, pin_memory=True)
         else:
             taken = self._memory.empty(slot.shape + shape, dtype)
+        if slot.ndim == 2 and slot.shape[1] * self.layout[name].bytes >= RUN:
+            self._copy_runs(name, slot, taken)
+            return taken
         # With another mode NumPy gathers into a buffer first; slots are in range by construction.
         np.take(self._flat[name], slot.numpy(), axis=0, out=as_array(taken), mode="clip")
         return taken
+
+    def _copy_runs(
+        self, name: str, slot: Int64[Tensor, "batch time"], taken: Shaped[Tensor, "..."]
+    ) -> None:
+        """Windows of consecutive rows, each in one copy, or in two where it goes around."""
+        ring, window = self.tensors[name].flatten(0, 1), slot.shape[1]
+        for first, into in zip(slot[:, 0].tolist(), taken, strict=True):
+            run = self.rows - first % self.rows  # rows to the end of the ring of this stream
+            into[:run].copy_(ring[first : first + min(run, window)])
+            if run < window:
+                into[run:].copy_(ring[first + run - self.rows : first + window - self.rows])
 
 
 def make_rings(layout: Layout, streams: int, rows: int, storage: Storage) -> Rings:

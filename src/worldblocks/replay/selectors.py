@@ -73,7 +73,7 @@ class Selector:
 
     def draw(self, size: int, oldest: int, count: int, online: bool) -> Drawn:
         """Exactly `size` windows, from the queue first if `online`; there must be a valid start."""
-        queued = self.queue.draw(size if online else 0, oldest, count)
+        queued = self.queue.draw(size, oldest, count) if online else NONE
         missing = size - len(queued[0])
         return _joined(queued, self.uniform.draw(missing, self.queue.window, oldest, count))
 
@@ -112,6 +112,8 @@ class Selector:
 
 
 def _joined(first: Drawn, second: Drawn) -> Drawn:
+    if not len(first[0]):  # most often, and to join takes NumPy a while
+        return second
     return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
 
 
