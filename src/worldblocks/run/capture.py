@@ -102,6 +102,6 @@ def record_cuda(function: Callable[[], Any]) -> tuple[Replay, Any]:
     """Record a function's kernels without running them."""
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a prefetch may allocate
         result = function()
     return graph.replay, result
