@@ -76,10 +76,10 @@ class UpConv2d(Conv2d):
         kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
         bias = None if self.bias is None else self.bias.repeat(4)
         cells = F.conv2d(input, kernel.flatten(0, 2), bias, padding=1)
-        n, _, h, w = cells.shape
+        n, c, h, w = cells.shape
         # Channels last: the pixels of one row of a cell lie side by side, and move as one.
-        cells = cells.permute(0, 2, 3, 1).reshape(n, h, w, 2, -1).transpose(2, 3)
-        return cells.reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
+        cells = cells.permute(0, 2, 3, 1).reshape(n, h, w, 2, c // 2).transpose(2, 3)
+        return cells.reshape(n, 2 * h, 2 * w, c // 4).permute(0, 3, 1, 2)
 
 
 class PooledConv2d(Conv2d):
@@ -112,10 +112,10 @@ class PooledConv2d(Conv2d):
         kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
         bias = None if self.bias is None else self.bias.repeat(4)
         cells = F.conv2d(input, kernel.flatten(0, 2), bias, stride=2, padding=2)
-        n, _, h, w = cells.shape
+        n, c, h, w = cells.shape
         # Seen as an image of one cell a row, channels last, so that pooling reads it as it lies.
-        rows = cells.permute(0, 2, 3, 1).reshape(n, h * w, 4, -1).permute(0, 3, 1, 2)
-        return F.max_pool2d(rows, (1, 4)).view(n, -1, h, w)
+        rows = cells.permute(0, 2, 3, 1).reshape(n, h * w, 4, c // 4).permute(0, 3, 1, 2)
+        return F.max_pool2d(rows, (1, 4)).view(n, c // 4, h, w)
 
 
 class ConvTranspose2d(Conv2d):
