@@ -41,5 +41,8 @@ def measure(words: Sequence[str]) -> int:
     """The default."""
     import tyro
 
-    options = tyro.cli(Options, args=list(words), description=benchmarks.__doc__)
+    options = tyro.cli(
+        Options, args=list(words), description=benchmarks.__doc__, prog="python -m benchmarks"
+    )
+    options.check()
     return measuring.main(options, words)

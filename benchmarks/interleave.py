@@ -102,9 +102,7 @@ def take_turns(
                 contestant.peak_mib = max(contestant.peak_mib, answer["peak_mib"])
 
 
-def skip(
-    outcome: Outcome, worker: Worker, error: WorkerError, say: Callable[[str], None]
-) -> None:
+def skip(outcome: Outcome, worker: Worker, error: WorkerError, say: Callable[[str], None]) -> None:
     """Remember why a contestant is out, and say so."""
     outcome.skipped[worker.job.name] = str(error)
     say(f"skipped: {error}")

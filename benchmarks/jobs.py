@@ -44,7 +44,11 @@ class Job:
 
     def command(self) -> list[str]:
         """The worker's command line."""
-        spec = {"adapter": self.adapter, "work": asdict(self.work), "arguments": dict(self.arguments)}
+        spec = {
+            "adapter": self.adapter,
+            "work": asdict(self.work),
+            "arguments": dict(self.arguments),
+        }
         return [self.python, "-m", "benchmarks.worker", json.dumps(spec)]
 
     def variables(self, shared: Mapping[str, str]) -> dict[str, str]:

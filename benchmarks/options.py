@@ -38,7 +38,12 @@ class Options:
     image_steps: int = 100_000  # steps in the replay of images
     proprio_steps: int = 1_000_000  # steps in the replay of vectors
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse what cannot be measured.
+
+        Raises:
+            ValueError: says which option, what it was given, and what would work.
+        """
         if self.size not in SIZES:
             raise ValueError(f"--size {self.size} is unknown; sizes are {', '.join(SIZES)}")
         known = (*PEERS, *CHECKOUTS)
@@ -56,15 +61,18 @@ class Options:
                 raise ValueError(
                     f"--{name} is {path}, where there is no folder; give a checkout's path"
                 )
-        for name in ("rounds", "turn", "threads", "batch", "horizon"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"--{name} must be more than 0, got {getattr(self, name)}")
-        rows = self.work().sample[1] + 1
-        least = 2 * rows * self.work().streams
-        for name in ("length", "image_steps", "proprio_steps"):
-            lower = 2 if name == "length" else least
-            if getattr(self, name) < lower:
-                raise ValueError(f"--{name} must be at least {lower}, got {getattr(self, name)}")
+        for name, least in self._least().items():
+            if getattr(self, name) < least:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be at least {least}, got {getattr(self, name)}")
+
+    def _least(self) -> dict[str, float]:
+        """The smallest value of each number."""
+        work = self.work()
+        steps = 2 * work.streams * (work.sample[1] + 1)
+        few = dict.fromkeys(("rounds", "threads", "batch", "horizon"), 1)
+        replay = dict.fromkeys(("image_steps", "proprio_steps"), steps)
+        return {**few, **replay, "length": 2, "turn": 0.0}
 
     @property
     def peer_names(self) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from typing import Any, TextIO
 
 BLOCK = 0.02  # seconds that one sample lasts at least: short calls are timed together
 SAMPLES = 50  # of a turn, at most
-WARM_CALLS = 3
 
 
 @dataclass(kw_only=True)
@@ -36,6 +35,7 @@ class Timed:
         versions: of the packages that matter.
         per: by case, how many things one call does; a time is for one of them.
         clock: the CPU seconds that count.
+        warm_calls: after the first call of each function, before any is timed.
     """
 
     functions: dict[str, Callable[[], Any]] = field(default_factory=dict)
@@ -48,6 +48,7 @@ class Timed:
     versions: dict[str, str] = field(default_factory=dict)
     per: dict[str, int] = field(default_factory=dict)
     clock: Callable[[], float] = time.process_time
+    warm_calls: int = 3
 
     def facts(self) -> dict[str, Any]:
         """Everything but the functions, as JSON."""
@@ -55,17 +56,14 @@ class Timed:
         return {name: getattr(self, name) for name in names}
 
 
-def warm_up(function: Callable[[], Any]) -> tuple[float, int]:
+def warm_up(function: Callable[[], Any], calls: int) -> tuple[float, int]:
     """Seconds of the first call, and how many calls make a sample."""
-    start = time.perf_counter()
-    function()
-    first = time.perf_counter() - start
-    quickest = math.inf
-    for _ in range(WARM_CALLS):
+    took = []
+    for _ in range(1 + calls):
         start = time.perf_counter()
         function()
-        quickest = min(quickest, time.perf_counter() - start)
-    return first, max(1, math.ceil(BLOCK / max(quickest, 1e-7)))
+        took.append(time.perf_counter() - start)
+    return took[0], max(1, math.ceil(BLOCK / max(min(took), 1e-7)))
 
 
 def turn(
@@ -93,7 +91,7 @@ def serve(timed: Timed, inbox: TextIO, out: TextIO) -> None:
     """Warm every function up, say `ready`, then answer turns until the runner hangs up."""
     calls, first = {}, {}
     for case, function in timed.functions.items():
-        first[case], calls[case] = warm_up(function)
+        first[case], calls[case] = warm_up(function, timed.warm_calls)
     facts = {**timed.facts(), "first_call": first}
     send(out, {"ready": facts, "cases": list(timed.functions)})
     for line in inbox:

@@ -1,5 +1,6 @@
 """A worker process seen from the runner: started, asked for turns, ended."""
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -36,7 +37,8 @@ class Worker:
                 text=True,
             )
         self._messages: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -64,22 +66,24 @@ class Worker:
             WorkerError: it ended or took too long.
         """
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it is dead; the next line says why
             self._process.stdin.write(json.dumps({"case": case, "seconds": seconds}) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it is dead, which the next line says with its last words
         return self._receive(f"{case!r}")
 
     def close(self) -> None:
-        """End it."""
-        if self._process.stdin is not None:
+        """End it: by hanging up, which it understands, or else by force."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
             self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join(GRACE)
+        self._process.stdout.close()
 
     def _receive(self, doing: str) -> dict[str, Any]:
         try:
@@ -101,7 +105,9 @@ class Worker:
 
     def _missing(self, module: str) -> str:
         job = self.job
+        what = job.requirement or module
+        what = what if " " in what else f'pip install "{what}"'
         return (
-            f'{job.name}: module {module!r} is not installed for {job.python}; '
-            f'{job.python} -m pip install "{job.requirement or module}"'
+            f"{job.name}: module {module!r} is not installed for {job.python}; {what} would do, "
+            f"or another interpreter"
         )

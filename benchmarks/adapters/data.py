@@ -39,7 +39,9 @@ def steps(streams: int, *, image: bool, seed: int = 0) -> list[dict[str, np.ndar
         rows.append(
             {
                 "obs": observation(generator, streams, image),
-                "action": np.eye(ACTIONS, dtype=np.float32)[generator.integers(0, ACTIONS, streams)],
+                "action": np.eye(ACTIONS, dtype=np.float32)[
+                    generator.integers(0, ACTIONS, streams)
+                ],
                 "reward": generator.standard_normal(streams).astype(np.float32),
                 "is_first": phase == 0,
                 "is_last": last,

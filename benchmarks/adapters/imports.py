@@ -21,6 +21,7 @@ def fresh(work: Work, distribution: str, statements: dict[str, str]) -> Timed:
         mode="fresh process",
         note="; ".join(f"{case}: `{code}`" for case, code in statements.items()),
         clock=children,
+        warm_calls=0,
     )
 
 

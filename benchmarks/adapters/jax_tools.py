@@ -23,12 +23,21 @@ def version(repo: str = "") -> dict[str, str]:
     return {**known, "jax": metadata.version("jax")}
 
 
-def flops(jaxpr: Any) -> float:
-    """Matrix multiplications and convolutions of a jaxpr, loops by their number of rounds.
+def flops(closed: Any) -> float:
+    """Matrix multiplications and convolutions of a traced function that its result needs.
 
-    The same operations that PyTorch's counter counts. XLA's own cost analysis counts the body of a
-    loop once, and everything elementwise.
+    The same operations that PyTorch's counter counts; a loop by its number of rounds. XLA's own
+    cost analysis counts the body of a loop once, and everything elementwise.
     """
+    from jax.interpreters import partial_eval
+
+    jaxpr = closed.jaxpr
+    needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return of_body(needed)
+
+
+def of_body(jaxpr: Any) -> float:
+    """FLOPs of a jaxpr, closed or not."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     return sum(of_equation(equation) for equation in jaxpr.eqns)
 
@@ -41,12 +50,11 @@ def of_equation(equation: Any) -> float:
     if name == "conv_general_dilated":
         return of_convolution(equation)
     if name == "scan":
-        return parameters["length"] * flops(parameters["jaxpr"])
+        return parameters["length"] * of_body(parameters["jaxpr"])
     if name == "cond":
-        return max(flops(branch) for branch in parameters["branches"])
-    inner = [value for value in parameters.values() if hasattr(value, "eqns")]
-    inner += [value.jaxpr for value in parameters.values() if hasattr(value, "jaxpr")]
-    return sum(flops(one) for one in inner)
+        return max(of_body(branch) for branch in parameters["branches"])
+    inner = [one for one in parameters.values() if hasattr(one, "eqns") or hasattr(one, "jaxpr")]
+    return sum(of_body(one) for one in inner)
 
 
 def of_dot(equation: Any) -> float:

@@ -1,7 +1,6 @@
 """danijar/dreamerv3, the authors' code in JAX: a checkout by its path."""
 
 import contextlib
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -44,9 +43,7 @@ def build(work: Work, repo: str) -> Any:
     return Agent(
         {"image": space(np.uint8, IMAGE), "reward": space(np.float32), **flags},
         {"action": space(np.int32, (), 0, ACTIONS)},
-        elements.Config(
-            **agent, **own, jax={**config.jax, **jax_part}, replica=0, replicas=1
-        ),
+        elements.Config(**agent, **own, jax={**config.jax, **jax_part}, replica=0, replicas=1),
     )
 
 
@@ -92,8 +89,8 @@ def update(work: Work, repo: str) -> Timed:
         flops={"step": flops(traced.jaxpr)},
         parameters=sum(int(value.size) for value in tops.values()),
         mode="jit",
-        note=f"reference architecture; XLA's own count of one step is {xla(agent._train):.3g} GFLOP "
-        "(each loop's body once)",
+        note="reference architecture; XLA, which counts the body of a loop once, finds "
+        f"{xla(agent._train):.3g} GFLOP",
         versions=version(repo),
     )
 

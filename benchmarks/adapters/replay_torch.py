@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +20,31 @@ def tensor_rows(work: Work, image: bool) -> list[dict[str, torch.Tensor]]:
     return [{key: torch.as_tensor(value) for key, value in row.items()} for row in rows]
 
 
+def extend(
+    work: Work, image: bool, carry: dict[str, torch.Tensor], take: Callable[[Any], Any]
+) -> Callable[[int], None]:
+    """`fill` by many rows of each stream at once, `env time ...`, each with its episode."""
+    from tensordict import TensorDict
+
+    streams = work.streams
+
+    def fill(count: int) -> None:
+        size = data.EPISODE
+        numbers = data.stretch(data.steps(streams, image=image), size)
+        rows = {key: torch.as_tensor(value).swapaxes(0, 1) for key, value in numbers.items()}
+        wide = {
+            key: value[:, None].expand(-1, size, *value.shape[1:]) for key, value in carry.items()
+        }
+        for begin in range(0, count, size):
+            end = min(begin + size, count)
+            chunk = TensorDict({**rows, **wide}, [streams, size])[:, : end - begin]
+            places = [torch.as_tensor(data.episodes(time, streams)) for time in range(begin, end)]
+            chunk["episode"] = torch.stack(places, 1)
+            take(chunk)
+
+    return fill
+
+
 def ours(work: Work) -> Timed:
     """worldblocks, without a stored carry: no other library but r2dreamer stores one."""
     prepare(work.threads)
@@ -32,10 +58,11 @@ def ours(work: Work) -> Timed:
         replay = SequenceReplay(
             capacity=starts, streams=work.streams, length=length, context=0, online=False
         )
-        rows = [
-            {**row, "obs": {"image": row["obs"]}, "prev_action": row.pop("action"), "carry": None}
-            for row in tensor_rows(work, image)
-        ]
+        rows = []
+        for row in tensor_rows(work, image):
+            kept = {key: row[key] for key in ("reward", "is_first", "is_last", "is_terminal")}
+            obs = {"obs": {"it": row["obs"]}, "prev_action": row["action"], "carry": None}
+            rows.append({**kept, **obs})
         upcoming = itertools.cycle(rows)
 
         def add() -> None:
@@ -100,7 +127,7 @@ def torchrl(work: Work, kind: str) -> Timed:
         buffer = ReplayBuffer(
             storage=storage(capacity), sampler=sampler, batch_size=windows * length
         )
-        rows, places = tensor_rows(work, image), itertools.count()
+        rows, places = tensor_rows(work, image), itertools.count(capacity // streams)
         ready = [TensorDict(row, [streams]).unsqueeze(1) for row in rows]
 
         def add() -> None:
@@ -112,7 +139,7 @@ def torchrl(work: Work, kind: str) -> Timed:
         def sample() -> Any:
             return buffer.sample().view(windows, length)
 
-        return Store(add, rows_one_by_one(add), sample)
+        return Store(add, extend(work, image, {}, buffer.extend), sample)
 
     note = {"tensor": "LazyTensorStorage", "memmap": "LazyMemmapStorage; mapped pages count"}[kind]
     known = versions("torchrl", "tensordict", "torch")
@@ -139,7 +166,7 @@ def r2dreamer(work: Work, repo: str) -> Timed:
         # A carry is stored with each row of an agent; it would outweigh a vector observation.
         carry = {"stoch": torch.zeros(streams, 32, sizes["classes"])}
         carry["deter"] = torch.zeros(streams, sizes["deter"])
-        rows, places = tensor_rows(work, image), itertools.count()
+        rows, places = tensor_rows(work, image), itertools.count(capacity // streams)
         ready = [TensorDict({**row, **carry}, [streams]) for row in rows]
 
         def add() -> None:
@@ -148,7 +175,7 @@ def r2dreamer(work: Work, repo: str) -> Timed:
             row["episode"] = torch.as_tensor(data.episodes(place, streams))
             buffer.add_transition(row)
 
-        return Store(add, rows_one_by_one(add), buffer.sample)
+        return Store(add, extend(work, image, carry, buffer._buffer.extend), buffer.sample)
 
     note = "stores a carry with each row, as it must"
     return measured(work, make, note=note, versions=versions("torchrl", "tensordict", "torch"))

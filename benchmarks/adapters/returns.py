@@ -39,7 +39,9 @@ def exact(data: Numbers) -> np.ndarray:
 
 
 def measured(
-    work: Work, make: Callable[[Numbers], tuple[Callable[[], Any], Callable[[Any], Any]]], **known: Any
+    work: Work,
+    make: Callable[[Numbers], tuple[Callable[[], Any], Callable[[Any], Any]]],
+    **known: Any,
 ) -> Timed:
     """Each shape: what `make` gives is a call, and its result as `time batch`."""
     timed = Timed(**known)

@@ -143,9 +143,7 @@ class Agent:
             belief_shape=torch.Size([self.deter]),
             device="cpu",
         )
-        env.observation_spec = Composite(
-            state=Unbounded(self.stoch), belief=Unbounded(self.deter)
-        )
+        env.observation_spec = Composite(state=Unbounded(self.stoch), belief=Unbounded(self.deter))
         env.state_spec = env.observation_spec.clone()
         env.action_spec = OneHot(ACTIONS, dtype=torch.float32)
         env.reward_spec = Unbounded((1,))

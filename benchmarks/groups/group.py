@@ -17,8 +17,8 @@ REQUIREMENTS = {
     "stable-baselines3": "stable-baselines3>=2.9",
 }
 INSTALL = {
-    "r2dreamer": "the requirements of its pyproject.toml",
-    "jax": "the requirements of its requirements.txt",
+    "r2dreamer": "the packages of its pyproject.toml",
+    "jax": "the packages of its requirements.txt",
 }
 
 
