@@ -1,0 +1,53 @@
+"""What the adapters of PyTorch libraries share."""
+
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch.utils import flop_counter
+
+
+def prepare(threads: int) -> None:
+    """Threads and seed."""
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)
+    torch.manual_seed(0)
+
+
+class NoTracker:
+    """In place of the counter's own tracker of modules, which fails on those of tensordict."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> "NoTracker":
+        return self
+
+    def __exit__(self, *error: object) -> bool:
+        return False
+
+
+def flops(function: Callable[[], Any]) -> int:
+    """Matrix multiplications and convolutions of one call, backward included."""
+    tracker, flop_counter.ModuleTracker = flop_counter.ModuleTracker, NoTracker
+    try:
+        with flop_counter.FlopCounterMode(display=False) as counter:
+            function()
+    finally:
+        flop_counter.ModuleTracker = tracker
+    return counter.get_total_flops()
+
+
+def parameters(*modules: torch.nn.Module) -> int:
+    """How many numbers they learn, each counted once."""
+    return count(p for module in modules for p in module.parameters())
+
+
+def count(tensors: Iterable[torch.Tensor]) -> int:
+    """Numbers in distinct tensors."""
+    return sum(tensor.numel() for tensor in {id(t): t for t in tensors}.values())
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Of distributions."""
+    return {name: metadata.version(name) for name in names}

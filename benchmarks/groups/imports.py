@@ -1,0 +1,63 @@
+"""What it costs to import a library, and what comes with it."""
+
+from benchmarks.groups.group import Group, ours, peer
+from benchmarks.jobs import Job
+from benchmarks.options import Options
+from benchmarks.work import Work
+
+ADAPTER = "benchmarks.adapters.imports:fresh"
+
+# By case: one block is the λ-return; an agent is what the library's agents import of it.
+STATEMENTS = {
+    "worldblocks": {
+        "block": "from worldblocks.returns import lambda_return",
+        "agent": "from worldblocks import ema, encoders, decoders, heads, normalize, optim, rssm; "
+        "from worldblocks import diagnose, envs, losses, replay, returns, run",
+    },
+    "torch": {"block": "import torch", "agent": "import torch"},
+    "torchrl": {
+        "block": "from torchrl.objectives.value.functional import td_lambda_return_estimate",
+        "agent": "import torchrl.data, torchrl.envs, torchrl.modules, torchrl.objectives",
+    },
+    "sheeprl": {
+        "block": "from sheeprl.algos.dreamer_v3.utils import compute_lambda_values",
+        "agent": "import sheeprl.algos.dreamer_v3.dreamer_v3",
+    },
+    "stable-baselines3": {"agent": "import stable_baselines3"},
+}
+
+
+def cases(work: Work) -> dict[str, str]:
+    """Times of a fresh process, then the packages."""
+    return {
+        "block": "import one block, fresh process",
+        "agent": "import all that an agent needs, fresh process",
+        "packages": "packages that it installs, itself included",
+    }
+
+
+def jobs(options: Options) -> list[Job]:
+    """The packages of the index; torch alone is the floor."""
+    found = [ours(options, ADAPTER, arguments=statements("worldblocks"))]
+    for name in list(STATEMENTS)[1:]:
+        found += peer(options, name, ADAPTER, arguments=statements(name))
+    return found
+
+
+def statements(name: str) -> dict[str, object]:
+    """Of the adapter."""
+    return {"distribution": name, "statements": STATEMENTS[name]}
+
+
+IMPORTS = Group(
+    name="import",
+    title="Import",
+    about=(
+        "CPU time of a new interpreter that imports and ends. Packages are the requirements of the "
+        "distribution and theirs, as installed, without extras."
+    ),
+    cases=cases,
+    jobs=jobs,
+    units={"block": "s", "agent": "s", "packages": ""},
+    rounds=3,
+)

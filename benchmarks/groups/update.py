@@ -1,0 +1,45 @@
+"""The full gradient step of an agent."""
+
+from benchmarks.groups.group import Group, checkout, ours, peer
+from benchmarks.jobs import Job
+from benchmarks.options import Options
+from benchmarks.work import Work
+
+ADAPTERS = "benchmarks.adapters"
+
+
+def cases(work: Work) -> dict[str, str]:
+    """One: a step."""
+    sizes = f"{work.size}, {work.batch} × {work.length}, horizon {work.horizon}"
+    return {"step": f"step, {sizes}"}
+
+
+def jobs(options: Options) -> list[Job]:
+    """worldblocks with both encoders, and every agent there is."""
+    strided = {"arguments": {"strided": True}}
+    r2dreamer = ("r2dreamer", f"{ADAPTERS}.r2dreamer:update")
+    compiled = options.r2dreamer_compile
+    return [
+        ours(options, f"{ADAPTERS}.ours:update"),
+        ours(options, f"{ADAPTERS}.ours:update", "worldblocks (strided)", **strided),
+        *peer(options, "torchrl", f"{ADAPTERS}.torchrl:update"),
+        *peer(options, "sheeprl", f"{ADAPTERS}.sheeprl:update"),
+        *checkout(options, *r2dreamer),
+        *(checkout(options, *r2dreamer, "r2dreamer (compiled)", compile=True) if compiled else []),
+        *checkout(options, "jax", f"{ADAPTERS}.official:update"),
+    ]
+
+
+UPDATE = Group(
+    name="update",
+    title="The full gradient step",
+    about=(
+        "World model, imagination, actor and critic: losses, backward pass, gradient clipping and "
+        "optimiser, on 64 × 64 × 3 images and 6 discrete actions, random data, float32. sheeprl "
+        "has the architecture of 2023, which does less arithmetic; torchrl has no DreamerV3 for "
+        "images, so its public parts are joined the way a user would, with strided convolutions."
+    ),
+    cases=cases,
+    jobs=jobs,
+    counts_flops=True,
+)

@@ -1,0 +1,87 @@
+"""The default command: measure groups, print their tables, write their figures."""
+
+import datetime
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+from benchmarks.groups import Group, chosen
+from benchmarks.interleave import measure
+from benchmarks.jobs import ROOT
+from benchmarks.options import PAGE, Options
+from benchmarks.page import write_page
+from benchmarks.tables import aligned, tables
+
+
+def main(options: Options, words: Sequence[str]) -> int:
+    """Measure what the options ask for, or write the page."""
+    if options.page:
+        write_page(record.read(options.out), PAGE)
+        print(f"written: {PAGE}")
+        return 0
+    groups = chosen(options.only)
+    data: dict[str, Any] = {"_meta": origin(options, words)}
+    for group in groups:
+        data |= run_group(group, options, data["_meta"]["skipped"])
+    record.write(options.out, data)
+    print(f"written: {options.out}")
+    return 0
+
+
+def run_group(group: Group, options: Options, skipped: dict[str, str]) -> dict[str, Any]:
+    """The entries of a group; those who did not take part are added to `skipped`."""
+    jobs = group.jobs(options)
+    print(f"\n{group.name}: {', '.join(job.name for job in jobs)}", flush=True)
+    outcome = measure(
+        jobs,
+        rounds=min(options.rounds, group.rounds or options.rounds),
+        seconds=options.turn,
+        shared=options.environment,
+        timeout=options.timeout,
+    )
+    skipped |= {f"{name} ({group.name})": why for name, why in outcome.skipped.items()}
+    found = record.entries(group, outcome.contestants)
+    for table in tables(found):
+        print(f"\n{aligned(table)}", flush=True)
+    return found
+
+
+def origin(options: Options, words: Sequence[str]) -> dict[str, Any]:
+    """Where the figures come from."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": git("rev-parse", "--short=12", "HEAD"),
+        "changed": bool(git("status", "--porcelain", "--", "src", "recipes", "benchmarks")),
+        "machine": machine(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "numpy")},
+        },
+        "threads": options.threads,
+        "environment": options.environment,
+        "rounds": options.rounds,
+        "command": shlex.join(["python", "-m", "benchmarks", *words]),
+        "skipped": {},
+    }
+
+
+def git(*words: str) -> str:
+    """What git says of this checkout; nothing where there is none."""
+    command = ["git", "-C", str(ROOT), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor and how many cores of it there are."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    model = named[0] if named else platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores of {model}"

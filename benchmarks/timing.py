@@ -1,0 +1,108 @@
+"""The worker's side: functions are warmed up, then timed in the turns that the runner gives.
+
+Messages are lines of JSON. The worker says `ready` (with what it knows of its functions), `missing`
+(a module that is not installed) or `failed`; the runner then sends `{"case": ..., "seconds": ...}`
+for a turn, answered by `{"wall": [...], "cpu": [...]}`, until its end of the pipe closes.
+
+This file runs in the interpreters of the peers: it imports the standard library alone.
+"""
+
+import json
+import math
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+BLOCK = 0.02  # seconds that one sample lasts at least: short calls are timed together
+SAMPLES = 50  # of a turn, at most
+
+
+@dataclass(kw_only=True)
+class Timed:
+    """What an adapter hands over.
+
+    Attributes:
+        functions: by case, what to call.
+        values: by case, what was measured while building (bytes, packages, an error).
+        parameters: of the model.
+        flops: by case, matrix multiplications and convolutions of one call, as the architecture
+            defines them.
+        executed: those that are really done, where a layer takes a shorter way.
+        mode: how it runs: eager, compiled, jit.
+        note: what a reader should know of this contestant.
+        versions: of the packages that matter.
+        per: by case, how many things one call does; a time is for one of them.
+        clock: the CPU seconds that count.
+        warm_calls: after the first call of each function, before any is timed.
+    """
+
+    functions: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    parameters: int | None = None
+    flops: dict[str, float] = field(default_factory=dict)
+    executed: dict[str, float] = field(default_factory=dict)
+    mode: str = "eager"
+    note: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    per: dict[str, int] = field(default_factory=dict)
+    clock: Callable[[], float] = time.process_time
+    warm_calls: int = 3
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the functions, as JSON."""
+        names = ("parameters", "flops", "executed", "mode", "note", "versions", "values")
+        return {name: getattr(self, name) for name in names}
+
+
+def warm_up(function: Callable[[], Any], calls: int) -> tuple[float, int]:
+    """Seconds of the first call, and how many calls make a sample."""
+    took = []
+    for _ in range(1 + calls):
+        start = time.perf_counter()
+        function()
+        took.append(time.perf_counter() - start)
+    return took[0], max(1, math.ceil(BLOCK / max(min(took), 1e-7)))
+
+
+def turn(
+    function: Callable[[], Any], calls: int, seconds: float, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Samples of a function for about so many seconds, one at least; each the mean of `calls`."""
+    wall, cpu = [], []
+    end = time.perf_counter() + seconds
+    while not wall or (time.perf_counter() < end and len(wall) < SAMPLES):
+        start, used = time.perf_counter(), clock()
+        for _ in range(calls):
+            function()
+        cpu.append((clock() - used) / calls)
+        wall.append((time.perf_counter() - start) / calls)
+    return {"wall": wall, "cpu": cpu}
+
+
+def send(out: TextIO, message: dict[str, Any]) -> None:
+    """One message."""
+    out.write(json.dumps(message) + "\n")
+    out.flush()
+
+
+def serve(timed: Timed, inbox: TextIO, out: TextIO) -> None:
+    """Warm every function up, say `ready`, then answer turns until the runner hangs up."""
+    calls, first = {}, {}
+    for case, function in timed.functions.items():
+        first[case], calls[case] = warm_up(function, timed.warm_calls)
+    facts = {**timed.facts(), "first_call": first}
+    send(out, {"ready": facts, "cases": list(timed.functions)})
+    for line in inbox:
+        asked = json.loads(line)
+        case = asked["case"]
+        samples = turn(timed.functions[case], calls[case], asked["seconds"], timed.clock)
+        share = timed.per.get(case, 1)
+        answer = {name: [value / share for value in row] for name, row in samples.items()}
+        send(out, {**answer, "peak_mib": peak_mib()})
+
+
+def peak_mib() -> float:
+    """The most memory that the process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

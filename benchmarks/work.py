@@ -1,0 +1,44 @@
+"""What is to be done, the same for every contestant of a case. No third-party import."""
+
+from dataclasses import dataclass
+
+ACTIONS = 6
+IMAGE = (64, 64, 3)
+PROPRIO = 24  # numbers in the vector observation of the replay group
+
+# The sizes of the official configuration file.
+SIZES = {
+    "size1m": {"deter": 512, "hidden": 64, "classes": 4, "depth": 4, "units": 64},
+    "size12m": {"deter": 2048, "hidden": 256, "classes": 16, "depth": 16, "units": 256},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Sizes of everything that is measured; each group reads its own."""
+
+    threads: int = 1
+
+    # update, rssm
+    size: str = "size1m"
+    batch: int = 4
+    length: int = 32
+    horizon: int = 15
+    observe: tuple[int, int] = (16, 64)  # batch and time
+    imagine: int = 1024  # rows that imagination starts from
+
+    # returns: time × batch
+    returns: tuple[tuple[int, int], ...] = ((64, 1024), (16, 64))
+
+    # replay
+    streams: int = 8
+    sample: tuple[int, int] = (16, 64)  # windows and rows of each
+    image_steps: int = 100_000
+    proprio_steps: int = 1_000_000
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Widths of the model."""
+        if self.size not in SIZES:
+            raise ValueError(f"unknown size {self.size!r}; known are {', '.join(SIZES)}")
+        return SIZES[self.size]

@@ -1,0 +1,103 @@
+"""What the adapters build on: data, counts of work, the closure of requirements, stores."""
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.adapters import data, imports, ours, plain, replay_tools, returns, torch_tools
+from benchmarks.work import Work
+
+import worldblocks as wb
+from worldblocks import layers
+
+
+@pytest.fixture(autouse=True)
+def _threads(monkeypatch):
+    """A worker fixes its threads once; the tests share one process."""
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: layers.UpConv2d(5, 7), lambda: layers.ConvTranspose2d(5, 7, 5, stride=2)]
+)
+def test_a_layer_is_what_it_is_counted_as(layer):
+    layer, x = layer(), torch.randn(3, 5, 4, 4)
+    torch.nn.init.normal_(layer.bias)
+    out = layer(x)
+    with plain.plain_layers():
+        torch.testing.assert_close(layer(x), out, rtol=1e-5, atol=1e-5)
+        defined = torch_tools.flops(lambda: layer(x))
+    assert defined != torch_tools.flops(lambda: layer(x))
+
+
+def test_flops_of_a_matrix_product_and_its_backward():
+    weight = torch.randn(4, 5, requires_grad=True)
+    x = torch.randn(3, 4)
+    assert torch_tools.flops(lambda: (x @ weight).sum().backward()) == 2 * 2 * 3 * 4 * 5
+    assert torch_tools.count([weight, weight, x]) == 20 + 12
+
+
+def test_our_step_learns_on_the_work_it_is_given():
+    timed = ours.update(Work(batch=2, length=3, horizon=2))
+    assert timed.parameters == 686_456  # as many as the reference has
+    assert timed.flops["step"] > timed.executed["step"]  # the decoder takes a shorter way
+    assert timed.mode == "eager, shapes checked"
+
+
+def test_a_batch_is_the_same_each_time():
+    one, other = data.batch(2, 5), data.batch(2, 5)
+    assert all((one[key] == other[key]).all() for key in one)
+    assert one["image"].shape == (2, 5, 64, 64, 3)
+    assert (one["action"].argmax(-1) == one["action_index"]).all()
+    assert one["is_first"][:, 0].all()
+
+
+def test_streams_end_at_different_times():
+    rows = data.steps(8, image=False)
+    firsts = np.stack([row["is_first"] for row in rows])
+    assert (firsts.sum(0) == 1).all()
+    assert (firsts.sum(1) <= 1).all()
+    longer = data.stretch(rows, data.EPISODE + 3)
+    assert (longer["obs"][data.EPISODE] == rows[0]["obs"]).all()
+    episode = np.stack([data.episodes(time, 8) for time in range(2 * data.EPISODE)])
+    for stream in range(8):
+        assert (np.diff(episode[:, stream]) != 0)[: data.EPISODE].sum() == 1
+    assert len(np.unique(episode[0])) == 8
+    assert data.bytes_of_step(image=True) == 64 * 64 * 3 + 6 * 4 + 4 + 3
+
+
+def test_exact_returns_are_ours():
+    numbers = returns.numbers(5, 3)
+    given = [torch.as_tensor(numbers[key].T.copy()) for key in ("reward", "discount", "value")]
+    found = wb.returns.lambda_return(*given, returns.LAM).T
+    np.testing.assert_allclose(found, returns.exact(numbers), rtol=1e-5, atol=1e-5)
+
+
+def test_requirements_of_requirements_are_counted():
+    closure = imports.closure("worldblocks")
+    assert {"worldblocks", "torch", "sympy", "mpmath", "beartype"} <= closure
+    assert "tyro" not in closure  # of an extra
+    assert imports.closure("no-such-distribution") == set()
+
+
+def test_time_of_an_import_is_that_of_the_child():
+    before = imports.children()
+    imports.run("sum(range(3_000_000))")
+    assert imports.children() > before + 0.01
+
+
+def test_memory_is_what_a_store_grew_by():
+    work = Work(streams=2, sample=(2, 3), image_steps=400, proprio_steps=400_000)
+    held = []
+
+    def make(capacity, image):
+        size = data.bytes_of_step(image=image) * capacity
+        array = np.empty(size, np.uint8)
+        held.append(array)
+        return replay_tools.Store(lambda: None, lambda count: array.fill(1), None)
+
+    timed = replay_tools.measured(work, make, note="one array")
+    assert timed.values["memory_image"] == pytest.approx(400 * 12_319 / 2**20, rel=0.05)
+    assert timed.values["memory_proprio"] == pytest.approx(400_000 * 127 / 2**20, rel=0.05)
+    assert timed.note == "one array; 5 MiB of image rows"
+    assert list(timed.functions) == ["add"]
