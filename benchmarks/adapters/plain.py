@@ -15,6 +15,14 @@ from torch import Tensor
 from worldblocks import layers
 
 
+def padded_convolution(self: layers.Conv2d, input: Tensor) -> Tensor:
+    """The convolution after explicit padding, the odd row and column after the image."""
+    kernel, stride = self.kernel_size[0], self.stride[0]
+    pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in input.shape[:1:-1]]
+    padded = F.pad(input, [side for pad in pads for side in (pad // 2, pad - pad // 2)])
+    return F.conv2d(padded, self.weight, self.bias, self.stride)
+
+
 def upsample_and_convolve(self: layers.UpConv2d, input: Tensor) -> Tensor:
     """Nearest ×2, then the 5×5 convolution at the high resolution."""
     return F.conv2d(F.interpolate(input, scale_factor=2.0), self.weight, self.bias, padding=2)
@@ -36,6 +44,7 @@ def convolve_and_pool(self: layers.PooledConv2d, input: Tensor) -> Tensor:
 
 
 DEFINITIONS = {
+    layers.Conv2d: padded_convolution,
     layers.PooledConv2d: convolve_and_pool,
     layers.UpConv2d: upsample_and_convolve,
     layers.ConvTranspose2d: transposed_convolution,

@@ -43,11 +43,12 @@ def lambda_return(
             raise ValueError(f"lambda_return takes a lam between 0 and 1, got {lam}")
         lam = torch.full_like(value, lam)
     lam = lam.expand_as(value)
-    steps = (reward + discount * (1 - lam) * value).unbind(1)
-    carried = (discount * lam).unbind(1)
+    # Time first, so that a step of the loop reads rows that lie together.
+    steps = (reward + discount * (1 - lam) * value).t().contiguous().unbind(0)
+    carried = (discount * lam).t().contiguous().unbind(0)
     last = value[:, -1]
     returns = []
     for step, carry in zip(reversed(steps), reversed(carried), strict=True):
-        last = step + carry * last
+        last = torch.addcmul(step, carry, last)
         returns.append(last)
-    return torch.stack(returns[::-1], 1)
+    return torch.stack(returns[::-1]).t()

@@ -23,6 +23,7 @@ def _threads(monkeypatch):
         lambda: layers.UpConv2d(3, 7),
         lambda: layers.ConvTranspose2d(3, 7, 5, stride=2),
         lambda: layers.PooledConv2d(3, 7),
+        lambda: layers.Conv2d(3, 7, 5, stride=2),
     ],
 )
 def test_a_layer_is_what_it_is_counted_as(layer):
