@@ -2,19 +2,18 @@
 
 import logging
 import os
-from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 from torch.utils import _pytree as pytree
 
+from golden_folder import GOLDEN
+
 hypothesis.settings.register_profile("dev", max_examples=20, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from conftest import GOLDEN
+from golden_folder import GOLDEN
 from worldblocks.parity import Arrays, Row, default_golden, default_recipe, notes, passed, text
 from worldblocks.parity.command import families
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from conftest import GOLDEN
+from golden_folder import GOLDEN
 from worldblocks.parity import default_recipe
 from worldblocks.parity.recipe import SCOPES, load_recipe
 from worldblocks.spaces import Continuous, Discrete, Image

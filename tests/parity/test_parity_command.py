@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import GOLDEN
+from golden_folder import GOLDEN
 from worldblocks.parity import (
     Arrays,
     Check,
