@@ -325,6 +325,16 @@ def test_norm_and_silu_in_one_function(shape):
         assert off_by(ours, expected) < 1e-6
 
 
+@pytest.mark.parametrize("size", [16, 64])
+def test_the_norm_of_a_row_does_not_depend_on_its_neighbours(size):
+    """Bit by bit: an action that imagination took is the one that the loss computes again."""
+    norm, x = randomise(RMSNorm(size)), torch.randn(40, 7, size)
+    whole = norm.silu(x)
+    with torch.no_grad():
+        for t in range(7):
+            assert torch.equal(norm.silu(x[:, t]), whole[:, t])
+
+
 def test_norm_and_silu_in_another_dtype_are_one_after_the_other():
     norm, x = randomise(RMSNorm(6)), torch.randn(3, 6, dtype=torch.bfloat16)
     assert torch.equal(norm.silu(x), F.silu(norm(x)))
