@@ -65,6 +65,8 @@ class Config:
 
     # Learning
     horizon: int = 15  # steps of imagination
+    imag_last: int = 0  # imagine from so many last rows of a window; 0: from all of them
+    recompute: int = 0  # rows of observing that are kept at a time, less memory; 0: all of them
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
     slow_rate: float = 0.02  # share of the critic that its slow copy takes over at each update
@@ -173,7 +175,8 @@ class Agent(nn.Module):
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
         sizes: Any = {"deter": deter, "hidden": cfg.hidden or units, "blocks": cfg.blocks}
         sizes |= {"groups": cfg.groups, "classes": classes, "action_dim": self.action_size}
-        self.rssm = wb.rssm.dreamer_rssm(embed_dim=self.encoder.embed_dim, unimix=0.01, **sizes)
+        sizes |= {"embed_dim": self.encoder.embed_dim, "recompute": cfg.recompute}
+        self.rssm = wb.rssm.dreamer_rssm(unimix=0.01, **sizes)
         self.decoder = wb.decoders.dreamer_decoder(
             observation, deter=deter, stoch=cfg.groups * classes, depth=depth, units=units
         )
@@ -183,9 +186,7 @@ class Agent(nn.Module):
         self.actor = wb.heads.ActorHead(feature, action, units=units, layers=3)
         self.value = wb.heads.TwoHotHead(feature, units=units, layers=3)
         self.slow_value = wb.ema.SlowCopy(self.value, rate=cfg.slow_rate)
-        self.return_scale = wb.normalize.PercentileScale(
-            0.01, low=5, high=95, floor=cfg.return_floor
-        )
+        self.return_scale = wb.normalize.PercentileScale(0.01, 5, 95, floor=cfg.return_floor)
 
     def initial(self, n: int):
         """What `act` carries before the first row: the dynamics carry and the last action."""
@@ -213,6 +214,8 @@ def world_model_loss(agent, batch, cfg):
 
 
 def actor_critic_loss(agent, post, batch, cfg):
+    if cfg.imag_last:
+        post, batch = post[:, -cfg.imag_last :], batch.last(cfg.imag_last)
     start = post.flatten().detach()  # every posterior is a start: batch * time trajectories
     share = {"reinforce": 1.0, "dynamics": 0.0, "mix": cfg.mix}[cfg.actor_grad]  # of REINFORCE
     world = agent.rssm, agent.reward, agent.cont, agent.value
@@ -278,10 +281,10 @@ def sample(agent, replay, *size, **options):
     return batch._replace(carry=agent.rssm.unpack(batch.carry))
 
 
-def learn(agent, optimizer, replay, cfg):
+def learn(train, agent, replay, cfg):
     """One update on a batch from replay, whose latents it refreshes."""
     batch = sample(agent, replay, cfg.batch)
-    post, metrics = update(agent, optimizer, batch, cfg)
+    post, metrics = train(batch._replace(row=None))
     replay.write_back(batch.row, agent.rssm.pack(post.carry))
     return metrics
 
@@ -297,9 +300,8 @@ def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
 def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions):
     """A new agent and its optimiser: one for everything."""
     agent = Agent(observation, action, cfg).to(wb.run.pick_device(cfg.device))
-    optimizer = wb.optim.dreamer_optimizer(
-        agent.parameters(), cfg.lr, agc=cfg.agc, warmup=cfg.warmup
-    )
+    options = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
+    optimizer = wb.optim.dreamer_optimizer(agent.parameters(), **options)
     return agent, optimizer
 
 
@@ -331,6 +333,7 @@ def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     envs = environments(cfg, cfg.envs, cfg.seed)
     agent, optimizer = build(cfg, envs.observation, envs.action)
+    train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
@@ -362,7 +365,7 @@ def main(cfg: Config) -> int:
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
             for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
-                logger.add(learn(agent, optimizer, replay, cfg))
+                logger.add(learn(train, agent, replay, cfg))
                 updates += 1
             rows = envs.receive()
             logger.played(step, envs.finished, envs.failures)

@@ -1,3 +1,5 @@
+import copy
+import itertools
 import math
 
 import pytest
@@ -14,6 +16,7 @@ from worldblocks.layers import (
     ConvTranspose2d,
     Layer,
     Linear,
+    PooledConv2d,
     RMSNorm,
     UpConv2d,
     block_matmul,
@@ -263,6 +266,79 @@ def test_upsampling_convolution_is_nearest_then_convolution():
         for out, conv in ((ours, up), (expected, plain))
     ]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-3)
+
+
+def off_by(ours, expected):
+    """The largest error of each array as a share of its largest entry."""
+    return max(
+        ((a.double() - b).abs().max() / b.abs().max()).item()
+        for a, b in zip(ours, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+def test_a_pooled_convolution_is_a_convolution_then_max_pool(channels):
+    conv, x = randomise(PooledConv2d(channels, 7)), torch.randn(4, channels, 6, 10)
+    plain = Conv2d(channels, 7, 5).double()
+    plain.load_state_dict(conv.state_dict())
+    results = []
+    for module, input in ((conv, x), (plain, x.double())):
+        input.requires_grad_()
+        out = module(input)
+        out = out if module is conv else F.max_pool2d(out, 2)
+        weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+        gradients = torch.autograd.grad((out * weight).sum(), (input, *module.parameters()))
+        results.append((out, *gradients))
+    assert off_by(*results) < 1e-6
+    assert results[0][0].shape == (4, 7, 3, 5)
+
+
+def test_of_equal_pixels_the_first_takes_the_gradient():
+    """In reading order, as `F.max_pool2d` has it; seen by where the pixel's inputs are."""
+    conv = PooledConv2d(1, 1)
+    conv.weight.data = torch.zeros(1, 1, 5, 5)
+    conv.weight.data[0, 0, 2, 2] = 1
+    for values in itertools.product((0.0, 1.0), repeat=4):
+        image = torch.tensor(values).view(1, 1, 2, 2).requires_grad_()
+        (ours,) = torch.autograd.grad(conv(image).sum(), image)
+        (expected,) = torch.autograd.grad(F.max_pool2d(image, 2).sum(), image)
+        assert torch.equal(ours, expected), values
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (2, 3, 64), (40, 8), (3, 7, 5, 12), (1, 3)])
+def test_norm_and_silu_in_one_function(shape):
+    """Values and both gradients, of rows that are wide, narrow, and stored apart."""
+    norm = randomise(RMSNorm(shape[-1]))
+    exact = copy.deepcopy(norm).double()
+    weight = torch.linspace(-1, 1, math.prod(shape), dtype=torch.float64).view(shape)
+    base = torch.randn(shape)
+    for x in (base, base.transpose(0, 1).contiguous().transpose(0, 1)):
+        wide = x.double().requires_grad_()
+        rms = (wide.square().mean(-1, keepdim=True) + norm.eps).sqrt()
+        expected = F.silu(wide / rms * exact.scale)
+        expected = (expected, *torch.autograd.grad((expected * weight).sum(), (wide, exact.scale)))
+        x = x.clone().requires_grad_()
+        ours = norm.silu(x)
+        with torch.no_grad():
+            torch.testing.assert_close(norm.silu(x), ours.detach(), rtol=0, atol=0)
+        ours = (ours, *torch.autograd.grad((ours * weight.float()).sum(), (x, norm.scale)))
+        assert off_by(ours, expected) < 1e-6
+
+
+def test_norm_and_silu_in_another_dtype_are_one_after_the_other():
+    norm, x = randomise(RMSNorm(6)), torch.randn(3, 6, dtype=torch.bfloat16)
+    assert torch.equal(norm.silu(x), F.silu(norm(x)))
+    with pytest.raises(ValueError, match=r"input of RMSNorm should be 6 wide .* \(3, 5\)"):
+        norm.silu(torch.zeros(3, 5))
+
+
+def test_norm_and_silu_refuse_a_second_derivative():
+    norm, x = RMSNorm(6), torch.randn(3, 6, requires_grad=True)
+    weight = torch.randn(3, 6, requires_grad=True)
+    loss = (norm.silu(x) * weight).sum()
+    (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

@@ -141,3 +141,37 @@ def test_a_graph_has_no_checks(same_when_compiled):
     torch.compiler.reset()
     compiled = torch.compile(lambda x: scale(x, 2.0), fullgraph=True, backend="aot_eager")
     assert compiled(torch.ones(2, 3, 4)).shape == (2, 3, 4)
+
+
+def test_a_layout_that_passed_is_checked_no_more_and_any_other_is():
+    """Of arguments and of results: the same arguments may give another result."""
+    given = []
+
+    @typed
+    def wide(x: Float[Tensor, "batch time"], by: float) -> Float[Tensor, "batch time"]:
+        given.append(x)
+        return x if by else x.T
+
+    for _ in range(2):
+        assert wide(torch.zeros(2, 3), 1.0).shape == (2, 3)
+        with pytest.raises(TypeCheckError, match=r"return value.*\s.*f32\[3,2\]"):
+            wide(torch.zeros(2, 3), 0.0)
+        with pytest.raises(TypeCheckError, match=r"parameter 'x'"):
+            wide(torch.zeros(2, 3, 4), 1.0)
+        with pytest.raises(TypeCheckError, match=r"parameter 'by'"):
+            wide(torch.zeros(2, 3), "1")
+    assert len(given) == 4, "a result is checked without a second call"
+
+
+def test_an_axis_that_a_module_fixes_is_checked_at_each_call():
+    class Part:
+        def __init__(self, size):
+            self.size = size
+
+        @typed
+        def __call__(self, x: Float[Tensor, "batch {self.size}"]) -> Float[Tensor, ""]:
+            return x.sum()
+
+    assert Part(3)(torch.ones(2, 3)) == 6
+    with pytest.raises(TypeCheckError, match="parameter 'x'"):
+        Part(4)(torch.ones(2, 3))

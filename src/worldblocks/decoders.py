@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
-from worldblocks.distributions import ImageMSE, OneHot, Output, SymlogMSE
+from worldblocks.distributions import ImageMSE, OneHot, Output, SigmoidImageMSE, SymlogMSE
 from worldblocks.encoders import check_keys, image_side, images_of, vectors_of
 from worldblocks.layers import (
     MLP,
@@ -88,7 +88,7 @@ class ImageDecoder(nn.Module):
     @typed
     def forward(
         self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
-    ) -> ImageMSE:
+    ) -> SigmoidImageMSE:
         """Decode to an output whose `mean` is `*batch height width channel` in [0, 1]."""
         batch = deter.shape[:-1]
         spatial = self.from_deter(deter).reshape(
@@ -99,8 +99,8 @@ class ImageDecoder(nn.Module):
         x = self.norm(spatial + mixed.permute(0, 3, 1, 2))
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x))
-        image = self.out(x).permute(0, 2, 3, 1).float().sigmoid()
-        return ImageMSE(image.reshape(*batch, *image.shape[1:]))
+        image = self.out(x).permute(0, 2, 3, 1)
+        return SigmoidImageMSE(image.reshape(*batch, *image.shape[1:]))
 
 
 def _double(a: int, b: int, strided: bool) -> Conv2d:
@@ -218,10 +218,14 @@ class MultiDecoder(nn.Module):
         stoch = state.stoch.flatten(-2)
         outputs = Decoded(self.vector(state.deter, stoch)) if self.vector is not None else Decoded()
         if self.image is not None:
-            joined = self.image(state.deter, stoch).mean
-            parts = joined.split(list(self.channels.values()), -1)
-            outputs.update({k: ImageMSE(p) for k, p in zip(self.channels, parts, strict=True)})
+            outputs.update(self._images(self.image(state.deter, stoch)))
         return outputs
+
+    def _images(self, joined: SigmoidImageMSE) -> dict[str, ImageMSE]:
+        if len(self.channels) == 1:
+            return dict.fromkeys(self.channels, joined)
+        parts = joined.mean.split(list(self.channels.values()), -1)
+        return {key: ImageMSE(part) for key, part in zip(self.channels, parts, strict=True)}
 
 
 def dreamer_decoder(

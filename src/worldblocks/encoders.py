@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
-from worldblocks.layers import MLP, ChannelNorm, Conv2d
+from worldblocks.layers import MLP, ChannelNorm, Conv2d, PooledConv2d
 from worldblocks.spaces import Continuous, Discrete, Image, Spaces
 from worldblocks.transforms import symlog
 
@@ -43,11 +42,12 @@ class ImageEncoder(nn.Module):
         side = image_side(size, len(mults) - outer)
         self.size, self.channels = size, channels
         widths = [channels, *(depth * mult for mult in mults)]
-        self.halve = [not (outer and stage == 0) for stage in range(len(mults))]
-        self.pool = not strided
+        halves = [not (outer and stage == 0) for stage in range(len(mults))]
         self.convs = nn.ModuleList(
-            Conv2d(a, b, 5, stride=2 if halve and strided else 1)
-            for a, b, halve in zip(widths, widths[1:], self.halve, strict=False)
+            PooledConv2d(a, b)
+            if halve and not strided
+            else Conv2d(a, b, 5, stride=2 if halve else 1)
+            for a, b, halve in zip(widths, widths[1:], halves, strict=False)
         )
         self.norms = nn.ModuleList(ChannelNorm(width) for width in widths[1:])
         self.embed_dim = side * side * widths[-1]
@@ -65,9 +65,8 @@ class ImageEncoder(nn.Module):
             )
         x = image.reshape(-1, *image.shape[-3:]).permute(0, 3, 1, 2) / 255 - 0.5
         x = x.to(self.convs[0].weight.dtype)  # type: ignore[arg-type]
-        for conv, norm, halve in zip(self.convs, self.norms, self.halve, strict=True):
-            x = conv(x)
-            x = norm(F.max_pool2d(x, 2) if halve and self.pool else x)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(x))
         return x.permute(0, 2, 3, 1).reshape(*image.shape[:-3], self.embed_dim)
 
 

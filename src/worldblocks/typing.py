@@ -7,6 +7,7 @@ embed deter groups classes feature bins token task env`.
 import functools
 import inspect
 import os
+import threading
 from collections.abc import Callable
 from types import UnionType
 from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin
@@ -17,6 +18,8 @@ from jaxtyping import TypeCheckError, jaxtyped
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+REMEMBERED = 4096  # layouts of a function, so that memory stays bounded
 
 _checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # `float` takes an int
 
@@ -29,9 +32,46 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     where the fields of `Carry` say `*batch`. Inside a graph that is being compiled the bare
     function runs; `JAXTYPING_DISABLE=1` turns all checks off.
 
+    A layout (types, dtypes and shapes of arguments and result) that has passed is remembered, and
+    passes again without a check.
+
     Raises:
         jaxtyping.TypeCheckError: names the argument (`carry.deter`), its expected and actual shape.
     """
+    ready = threading.local()  # the result, where only that is left to check
+    checked = _checked(function, ready)
+    remember = "{" not in str(inspect.signature(function))  # an axis `{self.size}` is no layout
+    passed: dict[Any, set[Any]] = {}  # layouts of results by layouts of arguments
+
+    @functools.wraps(function)
+    def door(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling() or _off():
+            return function(*args, **kwargs)
+        given = layout(args), layout(kwargs)
+        if given not in passed:
+            out = checked(*args, **kwargs)
+            if not remember:
+                return out
+            if len(passed) >= REMEMBERED:
+                passed.clear()
+            passed[given] = {layout(out)}
+            return out
+        out = function(*args, **kwargs)
+        returned = layout(out)
+        if returned not in passed.get(given, ()):
+            ready.result = out
+            try:
+                checked(*args, **kwargs)
+            finally:
+                ready.__dict__.clear()
+            passed.setdefault(given, set()).add(returned)
+        return out
+
+    return door
+
+
+def _checked(function: Callable[P, R], ready: threading.local) -> Callable[P, R]:
+    """The function with all of its checks; if `ready` holds a result, that instead of a call."""
     signature = inspect.signature(function)
     tuples = {
         name: fields
@@ -45,21 +85,30 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
             bound = signature.bind(*args, **kwargs).arguments
             for name, fields in tuples.items():
                 _check(function, name, bound.get(name), fields)
-        out = function(*args, **kwargs)
+        is_ready = hasattr(ready, "result")
+        out = ready.__dict__.pop("result") if is_ready else function(*args, **kwargs)
         if result:
             _check(function, "the result", out, result)
         return out
 
     functools.update_wrapper(inside, function)
-    checked = jaxtyped(typechecker=_checker)(inside if tuples or result else function)
+    return jaxtyped(typechecker=_checker)(inside)
 
-    @functools.wraps(function)
-    def door(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling() or _off():
-            return function(*args, **kwargs)
-        return checked(*args, **kwargs)
 
-    return door
+def layout(value: Any) -> Any:
+    """All that a check can depend on, hashable: values of one layout pass or fail alike.
+
+    >>> layout((torch.zeros(2, 3), 0.5))
+    (<class 'tuple'>, (torch.float32, torch.Size([2, 3])), <class 'float'>)
+    """
+    kind = type(value)
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.shape
+    if isinstance(value, tuple | list):
+        return kind, *map(layout, value)
+    if isinstance(value, dict):
+        return kind, *((key, layout(part)) for key, part in value.items())
+    return kind
 
 
 def _off() -> bool:

@@ -22,9 +22,9 @@ def make(kind, batch=BATCH):
         return dists.MSE(x, event=1), y
     if kind == "SymlogMSE":
         return dists.SymlogMSE(x, event=1), y
-    if kind == "ImageMSE":
+    if "Image" in kind:
         pixels = torch.randint(256, (*batch, 4, 6, 3), dtype=torch.uint8)
-        return dists.ImageMSE(torch.rand(*batch, 4, 6, 3)), pixels
+        return getattr(dists, kind)(torch.rand(*batch, 4, 6, 3)), pixels
     if kind == "OneHot":
         return dists.OneHot(logits, unimix=0.01, event=1), onehot
     if kind == "TwoHot":
@@ -39,7 +39,7 @@ def make(kind, batch=BATCH):
     return dists.Joint(parts), torch.cat([onehot.flatten(-2), x + y], -1)
 
 
-REGRESSIONS = ["MSE", "SymlogMSE", "ImageMSE"]
+REGRESSIONS = ["MSE", "SymlogMSE", "ImageMSE", "SigmoidImageMSE"]
 DISTRIBUTIONS = ["OneHot", "TwoHot", "Bernoulli", "Normal", "BoundedNormal", "Joint"]
 every = pytest.mark.parametrize("kind", REGRESSIONS + DISTRIBUTIONS)
 every_distribution = pytest.mark.parametrize("kind", DISTRIBUTIONS)
@@ -213,6 +213,7 @@ BUILD = {
     "MSE": lambda x, _: dists.MSE(x, event=1),
     "SymlogMSE": lambda x, _: dists.SymlogMSE(x, event=1),
     "ImageMSE": lambda x, _: dists.ImageMSE(x[..., None, None]),
+    "SigmoidImageMSE": lambda x, _: dists.SigmoidImageMSE(x[..., None, None]),
     "OneHot": lambda x, _: dists.OneHot(x, unimix=0.01),
     "TwoHot": lambda x, _: dists.TwoHot(x, torch.linspace(-2, 2, 7)),
     "Bernoulli": lambda x, _: dists.Bernoulli(x, event=1),
@@ -225,8 +226,10 @@ BUILD = {
 @every
 def test_capture(kind, same_when_compiled):
     """Built, read, scored, sliced and sampled in one graph, for three time steps."""
+    pixels = torch.randint(256, (2, 3, 7, 1, 1), dtype=torch.uint8)
     target = {
-        "ImageMSE": torch.randint(256, (2, 3, 7, 1, 1), dtype=torch.uint8),
+        "ImageMSE": pixels,
+        "SigmoidImageMSE": pixels,
         "OneHot": torch.eye(7)[torch.randint(7, (2, 3))],
         "TwoHot": torch.randn(2, 3),
         "Joint": torch.rand(2, 3, 14),

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from worldblocks.distributions import MSE, ImageMSE, SymlogMSE
+from worldblocks.distributions import MSE, ImageMSE, SigmoidImageMSE, SymlogMSE
 
 
 def test_mse_by_hand():
@@ -44,6 +44,30 @@ def test_image_mse_by_hand():
 def test_an_image_target_is_uint8(dtype):
     with pytest.raises(TypeError, match=f"an image target is uint8 in 0…255, got {dtype}"):
         ImageMSE(torch.zeros(5, 2, 3, 1)).nll(torch.zeros(5, 2, 3, 1, dtype=dtype))
+
+
+def test_a_sigmoid_image_is_the_image_of_its_sigmoid():
+    """In values and gradients, each image weighted otherwise."""
+    logit = torch.randn(2, 3, 4, 6, 3, dtype=torch.float64, requires_grad=True)
+    pixels = torch.randint(256, logit.shape, dtype=torch.uint8)
+    weight = torch.randn(2, 3, dtype=torch.float64)
+    exact = (logit.sigmoid() - pixels.double() / 255).square().sum((-3, -2, -1))
+    (expected,) = torch.autograd.grad((exact * weight).sum(), logit)
+    ours = logit.detach().float().requires_grad_()
+    output = SigmoidImageMSE(ours)
+    (gradient,) = torch.autograd.grad((output.nll(pixels) * weight).sum(), ours)
+    torch.testing.assert_close(output.nll(pixels).double(), exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(output[1].nll(pixels[1]), output.nll(pixels)[1])
+    assert torch.equal(output.mean, ours.sigmoid())
+
+
+def test_a_sigmoid_image_refuses_what_an_image_refuses():
+    output = SigmoidImageMSE(torch.zeros(5, 2, 3, 1))
+    with pytest.raises(TypeError, match="an image target is uint8"):
+        output.nll(torch.zeros(5, 2, 3, 1))
+    with pytest.raises(ValueError, match=r"shape \(5, 2, 3, 1\) was given .* \(2, 3, 1\)"):
+        output.nll(torch.zeros(2, 3, 1, dtype=torch.uint8))
 
 
 def test_extremes():

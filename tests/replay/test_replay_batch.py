@@ -44,3 +44,15 @@ def test_a_field_of_another_shape_is_named_at_a_typed_door():
     door(batch)
     with pytest.raises(TypeCheckError, match=r"batch.reward should be .* got float32\[2, 4\]"):
         door(batch._replace(reward=batch.reward[:, 1:]))
+
+
+def test_the_last_rows_of_a_batch():
+    time = torch.arange(5.0).expand(2, 5)
+    flag = time > 3
+    carry = {"deter": torch.zeros(2, 7)}
+    whole = Batch({"x": time[..., None]}, time[..., None], time, flag, flag, flag, carry, None)
+    part = whole.last(2)
+    assert part.reward.tolist() == [[3, 4]] * 2
+    assert part.obs["x"].shape == (2, 2, 1)
+    assert part.is_last.tolist() == [[False, True]] * 2
+    assert (part.carry, part.row) == (None, None)

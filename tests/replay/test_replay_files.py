@@ -9,7 +9,7 @@ from worldblocks.replay import SequenceReplay, files
 
 # Streams keep 8 + 5 + 1 - 1 = 13 rows; with small chunks, rows 0-2, 3-5, … are in a file each.
 SIZES = {"capacity": 24, "streams": 3, "length": 5}
-pytestmark = pytest.mark.usefixtures("small_chunks")
+pytestmark = pytest.mark.usefixtures("small_chunks", "every_storage")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import torch
 from worldblocks.replay import SequenceReplay
 
 STREAMS, ROWS = 2, 33
+pytestmark = pytest.mark.usefixtures("every_storage")
 
 
 @pytest.fixture

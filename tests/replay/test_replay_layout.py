@@ -7,6 +7,8 @@ from replay_rows import Packed, equal, filled, packed, row
 
 from worldblocks.replay import SequenceReplay
 
+pytestmark = pytest.mark.usefixtures("every_storage")
+
 
 def changed(time, **obs):
     given = row(time, 3)
@@ -130,3 +132,21 @@ def test_a_carry_may_come_with_a_gradient():
     for time in range(3):
         replay.add(**row(time, 3, carry=carry))
     assert not replay.sample(2).carry.deter.requires_grad
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_of_many_numbers_that_is_not_finite(value):
+    replay = SequenceReplay(capacity=9, streams=3, length=2)
+    joints = torch.zeros(3, 500)
+    joints[1, 77] = value
+    with pytest.raises(ValueError, match=f"observation 'joints' of stream 1 holds {value} at row"):
+        replay.add(**row(0, 3, obs={"joints": joints}))
+
+
+def test_large_numbers_are_finite():
+    """Their sum is not, in float32."""
+    replay = SequenceReplay(capacity=9, streams=3, length=2)
+    obs = {"joints": torch.full((3, 500), 3e38)}
+    for time in range(3):
+        replay.add(**row(time, 3, reward=torch.full((3,), -3e38), obs=obs))
+    assert (replay.sample(2).reward < -2e38).all()

@@ -4,6 +4,8 @@ from replay_rows import equal, filled, identity, number, packed, row
 
 from worldblocks.replay import SequenceReplay
 
+pytestmark = pytest.mark.usefixtures("every_storage")
+
 
 def starts(batch, streams=3):
     return [divmod(which, streams) for which in batch.row[:, 0].tolist()]
@@ -221,10 +223,3 @@ def test_rows_of_no_replay_cannot_be_written_back():
     replay = filled(9, capacity=60, streams=2, length=4)
     with pytest.raises(ValueError, match="these rows are in no replay: their batch has row=None"):
         replay.write_back(None, None)
-
-
-def test_room_for_more_than_the_machine_has_is_reserved_not_taken():
-    """The presets keep 5 million rows of 45 kB; pages are taken as rows come."""
-    replay = SequenceReplay(capacity=5_000_000, streams=1, length=64)
-    replay.add(**row(0, 1) | {"carry": torch.zeros(1, 8192)})
-    assert replay.steps == 1

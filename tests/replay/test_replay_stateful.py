@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from replay_rows import number, packed, row
 
-from worldblocks.replay import SequenceReplay, files
+from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay, files
 
 
 class ReplayAgainstLists(RuleBasedStateMachine):
@@ -21,9 +21,11 @@ class ReplayAgainstLists(RuleBasedStateMachine):
         length=st.integers(1, 4),
         context=st.integers(0, 1),
         chunk=st.integers(1, 9),
+        storage=st.sampled_from([Memory(), MemoryMapped(tempfile.gettempdir()), OnDevice("cpu")]),
     )
-    def make(self, share, streams, length, context, chunk):
+    def make(self, share, streams, length, context, chunk, storage):
         self.sizes = {"streams": streams, "length": length, "context": context}
+        self.sizes["storage"] = storage
         self.sizes["capacity"] = share * streams + (streams - 1)
         self.replay = SequenceReplay(**self.sizes)
         self.streams, self.context, self.window = streams, context, length + context

@@ -1,56 +1,128 @@
+import os
+
+import numpy as np
 import pytest
 import torch
-from replay_rows import row
+from replay_rows import equal, filled, packed, row
 
-from worldblocks.replay import SequenceReplay
-from worldblocks.replay.layout import Spec
-from worldblocks.replay.storage import Rings
+from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay
 
-
-def rings(count):
-    """Two streams of five rows; a row holds its own number and that of its stream."""
-    rings = Rings({"x": Spec(torch.int64, (2,))}, streams=2, rows=5)
-    for time in range(count):
-        rings.add({"x": torch.tensor([[time, 0], [time, 1]])})
-    return rings
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 
 
-def test_the_oldest_row_makes_room_for_the_next():
-    assert [rings(count).oldest for count in (0, 4, 5, 6, 13)] == [0, 0, 0, 1, 8]
+def test_a_batch_does_not_depend_on_the_storage(storage):
+    """Draws, write-back and eviction, against host memory."""
+    ours, theirs = filled(11, storage=storage), filled(11)
+    for time in range(11, 31):
+        for replay in (ours, theirs):
+            replay.add(**row(time, 3))
+        batch = ours.sample(4)
+        equal(batch, theirs.sample(4))
+        for replay in (ours, theirs):
+            replay.write_back(batch.row, packed(batch.row + time))
 
 
-@pytest.mark.parametrize("count", [3, 5, 6, 10, 13])
-def test_every_stored_row_is_found(count):
-    ring = rings(count)
-    for time in range(ring.oldest, count):
-        for stream in range(2):
-            slot = ring.slot(torch.tensor([stream]), torch.tensor([time]))
-            assert ring.take("x", slot).tolist() == [[time, stream]]
+def test_a_replay_saved_from_one_storage_is_loaded_into_another(storage, tmp_path):
+    ours = filled(31, storage=storage)
+    manifest = ours.save(tmp_path)
+    for other in (Memory(), MemoryMapped(tmp_path / "rows"), OnDevice("cpu")):
+        theirs = filled(0, storage=other)
+        theirs.load(tmp_path, manifest)
+        equal(theirs.sample(20), filled(31).sample(20))
 
 
-def test_slots_worked_out_by_hand():
-    # Row 13 of a ring of 5 lies in slot 3; the second stream begins at slot 5.
-    slot = rings(14).slot(torch.tensor([[0], [1]]), torch.tensor([[13, 14], [9, 10]]))
-    assert slot.tolist() == [[3, 4], [9, 5]]
+def test_room_for_more_than_the_machine_has_is_reserved_not_taken():
+    """The presets keep 5 million rows of 45 kB; pages are taken as rows come."""
+    replay = SequenceReplay(capacity=5_000_000, streams=1, length=64)
+    replay.add(**row(0, 1) | {"carry": torch.zeros(1, 8192)})
+    assert replay.steps == 1
 
 
-def test_of_equal_rows_the_last_stays_and_evicted_ones_are_skipped():
-    ring = rings(7)  # rows 2 … 6; rows 0 and 5 share a slot
-    stream, time = torch.tensor([1, 0, 1, 0, 1]), torch.tensor([5, 6, 5, 6, 0])
-    ring.put(stream, time, {"x": torch.arange(10).reshape(5, 2)})
-    assert ring.take("x", torch.tensor([0, 1, 5, 6])).tolist() == [[5, 0], [6, 7], [4, 5], [6, 1]]
+def test_a_mapped_file_takes_disk_as_rows_come(tmp_path):
+    free = os.statvfs(tmp_path)
+    size = free.f_bavail * free.f_frsize // 2
+    replay = SequenceReplay(
+        capacity=size // 32_768, streams=1, length=5, storage=MemoryMapped(tmp_path)
+    )
+    replay.add(**row(0, 1) | {"carry": torch.zeros(1, 8192)})
+    assert replay.steps == 1
 
 
-def test_ranges_go_around():
-    ring = rings(8)  # rows 3 … 7; slots hold 5, 6, 7, 3, 4
-    read = ring.read("x", 3, 7)
-    assert read[..., 0].tolist() == [[3, 4, 5, 6]] * 2
-    ring.write("x", 4, -read[:, 1:])
-    assert ring.tensors["x"][1, :, 0].tolist() == [-5, -6, 7, 3, -4]
+def test_a_folder_is_used_again_and_at_once(tmp_path):
+    folder = tmp_path / "made" / "rows"
+    first = filled(13, storage=MemoryMapped(folder))
+    second = filled(31, storage=MemoryMapped(folder))
+    assert list(folder.iterdir()) == []  # the files have no name
+    equal(first.sample(9), filled(13).sample(9))
+    equal(second.sample(9), filled(31).sample(9))
 
 
-def test_more_than_the_machine_has():
-    replay = SequenceReplay(capacity=10**15, streams=2, length=3)
-    with pytest.raises(MemoryError, match=r"2 streams of 500000000000003 rows takes .* GB, more"):
+def test_more_than_there_is(storage):
+    """More bytes than any machine, disk or device has."""
+    where = {
+        Memory: "this machine",
+        MemoryMapped: r"the disk of /.*rows\d+",
+        OnDevice: "the device 'cpu'",
+    }[type(storage)]
+    replay = SequenceReplay(capacity=10**15, streams=2, length=3, storage=storage)
+    match = rf"2 streams of 500000000000003 rows takes .* GB, more than {where} will give; a small"
+    with pytest.raises(MemoryError, match=match):
         replay.add(**row(0, 2))
     assert replay.steps == 0
+
+
+@without_cuda
+def test_pinned_memory_without_cuda(tmp_path):
+    match = "pin_memory=True puts batches .* this machine has no CUDA device; leave it False"
+    with pytest.raises(ValueError, match=match):
+        Memory(pin_memory=True)
+    with pytest.raises(ValueError, match=match):
+        MemoryMapped(tmp_path, pin_memory=True)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu"])
+def test_a_device_that_is_not_there(device):
+    match = f"rows cannot be kept on the device '{device}': .*; on this machine 'cpu'.* would do"
+    with pytest.raises(ValueError, match=match):
+        OnDevice(device)
+
+
+@needs_cuda
+@pytest.mark.parametrize("kind", ["memory", "mapped"])
+def test_batches_in_pinned_memory(tmp_path, kind):
+    storage = {"memory": Memory(pin_memory=True), "mapped": MemoryMapped(tmp_path, True)}[kind]
+    batch = filled(31, storage=storage).sample(9)
+    assert batch.obs["image"].is_pinned()
+    assert batch.carry.deter.is_pinned()
+    equal(batch, filled(31).sample(9))
+
+
+@needs_cuda
+def test_batches_of_a_device_are_on_the_device():
+    replay = filled(31, storage=OnDevice("cuda"))
+    batch = replay.sample(9)
+    assert batch.obs["image"].is_cuda
+    assert batch.row.device.type == "cpu"
+    carry = packed((batch.row + 1).cuda())
+    replay.write_back(batch.row, carry)
+    theirs = filled(31)
+    theirs.sample(9)
+    theirs.write_back(batch.row, packed(batch.row + 1))
+    equal(replay.sample(9).to("cpu"), theirs.sample(9))
+
+
+def test_memory_of_a_batch_is_used_again_when_nothing_refers_to_it():
+    replay = SequenceReplay(capacity=400, streams=2, length=64, context=0)
+    obs = {"image": torch.arange(2 * 48 * 48 * 3).reshape(2, 48, 48, 3).to(torch.uint8)}
+    for time in range(80):
+        replay.add(**row(time, 2, obs=obs))
+    batch = replay.sample(3)
+    place, kept = batch.obs["image"].data_ptr(), batch.obs["image"][1, 2].numpy()
+    before = kept.copy()
+    del batch
+    others = [replay.sample(3).obs["image"] for _ in range(6)]
+    assert place not in {other.data_ptr() for other in others}
+    np.testing.assert_array_equal(kept, before)
+    del kept
+    assert place in {replay.sample(3).obs["image"].data_ptr() for _ in range(6)}

@@ -10,10 +10,10 @@ Sampling has one door: `sample(noise=None)` takes its randomness as an optional 
 """
 
 from worldblocks.distributions.continuous import BoundedNormal, Normal
-from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot, mix_uniform
+from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot, mix_uniform, softmax
 from worldblocks.distributions.joint import Joint
-from worldblocks.distributions.output import Output, modes
-from worldblocks.distributions.regression import MSE, ImageMSE, SymlogMSE
+from worldblocks.distributions.output import Output, modes, wants_mode
+from worldblocks.distributions.regression import MSE, ImageMSE, SigmoidImageMSE, SymlogMSE
 
 __all__ = [
     "MSE",
@@ -24,8 +24,11 @@ __all__ = [
     "Normal",
     "OneHot",
     "Output",
+    "SigmoidImageMSE",
     "SymlogMSE",
     "TwoHot",
     "mix_uniform",
     "modes",
+    "softmax",
+    "wants_mode",
 ]

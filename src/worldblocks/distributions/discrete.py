@@ -8,6 +8,8 @@ from torch import Tensor
 from worldblocks import transforms
 from worldblocks.distributions.output import Output, same_shape, sum_event, wants_mode
 
+FEW = 8  # classes
+
 
 class OneHot(Output):
     """One-hot vectors of `classes`, the last axis of `logits`; samples are straight-through.
@@ -22,14 +24,35 @@ class OneHot(Output):
     [0.0, 0.0, 1.0, 0.0]
     """
 
-    _tensors = ("logits", "probs")
+    _tensors = ("_raw", "_probs", "_logits")
     _own = 1
 
     def __init__(
         self, logits: Float[Tensor, "*shape classes"], *, unimix: float = 0.0, event: int = 0
     ) -> None:
         super().__init__(event)
-        self.logits, self.probs = mix_uniform(logits, unimix)
+        check_unimix(unimix)
+        self._raw, self.unimix = logits.float(), unimix
+        self._probs: Tensor | None = None
+        self._logits: Tensor | None = None
+
+    def _complete(self) -> None:
+        _ = self.probs, self.logits
+
+    @property
+    def probs(self) -> Float32[Tensor, "*shape classes"]:
+        """Probabilities, mixed."""
+        if self._probs is None:
+            self._probs = mixed_softmax(self._raw, self.unimix)
+        return self._probs
+
+    @property
+    def logits(self) -> Float32[Tensor, "*shape classes"]:
+        """Log-probabilities of the mixture."""
+        if self._logits is None:
+            mixed = self.unimix > 0
+            self._logits = self.probs.log() if mixed else finite_log_softmax(self._raw)
+        return self._logits
 
     @property
     def mean(self) -> Float32[Tensor, "*shape classes"]:
@@ -87,15 +110,37 @@ def mix_uniform(
     >>> mix_uniform(torch.tensor([0.0, 99.0]), 0.5)[1].tolist()
     [0.25, 0.75]
     """
+    check_unimix(unimix)
+    probs = mixed_softmax(logits, unimix)
+    return probs.log() if unimix else finite_log_softmax(logits), probs
+
+
+def check_unimix(unimix: float) -> None:
+    """Refuse what is no share."""
     if not 0 <= unimix <= 1:
         raise ValueError(f"unimix is a share between 0 and 1, got {unimix}")
-    logits = logits.float()
-    if not unimix:
-        # Finite, so that a class of probability 0 adds 0 to an entropy and not 0 * inf.
-        logits = logits.log_softmax(-1).clamp(min=torch.finfo(torch.float32).min)
-        return logits, logits.exp()
-    probs = (1 - unimix) * logits.softmax(-1) + unimix / logits.shape[-1]
-    return probs.log(), probs
+
+
+def mixed_softmax(
+    logits: Float[Tensor, "*shape classes"], unimix: float
+) -> Float32[Tensor, "*shape classes"]:
+    """`(1 - unimix) softmax(logits) + unimix / classes`."""
+    probs = softmax(logits.float())
+    return (1 - unimix) * probs + unimix / logits.shape[-1] if unimix else probs
+
+
+def finite_log_softmax(
+    logits: Float[Tensor, "*shape classes"],
+) -> Float32[Tensor, "*shape classes"]:
+    """Finite, so that a class of probability 0 adds 0 to an entropy and not 0 * inf."""
+    return logits.float().log_softmax(-1).clamp(min=torch.finfo(torch.float32).min)
+
+
+def softmax(logits: Float[Tensor, "*shape classes"]) -> Float[Tensor, "*shape classes"]:
+    """Softmax over the last axis; few classes go class by class, where it is seven times faster."""
+    if logits.shape[-1] <= FEW and logits.device.type == "cpu":
+        return logits.movedim(-1, 0).contiguous().softmax(0).movedim(0, -1)
+    return logits.softmax(-1)
 
 
 class TwoHot(Output):
@@ -107,7 +152,7 @@ class TwoHot(Output):
     [0.0, 0.0]
     """
 
-    _tensors = ("logits",)
+    _tensors = ("_raw", "_logits")
     _own = 1
 
     def __init__(self, logits: Float[Tensor, "*batch bins"], bins: Float[Tensor, " bins"]) -> None:
@@ -117,13 +162,23 @@ class TwoHot(Output):
                 f"TwoHot needs one logit for each of its {len(bins)} bins, got logits of shape "
                 f"{tuple(logits.shape)}"
             )
-        self.logits = logits.float().log_softmax(-1)
-        self.bins = bins
+        self._raw, self.bins = logits.float(), bins
+        self._logits: Tensor | None = None
+
+    def _complete(self) -> None:
+        _ = self.logits
+
+    @property
+    def logits(self) -> Float32[Tensor, "*batch bins"]:
+        """Log-probabilities of the bins."""
+        if self._logits is None:
+            self._logits = self._raw.log_softmax(-1)
+        return self._logits
 
     @property
     def mean(self) -> Float32[Tensor, "*batch"]:
         """The expected bin, summed symmetrically (0 exactly where uniform)."""
-        return transforms.symmetric_mean(self.logits.exp(), self.bins)
+        return transforms.symmetric_mean(self._raw.softmax(-1), self.bins)
 
     @property
     def mode(self) -> Float32[Tensor, "*batch"]:

@@ -52,8 +52,13 @@ class Output:
         index = (*index, *[slice(None)] * (self.event + self._own))
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
+        # What is computed on demand is computed now: a slice has the very numbers of the whole.
+        self._complete()
         new.__dict__.update({name: getattr(self, name)[index] for name in self._tensors})
         return new
+
+    def _complete(self) -> None:
+        """Compute what is computed on demand."""
 
     def __getattr__(self, name: str) -> Any:
         has = [

@@ -20,6 +20,8 @@ tensor([1., 2., 3., 4.])
 """
 
 from worldblocks.replay.batch import Batch
+from worldblocks.replay.prefetch import Prefetch
 from worldblocks.replay.sequence import SequenceReplay
+from worldblocks.replay.storage import Memory, MemoryMapped, OnDevice
 
-__all__ = ["Batch", "SequenceReplay"]
+__all__ = ["Batch", "Memory", "MemoryMapped", "OnDevice", "Prefetch", "SequenceReplay"]

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
 from worldblocks.replay.layout import FIXED
-from worldblocks.replay.storage import Rings
+from worldblocks.replay.rings import Rings
+from worldblocks.replay.selectors import Drawn
 from worldblocks.replay.tree import map_leaves
 
 
@@ -50,6 +51,11 @@ class Batch(NamedTuple):
         """A function of every tensor, for example a slice; what is None stays None."""
         return map_leaves(lambda _, leaf: function(leaf), self, "batch")
 
+    def last(self, rows: int) -> "Batch":
+        """The last rows of each window, `batch rows ...`; no stored carry leads to them."""
+        part = self._replace(carry=None)
+        return part.map(lambda leaf: leaf[:, -rows:])
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The batch on a device, all but `row`: rows are looked up in host memory."""
 
@@ -59,32 +65,33 @@ class Batch(NamedTuple):
         return map_leaves(move, self, "batch")
 
 
-def gather(
-    rings: Rings,
-    stream: Int64[Tensor, " batch"],
-    start: Int64[Tensor, " batch"],
-    window: int,
-    context: int,
-    template: Any,
-) -> Batch:
-    """Windows of `window` consecutive rows, the first `context` of them for their carry only.
+def gather_rows(rings: Rings, drawn: Drawn, length: int, context: int, pin: bool = False) -> Batch:
+    """Windows of `length` rows that start `context` rows after those drawn, without their carry.
 
-    `template` is the structure of the carry, a name of `rings` at each leaf.
+    As long as the windows are stored, this gives the same at any moment.
     """
-    stream, time = stream[:, None], start[:, None] + torch.arange(window)
+    stream, start = (torch.from_numpy(part)[:, None] for part in drawn)
+    time = start + torch.arange(context, context + length)
     slot = rings.slot(stream, time)
-    before, slot, time = slot[:, 0], slot[:, context:], time[:, context:]
-    rows = {name: rings.take(name, slot) for name in FIXED}
+    rows = {name: rings.take(name, slot, pin) for name in FIXED}
     is_first, is_last = rows["is_first"], rows["is_last"]
     if not context:
         is_first[:, 0] = True  # there is no carry to continue from
-        template = None
     # An episode may have been abandoned without its end: its last row is the one before a first.
     is_last[:, :-1] |= is_first[:, 1:]
     observed = [name for name in rings.layout if name.startswith("obs/")]
     return Batch(
-        obs={name.removeprefix("obs/"): rings.take(name, slot) for name in observed},
-        carry=map_leaves(lambda _, name: rings.take(name, before), template, "carry"),
+        obs={name.removeprefix("obs/"): rings.take(name, slot, pin) for name in observed},
+        carry=None,
         row=time * rings.streams + stream,
         **rows,
     )
+
+
+def gather_carry(rings: Rings, drawn: Drawn, template: Any, pin: bool = False) -> Any:
+    """The carries stored now with the first rows of the windows drawn.
+
+    `template` is the structure of a carry, a name of `rings` at each leaf.
+    """
+    slot = rings.slot(*(torch.from_numpy(part) for part in drawn))
+    return map_leaves(lambda _, name: rings.take(name, slot, pin), template, "carry")

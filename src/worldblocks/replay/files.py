@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldblocks.replay.layout import carried
-from worldblocks.replay.storage import Rings
+from worldblocks.replay.rings import Rings
 
+FORMAT = 1
 CHUNK_BYTES = 2**25  # of all rows of a chunk: the most a save writes again for a few new rows
 
 
@@ -89,6 +90,20 @@ class Chunks:
         if entry is None or not (self._folder / file).exists():
             return False
         return entry.start <= start and entry.stop == stop
+
+
+def check_manifest(manifest: Mapping[str, Any], ours: Mapping[str, int]) -> None:
+    """Whether a saved replay has the format and the sizes of the one that loads it.
+
+    Raises:
+        ValueError: names the first that differs.
+    """
+    for name, number in ours.items():
+        if manifest[name] != number:
+            raise ValueError(
+                f"the saved replay has {name}={manifest[name]}, and this one {name}={number}; "
+                f"load it into one with {name}={manifest[name]}"
+            )
 
 
 def _chunk_rows(rings: Rings) -> int:

@@ -5,10 +5,14 @@ start + window - 1. Rows oldest … count - 1 of every stream are stored, so the
 oldest … count - window. A selector gives a stream and a start for each window it draws.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Drawn = tuple[NDArray[np.int64], NDArray[np.int64]]  # stream, start
+NONE: Drawn = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class OnlineQueue:
@@ -52,6 +56,65 @@ class Uniform:
         starts = count - window - oldest + 1
         drawn = self.generator.integers(self.streams * starts, size=size)
         return drawn // starts, oldest + drawn % starts
+
+
+class Selector:
+    """All that decides what batches are made of: the queue, the random numbers, what is ahead.
+
+    Windows may be drawn ahead, for a batch that is gathered before it is asked for. They are part
+    of the state, so that a saved run goes on with the same batches.
+    """
+
+    def __init__(self, streams: int, window: int, seed: int) -> None:
+        self.queue = OnlineQueue(streams, window)
+        self.uniform = Uniform(streams, [seed, 0])
+        self.looks = Uniform(streams, [seed, 1])  # so that a report does not change training
+        self.ahead = NONE
+
+    def draw(self, size: int, oldest: int, count: int, online: bool) -> Drawn:
+        """Exactly `size` windows, from the queue first if `online`; there must be a valid start."""
+        queued = self.queue.draw(size, oldest, count) if online else NONE
+        missing = size - len(queued[0])
+        return _joined(queued, self.uniform.draw(missing, self.queue.window, oldest, count))
+
+    def draw_ahead(self, size: int, oldest: int, count: int, online: bool) -> Drawn:
+        """The windows of the next batch: those drawn before and still stored, and as many more as
+        it lacks. They stay drawn until they are handed out."""
+        stays = self.ahead[1] >= oldest
+        stream, start = self.ahead[0][stays][:size], self.ahead[1][stays][:size]
+        more = self.draw(size - len(start), oldest, count, online)
+        self.ahead = _joined((stream, start), more)
+        return self.ahead
+
+    def handed_out(self) -> None:
+        """The windows ahead are in a batch: others are next."""
+        self.ahead = NONE
+
+    def state(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "queue": self.queue.next,
+            "samplers": [draws.generator.bit_generator.state for draws in self._draws],
+            "ahead": [part.tolist() for part in self.ahead],
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`; states of old name no windows ahead."""
+        self.queue.next = state["queue"]
+        stream, start = state.get("ahead", NONE)
+        self.ahead = np.array(stream, np.int64), np.array(start, np.int64)
+        for draws, saved in zip(self._draws, state["samplers"], strict=True):
+            draws.generator.bit_generator.state = saved
+
+    @property
+    def _draws(self) -> tuple[Uniform, Uniform]:
+        return self.uniform, self.looks
+
+
+def _joined(first: Drawn, second: Drawn) -> Drawn:
+    if not len(first[0]):  # most often, and to join takes NumPy a while
+        return second
+    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
 
 
 def check_draw(batch_size: int, length: int, context: int, kept: int, count: int) -> None:

@@ -4,26 +4,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
-from worldblocks.replay.batch import Batch, gather
-from worldblocks.replay.files import Chunks
+from worldblocks.replay.batch import Batch, gather_carry, gather_rows
+from worldblocks.replay.files import FORMAT, Chunks, check_manifest
 from worldblocks.replay.layout import (
+    Layout,
     carried,
     check,
-    check_finite,
     first_layout,
     layout_from_json,
     layout_to_json,
 )
-from worldblocks.replay.selectors import OnlineQueue, Uniform, check_draw
-from worldblocks.replay.storage import Rings
+from worldblocks.replay.rings import Rings, make_rings
+from worldblocks.replay.selectors import Selector, check_draw
+from worldblocks.replay.storage import Memory, Storage
 from worldblocks.replay.tree import flatten, template_from_json, template_to_json
-
-FORMAT = 1
 
 
 class SequenceReplay:
@@ -46,6 +44,8 @@ class SequenceReplay:
             its row 0 is marked `is_first`: it starts from nothing.
         online: whether batches take from the online queue first.
         seed: of the uniform draws.
+        storage: where rows are kept: `Memory`, `MemoryMapped` or `OnDevice`. What is drawn and
+            what it holds does not depend on it.
 
     Raises:
         ValueError: a number is out of range.
@@ -60,6 +60,7 @@ class SequenceReplay:
         context: int = 1,
         online: bool = True,
         seed: int = 0,
+        storage: Storage = Memory(),  # noqa: B008 (it is frozen)
     ) -> None:
         if streams < 1 or length < 1 or context not in (0, 1):
             raise ValueError(
@@ -76,12 +77,12 @@ class SequenceReplay:
         self.length = length
         self.context = context
         self.online = online
-        self._queue = OnlineQueue(streams, length + context)
-        self._uniform = Uniform(streams, [seed, 0])
-        self._looks = Uniform(streams, [seed, 1])  # so that a report does not change training
+        self.storage = storage
+        self._kept = capacity // streams + length + context - 1  # rows of each stream
+        self._selector = Selector(streams, length + context, seed)
         self._rings: Rings | None = None  # until the first row says what a row is made of
         self._chunks = Chunks()
-        self._carry: Any = None  # the structure of a carry, a name at each leaf
+        self._carry: Any = None  # its structure in a batch, a name at each leaf
 
     def __len__(self) -> int:
         """Window starts that can be drawn, over all streams."""
@@ -96,7 +97,7 @@ class SequenceReplay:
     @property
     def queued(self) -> int:
         """Windows in the online queue; those whose rows are gone count until a draw skips them."""
-        return max(0, self._queue.ready(self._count) - self._queue.next)
+        return max(0, self._selector.queue.ready(self._count) - self._selector.queue.next)
 
     def add(
         self,
@@ -124,18 +125,12 @@ class SequenceReplay:
         values |= {"prev_action": prev_action, "reward": reward}
         values |= {"is_first": is_first, "is_last": is_last, "is_terminal": is_terminal}
         rings = self._rings
-        if rings is not None:
-            check(values, rings.layout, (self.streams,))
+        if rings is None:
+            rings = self._empty(first_layout(values, self.streams, self.context))
         else:
-            if self.context and not packed:
-                raise ValueError(
-                    f"context=1 starts windows from stored carries, and carry is {carry}; add "
-                    f"rows with a carry, or make the replay with context=0"
-                )
-            rings = Rings(first_layout(values, self.streams), self.streams, self._kept)
-        check_finite(values, self._count)
+            check(values, rings.layout, (self.streams,))
         rings.add(values)
-        self._rings, self._carry = rings, template
+        self._rings, self._carry = rings, template if self.context else None
 
     def holds(self, length: int) -> bool:
         """Whether windows of so many rows (and the context before) can be drawn now."""
@@ -144,7 +139,7 @@ class SequenceReplay:
     def sample(
         self, batch_size: int, *, length: int | None = None, online: bool | None = None
     ) -> Batch:
-        """Draw a batch of windows: `batch time ...` of fresh tensors in host memory.
+        """Draw a batch of windows: `batch time ...` of fresh tensors, where the storage gives them.
 
         `is_last` is added where the next row of the window is `is_first`: an episode that was
         abandoned there.
@@ -159,17 +154,15 @@ class SequenceReplay:
         Raises:
             ValueError: there is no window of that length yet, or there can never be one.
         """
-        queue = length is None and (self.online if online is None else online)
-        uniform = self._uniform if length is None else self._looks
-        length = self.length if length is None else length
-        check_draw(batch_size, length, self.context, self._kept, self._count)
-        window, rings = length + self.context, self._rings
-        assert rings is not None  # it has rows
-        stream, start = self._queue.draw(batch_size if queue else 0, rings.oldest, rings.count)
-        others = uniform.draw(batch_size - len(start), window, rings.oldest, rings.count)
-        stream = torch.from_numpy(np.concatenate([stream, others[0]]))
-        start = torch.from_numpy(np.concatenate([start, others[1]]))
-        return gather(rings, stream, start, window, self.context, self._carry)
+        rows = self.length if length is None else length
+        rings, selector = self._drawable(batch_size, rows), self._selector
+        if length is None:
+            online = self.online if online is None else online
+            drawn = selector.draw(batch_size, *rings.stored, online)
+        else:
+            drawn = selector.looks.draw(batch_size, rows + self.context, *rings.stored)
+        batch = gather_rows(rings, drawn, rows, self.context)
+        return batch._replace(carry=gather_carry(rings, drawn, self._carry))
 
     @torch.no_grad()
     def write_back(self, row: Int64[Tensor, "*batch"] | None, carry: Any) -> None:
@@ -197,7 +190,7 @@ class SequenceReplay:
         values, _ = flatten(carry, "carry")
         check(values, carried(rings.layout), tuple(row.shape))
         stream, time = rows % self.streams, rows // self.streams
-        flat = {name: value.flatten(0, row.ndim - 1).cpu() for name, value in values.items()}
+        flat = {name: value.flatten(0, row.ndim - 1) for name, value in values.items()}
         rings.put(stream, time, flat)
         self._chunks.changed(time[time >= rings.oldest].numpy())
 
@@ -209,11 +202,9 @@ class SequenceReplay:
         """
         rings = self._rings
         return {
-            "format": FORMAT,
             **self._sizes(),
             "rows": self._count,
-            "queue": self._queue.next,
-            "samplers": [draws.generator.bit_generator.state for draws in self._samplers],
+            **self._selector.state(),
             "layout": {} if rings is None else layout_to_json(rings.layout),
             "carry": template_to_json(self._carry),
             "files": {} if rings is None else self._chunks.save(folder, rings),
@@ -230,37 +221,30 @@ class SequenceReplay:
             ValueError: a file is truncated or corrupted, or the manifest is of another format or
                 of a replay of other sizes.
         """
-        for name, ours in {"format": FORMAT, **self._sizes()}.items():
-            if manifest[name] != ours:
-                raise ValueError(
-                    f"the saved replay has {name}={manifest[name]}, and this one {name}={ours}; "
-                    f"load it into one with {name}={manifest[name]}"
-                )
+        check_manifest(manifest, self._sizes())
         rings, chunks = None, Chunks()
         if manifest["layout"]:
-            rings = Rings(layout_from_json(manifest["layout"]), self.streams, self._kept)
+            rings = self._empty(layout_from_json(manifest["layout"]))
             rings.count = manifest["rows"]
             chunks.load(folder, manifest["files"], rings)
         self._rings, self._chunks = rings, chunks
-        self._carry = template_from_json(manifest["carry"])
-        self._queue.next = manifest["queue"]
-        for draws, state in zip(self._samplers, manifest["samplers"], strict=True):
-            draws.generator.bit_generator.state = state
+        self._carry = template_from_json(manifest["carry"]) if self.context else None
+        self._selector.load(manifest)
 
-    @property
-    def _samplers(self) -> tuple[Uniform, Uniform]:
-        return self._uniform, self._looks
+    def _empty(self, layout: Layout) -> Rings:
+        return make_rings(layout, self.streams, self._kept, self.storage)
+
+    def _drawable(self, batch_size: int, length: int) -> Rings:
+        """The rings, if so many windows can be drawn from them."""
+        check_draw(batch_size, length, self.context, self._kept, self._count)
+        assert self._rings is not None  # it has rows
+        return self._rings
 
     @property
     def _count(self) -> int:
         """Rows that every stream has been given."""
         return 0 if self._rings is None else self._rings.count
 
-    @property
-    def _kept(self) -> int:
-        """Rows of a stream that are kept, so that its share of the capacity starts there."""
-        return self.capacity // self.streams + self.length + self.context - 1
-
     def _sizes(self) -> dict[str, int]:
         names = ("capacity", "streams", "length", "context")
-        return {name: getattr(self, name) for name in names}
+        return {"format": FORMAT} | {name: getattr(self, name) for name in names}

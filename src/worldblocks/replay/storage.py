@@ -1,119 +1,135 @@
-"""Where rows are kept."""
+"""Where rows are kept: each storage gives the memory that the rings of a replay are cut from."""
 
 import mmap
+import shutil
 import sys
-from math import prod
-from typing import Any
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
-from numpy.typing import NDArray
+from jaxtyping import UInt8
 from torch import Tensor
-
-from worldblocks.replay.layout import Layout, Values
 
 MAP_NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.12 on
 
 
-class Rings:
-    """One ring of rows for each stream, in host memory, all at the same row.
+@dataclass(frozen=True)
+class Memory:
+    """Rows in host memory, reserved at once and taken page by page as rows come.
 
-    Rows of a stream are numbered from 0 in the order they came; a number is never used again.
-    Rows oldest … count - 1 are stored, row `time` in slot `time % rows`: the next row, `count`,
-    takes the slot of row `count - rows`, which is the oldest when the ring is full. Memory is
-    reserved at once and taken by the system page by page, as rows come.
-
-    Attributes:
-        layout: what a row is made of.
-        tensors: by name, `streams rows ...`.
-        count: how many rows a stream has been given.
+    Args:
+        pin_memory: whether batches are in pinned memory, which a CUDA device reads by itself:
+            `batch.to(device, non_blocking=True)` then returns at once.
 
     Raises:
-        MemoryError: the rings do not fit the memory of the machine.
+        ValueError: pinned memory without CUDA.
     """
 
-    def __init__(self, layout: Layout, streams: int, rows: int) -> None:
-        self.layout = layout
-        self.streams = streams
-        self.rows = rows
-        self.count = 0
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        _check_pinned(self.pin_memory)
+
+    def __str__(self) -> str:
+        return "this machine"
+
+    def reserve(self, size: int) -> UInt8[Tensor, " byte"]:
+        """So many bytes.
+
+        Linux refuses an ordinary allocation larger than the memory it has, even if it will never
+        be filled; a mapping without reservation is granted.
+        """
+        if sys.platform != "linux":
+            return torch.empty(size, dtype=torch.uint8)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+        return torch.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class MemoryMapped:
+    """Rows in a file on disk, mapped into memory: for more rows than memory holds.
+
+    The system keeps in memory what is used and there is room for. The file is sparse, it takes
+    disk as rows come, and it has no name: it is gone with the replay, however the process ends.
+    The folder therefore stays empty, and may be used by any number of replays, again or at once.
+    What is to outlive the process is saved, as from any storage.
+
+    Args:
+        folder: on the disk to use, which should be a local one; made if it is not there.
+        pin_memory: as of `Memory`.
+
+    Raises:
+        ValueError: pinned memory without CUDA.
+    """
+
+    folder: Path | str
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        _check_pinned(self.pin_memory)
+
+    def __str__(self) -> str:
+        return f"the disk of {self.folder}"
+
+    def reserve(self, size: int) -> UInt8[Tensor, " byte"]:
+        """So many bytes.
+
+        Raises:
+            OSError: the disk has less; a process that writes to a full one would be killed.
+        """
+        folder = Path(self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if size > (free := shutil.disk_usage(folder).free):
+            raise OSError(f"{folder} has {free / 1e9:.1f} GB free")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(size)
+            return torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """Rows on a device, from which batches are gathered on that device and need not be moved.
+
+    All of the memory is taken at the first row. `Batch.row` stays in host memory.
+
+    Args:
+        device: such as `"cuda"`.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+
+    device: torch.device | str
+
+    def __post_init__(self) -> None:
         try:
-            self.tensors = {
-                name: reserve((streams, rows, *spec.shape), spec.dtype)
-                for name, spec in layout.items()
-            }
-        except (RuntimeError, OSError, OverflowError) as error:
-            size = streams * rows * sum(spec.bytes for spec in layout.values())
-            raise MemoryError(
-                f"a replay of {streams} streams of {rows} rows takes {size / 1e9:.1f} GB, more "
-                f"than this machine will give; a smaller capacity would do"
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"rows cannot be kept on the device {str(self.device)!r}: {error}; on this machine "
+                f"{_devices()} would do"
             ) from error
-        self._arrays = {name: as_array(tensor) for name, tensor in self.tensors.items()}
 
-    @property
-    def oldest(self) -> int:
-        """The first row that is still stored."""
-        return max(0, self.count - self.rows)
+    def __str__(self) -> str:
+        return f"the device {str(self.device)!r}"
 
-    def add(self, values: Values) -> None:
-        """Store one row of every stream, each value `env ...`."""
-        slot = self.count % self.rows
-        for name, value in values.items():
-            self._arrays[name][:, slot] = as_array(value)
-        self.count += 1
-
-    def slot(
-        self, stream: Int64[Tensor, "*batch"], time: Int64[Tensor, "*batch"]
-    ) -> Int64[Tensor, "*batch"]:
-        """Where a row lies when the axes `streams rows` are seen as one."""
-        return stream * self.rows + time % self.rows
-
-    def take(self, name: str, slot: Int64[Tensor, "*batch"]) -> Shaped[Tensor, "..."]:
-        """Rows at the given slots, `*batch ...`: one gather into fresh memory."""
-        tensor = self.tensors[name].flatten(0, 1)
-        return tensor.index_select(0, slot.flatten()).unflatten(0, slot.shape)
-
-    def put(
-        self, stream: Int64[Tensor, " row"], time: Int64[Tensor, " row"], values: Values
-    ) -> None:
-        """Write each value, `row ...`. Evicted rows are skipped; of equal rows the last stays."""
-        stays = (time >= self.oldest).nonzero().flatten()
-        slot = self.slot(stream, time)[stays]
-        # In reverse order the first of equals is the last of them.
-        _, backwards = np.unique(slot.numpy()[::-1], return_index=True)
-        last = torch.from_numpy(len(slot) - 1 - backwards)
-        for name, value in values.items():
-            self.tensors[name].flatten(0, 1).index_copy_(0, slot[last], value[stays[last]])
-
-    def read(self, name: str, start: int, stop: int) -> Shaped[Tensor, "env time ..."]:
-        """A copy of rows start … stop - 1 of every stream, in order of time."""
-        return self.tensors[name].index_select(1, torch.arange(start, stop) % self.rows)
-
-    def write(self, name: str, start: int, value: Shaped[Tensor, "env time ..."]) -> None:
-        """Write consecutive rows of every stream, the first of them row `start`."""
-        slot = torch.arange(start, start + value.shape[1]) % self.rows
-        self.tensors[name].index_copy_(1, slot, value)
+    def reserve(self, size: int) -> UInt8[Tensor, " byte"]:
+        """So many bytes."""
+        return torch.empty(size, dtype=torch.uint8, device=self.device)
 
 
-def reserve(shape: tuple[int, ...], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
-    """A tensor whose memory is taken page by page as it is written.
-
-    Linux refuses an ordinary allocation larger than the memory it has, even if it will never be
-    filled; a mapping without reservation is granted.
-    """
-    size = prod(shape) * dtype.itemsize
-    if sys.platform != "linux" or not size:
-        return torch.empty(shape, dtype=dtype)
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-    return torch.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=dtype).view(shape)
+Storage = Memory | MemoryMapped | OnDevice
 
 
-def as_array(tensor: Shaped[Tensor, "..."]) -> NDArray[Any]:
-    """A tensor seen by NumPy, which writes a few bytes in half the time that torch takes.
+def _check_pinned(pin_memory: bool) -> None:
+    if pin_memory and not torch.cuda.is_available():
+        raise ValueError(
+            "pin_memory=True puts batches where a CUDA device reads them by itself, and this "
+            "machine has no CUDA device; leave it False"
+        )
 
-    NumPy has no bfloat16: integers of the same bits stand for it.
-    """
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.view(torch.int16)
-    return tensor.numpy(force=True)
+
+def _devices() -> str:
+    cuda = [f"'cuda:{index}'" for index in range(torch.cuda.device_count())]
+    return " or ".join(["'cpu'", *cuda])

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.layers import BlockLinear, Layer, RMSNorm, block_matmul, check_width
+from worldblocks.layers import BlockLinear, Layer, RMSNorm, check_width
 from worldblocks.typing import typed
 
 
@@ -77,20 +77,26 @@ class BlockGRU(nn.Module):
     ) -> Float[Tensor, "batch deter"]:
         """`forward` with the action projected, unchecked: the body of a time loop."""
         shared = torch.cat([self.from_deter(deter), self.from_stoch(stoch), projected], -1)
-        x = self._first(deter, shared)
-        x = nn.functional.silu(self.norms[0](x))
+        x = self.norms[0].silu(self._first(deter, shared))  # type: ignore[operator]
         for layer, norm in zip(self.hidden[1:], self.norms[1:], strict=True):
-            x = nn.functional.silu(norm(layer(x)))
-        gates = self.gates(x).unflatten(-1, (self.blocks, 3, -1))
-        reset, candidate, update = (gate.flatten(-2) for gate in gates.unbind(-2))
-        update = torch.sigmoid(update - 1)
+            x = norm.silu(layer(x))  # type: ignore[operator]
+        # Block first, `blocks batch ...`, is how a batched product leaves its result.
+        bias = self.gates.bias.view(self.blocks, 1, -1).to(x.dtype)
+        gates = torch.baddbmm(bias, self._by_block(x), self.gates.weight.to(x.dtype))
+        reset, candidate, update = gates.unflatten(-1, (3, -1)).unbind(-2)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        return update * candidate + (1 - update) * deter.to(update.dtype)
+        old = self._by_block(deter.to(candidate.dtype))
+        new = torch.lerp(old, candidate, torch.sigmoid(update - 1))
+        return new.transpose(0, 1).flatten(1)
 
     def _first(self, deter: Tensor, shared: Tensor) -> Tensor:
         """`hidden[0]` on [block of deter, shared]; the shared part for all blocks is one matmul."""
         layer = self.hidden[0]
         own, rest = layer.weight.split([self.deter // self.blocks, shared.shape[-1]], 1)  # type: ignore[union-attr]
-        blocks = block_matmul(deter.to(shared.dtype), own)
-        mixed = shared @ rest.transpose(0, 1).flatten(1)
-        return blocks.flatten(-2) + mixed + layer.bias.to(mixed.dtype)  # type: ignore[operator]
+        mixed = torch.addmm(layer.bias, shared, rest.transpose(0, 1).flatten(1))  # type: ignore[arg-type]
+        out = torch.baddbmm(self._by_block(mixed), self._by_block(deter.to(mixed.dtype)), own)
+        return out.transpose(0, 1).flatten(1)
+
+    def _by_block(self, x: Tensor) -> Tensor:
+        """`batch blocks*part -> blocks batch part`, a view."""
+        return x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)

@@ -1,7 +1,7 @@
 """Latents: the stochastic part of a recurrent state-space model."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from worldblocks.distributions import OneHot
@@ -87,6 +87,11 @@ class CategoricalLatent(nn.Module):
         for layer in rest:
             x = layer(x)
         return self.posterior_out(x).unflatten(-1, (self.groups, self.classes))
+
+    def noise(self, is_first: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time groups"]:
+        """What the samples of a sequence are drawn by, uniform, in the order of its steps."""
+        batch, time = is_first.shape
+        return torch.rand(time, batch, self.groups, device=is_first.device).transpose(0, 1)
 
     def distribution(self, logits: Float[Tensor, "*batch groups classes"]) -> OneHot:
         """The distribution of raw logits, unimix applied."""

@@ -1,13 +1,15 @@
 """The recurrent state-space model: a core and a latent, observed or imagined."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from worldblocks.rssm.cores import BlockGRU
 from worldblocks.rssm.latents import CategoricalLatent
+from worldblocks.rssm.scan import observe_scan, scans
 from worldblocks.rssm.state import Carry, Packed, State
 from worldblocks.typing import typed
 
@@ -22,13 +24,18 @@ class RSSM(nn.Module):
     Args:
         core: `(deter, stoch, action) -> deter`, with the two halves `project_action` and `step`.
         latent: prior, posterior and distribution of the stochastic part.
+        recompute: in training, `observe` keeps what its backward pass needs for so many rows at a
+            time and the carries between such pieces, and runs each piece a second time: memory for
+            a third more work. 0 keeps all.
 
     Source: PlaNet (arXiv:1811.04551); DreamerV3, equation 1.
     """
 
-    def __init__(self, core: BlockGRU, latent: CategoricalLatent) -> None:
+    def __init__(self, core: BlockGRU, latent: CategoricalLatent, *, recompute: int = 0) -> None:
         super().__init__()
-        self.core, self.latent = core, latent
+        if recompute < 0:
+            raise ValueError(f"recompute is a number of rows, or 0, got {recompute}")
+        self.core, self.latent, self.recompute = core, latent, recompute
         self.feature_dim = core.deter + latent.size
 
     def initial(self, batch: int) -> Carry:
@@ -61,22 +68,42 @@ class RSSM(nn.Module):
         self._check(carry)
         if not is_first.shape[1]:
             raise ValueError("observe needs at least one row, got time = 0")
-        actions = self.core.project_action(mask(prev_action, is_first)).unbind(1)
-        projected = self.latent.project(embed).unbind(1)
+        actions = self.core.project_action(mask(prev_action, is_first))
+        rows = self.latent.project(embed), actions, is_first, self.latent.noise(is_first)
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self._observe(carry, *rows)
+        pieces = []
+        for piece in zip(*(x.split(self.recompute, 1) for x in rows), strict=True):
+            # The noise is given, so that the second time draws what the first did.
+            options: Any = {"use_reentrant": False, "preserve_rng_state": False}
+            pieces.append(checkpoint(self._observe, carry, *piece, **options))
+            carry = pieces[-1][:, -1].carry
+        return State(*(torch.cat(field, 1) for field in zip(*pieces, strict=True)))
+
+    def _observe(
+        self, carry: Carry, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
+    ) -> State:
+        """`observe` from where its inputs are projected."""
+        if scans(self.core, self.latent, projected):
+            return observe_scan(self.core, self.latent, carry, projected, actions, is_first, noise)
         states = []
-        for row, action, first in zip(projected, actions, is_first.unbind(1), strict=True):
-            state = self._observe_step(carry, row, action, first)
-            carry = state.carry
-            states.append(state)
+        for row in zip(*(x.unbind(1) for x in (projected, actions, is_first, noise)), strict=True):
+            states.append(self._observe_step(carry, *row))
+            carry = states[-1].carry
         return State(*(torch.stack(field, 1) for field in zip(*states, strict=True)))
 
     def _observe_step(
-        self, carry: Carry, projected: Tensor, action: Tensor, is_first: Tensor
+        self,
+        carry: Carry,
+        projected: Tensor,
+        action: Tensor,
+        is_first: Tensor,
+        noise: Tensor | None = None,
     ) -> State:
         deter, stoch = (mask(x, is_first) for x in carry)
         deter = self.core.step(deter, stoch.flatten(-2), action)
         logits = self.latent.posterior(deter, projected)
-        return self._state(deter, logits)
+        return self._state(deter, logits, noise)
 
     @typed
     def imagine_step(
@@ -97,8 +124,8 @@ class RSSM(nn.Module):
                 f"got {deter} and {stoch}: a carry of another model size?"
             )
 
-    def _state(self, deter: Tensor, logits: Tensor) -> State:
-        stoch = self.latent.distribution(logits).sample()
+    def _state(self, deter: Tensor, logits: Tensor, noise: Tensor | None = None) -> State:
+        stoch = self.latent.distribution(logits).sample(noise)
         return State(deter, stoch.to(deter.dtype), logits)
 
     @typed
@@ -134,6 +161,7 @@ def dreamer_rssm(
     prior_layers: int = 2,
     posterior_layers: int = 1,
     absolute: bool = False,
+    recompute: int = 0,
 ) -> RSSM:
     """The RSSM of DreamerV3's released code: a block GRU and categorical latents.
 
@@ -160,4 +188,4 @@ def dreamer_rssm(
         unimix=unimix,
         absolute=absolute,
     )
-    return RSSM(core, latent)
+    return RSSM(core, latent, recompute=recompute)

@@ -4,6 +4,7 @@ Importing this module brings in none of the packages of the extra `run`; each is
 thing that needs it is built.
 """
 
+from worldblocks.run.capture import Captured
 from worldblocks.run.checkpoint import Checkpoint, Store
 from worldblocks.run.compare import compare
 from worldblocks.run.curve import plot_curve, running_mean
@@ -17,6 +18,7 @@ from worldblocks.run.folder import (
 )
 from worldblocks.run.interrupt import Interrupt
 from worldblocks.run.logger import Logger
+from worldblocks.run.memory import Memory, count_memory
 from worldblocks.run.modules import load_module_state, pick_device
 from worldblocks.run.progress import Progress
 from worldblocks.run.published import Published, plot_published, read_published, score_curves
@@ -40,6 +42,7 @@ from worldblocks.run.start import launch
 from worldblocks.run.video import open_loop_grid, write_gif
 
 __all__ = [
+    "Captured",
     "Check",
     "Checkpoint",
     "Every",
@@ -47,6 +50,7 @@ __all__ = [
     "Interval",
     "JsonlSink",
     "Logger",
+    "Memory",
     "Progress",
     "Published",
     "Ratio",
@@ -58,6 +62,7 @@ __all__ = [
     "WandbSink",
     "binned_scores",
     "compare",
+    "count_memory",
     "default_logdir",
     "export",
     "first_hit",

@@ -1,0 +1,37 @@
+"""Layers of DreamerV3: linear maps and convolutions with its initialiser, RMSNorm, MLP.
+
+A *layer* is always linear map with bias -> RMSNorm -> SiLU. Every kernel starts as a truncated
+normal of standard deviation `outscale / sqrt(fan_in)`, every bias at 0, every scale at 1.
+"""
+
+from worldblocks.layers.convolutions import (
+    ChannelNorm,
+    Conv2d,
+    ConvTranspose2d,
+    PooledConv2d,
+    UpConv2d,
+)
+from worldblocks.layers.linear import (
+    BlockLinear,
+    Linear,
+    block_matmul,
+    check_width,
+    init_trunc_normal,
+)
+from worldblocks.layers.normed import MLP, Layer, RMSNorm
+
+__all__ = [
+    "MLP",
+    "BlockLinear",
+    "ChannelNorm",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Layer",
+    "Linear",
+    "PooledConv2d",
+    "RMSNorm",
+    "UpConv2d",
+    "block_matmul",
+    "check_width",
+    "init_trunc_normal",
+]

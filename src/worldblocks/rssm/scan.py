@@ -1,0 +1,75 @@
+"""When `RSSM.observe` runs as one function with its own backward pass, and how it is called."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from worldblocks.distributions import wants_mode
+from worldblocks.layers import Layer
+from worldblocks.rssm.cores import BlockGRU
+from worldblocks.rssm.latents import CategoricalLatent
+from worldblocks.rssm.scan_gradient import Scan
+from worldblocks.rssm.scan_steps import Settings, Weights
+from worldblocks.rssm.state import Carry, State
+
+
+def scans(core: nn.Module, latent: nn.Module, projected: Float[Tensor, "..."]) -> bool:
+    """Whether the scan has the formulas of these parts, and pays: on a CPU, in float32, eagerly."""
+    if torch.compiler.is_compiling() or projected.device.type != "cpu":
+        return False
+    if projected.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return False
+    # Exactly these types: a subclass may compute something else.
+    if type(core) is not BlockGRU or type(latent) is not CategoricalLatent:
+        return False
+    return len(core.hidden) == 1 and len(latent.posterior_mlp) == 1 and not latent.absolute
+
+
+def observe_scan(
+    core: BlockGRU,
+    latent: CategoricalLatent,
+    carry: Carry,
+    projected: Float[Tensor, "batch time hidden"],
+    actions: Float[Tensor, "batch time hidden"],
+    is_first: Bool[Tensor, "batch time"],
+    noise: Float[Tensor, "batch time groups"],
+) -> State:
+    """`RSSM.observe` from where its inputs are projected."""
+    settings = Settings(latent.groups, latent.unimix, core.norms[0].eps)  # type: ignore[arg-type]
+    fields = Scan.apply(
+        settings,
+        carry.deter,
+        carry.stoch.flatten(1),
+        projected.transpose(0, 1),
+        actions.transpose(0, 1),
+        is_first.t(),
+        None if wants_mode() else noise.transpose(0, 1),
+        *weights_of(core, latent),
+    )
+    return State(*(field.transpose(0, 1) for field in fields))
+
+
+def weights_of(core: BlockGRU, latent: CategoricalLatent) -> Weights:
+    """The parameters as a step multiplies by them."""
+    blocks, layer = core.blocks, core.hidden[0]
+    part, first = core.deter // blocks, latent.posterior_mlp[0]
+    assert isinstance(first, Layer)
+    own, rest = layer.weight.split([part, layer.weight.shape[1] - part], 1)  # type: ignore[union-attr,operator]
+    shift = layer.bias.new_tensor([[0.0], [0.0], [1.0]])  # type: ignore[operator]
+    return Weights(
+        deter=core.from_deter.linear.weight,
+        deter_bias=core.from_deter.linear.bias,
+        stoch=core.from_stoch.linear.weight,
+        stoch_bias=core.from_stoch.linear.bias,
+        inner_scale=torch.stack([core.from_deter.norm.scale, core.from_stoch.norm.scale]),
+        own=own,
+        shared=rest.transpose(0, 1).flatten(1),
+        first_bias=layer.bias,  # type: ignore[arg-type]
+        first_scale=core.norms[0].scale,  # type: ignore[arg-type]
+        gates=core.gates.weight,
+        gates_bias=(core.gates.bias.view(blocks, 3, part) - shift).view(blocks, 1, -1),
+        post=first.linear.weight[:, : latent.deter],
+        post_scale=first.norm.scale,
+        out=latent.posterior_out.weight,
+        out_bias=latent.posterior_out.bias,
+    )

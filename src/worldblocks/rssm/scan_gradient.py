@@ -1,0 +1,200 @@
+"""`RSSM.observe` as one function with its own backward pass, for a CPU: backward.
+
+What depends on no gradient (slopes of norms and gates) is computed for all steps at once, then the
+steps run backwards, then each weight's gradient is one product over all rows.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from worldblocks.rssm.scan_steps import Inputs, Settings, Tape, Weights, by_block, forward
+
+
+class Scan(torch.autograd.Function):
+    """`deter, stoch, logits` of all rows, `time batch ...`, from the fields of both tuples.
+
+    The gradient of a sample is that of its probabilities (straight-through).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, settings: Settings, *tensors: Any) -> Any:
+        """Run the steps, keep their tape."""
+        inputs = Inputs(*tensors[: len(Inputs._fields)])
+        weights = Weights(*tensors[len(Inputs._fields) :])
+        tape = forward(inputs, weights, settings)
+        if any(ctx.needs_input_grad):
+            ctx.settings = settings
+            ctx.save_for_backward(inputs.is_first, *weights, *tape)
+        return tape.deter, tape.stoch, tape.logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, deter: Any, stoch: Any, logits: Any) -> Any:  # type: ignore[override]
+        """Gradients of all but the settings, the flags and the noise."""
+        is_first, *saved = ctx.saved_tensors
+        weights = Weights(*saved[: len(Weights._fields)])
+        tape = Tape(*saved[len(Weights._fields) :])
+        slopes = slopes_of(tape, weights, ctx.settings)
+        back = Back(deter, stoch, logits, tape, weights)
+        start = back.run(is_first, slopes)
+        hidden = len(weights.deter_bias)
+        inputs = Inputs(*start, back.post, back.shared[..., 2 * hidden :], None, None)  # type: ignore[arg-type]
+        return None, *inputs, *weight_gradients(back, tape, weights, slopes)
+
+
+class NormSlope(NamedTuple):
+    """Derivatives of `silu(unit * scale)`, `unit = x * root`."""
+
+    unit: Tensor
+    root: Tensor
+    silu: Tensor  # SiLU' at unit * scale
+    full: Tensor  # SiLU' * scale
+
+    @staticmethod
+    def of(x: Tensor, scale: Tensor, eps: float) -> "NormSlope":
+        """At inputs `x` of any batch axes."""
+        root = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        unit = x * root
+        y = unit * scale
+        sigmoid = torch.sigmoid(y)
+        silu = y.mul_(1 - sigmoid).add_(1).mul_(sigmoid)
+        return NormSlope(unit, root, silu, silu * scale)
+
+    def steps(self) -> list["NormSlope"]:
+        """One for each step."""
+        parts = (x.unbind(0) for x in self)
+        return [NormSlope(*part) for part in zip(*parts, strict=True)]
+
+    def back(self, grad: Tensor, out: Tensor) -> Tensor:
+        """The gradient of `x`, from that of the output."""
+        torch.mul(grad, self.full, out=out)
+        along = (out * self.unit).sum(-1, keepdim=True)
+        return out.addcmul_(self.unit, along, value=-1 / out.shape[-1]).mul_(self.root)
+
+    def scale(self, grad: Tensor) -> Tensor:
+        """The gradient of the scale, summed over time and batch."""
+        return (grad * self.silu).mul_(self.unit).sum((0, 1))
+
+
+class Slopes(NamedTuple):
+    """Derivatives at every step."""
+
+    inner: NormSlope
+    first: NormSlope
+    post: NormSlope
+    gates: Tensor  # of the new state with respect to the three gates, before their sigmoids
+    keep: Tensor  # of the new state with respect to the old
+    probs: Tensor  # softmax, times the share that unimix leaves
+
+
+def slopes_of(tape: Tape, w: Weights, settings: Settings) -> Slopes:
+    """All of them."""
+    reset, _, update = tape.sigmoid.unbind(-2)
+    raw, candidate = tape.gates[..., 1, :], tape.candidate
+    keep = 1 - update
+    through = (1 - candidate.square()).mul_(update).mul_(reset)
+    gates = torch.empty_like(tape.gates)
+    torch.mul(through, raw, out=gates[..., 0, :]).mul_(1 - reset)
+    gates[..., 1, :] = through
+    old = by_block(tape.deter_in, len(w.own))
+    torch.sub(candidate, old, out=gates[..., 2, :]).mul_(update).mul_(keep)
+    eps = settings.eps
+    return Slopes(
+        inner=NormSlope.of(tape.inner, w.inner_scale, eps),
+        first=NormSlope.of(tape.first, w.first_scale, eps),
+        post=NormSlope.of(tape.post, w.post_scale, eps),
+        gates=gates,
+        keep=keep,
+        probs=tape.probs * (1 - settings.unimix),
+    )
+
+
+class Back:
+    """Gradients of everything that a step computes, each `time ...` as in `Tape`."""
+
+    def __init__(self, deter: Tensor, stoch: Tensor, logits: Tensor, tape: Tape, w: Weights):
+        self.tape, self.w = tape, w
+        self.deter, self.stoch = deter.unbind(0), stoch.unbind(0)
+        self.logits = logits.clone()
+        self.hidden = torch.empty_like(tape.hidden)
+        self.post = torch.empty_like(tape.post)
+        self.gates = torch.empty_like(tape.gates)
+        self.x = torch.empty_like(tape.x)
+        self.first = torch.empty_like(tape.first)
+        self.shared = torch.empty_like(tape.shared)
+        self.inner = torch.empty_like(tape.inner)
+
+    def run(self, is_first: Tensor, slopes: Slopes) -> tuple[Tensor, Tensor]:
+        """Fill all, from the last step to the first; the gradients of the carry it began with."""
+        w, tape, blocks = self.w, self.tape, len(self.w.own)
+        own, gates, shared = w.own.mT, w.gates.mT, w.shared.t()
+        logits, hidden, post, x = (
+            a.unbind(0) for a in (self.logits, self.hidden, self.post, self.x)
+        )
+        first, whole, inner = (a.unbind(0) for a in (self.first, self.shared, self.inner))
+        to_gates, gate_slope = self.gates.unbind(0), slopes.gates.unbind(0)
+        x_8, first_8 = (by_block(a, blocks).unbind(0) for a in (self.x, self.first))
+        inputs = self.shared[..., : inner[0][0].numel()].unflatten(-1, inner[0].shape[1:]).unbind(0)
+        norms = zip(slopes.post.steps(), slopes.first.steps(), slopes.inner.steps(), strict=True)
+        norms, keep = list(norms), slopes.keep.unbind(0)
+        mixed, probs = slopes.probs.unbind(0), tape.probs.unbind(0)
+        resets, flags = is_first.any(1).tolist(), is_first.unsqueeze(-1).unbind(0)
+        to_deter, to_stoch = self.deter[-1], self.stoch[-1]
+        for t in range(len(resets) - 1, -1, -1):
+            post_norm, first_norm, inner_norm = norms[t]
+            part = to_stoch * mixed[t]
+            logits[t].add_(part).addcmul_(probs[t], part.sum(-1, keepdim=True), value=-1)
+            torch.mm(logits[t].flatten(1), w.out, out=hidden[t])
+            to_deter = torch.addmm(to_deter, post_norm.back(hidden[t], post[t]), w.post)
+            by = by_block(to_deter, blocks)
+            torch.mul(by.unsqueeze(-2), gate_slope[t], out=to_gates[t])
+            x_8[t].copy_(torch.bmm(to_gates[t].flatten(-2), gates))
+            torch.mm(first_norm.back(x[t], first[t]), shared, out=whole[t])
+            inner_norm.back(inputs[t], inner[t])
+            old = torch.baddbmm(by * keep[t], first_8[t], own).transpose(0, 1).flatten(1)
+            to_deter = old.addmm_(inner[t][:, 0], w.deter)
+            to_stoch = torch.mm(inner[t][:, 1], w.stoch)
+            if resets[t]:
+                to_deter, to_stoch = (torch.where(flags[t], 0.0, g) for g in (to_deter, to_stoch))
+            if t:
+                to_deter = to_deter + self.deter[t - 1]
+                to_stoch = to_stoch.view_as(self.stoch[t - 1]) + self.stoch[t - 1]
+        return to_deter, to_stoch
+
+
+def weight_gradients(back: Back, tape: Tape, w: Weights, slopes: Slopes) -> Weights:
+    """One product over all rows for each weight."""
+    blocks = len(w.own)
+
+    def rows(x: Tensor) -> Tensor:
+        return x.flatten(0, 1)
+
+    def of_block(x: Tensor) -> Tensor:  # time blocks batch part -> blocks time*batch part
+        return x.transpose(0, 1).flatten(1, 2)
+
+    inner, first, logits = rows(back.inner), rows(back.first), rows(back.logits).flatten(1)
+    gates = of_block(back.gates.flatten(-2))
+    deter_8, x_8, first_8 = (
+        of_block(by_block(x, blocks)) for x in (tape.deter_in, tape.x, back.first)
+    )
+    inputs = back.shared[..., : inner[0].numel()].unflatten(-1, inner.shape[1:])
+    return Weights(
+        deter=inner[:, 0].t() @ rows(tape.deter_in),
+        deter_bias=inner[:, 0].sum(0),
+        stoch=inner[:, 1].t() @ rows(tape.stoch_in),
+        stoch_bias=inner[:, 1].sum(0),
+        inner_scale=slopes.inner.scale(inputs),
+        own=deter_8.mT @ first_8,
+        shared=rows(tape.shared).t() @ first,
+        first_bias=first.sum(0),
+        first_scale=slopes.first.scale(back.x),
+        gates=x_8.mT @ gates,
+        gates_bias=gates.sum(1, keepdim=True),
+        post=rows(back.post).t() @ rows(tape.deter),
+        post_scale=slopes.post.scale(back.hidden),
+        out=logits.t() @ rows(tape.hidden),
+        out_bias=logits.sum(0),
+    )

@@ -1,0 +1,216 @@
+"""`RSSM.observe` as one function with its own backward pass, for a CPU: forward.
+
+Two savings over the loop under autograd that it must equal: a step is some forty operations into
+memory that is there already, and the gradient of a weight is one product over all rows of the
+sequence instead of a sum over its steps. The formulas are those of `BlockGRU` and
+`CategoricalLatent`. Time comes first here, so that a step is one piece of memory.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from worldblocks.distributions import softmax
+
+ZERO = torch.zeros(())
+
+
+class Weights(NamedTuple):
+    """What a step multiplies by."""
+
+    deter: Float[Tensor, "hidden deter"]
+    deter_bias: Float[Tensor, " hidden"]
+    stoch: Float[Tensor, "hidden stoch"]
+    stoch_bias: Float[Tensor, " hidden"]
+    inner_scale: Float[Tensor, "2 hidden"]  # of the norms after the two maps above
+    own: Float[Tensor, "blocks part part"]  # the first block-linear layer: its block of deter
+    shared: Float[Tensor, "3*hidden deter"]  # the same layer: the projections
+    first_bias: Float[Tensor, " deter"]
+    first_scale: Float[Tensor, " deter"]
+    gates: Float[Tensor, "blocks part 3*part"]
+    gates_bias: Float[Tensor, "blocks 1 3*part"]  # 1 already taken off the update gate's
+    post: Float[Tensor, "hidden deter"]
+    post_scale: Float[Tensor, " hidden"]
+    out: Float[Tensor, "stoch hidden"]
+    out_bias: Float[Tensor, " stoch"]
+
+
+class Inputs(NamedTuple):
+    """What enters a scan beside the weights, `time batch ...`."""
+
+    deter: Float[Tensor, "batch deter"]  # of the row before the first
+    stoch: Float[Tensor, "batch stoch"]
+    projected: Float[Tensor, "time batch hidden"]  # of the embedding, bias included
+    actions: Float[Tensor, "time batch hidden"]  # projected too
+    is_first: Bool[Tensor, "time batch"]
+    noise: Float[Tensor, "time batch groups"] | None  # None: take the likeliest classes
+
+
+class Settings(NamedTuple):
+    """The numbers of a scan."""
+
+    groups: int
+    unimix: float
+    eps: float  # of the norms
+
+
+class Tape(NamedTuple):
+    """What all steps leave behind, `time ...`."""
+
+    deter_in: Float[Tensor, "time batch deter"]  # the carry a step took, zeros after a reset
+    stoch_in: Float[Tensor, "time batch stoch"]
+    inner: Float[Tensor, "time batch 2 hidden"]  # both maps of the carry, before norm and SiLU
+    shared: Float[Tensor, "time batch 3*hidden"]  # after them; then the projected action
+    first: Float[Tensor, "time batch deter"]  # before norm and SiLU
+    x: Float[Tensor, "time batch deter"]  # after them
+    gates: Float[Tensor, "time blocks batch 3 part"]  # reset, candidate, update
+    sigmoid: Float[Tensor, "time blocks batch 3 part"]
+    candidate: Float[Tensor, "time blocks batch part"]
+    deter: Float[Tensor, "time batch deter"]
+    post: Float[Tensor, "time batch hidden"]  # before norm and SiLU
+    hidden: Float[Tensor, "time batch hidden"]  # after them
+    logits: Float[Tensor, "time batch groups classes"]
+    probs: Float[Tensor, "time batch groups classes"]  # their softmax, not mixed
+    stoch: Float[Tensor, "time batch groups classes"]
+
+
+class Step(NamedTuple):
+    """One step's part of what is read and written, under the names of `Tape` and `Inputs`.
+
+    `..._8` is the same memory seen block by block, `blocks batch part`.
+    """
+
+    tape: Tape
+    map_deter: Tensor
+    map_stoch: Tensor
+    shared_out: Tensor
+    deter_in_8: Tensor
+    first_8: Tensor
+    x_8: Tensor
+    deter_8: Tensor
+    reset: Tensor
+    raw: Tensor
+    update: Tensor
+    projected: Tensor
+    is_first: Tensor
+
+
+def by_block(x: Float[Tensor, "..."], blocks: int) -> Float[Tensor, "..."]:
+    """`... batch blocks*part -> ... blocks batch part`, a view."""
+    return x.unflatten(-1, (blocks, -1)).transpose(-3, -2)
+
+
+def forward(inputs: Inputs, w: Weights, settings: Settings) -> Tape:
+    """Run all steps."""
+    tape = _memory(inputs, w, settings)
+    eps = tape.deter.new_full((), settings.eps)
+    draw = Draw(inputs.noise, settings.unimix, tape)
+    turned = w.deter.t(), w.stoch.t(), w.post.t(), w.out.t()
+    resets = inputs.is_first.any(1).tolist()
+    deter, stoch = inputs.deter, inputs.stoch
+    for t, step in enumerate(_steps(tape, inputs, w)):
+        now = step.tape
+        _mask(deter, step.is_first, resets[t], now.deter_in)
+        _mask(stoch, step.is_first, resets[t], now.stoch_in)
+        torch.addmm(w.deter_bias, now.deter_in, turned[0], out=step.map_deter)
+        torch.addmm(w.stoch_bias, now.stoch_in, turned[1], out=step.map_stoch)
+        _norm_silu(now.inner, w.inner_scale, eps, step.shared_out)
+        torch.addmm(w.first_bias, now.shared, w.shared, out=now.first)
+        step.first_8.add_(torch.bmm(step.deter_in_8, w.own))
+        _norm_silu(now.first, w.first_scale, eps, now.x)
+        torch.baddbmm(w.gates_bias, step.x_8, w.gates, out=now.gates.flatten(-2))
+        torch.sigmoid(now.gates, out=now.sigmoid)
+        torch.mul(step.reset, step.raw, out=now.candidate).tanh_()
+        torch.lerp(step.deter_in_8, now.candidate, step.update, out=step.deter_8)
+        torch.addmm(step.projected, now.deter, turned[2], out=now.post)
+        _norm_silu(now.post, w.post_scale, eps, now.hidden)
+        torch.addmm(w.out_bias, now.hidden, turned[3], out=now.logits.flatten(1))
+        draw(t, now)
+        deter, stoch = now.deter, now.stoch.flatten(1)
+    return tape
+
+
+def _memory(inputs: Inputs, w: Weights, settings: Settings) -> Tape:
+    """Room for all steps, the projected actions already in it."""
+    time, batch, hidden = inputs.projected.shape
+    deter, stoch, (blocks, part, _) = w.deter.shape[1], w.stoch.shape[1], w.own.shape
+    latent = settings.groups, stoch // settings.groups
+    sizes = {
+        "deter_in": (batch, deter),
+        "stoch_in": (batch, stoch),
+        "inner": (batch, 2, hidden),
+        "shared": (batch, 3 * hidden),
+        "first": (batch, deter),
+        "x": (batch, deter),
+        "gates": (blocks, batch, 3, part),
+        "sigmoid": (blocks, batch, 3, part),
+        "candidate": (blocks, batch, part),
+        "deter": (batch, deter),
+        "post": (batch, hidden),
+        "hidden": (batch, hidden),
+        "logits": (batch, *latent),
+        "probs": (batch, *latent),
+        "stoch": (batch, *latent),
+    }
+    tape = Tape(**{name: w.deter.new_empty(time, *size) for name, size in sizes.items()})
+    tape.shared[..., 2 * hidden :] = inputs.actions
+    tape.stoch.zero_()
+    return tape
+
+
+def _steps(tape: Tape, inputs: Inputs, w: Weights) -> Iterator[Step]:
+    """The views of every step; one `unbind` a tensor is cheaper than an index a step."""
+    hidden, blocks = len(w.deter_bias), len(w.own)
+    views = [
+        *tape.inner.unbind(2),
+        tape.shared[..., : 2 * hidden].unflatten(-1, (2, hidden)),
+        *(by_block(x, blocks) for x in (tape.deter_in, tape.first, tape.x, tape.deter)),
+        tape.sigmoid[..., 0, :],
+        tape.gates[..., 1, :],
+        tape.sigmoid[..., 2, :],
+        inputs.projected,
+        inputs.is_first.unsqueeze(-1),
+    ]
+    rows = zip(*(x.unbind(0) for x in tape), strict=True)
+    others = zip(*(x.unbind(0) for x in views), strict=True)
+    return (Step(Tape(*row), *other) for row, other in zip(rows, others, strict=True))
+
+
+def _mask(x: Tensor, is_first: Tensor, any_first: bool, out: Tensor) -> None:
+    """Zeros where an episode begins; a selection, so that what is not finite does not pass."""
+    if any_first:
+        torch.where(is_first, ZERO, x, out=out)
+    else:
+        out.copy_(x)
+
+
+def _norm_silu(x: Tensor, scale: Tensor, eps: Tensor, out: Tensor) -> None:
+    """`silu(rms_norm(x) * scale)`."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    root = torch.addcmul(eps, norm, norm, value=1 / x.shape[-1]).rsqrt_()
+    F.silu(torch.mul(x, root, out=out).mul_(scale), inplace=True)
+
+
+class Draw:
+    """The latent of a step: softmax, uniform share, then inverse CDF, as `OneHot.sample`."""
+
+    def __init__(self, noise: Tensor | None, unimix: float, tape: Tape) -> None:
+        self.keep = 1 - unimix
+        self.uniform = tape.probs.new_full((), unimix / tape.probs.shape[-1])
+        self.noise = None if noise is None else noise.unsqueeze(-1).unbind(0)
+
+    def __call__(self, t: int, now: Tape) -> None:
+        now.probs.copy_(softmax(now.logits))
+        mixed = torch.add(self.uniform, now.probs, alpha=self.keep)
+        if self.noise is None:
+            index = mixed.argmax(-1, keepdim=True)
+        else:
+            total = mixed.cumsum(-1)
+            passed = self.noise[t] * total[..., -1:] >= total[..., :-1]
+            index = passed.sum(-1, keepdim=True)
+        chosen = mixed.gather(-1, index)
+        now.stoch.scatter_(-1, index, chosen.div_(chosen))  # 1, or NaN where the logits are

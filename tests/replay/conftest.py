@@ -1,0 +1,19 @@
+import pytest
+
+from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay, rings
+
+
+@pytest.fixture(params=["memory", "runs", "mapped", "device"])
+def storage(request, tmp_path_factory, monkeypatch):
+    if request.param == "runs":  # windows are copied as those of images are
+        monkeypatch.setattr(rings, "RUN", 1)
+        return Memory()
+    if request.param == "mapped":
+        return MemoryMapped(tmp_path_factory.mktemp("rows"))
+    return Memory() if request.param == "memory" else OnDevice("cpu")
+
+
+@pytest.fixture
+def every_storage(storage, monkeypatch):
+    """Replays of a test keep their rows in one storage after the other."""
+    monkeypatch.setitem(SequenceReplay.__init__.__kwdefaults__, "storage", storage)

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from worldblocks.replay.layout import Spec
+from worldblocks.replay.rings import HostRings, Rings
+from worldblocks.replay.storage import Memory, OnDevice
+
+
+@pytest.fixture(params=["torch", "NumPy"])
+def rings(request):
+    """Two streams of five rows; a row holds its own number and that of its stream."""
+
+    def make(count):
+        kind, storage = {"torch": (Rings, OnDevice("cpu")), "NumPy": (HostRings, Memory())}[
+            request.param
+        ]
+        rings = kind({"x": Spec(torch.int64, (2,))}, streams=2, rows=5, storage=storage)
+        for time in range(count):
+            rings.add({"x": torch.tensor([[time, 0], [time, 1]])})
+        return rings
+
+    return make
+
+
+def test_the_oldest_row_makes_room_for_the_next(rings):
+    assert [rings(count).oldest for count in (0, 4, 5, 6, 13)] == [0, 0, 0, 1, 8]
+
+
+@pytest.mark.parametrize("count", [3, 5, 6, 10, 13])
+def test_every_stored_row_is_found(rings, count):
+    ring = rings(count)
+    for time in range(ring.oldest, count):
+        for stream in range(2):
+            slot = ring.slot(torch.tensor([stream]), torch.tensor([time]))
+            assert ring.take("x", slot).tolist() == [[time, stream]]
+
+
+def test_slots_worked_out_by_hand(rings):
+    # Row 13 of a ring of 5 lies in slot 3; the second stream begins at slot 5.
+    slot = rings(14).slot(torch.tensor([[0], [1]]), torch.tensor([[13, 14], [9, 10]]))
+    assert slot.tolist() == [[3, 4], [9, 5]]
+
+
+def test_of_equal_rows_the_last_stays_and_evicted_ones_are_skipped(rings):
+    ring = rings(7)  # rows 2 … 6; rows 0 and 5 share a slot
+    stream, time = torch.tensor([1, 0, 1, 0, 1]), torch.tensor([5, 6, 5, 6, 0])
+    ring.put(stream, time, {"x": torch.arange(10).reshape(5, 2)})
+    assert ring.take("x", torch.tensor([0, 1, 5, 6])).tolist() == [[5, 0], [6, 7], [4, 5], [6, 1]]
+
+
+def test_ranges_go_around(rings):
+    ring = rings(8)  # rows 3 … 7; slots hold 5, 6, 7, 3, 4
+    read = ring.read("x", 3, 7)
+    assert read[..., 0].tolist() == [[3, 4, 5, 6]] * 2
+    ring.write("x", 4, -read[:, 1:])
+    assert ring.tensors["x"][1, :, 0].tolist() == [-5, -6, 7, 3, -4]
