@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -45,7 +46,8 @@ def run_group(group: Group, options: Options, skipped: dict[str, str]) -> dict[s
         shared=options.environment,
         timeout=options.timeout,
     )
-    skipped |= {f"{name} ({group.name})": why for name, why in outcome.skipped.items()}
+    whys = {name: without_folders(why) for name, why in outcome.skipped.items()}
+    skipped |= {f"{name} ({group.name})": why for name, why in whys.items()}
     found = record.entries(group, outcome.contestants)
     for table in tables(found):
         print(f"\n{aligned(table)}", flush=True)
@@ -67,9 +69,18 @@ def origin(options: Any, words: Sequence[str]) -> dict[str, Any]:
         "threads": options.threads,
         "environment": options.environment,
         "rounds": options.rounds,
-        "command": shlex.join(["python", "-m", "benchmarks", *words]),
+        "command": without_folders(shlex.join(["python", "-m", "benchmarks", *words])),
         "skipped": {},
     }
+
+
+def without_folders(text: str) -> str:
+    """Absolute paths by their last part: figures are published, the folders of a machine are not.
+
+    >>> without_folders("--python /home/me/peers/bin/python --out b.json")
+    '--python python --out b.json'
+    """
+    return re.sub(r"(?<![\w.~-])/(?:[\w.+~@-]+/)+", "", text)
 
 
 def git(*words: str) -> str:

@@ -15,7 +15,8 @@ worldblocks and other libraries in one run on the same work. Every contestant is
 own; the processes take turns, round by round. A figure is the median of all samples, with its
 quartiles; a ratio is our median over the other's, so that below 1 we are faster. **A ratio in
 brackets claims nothing**: the two do amounts of work that differ by more than 10% (matrix
-multiplications and convolutions, counted while running), or the work could not be counted.
+multiplications and convolutions, counted while running, each layer in the form that defines it), or
+the work could not be counted.
 CPU time is that of the process; wall time means something on a quiet machine only.
 """
 

@@ -211,7 +211,7 @@ def actor_critic_loss(agent, post, batch, cfg):
     weight = cont.detach().cumprod(1)[:, :-1]  # starts with the cont of row 0
     scale = agent.return_scale(target)  # updated first, then read
     advantage = (returns - baseline[:, :-1]) / scale
-    policy = agent.actor(feature[:, :-1])
+    policy = agent.actor(feature)[:, :-1]
     log_prob, entropy = policy.log_prob(action[:, :-1]), policy.entropy()
     gain = share * log_prob * advantage.detach() + (1 - share) * advantage
     losses = {

@@ -22,14 +22,21 @@ def upsample_and_convolve(self: layers.UpConv2d, input: Tensor) -> Tensor:
 
 def transposed_convolution(self: layers.ConvTranspose2d, input: Tensor) -> Tensor:
     """The convolution that does not multiply the zeros between the pixels."""
-    stride, side = self.spread, input.shape[-1] * self.spread
+    stride = len(self.spread)
+    side = input.shape[-1] * stride
     middle = self.weight.shape[-1] // 2
     weight = self.weight.transpose(0, 1).flip(2, 3)
     out = F.conv_transpose2d(input, weight, self.bias, stride=stride, padding=middle - 1)
     return out[..., :side, :side]
 
 
+def convolve_and_pool(self: layers.PooledConv2d, input: Tensor) -> Tensor:
+    """The 5×5 convolution, then the maximum."""
+    return F.max_pool2d(F.conv2d(input, self.weight, self.bias, padding=2), 2)
+
+
 DEFINITIONS = {
+    layers.PooledConv2d: convolve_and_pool,
     layers.UpConv2d: upsample_and_convolve,
     layers.ConvTranspose2d: transposed_convolution,
 }

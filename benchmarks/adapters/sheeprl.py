@@ -94,9 +94,10 @@ def rows(work: Work) -> dict[str, torch.Tensor]:
     }
 
 
-def facts() -> dict[str, Any]:
+def facts(work: Work) -> dict[str, Any]:
     """Versions and what differs."""
-    note = f"architecture of 2023; widths {WIDTHS}"
+    widths = ", ".join(f"{name} {width}" for name, width in WIDTHS[work.size].items())
+    note = f"architecture of 2023; {widths}"
     return {"versions": versions("sheeprl", "torch", "lightning"), "note": note}
 
 
@@ -130,7 +131,7 @@ def update(work: Work) -> Timed:
         functions={"step": step},
         flops={"step": flops(step)},
         parameters=parameters(built.world_model, built.actor, built.critic),
-        **facts(),
+        **facts(work),
     )
 
 
@@ -182,4 +183,4 @@ def rssm(work: Work) -> Timed:
     functions = {f.__name__: f for f in (observe, observe_backward, imagine)}
     counted = {case: flops(function) for case, function in functions.items()}
     models = (model.recurrent_model, model.representation_model, model.transition_model)
-    return Timed(functions=functions, flops=counted, parameters=parameters(*models), **facts())
+    return Timed(functions=functions, flops=counted, parameters=parameters(*models), **facts(work))

@@ -18,10 +18,15 @@ def _threads(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "layer", [lambda: layers.UpConv2d(5, 7), lambda: layers.ConvTranspose2d(5, 7, 5, stride=2)]
+    "layer",
+    [
+        lambda: layers.UpConv2d(3, 7),
+        lambda: layers.ConvTranspose2d(3, 7, 5, stride=2),
+        lambda: layers.PooledConv2d(3, 7),
+    ],
 )
 def test_a_layer_is_what_it_is_counted_as(layer):
-    layer, x = layer(), torch.randn(3, 5, 4, 4)
+    layer, x = layer(), torch.randn(2, 3, 4, 4)
     torch.nn.init.normal_(layer.bias)
     out = layer(x)
     with plain.plain_layers():

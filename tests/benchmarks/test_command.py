@@ -101,3 +101,15 @@ def test_the_machine_is_named(tmp_path):
     info.write_text("processor : 0\nmodel name\t: A Fast One\n", encoding="utf-8")
     assert measure.machine(info).endswith("cores of A Fast One")
     assert "cores of" in measure.machine(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("--jax /a/b.c/dreamerv3 --turn 0.5", "--jax dreamerv3 --turn 0.5"),
+        ("not installed for /opt/x-y/bin/python; pip", "not installed for python; pip"),
+        ("--out benchmarks/b.json, 16 / 64, and/or", "--out benchmarks/b.json, 16 / 64, and/or"),
+    ],
+)
+def test_folders_of_a_machine_are_not_published(text, shown):
+    assert measure.without_folders(text) == shown

@@ -38,48 +38,73 @@ class Conv2d(nn.Conv2d):
         self, input: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch out height_out width_out"]:
         """Convolve, padding with zeros."""
-        x = input
         kernel, stride = self.kernel_size[0], self.stride[0]
-        pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[:1:-1]]
-        if all(pad % 2 == 0 for pad in pads):
-            padding = (pads[1] // 2, pads[0] // 2)
-            return F.conv2d(x, self.weight, self.bias, self.stride, padding)
-        x = F.pad(x, [side for pad in pads for side in (pad // 2, pad - pad // 2)])
-        return F.conv2d(x, self.weight, self.bias, self.stride)
+        sides = input.shape[2:]
+        pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in sides]
+        weight = self.weight
+        if any(pad % 2 for pad in pads):
+            # One more after than before: as many on both sides, and a kernel whose first is 0.
+            weight = F.pad(weight, [pads[1] % 2, 0, pads[0] % 2, 0])
+        padding = [(pad + 1) // 2 for pad in pads]
+        return F.conv2d(input, weight, self.bias, self.stride, padding)
 
 
-class UpConv2d(Conv2d):
-    """Nearest ×2 upsampling, then a 5×5 convolution, at the price of a 3×3 one at low resolution.
+def depth_to_space(
+    cells: Float[Tensor, "batch cell*cell*channel height width"], side: int
+) -> Float[Tensor, "batch channel cell*height cell*width"]:
+    """Channels as pixels of cells of `side` by `side`, in the order row, column, channel.
 
-    `N C H W -> N C' 2H 2W`. Output pixel 2i + a reads rows 2i + a + d - 2 (d = 0 … 4) of the
-    upsampled image, which is row i + (a + d) // 2 - 1 of the small one: three rows for each a. So
-    the kernel, its rows added up accordingly, is a 3×3 convolution to four channels for each
-    output channel, which are the pixels of a 2×2 cell. Exact, borders included.
+    Read and written channels last: the pixels of one row of a cell lie side by side and move as
+    one.
+    """
+    n, c, h, w = cells.shape
+    rows = cells.permute(0, 2, 3, 1).reshape(n, h, w, side, c // side).transpose(2, 3)
+    return rows.reshape(n, side * h, side * w, c // side**2).permute(0, 3, 1, 2)
+
+
+class CellConv2d(Conv2d):
+    """A convolution of an enlarged image, computed on the small one.
+
+    `N C H W -> N C' H*s W*s`. `spread[a, p, d]` says how much row i + p - m of the small image (p =
+    0 … 2m) is row s i + a + d - pad of the enlarged one, which entry d of the kernel reads for row
+    s i + a of the result. The kernel, spread so, is one of side 2m + 1 to s² channels for each
+    output channel: the pixels of a cell. Exact, borders included.
 
     Source: sub-pixel convolution, Shi et al. 2016 (arXiv:1609.05158).
     """
 
     spread: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 5)
-        spread = torch.zeros(2, 3, 5)
-        for a in range(2):
-            for d in range(5):
-                spread[a, (a + d) // 2, d] = 1
+    def __init__(
+        self, in_channels: int, out_channels: int, spread: Float[Tensor, "cell tap kernel"]
+    ) -> None:
+        super().__init__(in_channels, out_channels, spread.shape[2])
         self.register_buffer("spread", spread, persistent=False)
 
     def forward(
         self, input: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch out 2*height 2*width"]:
-        """Upsample and convolve."""
+    ) -> Float[Tensor, "batch out height_out width_out"]:
+        """Enlarge and convolve."""
+        side, taps, _ = self.spread.shape
         kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
-        bias = None if self.bias is None else self.bias.repeat(4)
-        cells = F.conv2d(input, kernel.flatten(0, 2), bias, padding=1)
-        n, _, h, w = cells.shape
-        # Channels last: the pixels of one row of a cell lie side by side, and move as one.
-        cells = cells.permute(0, 2, 3, 1).reshape(n, h, w, 2, -1).transpose(2, 3)
-        return cells.reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
+        bias = None if self.bias is None else self.bias.repeat(side**2)
+        cells = F.conv2d(input, kernel.flatten(0, 2), bias, padding=taps // 2)
+        return depth_to_space(cells, side)
+
+
+class UpConv2d(CellConv2d):
+    """Nearest ×2 upsampling, then a 5×5 convolution: `N C H W -> N C' 2H 2W`.
+
+    At the price of a 3×3 one at low resolution: row 2i + a + d - 2 of the upsampled image is row
+    i + (a + d) // 2 - 1 of the small one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        spread = torch.zeros(2, 3, 5)
+        for a in range(2):
+            for d in range(5):
+                spread[a, (a + d) // 2, d] = 1
+        super().__init__(in_channels, out_channels, spread)
 
 
 class PooledConv2d(Conv2d):
@@ -112,42 +137,32 @@ class PooledConv2d(Conv2d):
         kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
         bias = None if self.bias is None else self.bias.repeat(4)
         cells = F.conv2d(input, kernel.flatten(0, 2), bias, stride=2, padding=2)
-        n, _, h, w = cells.shape
+        n, c, h, w = cells.shape
         # Seen as an image of one cell a row, channels last, so that pooling reads it as it lies.
-        rows = cells.permute(0, 2, 3, 1).reshape(n, h * w, 4, -1).permute(0, 3, 1, 2)
-        return F.max_pool2d(rows, (1, 4)).view(n, -1, h, w)
+        rows = cells.permute(0, 2, 3, 1).reshape(n, h * w, 4, c // 4).permute(0, 3, 1, 2)
+        return F.max_pool2d(rows, (1, 4)).view(n, c // 4, h, w)
 
 
-class ConvTranspose2d(Conv2d):
+class ConvTranspose2d(CellConv2d):
     """The reference's transposed convolution: spread the pixels `stride` apart, then convolve.
 
-    Each pixel moves to index 1 (modulo stride) of an image `stride` times as large, zeros between;
-    then a stride-1 "same" convolution.
+    `N C H W -> N C' H*s W*s`. Each pixel moves to index 1 (modulo stride) of an image `stride`
+    times as large, zeros between; then a stride-1 "same" convolution. The zeros are not multiplied:
+    a row of the result reads at most (kernel + 1) / stride rows of the small image.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        *,
-        stride: int,
-        outscale: float = 1.0,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel, outscale=outscale)
-        self.spread = stride
-
-    def forward(
-        self, input: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch out height_out width_out"]:
-        """Spread and convolve, `N C H W -> N C' H*s W*s`."""
-        x, s = input, self.spread
-        if s > 1:
-            n, c, h, w = x.shape
-            spread = x.new_zeros(n, c, h, s, w, s)
-            spread[:, :, :, 1, :, 1] = x
-            x = spread.reshape(n, c, h * s, w * s)
-        return super().forward(x)
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int) -> None:
+        first = 1 % stride
+        before = (kernel - 1) // 2
+        # Row s i + a reads row s i + a + d - before, which is row (that - first) / s if whole.
+        shifts = [[a + d - before - first for d in range(kernel)] for a in range(stride)]
+        reach = max(abs(shift) // stride for row in shifts for shift in row if not shift % stride)
+        spread = torch.zeros(stride, 2 * reach + 1, kernel)
+        for a, row in enumerate(shifts):
+            for d, shift in enumerate(row):
+                if not shift % stride:
+                    spread[a, shift // stride + reach, d] = 1
+        super().__init__(in_channels, out_channels, spread)
 
 
 class ChannelNorm(nn.Module):
