@@ -50,11 +50,13 @@ class Report:
         about = self.about.partition("\n\n")[0]
         options: Any = parsed(self.options, self.name, about, words)
         if options.page:
-            self.write_page(record.read(options.out))
+            self.write_page(record.read(options.out, f"python -m benchmarks {self.name}"))
             print(f"written: {self.page}")
             return 0
         meta = measure.origin(options, [self.name, *words])
         data = {"_meta": meta, **self.figures(options, meta["skipped"])}
+        for name, why in meta["skipped"].items():
+            meta["skipped"][name] = measure.without_folders(why)
         record.write(options.out, data)
         for section in self.sections(data):
             for table in section.tables:
