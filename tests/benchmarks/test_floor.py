@@ -45,17 +45,23 @@ def test_bytes_by_hand():
     assert counted.arithmetic == 4 * (12 + 20 + 15)
     assert counted.other == 4 * (10 + 10 + 1 + 1 + 7)
     assert counted.calls == 4
+    with operations.Traffic() as counted:
+        torch.mul(a, 2.0, out=a)  # reads 12, writes 12
+    assert counted.other == 4 * 24
     assert d.shape == (7,)
 
 
 def test_flops_by_kind():
-    x = torch.randn(2, 3, 8, 8)
-    weight = torch.randn(5, 3, 1, 1)
-    found = operations.by_kind(lambda: (F(x, weight), torch.zeros(3, 4) @ torch.zeros(4, 5)))
-    assert found == {"matmul": 2 * 3 * 4 * 5, "convolution": 2 * 2 * 64 * 3 * 5}
+    x, weight = torch.randn(2, 3, 8, 8), torch.randn(5, 3, 1, 1)
+    a, b, c = torch.zeros(3, 4), torch.zeros(4, 5), torch.zeros(3, 5)
 
+    def function():
+        torch.nn.functional.conv2d(x, weight)
+        torch.mm(a, b, out=c)
+        c.addmm_(a, b)
 
-F = torch.nn.functional.conv2d
+    found = operations.by_kind(function)
+    assert found == {"matmul": 2 * 2 * 3 * 4 * 5, "convolution": 2 * 2 * 64 * 3 * 5}
 
 
 def test_an_update_is_counted(tiny):
