@@ -10,7 +10,12 @@ from benchmarks.options import Options
 
 # Command -> the `module:function` that takes the words after it and returns an exit code. Without a
 # command the groups are measured.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "scaling": "benchmarks.commands.scaling:main",
+    "floor": "benchmarks.commands.floor:main",
+    "fit": "benchmarks.commands.fit:main",
+    "compare": "benchmarks.commands.compare:main",
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -28,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def named(name: str) -> Callable[[Sequence[str]], int]:
     """The function of a command."""
     if name not in COMMANDS:
-        known = ", ".join(COMMANDS) or "none yet"
+        known = ", ".join(COMMANDS)
         raise ValueError(
             f"unknown command {name!r}; commands are {known}, and without one the groups are "
             f"measured: `python -m benchmarks --only update`"

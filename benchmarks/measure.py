@@ -54,8 +54,8 @@ def run_group(group: Group, options: Options, skipped: dict[str, str]) -> dict[s
     return found
 
 
-def origin(options: Options, words: Sequence[str]) -> dict[str, Any]:
-    """Where the figures come from."""
+def origin(options: Any, words: Sequence[str]) -> dict[str, Any]:
+    """Where the figures come from; the options have `threads`, `environment` and `rounds`."""
     return {
         "date": datetime.date.today().isoformat(),
         "commit": git("rev-parse", "--short=12", "HEAD"),

@@ -1,5 +1,6 @@
 """The command line of a measurement."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,18 @@ PEERS = ("torchrl", "sheeprl", "cpprb", "flashbax", "rlax", "stable-baselines3",
 CHECKOUTS = ("r2dreamer", "jax")
 LATEST = ROOT / "benchmarks" / "latest.json"
 PAGE = ROOT / "docs" / "performance" / "benchmarks.md"
+
+
+def variables(pairs: Sequence[str]) -> dict[str, str]:
+    """What `--env` gives, by key.
+
+    Raises:
+        ValueError: a pair has no key or no `=`.
+    """
+    for pair in pairs:
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise ValueError(f"--env takes KEY=VALUE, got {pair!r}")
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +44,7 @@ class Options:
     jax: str = ""  # path of a checkout of danijar/dreamerv3
     jax_python: str = ""  # its interpreter
 
-    size: str = "size1m"  # of the agents: size1m or size12m
+    size: str = "size1m"  # of the agents: size1m, size12m, ...
     batch: int = 4  # windows of an update
     length: int = 32  # rows of each
     horizon: int = 15  # steps of imagination
@@ -52,9 +65,7 @@ class Options:
             raise ValueError(
                 f"--peers names {', '.join(strange)}; peers are {', '.join(known)}, or all, or none"
             )
-        for pair in self.env:
-            if not pair.partition("=")[0] or "=" not in pair:
-                raise ValueError(f"--env takes KEY=VALUE, got {pair!r}")
+        variables(self.env)
         for name in CHECKOUTS:
             path = self.checkout(name)
             if path and not Path(path).is_dir():
@@ -84,7 +95,7 @@ class Options:
     @property
     def environment(self) -> dict[str, str]:
         """`--env` by key."""
-        return {key: value for key, _, value in (pair.partition("=") for pair in self.env)}
+        return variables(self.env)
 
     def checkout(self, name: str) -> str:
         """The path of a checkout as given, empty where it was not."""

@@ -136,14 +136,14 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote.
+def read(path: Path, command: str = "python -m benchmarks") -> dict[str, Any]:
+    """What `write` wrote, for `command`.
 
     Raises:
         FileNotFoundError: nothing was measured yet.
     """
     if not path.exists():
         raise FileNotFoundError(
-            f"there are no figures at {path}; `python -m benchmarks --out {path}` makes them"
+            f"there are no figures at {path}; `{command} --out {path}` makes them"
         )
     return json.loads(path.read_text(encoding="utf-8"))

@@ -6,10 +6,18 @@ ACTIONS = 6
 IMAGE = (64, 64, 3)
 PROPRIO = 24  # numbers in the vector observation of the replay group
 
+UNITS = {"1m": 64, "12m": 256, "25m": 384, "50m": 512, "100m": 768, "200m": 1024}
+
 # The sizes of the official configuration file.
 SIZES = {
-    "size1m": {"deter": 512, "hidden": 64, "classes": 4, "depth": 4, "units": 64},
-    "size12m": {"deter": 2048, "hidden": 256, "classes": 16, "depth": 16, "units": 256},
+    f"size{name}": {
+        "deter": 8 * units,
+        "hidden": units,
+        "classes": units // 16,
+        "depth": units // 16,
+        "units": units,
+    }
+    for name, units in UNITS.items()
 }
 
 

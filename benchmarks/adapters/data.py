@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.work import ACTIONS, IMAGE, PROPRIO
 
 
-def batch(windows: int, rows: int, seed: int = 0) -> dict[str, Any]:
+def batch(windows: int, rows: int, seed: int = 0, side: int = IMAGE[0]) -> dict[str, Any]:
     """A batch of an update, `batch time ...`: episodes begin in row 0 and end at random."""
     generator = np.random.default_rng(seed)
     index = generator.integers(0, ACTIONS, (windows, rows))
@@ -15,7 +15,7 @@ def batch(windows: int, rows: int, seed: int = 0) -> dict[str, Any]:
     is_first[:, 0] = True
     terminal = generator.random((windows, rows)) < 0.01
     return {
-        "image": generator.integers(0, 256, (windows, rows, *IMAGE), dtype=np.uint8),
+        "image": generator.integers(0, 256, (windows, rows, side, side, 3), dtype=np.uint8),
         "action": np.eye(ACTIONS, dtype=np.float32)[index],
         "action_index": index.astype(np.int32),
         "reward": generator.standard_normal((windows, rows)).astype(np.float32),

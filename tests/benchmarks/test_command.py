@@ -35,13 +35,13 @@ def test_return_estimators_alone(tmp_path, capsys):
     [
         (["--only", "update,speed"], "--only names speed; groups are update, rssm, returns, rep"),
         (["--peers", "torchrl,tianshou"], "--peers names tianshou; peers are torchrl, sheeprl, cp"),
-        (["--size", "huge"], "--size huge is unknown; sizes are size1m, size12m"),
+        (["--size", "huge"], "--size huge is unknown; sizes are size1m, size12m, size25m"),
         (["--env", "MALLOC"], "--env takes KEY=VALUE, got 'MALLOC'"),
         (["--r2dreamer", "/nowhere"], "--r2dreamer is /nowhere, where there is no folder; give a"),
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["--image-steps", "64"], "--image-steps must be at least 1040, got 64"),
         (["--page", "--out", "none.json"], "there are no figures at none.json; `python -m bench"),
-        (["profile"], "unknown command 'profile'; commands are none yet, and without one the gr"),
+        (["profile"], "unknown command 'profile'; commands are scaling, floor, fit, compare, and"),
     ],
 )
 def test_what_is_wrong_with_the_options_is_one_sentence(words, sentence, capsys):
