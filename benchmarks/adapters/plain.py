@@ -15,7 +15,7 @@ from torch import Tensor
 from worldblocks import layers
 
 
-def padded_convolution(self: layers.Conv2d, input: Tensor) -> Tensor:
+def padded_convolution(self: "layers.Conv2d", input: Tensor) -> Tensor:
     """The convolution after explicit padding, the odd row and column after the image."""
     kernel, stride = self.kernel_size[0], self.stride[0]
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in input.shape[:1:-1]]
@@ -23,12 +23,12 @@ def padded_convolution(self: layers.Conv2d, input: Tensor) -> Tensor:
     return F.conv2d(padded, self.weight, self.bias, self.stride)
 
 
-def upsample_and_convolve(self: layers.UpConv2d, input: Tensor) -> Tensor:
+def upsample_and_convolve(self: "layers.UpConv2d", input: Tensor) -> Tensor:
     """Nearest ×2, then the 5×5 convolution at the high resolution."""
     return F.conv2d(F.interpolate(input, scale_factor=2.0), self.weight, self.bias, padding=2)
 
 
-def transposed_convolution(self: layers.ConvTranspose2d, input: Tensor) -> Tensor:
+def transposed_convolution(self: "layers.ConvTranspose2d", input: Tensor) -> Tensor:
     """The convolution that does not multiply the zeros between the pixels."""
     stride = len(self.spread)
     side = input.shape[-1] * stride
@@ -38,25 +38,31 @@ def transposed_convolution(self: layers.ConvTranspose2d, input: Tensor) -> Tenso
     return out[..., :side, :side]
 
 
-def convolve_and_pool(self: layers.PooledConv2d, input: Tensor) -> Tensor:
+def convolve_and_pool(self: "layers.PooledConv2d", input: Tensor) -> Tensor:
     """The 5×5 convolution, then the maximum."""
     return F.max_pool2d(F.conv2d(input, self.weight, self.bias, padding=2), 2)
 
 
+# By name: an older worldblocks, which a comparison measures too, may lack some.
 DEFINITIONS = {
-    layers.Conv2d: padded_convolution,
-    layers.PooledConv2d: convolve_and_pool,
-    layers.UpConv2d: upsample_and_convolve,
-    layers.ConvTranspose2d: transposed_convolution,
+    "Conv2d": padded_convolution,
+    "PooledConv2d": convolve_and_pool,
+    "UpConv2d": upsample_and_convolve,
+    "ConvTranspose2d": transposed_convolution,
 }
 
 
 @contextlib.contextmanager
 def plain_layers() -> Iterator[None]:
     """Inside, these layers run as they are defined."""
-    kept = {kind: kind.forward for kind in DEFINITIONS}
+    definitions = {
+        getattr(layers, name): forward
+        for name, forward in DEFINITIONS.items()
+        if hasattr(layers, name)
+    }
+    kept = {kind: kind.forward for kind in definitions}
     try:
-        for kind, forward in DEFINITIONS.items():
+        for kind, forward in definitions.items():
             kind.forward = forward
         yield
     finally:
