@@ -127,8 +127,6 @@ class SequenceReplay:
         rings = self._rings
         if rings is None:
             rings = self._empty(first_layout(values, self.streams, self.context))
-        else:
-            check(values, rings.layout, (self.streams,))
         rings.add(values)
         self._rings, self._carry = rings, template if self.context else None
 
