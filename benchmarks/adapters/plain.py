@@ -8,6 +8,7 @@ definition here; a test keeps the two equal.
 
 import contextlib
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,16 +56,12 @@ DEFINITIONS = {
 @contextlib.contextmanager
 def plain_layers() -> Iterator[None]:
     """Inside, these layers run as they are defined."""
-    definitions = {
-        getattr(layers, name): forward
-        for name, forward in DEFINITIONS.items()
-        if hasattr(layers, name)
-    }
-    kept = {kind: kind.forward for kind in definitions}
-    try:
-        for kind, forward in definitions.items():
-            kind.forward = forward
+    with contextlib.ExitStack() as stack:
+        for name, forward in DEFINITIONS.items():
+            kind = getattr(layers, name, None)
+            if kind is None:
+                continue
+            stack.enter_context(patch.object(kind, "forward", forward))
+            if hasattr(kind, "cells"):  # by way of `forward`
+                stack.enter_context(patch.object(kind, "cells", layers.Conv2d.cells))
         yield
-    finally:
-        for kind, forward in kept.items():
-            kind.forward = forward

@@ -99,8 +99,8 @@ class ImageDecoder(nn.Module):
         x = self.norm(spatial + mixed.permute(0, 3, 1, 2))
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x))
-        image = self.out(x).permute(0, 2, 3, 1)
-        return SigmoidImageMSE(image.reshape(*batch, *image.shape[1:]))
+        cells = self.out.cells(x).permute(0, 2, 3, 1)
+        return SigmoidImageMSE(cells.reshape(*batch, *cells.shape[1:]), cell=self.out.cell)
 
 
 def _double(a: int, b: int, strided: bool) -> Conv2d:

@@ -63,7 +63,7 @@ class ImageEncoder(nn.Module):
                 f"ImageEncoder takes images of {self.size}×{self.size}×{self.channels} (height, "
                 f"width, channel), got shape {tuple(image.shape)}"
             )
-        x = image.reshape(-1, *image.shape[-3:]).permute(0, 3, 1, 2) / 255 - 0.5
+        x = (image.reshape(-1, *image.shape[-3:]).permute(0, 3, 1, 2) / 255).sub_(0.5)
         x = x.to(self.convs[0].weight.dtype)  # type: ignore[arg-type]
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x))

@@ -24,6 +24,16 @@ REMEMBERED = 4096  # layouts of a function, so that memory stays bounded
 _checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # `float` takes an int
 
 
+def eager_on_cpu(x: torch.Tensor) -> bool:
+    """Whether an operation on this float32 tensor runs by itself and at once, on a CPU.
+
+    A block may then take a way with fewer passes over memory that a compiler would find by itself
+    and a GPU does not need. Under another dtype, autocast's too, the plain formula says what is
+    rounded where.
+    """
+    return x.device.type == "cpu" and x.dtype is torch.float32 and not torch.compiler.is_compiling()
+
+
 def typed(function: Callable[P, R]) -> Callable[P, R]:
     """Check the shapes and dtypes of a function's tensors when it is called eagerly.
 

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from worldblocks import transforms
 from worldblocks.distributions.output import Output, same_shape, sum_event
+from worldblocks.typing import eager_on_cpu
 
 
 class MSE(Output):
@@ -61,19 +62,42 @@ class ImageMSE(MSE):
 class SigmoidImageMSE(ImageMSE):
     """`ImageMSE` of `mean = sigmoid(logit)`: what an image decoder puts out.
 
+    Args:
+        logit: of each pixel; or, with `cell` c, of the pixels of each cell of c × c in the order
+            row, column, channel, as a sub-pixel convolution leaves them.
+        cell: pixels of the side of a cell.
+
     >>> SigmoidImageMSE(torch.zeros(1, 2, 2, 1)).nll(torch.zeros(1, 2, 2, 1).byte()).item()
     1.0
+    >>> SigmoidImageMSE(torch.arange(4.0).view(1, 1, 4), cell=2).logit[..., 0].tolist()
+    [[0.0, 1.0], [2.0, 3.0]]
     """
 
-    _tensors = ("logit", "_sigmoid")
+    _tensors = ("_cells", "_sigmoid")
 
-    def __init__(self, logit: Float[Tensor, "*batch height width channel"]) -> None:
+    def __init__(
+        self, logit: Float[Tensor, "*batch height width channel"], *, cell: int = 1
+    ) -> None:
         Output.__init__(self, event=3)
-        self.logit = logit.float()
+        if cell < 1 or logit.shape[-1] % cell**2:
+            raise ValueError(
+                f"cells of side {cell} hold {cell**2} pixels: the last axis of the logits must be "
+                f"a multiple of that, got {logit.shape[-1]}"
+            )
+        self._cells, self._side = logit.float(), cell
         self._sigmoid: Tensor | None = None
 
     def _complete(self) -> None:
         _ = self.mean
+
+    @property
+    def logit(self) -> Float32[Tensor, "*batch height width channel"]:
+        """What the sigmoid is taken of."""
+        if self._side == 1:
+            return self._cells
+        *batch, h, w, _ = self._cells.shape
+        rows = self._cells.reshape(*batch, h, w, self._side, -1).transpose(-3, -2)
+        return rows.reshape(*batch, self._side * h, self._side * w, -1)
 
     @property
     def mean(self) -> Float32[Tensor, "*batch height width channel"]:
@@ -86,26 +110,37 @@ class SigmoidImageMSE(ImageMSE):
         self, target: UInt8[Tensor, "*batch height width channel"]
     ) -> Float32[Tensor, "*batch"]:
         """Squared error of uint8 pixels, summed over an image."""
-        eager = self.logit.device.type == "cpu" and not torch.compiler.is_compiling()
-        if not eager or target.dtype != torch.uint8 or target.shape != self.logit.shape:
+        *batch, h, w, c = self._cells.shape
+        side = self._side
+        shape = (*batch, side * h, side * w, c // side**2)
+        if not eager_on_cpu(self._cells) or target.dtype != torch.uint8 or target.shape != shape:
             same_shape(self, target, self.logit)
             return ImageMSE(self.mean).nll(target)
-        return _SigmoidError.apply(self.logit, target)
+        rows = target.reshape(-1, h, side, w, c // side)
+        cells = torch.stack(rows.unbind(2), 3).flatten(3)
+        return _SigmoidError.apply(self._cells.reshape(-1, h, w, c), cells).view(batch)
 
 
 class _SigmoidError(torch.autograd.Function):
-    """The error above in a third of the passes that autograd makes over an image, for a CPU."""
+    """The error above, a few images at a time, so that what is between stays in the cache."""
+
+    NUMBERS = 2**16  # of a piece
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, logit: Any, target: Any) -> Any:
-        mean = torch.sigmoid(logit)
-        error = target.float().div_(255)
-        torch.sub(mean, error, out=error)
-        loss = torch.linalg.vector_norm(error, dim=(-3, -2, -1)).square_()
-        # Half the gradient, d/dx (p - t)² / 2 = (p - t) p (1 - p), in memory that is there.
-        ctx.save_for_backward(mean.addcmul_(mean, mean, value=-1).mul_(error))
-        return loss
+        half = torch.empty_like(logit)  # of the gradient: d/dx (p - t)² / 2 = (p - t) p (1 - p)
+        norm = logit.new_empty(len(logit))
+        images = max(1, _SigmoidError.NUMBERS // max(1, logit[0].numel()))
+        for x, t, p, out in zip(
+            *(a.split(images) for a in (logit, target, half, norm)), strict=True
+        ):
+            torch.sigmoid(x, out=p)
+            error = torch.sub(p, t.float().div_(255))
+            torch.linalg.vector_norm(error, dim=(-3, -2, -1), out=out)
+            p.addcmul_(p, p, value=-1).mul_(error)
+        ctx.save_for_backward(half)
+        return norm.square_()
 
     @staticmethod
     @once_differentiable

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from worldblocks.layers.fused import rms_norm_silu
 from worldblocks.layers.linear import Linear, check_width
+from worldblocks.typing import eager_on_cpu
 
 
 class RMSNorm(nn.Module):
@@ -32,11 +33,7 @@ class RMSNorm(nn.Module):
 
     def silu(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
         """The norm, then SiLU; on a CPU in fewer passes over memory than one after the other."""
-        if (
-            x.device.type == "cpu"
-            and x.dtype == torch.float32
-            and not torch.compiler.is_compiling()
-        ):
+        if eager_on_cpu(x):
             check_width("input of RMSNorm", x, len(self.scale))
             return rms_norm_silu(x, self.scale, self.eps)
         return F.silu(self(x))

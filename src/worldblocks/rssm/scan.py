@@ -11,13 +11,12 @@ from worldblocks.rssm.latents import CategoricalLatent
 from worldblocks.rssm.scan_gradient import Scan
 from worldblocks.rssm.scan_steps import Settings, Weights
 from worldblocks.rssm.state import Carry, State
+from worldblocks.typing import eager_on_cpu
 
 
 def scans(core: nn.Module, latent: nn.Module, projected: Float[Tensor, "..."]) -> bool:
     """Whether the scan has the formulas of these parts, and pays: on a CPU, in float32, eagerly."""
-    if torch.compiler.is_compiling() or projected.device.type != "cpu":
-        return False
-    if projected.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    if not eager_on_cpu(projected) or torch.is_autocast_enabled("cpu"):
         return False
     # Exactly these types: a subclass may compute something else.
     if type(core) is not BlockGRU or type(latent) is not CategoricalLatent:
