@@ -1,8 +1,10 @@
 import inspect
-from typing import Annotated, NamedTuple, Optional
+from typing import Annotated, Literal, NamedTuple, Optional
 
+import numpy as np
 import pytest
 import torch
+from beartype.vale import Is
 from jaxtyping import Bool, Float, TypeCheckError
 from torch import Tensor
 
@@ -175,3 +177,36 @@ def test_an_axis_that_a_module_fixes_is_checked_at_each_call():
     assert Part(3)(torch.ones(2, 3)) == 6
     with pytest.raises(TypeCheckError, match="parameter 'x'"):
         Part(4)(torch.ones(2, 3))
+
+
+def sized(x: Float[np.ndarray, "batch time"]):
+    return x
+
+
+def chosen(x: Literal["sum", "mean"]):
+    return x
+
+
+def positive(x: Annotated[int, Is[lambda n: n > 0]]):
+    return x
+
+
+def numbers(x: set[int]):
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "right", "wrong"),
+    [
+        (sized, np.zeros((2, 3), np.float32), np.zeros((2, 3, 4), np.float32)),
+        (chosen, "sum", "median"),
+        (positive, 1, -1),
+        (numbers, {1}, {"a"}),
+    ],
+    ids=["array", "literal", "validator", "set"],
+)
+def test_what_a_layout_does_not_show_is_checked_each_time(function, right, wrong):
+    checked = typed(function)
+    assert checked(right) is right
+    with pytest.raises(TypeCheckError):
+        checked(wrong)

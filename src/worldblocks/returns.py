@@ -51,4 +51,4 @@ def lambda_return(
     for step, carry in zip(reversed(steps), reversed(carried), strict=True):
         last = torch.addcmul(step, carry, last)
         returns.append(last)
-    return torch.stack(returns[::-1]).t()
+    return torch.stack(returns[::-1]).t().contiguous()

@@ -4,6 +4,7 @@ The axis words of the project, and the only ones: `batch time horizon height wid
 embed deter groups classes feature bins token task env`.
 """
 
+import collections.abc
 import functools
 import inspect
 import os
@@ -24,16 +25,6 @@ REMEMBERED = 4096  # layouts of a function, so that memory stays bounded
 _checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # `float` takes an int
 
 
-def eager_on_cpu(x: torch.Tensor) -> bool:
-    """Whether an operation on this float32 tensor runs by itself and at once, on a CPU.
-
-    A block may then take a way with fewer passes over memory that a compiler would find by itself
-    and a GPU does not need. Under another dtype, autocast's too, the plain formula says what is
-    rounded where.
-    """
-    return x.device.type == "cpu" and x.dtype is torch.float32 and not torch.compiler.is_compiling()
-
-
 def typed(function: Callable[P, R]) -> Callable[P, R]:
     """Check the shapes and dtypes of a function's tensors when it is called eagerly.
 
@@ -43,14 +34,15 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     function runs; `JAXTYPING_DISABLE=1` turns all checks off.
 
     A layout (types, dtypes and shapes of arguments and result) that has passed is remembered, and
-    passes again without a check.
+    passes again without a check; unless an annotation asks for more than a layout shows, such as a
+    `Literal` or an axis `{self.size}`.
 
     Raises:
         jaxtyping.TypeCheckError: names the argument (`carry.deter`), its expected and actual shape.
     """
     ready = threading.local()  # the result, where only that is left to check
     checked = _checked(function, ready)
-    remember = "{" not in str(inspect.signature(function))  # an axis `{self.size}` is no layout
+    remember = _decided_by_layout(function)
     passed: dict[Any, set[Any]] = {}  # layouts of results by layouts of arguments
 
     @functools.wraps(function)
@@ -119,6 +111,29 @@ def layout(value: Any) -> Any:
     if isinstance(value, dict):
         return kind, *((key, layout(part)) for key, part in value.items())
     return kind
+
+
+def _decided_by_layout(function: Callable[..., Any]) -> bool:
+    """Whether values of one layout pass all checks of a function, or none."""
+    signature = inspect.signature(function)
+    hints = [parameter.annotation for parameter in signature.parameters.values()]
+    return all(map(_shows, [*hints, signature.return_annotation]))
+
+
+def _shows(hint: Any) -> bool:
+    """Whether a layout says all that an annotation asks for."""
+    if hasattr(hint, "dim_str"):
+        return issubclass(hint.array_type, torch.Tensor) and "{" not in hint.dim_str
+    if hint in (None, Any, inspect.Parameter.empty) or isinstance(hint, TypeVar):
+        return True
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:  # the fields of a NamedTuple, and their axes
+        return bool(_fields(hint)) and _shows(parts[0])
+    if origin in (Union, UnionType, tuple, list, dict):
+        return all(_shows(part) for part in parts if part is not ...)
+    if origin is collections.abc.Callable:
+        return True
+    return inspect.isclass(hint) and origin is None
 
 
 def _off() -> bool:

@@ -83,7 +83,9 @@ class OneHot(Output):
         return self._straight_through(passed.sum(-1, keepdim=True))
 
     def _straight_through(self, index: Tensor) -> Tensor:
-        onehot = torch.zeros_like(self.probs).scatter_(-1, index, 1.0)
+        chosen = self.probs.detach().gather(-1, index)
+        # 1, or NaN where the logits are: a broken row does not look like a class.
+        onehot = torch.zeros_like(self.probs).scatter_(-1, index, chosen / chosen)
         return onehot + (self.probs - self.probs.detach()) if self.probs.requires_grad else onehot
 
     def log_prob(self, x: Shaped[Tensor, "*shape classes"]) -> Float32[Tensor, "*batch"]:

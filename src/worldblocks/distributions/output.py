@@ -11,10 +11,10 @@ _modes = False
 
 
 @contextmanager
-def modes() -> Iterator[None]:
+def modes(on: bool = True) -> Iterator[None]:
     """Replace samples by modes: deterministic models for tests, parity and evaluation."""
     global _modes
-    before, _modes = _modes, True
+    before, _modes = _modes, on
     try:
         yield
     finally:

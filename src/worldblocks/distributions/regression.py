@@ -5,11 +5,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from worldblocks import transforms
+from worldblocks._eager import eager_on_cpu, first_order
 from worldblocks.distributions.output import Output, same_shape, sum_event
-from worldblocks.typing import eager_on_cpu
 
 
 class MSE(Output):
@@ -129,9 +128,10 @@ class _SigmoidError(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, logit: Any, target: Any) -> Any:
+        """The error of each image."""
         half = torch.empty_like(logit)  # of the gradient: d/dx (p - t)² / 2 = (p - t) p (1 - p)
         norm = logit.new_empty(len(logit))
-        images = max(1, _SigmoidError.NUMBERS // max(1, logit[0].numel()))
+        images = max(1, _SigmoidError.NUMBERS // max(1, logit.shape[1:].numel()))
         for x, t, p, out in zip(
             *(a.split(images) for a in (logit, target, half, norm)), strict=True
         ):
@@ -143,6 +143,7 @@ class _SigmoidError(torch.autograd.Function):
         return norm.square_()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]
+        """The gradient of the logits."""
+        first_order("SigmoidImageMSE.nll", "ImageMSE(output.mean).nll(target)")
         return ctx.saved_tensors[0] * (2 * grad[..., None, None, None]), None

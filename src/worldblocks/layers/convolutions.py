@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldblocks._eager import eager_on_cpu
 from worldblocks.layers.linear import init_trunc_normal
 from worldblocks.layers.normed import RMSNorm
-from worldblocks.typing import eager_on_cpu
 
 
 class Conv2d(nn.Conv2d):
@@ -44,6 +44,7 @@ class Conv2d(nn.Conv2d):
         self, input: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch out height_out width_out"]:
         """Convolve, padding with zeros."""
+        check_images(self, input)
         kernel, stride = self.kernel_size[0], self.stride[0]
         sides = input.shape[2:]
         pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in sides]
@@ -63,6 +64,15 @@ class Conv2d(nn.Conv2d):
     ) -> Float[Tensor, "batch cell*cell*out height_out width_out"]:
         """The result as cells, whose pixels are channels in the order row, column, channel."""
         return space_to_depth(self(input), self.cell)
+
+
+def check_images(conv: nn.Conv2d, input: Float[Tensor, "..."]) -> None:
+    """Refuse what is no batch of images of as many channels as a convolution reads."""
+    if input.ndim != 4 or input.shape[1] != conv.in_channels:
+        raise ValueError(
+            f"{type(conv).__name__} takes images (batch, {conv.in_channels}, height, width), got "
+            f"shape {tuple(input.shape)}"
+        )
 
 
 def _convolve_cells(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -97,7 +107,11 @@ def depth_to_space(
     """
     n, c, h, w = cells.shape
     rows = cells.permute(0, 2, 3, 1).reshape(n, h, w, side, c // side)
-    return torch.stack(rows.unbind(3), 2).reshape(n, side * h, side * w, c // side**2).permute(0, 3, 1, 2)
+    return (
+        torch.stack(rows.unbind(3), 2)
+        .reshape(n, side * h, side * w, c // side**2)
+        .permute(0, 3, 1, 2)
+    )
 
 
 class CellConv2d(Conv2d):
@@ -130,6 +144,7 @@ class CellConv2d(Conv2d):
         self, input: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch cell*cell*out height width"]:
         """The result before its pixels are brought to their places."""
+        check_images(self, input)
         kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
         bias = None if self.bias is None else self.bias.repeat(self.cell**2)
         return F.conv2d(input, kernel.flatten(0, 2), bias, padding=self.spread.shape[1] // 2)
@@ -174,6 +189,7 @@ class PooledConv2d(Conv2d):
         self, input: Float[Tensor, "batch channel 2*height 2*width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Convolve and take the maximum of each 2×2 cell."""
+        check_images(self, input)
         if self.in_channels > self.FEW or not eager_on_cpu(input):
             return F.max_pool2d(super().forward(input), 2)
         kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
@@ -194,6 +210,11 @@ class ConvTranspose2d(CellConv2d):
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int) -> None:
+        if stride < 1 or kernel < stride:
+            raise ValueError(
+                f"a transposed convolution has a stride of at least 1 and a kernel at least as "
+                f"large, got stride {stride} and kernel {kernel}"
+            )
         first = 1 % stride
         before = (kernel - 1) // 2
         # Row s i + a reads row s i + a + d - before, which is row (that - first) / s if whole.

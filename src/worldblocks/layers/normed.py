@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldblocks._eager import eager_on_cpu
 from worldblocks.layers.fused import rms_norm_silu
 from worldblocks.layers.linear import Linear, check_width
-from worldblocks.typing import eager_on_cpu
 
 
 class RMSNorm(nn.Module):

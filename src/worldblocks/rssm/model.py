@@ -1,5 +1,6 @@
 """The recurrent state-space model: a core and a latent, observed or imagined."""
 
+import contextlib
 from typing import Annotated, Any
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from worldblocks.distributions import modes, wants_mode
 from worldblocks.rssm.cores import BlockGRU
 from worldblocks.rssm.latents import CategoricalLatent
 from worldblocks.rssm.scan import observe_scan, scans
@@ -33,8 +35,8 @@ class RSSM(nn.Module):
 
     def __init__(self, core: BlockGRU, latent: CategoricalLatent, *, recompute: int = 0) -> None:
         super().__init__()
-        if recompute < 0:
-            raise ValueError(f"recompute is a number of rows, or 0, got {recompute}")
+        if not isinstance(recompute, int) or recompute < 0:
+            raise ValueError(f"recompute is a number of rows, or 0, got {recompute!r}")
         self.core, self.latent, self.recompute = core, latent, recompute
         self.feature_dim = core.deter + latent.size
 
@@ -72,10 +74,11 @@ class RSSM(nn.Module):
         rows = self.latent.project(embed), actions, is_first, self.latent.noise(is_first)
         if not (self.recompute and torch.is_grad_enabled()):
             return self._observe(carry, *rows)
-        pieces = []
+        pieces, mode = [], wants_mode()
         for piece in zip(*(x.split(self.recompute, 1) for x in rows), strict=True):
-            # The noise is given, so that the second time draws what the first did.
+            # The second time draws what the first did: the noise is given, and whether to use it.
             options: Any = {"use_reentrant": False, "preserve_rng_state": False}
+            options["context_fn"] = lambda: (contextlib.nullcontext(), modes(mode))
             pieces.append(checkpoint(self._observe, carry, *piece, **options))
             carry = pieces[-1][:, -1].carry
         return State(*(torch.cat(field, 1) for field in zip(*pieces, strict=True)))

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from worldblocks._eager import first_order
 from worldblocks.rssm.scan_steps import Inputs, Settings, Tape, Weights, by_block, forward
 
 
@@ -31,9 +31,9 @@ class Scan(torch.autograd.Function):
         return tape.deter, tape.stoch, tape.logits
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, deter: Any, stoch: Any, logits: Any) -> Any:  # type: ignore[override]
         """Gradients of all but the settings, the flags and the noise."""
+        first_order("RSSM.observe", "a loop over RSSM.observe_step")
         is_first, *saved = ctx.saved_tensors
         weights = Weights(*saved[: len(Weights._fields)])
         tape = Tape(*saved[len(Weights._fields) :])
@@ -137,7 +137,8 @@ class Back:
         first, whole, inner = (a.unbind(0) for a in (self.first, self.shared, self.inner))
         to_gates, gate_slope = self.gates.unbind(0), slopes.gates.unbind(0)
         x_8, first_8 = (by_block(a, blocks).unbind(0) for a in (self.x, self.first))
-        inputs = self.shared[..., : inner[0][0].numel()].unflatten(-1, inner[0].shape[1:]).unbind(0)
+        width = inner[0].shape[1:]
+        inputs = self.shared[..., : width.numel()].unflatten(-1, width).unbind(0)
         norms = zip(slopes.post.steps(), slopes.first.steps(), slopes.inner.steps(), strict=True)
         norms, keep = list(norms), slopes.keep.unbind(0)
         mixed, probs = slopes.probs.unbind(0), tape.probs.unbind(0)
@@ -180,7 +181,8 @@ def weight_gradients(back: Back, tape: Tape, w: Weights, slopes: Slopes) -> Weig
     deter_8, x_8, first_8 = (
         of_block(by_block(x, blocks)) for x in (tape.deter_in, tape.x, back.first)
     )
-    inputs = back.shared[..., : inner[0].numel()].unflatten(-1, inner.shape[1:])
+    width = inner.shape[1:]
+    inputs = back.shared[..., : width.numel()].unflatten(-1, width)
     return Weights(
         deter=inner[:, 0].t() @ rows(tape.deter_in),
         deter_bias=inner[:, 0].sum(0),
