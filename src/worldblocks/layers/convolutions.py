@@ -174,7 +174,7 @@ class PooledConv2d(Conv2d):
     that begin at 2i - 2. Exact, borders included.
     """
 
-    FEW = 4  # channels
+    FEW = 8  # channels
     spread: Tensor
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -194,7 +194,10 @@ class PooledConv2d(Conv2d):
             return F.max_pool2d(super().forward(input), 2)
         kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
         bias = None if self.bias is None else self.bias.repeat(4)
-        cells = F.conv2d(input, kernel.flatten(0, 2), bias, stride=2, padding=2)
+        if input.requires_grad:
+            cells = _convolve_cells(input, kernel.flatten(0, 2), bias)
+        else:
+            cells = F.conv2d(input, kernel.flatten(0, 2), bias, stride=2, padding=2)
         n, c, h, w = cells.shape
         # Seen as an image of one cell a row, channels last, so that pooling reads it as it lies.
         rows = cells.permute(0, 2, 3, 1).reshape(n, h * w, 4, c // 4).permute(0, 3, 1, 2)

@@ -82,7 +82,7 @@ class BlockGRU(nn.Module):
             x = norm.silu(layer(x))  # type: ignore[operator]
         # Block first, `blocks batch ...`, is how a batched product leaves its result.
         bias = self.gates.bias.view(self.blocks, 1, -1).to(x.dtype)
-        gates = torch.baddbmm(bias, self._by_block(x), self.gates.weight.to(x.dtype))
+        gates = torch.bmm(self._by_block(x), self.gates.weight.to(x.dtype)) + bias
         reset, candidate, update = gates.unflatten(-1, (3, -1)).unbind(-2)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         old = self._by_block(deter.to(candidate.dtype))
@@ -94,7 +94,8 @@ class BlockGRU(nn.Module):
         layer = self.hidden[0]
         own, rest = layer.weight.split([self.deter // self.blocks, shared.shape[-1]], 1)  # type: ignore[union-attr]
         mixed = torch.addmm(layer.bias, shared, rest.transpose(0, 1).flatten(1))  # type: ignore[arg-type]
-        out = torch.baddbmm(self._by_block(mixed), self._by_block(deter.to(mixed.dtype)), own)
+        # A sum lies in memory as its first term does: the way back from blocks is a view.
+        out = self._by_block(mixed) + torch.bmm(self._by_block(deter.to(mixed.dtype)), own)
         return out.transpose(0, 1).flatten(1)
 
     def _by_block(self, x: Tensor) -> Tensor:
