@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from worldblocks._eager import eager_on_cpu
 from worldblocks.layers.linear import init_trunc_normal
-from worldblocks.layers.normed import RMSNorm
 
 
 class Conv2d(nn.Conv2d):
@@ -114,6 +113,13 @@ def depth_to_space(
     )
 
 
+def spread_kernel(
+    weight: Float[Tensor, "out channel kernel kernel"], spread: Float[Tensor, "cell tap kernel"]
+) -> Float[Tensor, "cell*cell*out channel tap tap"]:
+    """The kernel that gives the pixels of a cell."""
+    return torch.einsum("ocde,apd,bqe->abocpq", weight, spread, spread).flatten(0, 2)
+
+
 class CellConv2d(Conv2d):
     """A convolution of an enlarged image, computed on the small one.
 
@@ -145,9 +151,9 @@ class CellConv2d(Conv2d):
     ) -> Float[Tensor, "batch cell*cell*out height width"]:
         """The result before its pixels are brought to their places."""
         check_images(self, input)
-        kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
         bias = None if self.bias is None else self.bias.repeat(self.cell**2)
-        return F.conv2d(input, kernel.flatten(0, 2), bias, padding=self.spread.shape[1] // 2)
+        kernel = spread_kernel(self.weight, self.spread)
+        return F.conv2d(input, kernel, bias, padding=self.spread.shape[1] // 2)
 
 
 class UpConv2d(CellConv2d):
@@ -192,12 +198,12 @@ class PooledConv2d(Conv2d):
         check_images(self, input)
         if self.in_channels > self.FEW or not eager_on_cpu(input):
             return F.max_pool2d(super().forward(input), 2)
-        kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
+        kernel = spread_kernel(self.weight, self.spread)
         bias = None if self.bias is None else self.bias.repeat(4)
         if input.requires_grad:
-            cells = _convolve_cells(input, kernel.flatten(0, 2), bias)
+            cells = _convolve_cells(input, kernel, bias)
         else:
-            cells = F.conv2d(input, kernel.flatten(0, 2), bias, stride=2, padding=2)
+            cells = F.conv2d(input, kernel, bias, stride=2, padding=2)
         n, c, h, w = cells.shape
         # Seen as an image of one cell a row, channels last, so that pooling reads it as it lies.
         rows = cells.permute(0, 2, 3, 1).reshape(n, h * w, 4, c // 4).permute(0, 3, 1, 2)
@@ -229,17 +235,3 @@ class ConvTranspose2d(CellConv2d):
                 if not shift % stride:
                     spread[a, shift // stride + reach, d] = 1
         super().__init__(in_channels, out_channels, spread)
-
-
-class ChannelNorm(nn.Module):
-    """`RMSNorm` over the channels of each pixel of `N C H W`, then SiLU."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = RMSNorm(channels)
-
-    def forward(
-        self, x: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
-        """Normalise and activate each pixel; the result is stored channels last."""
-        return self.norm.silu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

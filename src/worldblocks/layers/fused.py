@@ -23,11 +23,14 @@ def rms_norm_silu(
     x = x.contiguous()
     if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
         return FusedRMSNormSiLU.apply(x, scale, eps)
-    return F.silu(forward(x, scale, eps)[0], inplace=True)
+    return F.silu(scaled(x, scale, eps)[0], inplace=True)
 
 
-def forward(
-    x: Float[Tensor, "*batch feature"], scale: Float[Tensor, " feature"], eps: float
+def scaled(
+    x: Float[Tensor, "*batch feature"],
+    scale: Float[Tensor, "... feature"],
+    eps: float,
+    out: Float[Tensor, "*batch feature"] | None = None,
 ) -> tuple[Float[Tensor, "*batch feature"], Float[Tensor, "*batch 1"]]:
     """`x * root * scale`, whose SiLU is the output, and `root = 1 / sqrt(mean(x²) + eps)`."""
     n = x.shape[-1]
@@ -37,7 +40,7 @@ def forward(
     else:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         root = torch.addcmul(_constant(eps), norm, norm, value=1 / n).rsqrt_()
-    return _scale(x * root, scale), root
+    return _scale(torch.mul(x, root, out=out), scale), root
 
 
 @functools.cache
@@ -48,11 +51,11 @@ def _constant(value: float) -> Float[Tensor, ""]:
 
 
 def _scale(
-    x: Float[Tensor, "*batch feature"], scale: Float[Tensor, " feature"]
+    x: Float[Tensor, "*batch feature"], scale: Float[Tensor, "... feature"]
 ) -> Float[Tensor, "*batch feature"]:
-    """`x * scale` in the memory of a contiguous `x`, several narrow rows at once."""
+    """`x * scale` in the memory of `x`, several narrow rows at once."""
     n, rows = x.shape[-1], 8
-    if n >= NARROW or x.numel() % (n * rows):
+    if n >= NARROW or scale.ndim > 1 or x.numel() % (n * rows) or not x.is_contiguous():
         return x.mul_(scale)
     x.view(-1, n * rows).mul_(scale.repeat(rows))
     return x
@@ -64,7 +67,7 @@ class FusedRMSNormSiLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any, scale: Any, eps: float) -> Any:
         """Keep what the backward pass reads."""
-        y, root = forward(x, scale, eps)
+        y, root = scaled(x, scale, eps)
         ctx.save_for_backward(x, scale, y, root)
         ctx.eps = eps
         return F.silu(y)

@@ -39,6 +39,20 @@ class RMSNorm(nn.Module):
         return F.silu(self(x))
 
 
+class ChannelNorm(nn.Module):
+    """`RMSNorm` over the channels of each pixel of `N C H W`, then SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(channels)
+
+    def forward(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Normalise and activate each pixel; the result is stored channels last."""
+        return self.norm.silu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class Layer(nn.Module):
     """Linear map -> RMSNorm -> SiLU, `... in -> ... out`."""
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.layers import BlockLinear, Layer, RMSNorm, check_width
+from worldblocks.layers import BlockLinear, Layer, RMSNorm, by_block, check_width
 from worldblocks.typing import typed
 
 
@@ -82,10 +82,10 @@ class BlockGRU(nn.Module):
             x = norm.silu(layer(x))  # type: ignore[operator]
         # Block first, `blocks batch ...`, is how a batched product leaves its result.
         bias = self.gates.bias.view(self.blocks, 1, -1).to(x.dtype)
-        gates = torch.bmm(self._by_block(x), self.gates.weight.to(x.dtype)) + bias
+        gates = torch.bmm(by_block(x, self.blocks), self.gates.weight.to(x.dtype)) + bias
         reset, candidate, update = gates.unflatten(-1, (3, -1)).unbind(-2)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        old = self._by_block(deter.to(candidate.dtype))
+        old = by_block(deter.to(candidate.dtype), self.blocks)
         new = torch.lerp(old, candidate, torch.sigmoid(update - 1))
         return new.transpose(0, 1).flatten(1)
 
@@ -95,9 +95,6 @@ class BlockGRU(nn.Module):
         own, rest = layer.weight.split([self.deter // self.blocks, shared.shape[-1]], 1)  # type: ignore[union-attr]
         mixed = torch.addmm(layer.bias, shared, rest.transpose(0, 1).flatten(1))  # type: ignore[arg-type]
         # A sum lies in memory as its first term does: the way back from blocks is a view.
-        out = self._by_block(mixed) + torch.bmm(self._by_block(deter.to(mixed.dtype)), own)
+        product = torch.bmm(by_block(deter.to(mixed.dtype), self.blocks), own)
+        out = by_block(mixed, self.blocks) + product
         return out.transpose(0, 1).flatten(1)
-
-    def _by_block(self, x: Tensor) -> Tensor:
-        """`batch blocks*part -> blocks batch part`, a view."""
-        return x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)
