@@ -14,6 +14,7 @@ from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot, mix_un
 from worldblocks.distributions.joint import Joint
 from worldblocks.distributions.output import Output, modes, wants_mode
 from worldblocks.distributions.regression import MSE, ImageMSE, SigmoidImageMSE, SymlogMSE
+from worldblocks.distributions.transformed import Transform, TransformedNormal
 
 __all__ = [
     "MSE",
@@ -26,6 +27,8 @@ __all__ = [
     "Output",
     "SigmoidImageMSE",
     "SymlogMSE",
+    "Transform",
+    "TransformedNormal",
     "TwoHot",
     "mix_uniform",
     "modes",
