@@ -48,7 +48,8 @@ def test_harmony_by_hand():
 def test_uncertainty_by_hand():
     """σ² = 4: 8 / 8 + ln 2 for a squared error, 8 / 4 + ln 2 for a log-likelihood."""
     balance = UncertaintyWeights(squared=["obs"], likelihood=["cont"])
-    balance.log_variance.data.fill_(math.log(4))
+    for variance in balance.log_variances:
+        variance.data.fill_(math.log(4))
     out = balance(tensors(obs=8.0, cont=8.0))
     assert_close(out, tensors(obs=1 + math.log(2), cont=2 + math.log(2)))
     assert_close(balance.weights(), tensors(obs=0.125, cont=0.25))
@@ -70,7 +71,7 @@ def test_the_best_harmony_scale_is_the_one_of_the_paper(loss):
     best = (loss + math.sqrt(loss**2 + 4 * loss)) / 2
     balance = scaled(HarmonyWeights, math.log(best))
     balance(tensors(obs=loss))["obs"].backward()
-    assert balance.log_scale.grad.item() == pytest.approx(0, abs=2e-5)
+    assert balance.log_scales[0].grad.item() == pytest.approx(0, abs=2e-5)
     weight = balance.weights()["obs"].item()
     assert weight <= 1.0001 / math.sqrt(loss)
     assert weight * loss == pytest.approx(2 / (1 + math.sqrt(1 + 4 / loss)), rel=1e-4)
@@ -81,9 +82,9 @@ def test_the_best_uncertainty_is_the_loss_itself(loss, squared):
     """σ² = L of a squared error, 2 L of a log-likelihood: 1/2 is left of either."""
     kind = {"squared": ["obs"]} if squared else {"likelihood": ["obs"]}
     balance = UncertaintyWeights(**kind)
-    balance.log_variance.data.fill_(math.log(loss if squared else 2 * loss))
+    balance.log_variances[0].data.fill_(math.log(loss if squared else 2 * loss))
     balance(tensors(obs=loss))["obs"].backward()
-    assert balance.log_variance.grad.item() == pytest.approx(0, abs=2e-5)
+    assert balance.log_variances[0].grad.item() == pytest.approx(0, abs=2e-5)
     assert balance.weights()["obs"].item() * loss == pytest.approx(0.5, rel=1e-4)
 
 

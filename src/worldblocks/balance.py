@@ -6,7 +6,7 @@ is added to each of its elements, so that a *mean* over them has it once. The su
 recipe's; `weights()` is for the log.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -63,17 +63,17 @@ class HarmonyWeights(nn.Module):
     def __init__(self, names: Iterable[str]) -> None:
         super().__init__()
         self.names = _listed("HarmonyWeights", names)
-        self.log_scale = nn.Parameter(torch.zeros(len(self.names)))
+        self.log_scales = _zeros(self.names)
 
     def weights(self) -> dict[str, Float32[Tensor, ""]]:
         """1 / σ of each loss, without gradient."""
-        scale = self.log_scale.detach().float()
-        return dict(zip(self.names, scale.neg().exp().unbind(), strict=True))
+        scales = zip(self.names, self.log_scales, strict=True)
+        return {name: s.detach().float().neg().exp() for name, s in scales}
 
     def forward(self, losses: Losses) -> dict[str, Float[Tensor, "..."]]:
         """The losses, weighted; the scales are trained by their gradient."""
         _check_given("HarmonyWeights", self.names, losses)
-        scales = zip(self.names, self.log_scale.float().unbind(), strict=True)
+        scales = zip(self.names, (s.float() for s in self.log_scales), strict=True)
         return {**losses, **{k: losses[k] * s.neg().exp() + F.softplus(s) for k, s in scales}}
 
 
@@ -97,29 +97,32 @@ class UncertaintyWeights(nn.Module):
     {'obs': 0.5, 'cont': 1.0}
     """
 
-    factor: Tensor
-
     def __init__(self, *, squared: Iterable[str] = (), likelihood: Iterable[str] = ()) -> None:
         super().__init__()
         squared = _listed("UncertaintyWeights", squared, least=0)
         likelihood = _listed("UncertaintyWeights", likelihood, least=0)
         self.names = _listed("UncertaintyWeights", (*squared, *likelihood))
-        self.log_variance = nn.Parameter(torch.zeros(len(self.names)))
-        factor = torch.tensor([0.5 if name in squared else 1.0 for name in self.names])
-        self.register_buffer("factor", factor, persistent=False)
+        self.factors = [0.5] * len(squared) + [1.0] * len(likelihood)
+        self.log_variances = _zeros(self.names)
 
     def weights(self) -> dict[str, Float32[Tensor, ""]]:
         """The factor of each loss, without gradient."""
-        factors = self.factor * self.log_variance.detach().float().neg().exp()
-        return dict(zip(self.names, factors.unbind(), strict=True))
+        return {name: (factor * (-s.detach()).exp()) for name, factor, s in self._terms()}
 
     def forward(self, losses: Losses) -> dict[str, Float[Tensor, "..."]]:
         """The losses, weighted; the variances are trained by their gradient."""
         _check_given("UncertaintyWeights", self.names, losses)
-        variance = self.log_variance.float()
-        factors = (self.factor * variance.neg().exp()).unbind()
-        terms = zip(self.names, factors, (0.5 * variance).unbind(), strict=True)
-        return {**losses, **{k: losses[k] * factor + log_std for k, factor, log_std in terms}}
+        weighted = {k: losses[k] * (f * (-s).exp()) + 0.5 * s for k, f, s in self._terms()}
+        return {**losses, **weighted}
+
+    def _terms(self) -> Iterator[tuple[str, float, Tensor]]:
+        variances = (s.float() for s in self.log_variances)
+        return zip(self.names, self.factors, variances, strict=True)
+
+
+def _zeros(names: tuple[str, ...]) -> nn.ParameterList:
+    """A parameter for each, not an entry: a clip by the norm of a tensor is then each one's own."""
+    return nn.ParameterList(nn.Parameter(torch.zeros(())) for _ in names)
 
 
 def _listed(what: str, names: Iterable[str], least: int = 1) -> tuple[str, ...]:

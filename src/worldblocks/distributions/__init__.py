@@ -13,7 +13,13 @@ from worldblocks.distributions.continuous import BoundedNormal, Normal
 from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot, mix_uniform, softmax
 from worldblocks.distributions.joint import Joint
 from worldblocks.distributions.output import Output, modes, wants_mode
-from worldblocks.distributions.regression import MSE, ImageMSE, SigmoidImageMSE, SymlogMSE
+from worldblocks.distributions.regression import (
+    MSE,
+    ImageMSE,
+    SigmoidImageL1,
+    SigmoidImageMSE,
+    SymlogMSE,
+)
 from worldblocks.distributions.transformed import Transform, TransformedNormal
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "Normal",
     "OneHot",
     "Output",
+    "SigmoidImageL1",
     "SigmoidImageMSE",
     "SymlogMSE",
     "Transform",
