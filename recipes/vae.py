@@ -3,9 +3,9 @@
 Auto-Encoding Variational Bayes, Kingma & Welling (arXiv:1312.6114), as the first part of World
 Models, Ha & Schmidhuber (arXiv:1803.10122).
 
-    python recipes/vae.py cpu                     the board of Catch, two minutes on two cores
-    python recipes/vae.py cpu_rgb                 CartPole as it is drawn, 64×64 RGB
-    python recipes/vae.py rgb --env CarRacing-v3  a GPU and that environment
+    python recipes/vae.py cpu                   the board of Catch, minutes on two cores
+    python recipes/vae.py cpu_rgb               CartPole as it is drawn, 64×64 RGB
+    python recipes/vae.py rgb --env Acrobot-v1  larger, for a GPU
 
 Frames come from random actions, the last ones of them are held out. Leaves `frames.png` (originals
 above reconstructions) and a checkpoint whose encoder can stand in front of a world model.
@@ -62,7 +62,7 @@ class Config:
 
 
 PRESETS = {
-    "rgb": Config(),
+    "rgb": Config(kl=0.01),  # as `cpu_rgb`
     "cpu": Config(
         env="worldblocks.testing:Catch",
         env_args='{"side": 64}',
