@@ -362,11 +362,11 @@ def test_ratios_of_any_size_leave_finite_numbers_and_gradients(function):
 
 def test_capture(same_when_compiled):
     rows = {k: v.float() for k, v in draw(0, time=3).items()}
-    for function in ALL:
-        same_when_compiled(
-            lambda *values, f=function: weighted(f, dict(zip(NAMES, values, strict=True))),
-            *rows.values(),
-        )
+
+    def every(*values):
+        return [weighted(f, dict(zip(NAMES, values, strict=True))) for f in ALL]
+
+    same_when_compiled(every, *rows.values())
 
 
 @pytest.mark.parametrize("function", ALL)

@@ -94,7 +94,7 @@ def retrace(
         lam: λ, one number or one for each destination row: 0 where an episode is cut, so that
             nothing of the next episode comes back. The entry after a cut belongs to no action.
 
-    Source: Munos et al. 2016 (arXiv:1606.02647), equations 3 and 4 and section 3.
+    Source: Munos et al. 2016 (arXiv:1606.02647), equation 3 with the traces of Retrace(λ).
 
     >>> ones = torch.ones(1, 2)
     >>> target = retrace(ones, ones, 0 * ones, 0 * ones, math.log(0.5) * ones)
