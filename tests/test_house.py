@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 FLOORS = [
     ["_eager", "typing", "spaces"],
     ["transforms", "returns", "distributions", "losses"],
-    ["layers", "ema", "normalize"],
+    ["layers", "ema", "normalize", "balance"],
     ["encoders", "decoders", "heads", "rssm"],
     ["replay", "optim", "envs", "run"],
     ["interop", "diagnose", "parity", "testing"],

@@ -13,7 +13,14 @@ from worldblocks.distributions.continuous import BoundedNormal, Normal
 from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot, mix_uniform, softmax
 from worldblocks.distributions.joint import Joint
 from worldblocks.distributions.output import Output, modes, wants_mode
-from worldblocks.distributions.regression import MSE, ImageMSE, SigmoidImageMSE, SymlogMSE
+from worldblocks.distributions.regression import (
+    MSE,
+    ImageMSE,
+    SigmoidImageL1,
+    SigmoidImageMSE,
+    SymlogMSE,
+)
+from worldblocks.distributions.transformed import Transform, TransformedNormal
 
 __all__ = [
     "MSE",
@@ -24,8 +31,11 @@ __all__ = [
     "Normal",
     "OneHot",
     "Output",
+    "SigmoidImageL1",
     "SigmoidImageMSE",
     "SymlogMSE",
+    "Transform",
+    "TransformedNormal",
     "TwoHot",
     "mix_uniform",
     "modes",

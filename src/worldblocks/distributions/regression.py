@@ -120,6 +120,23 @@ class SigmoidImageMSE(ImageMSE):
         return _SigmoidError.apply(self._cells.reshape(-1, h, w, c), cells).view(batch)
 
 
+class SigmoidImageL1(SigmoidImageMSE):
+    """The absolute error of the same pixels: `sum(|mean - target / 255|)`.
+
+    >>> SigmoidImageL1(torch.zeros(1, 2, 2, 1)).nll(torch.zeros(1, 2, 2, 1).byte()).item()
+    2.0
+    """
+
+    def nll(
+        self, target: UInt8[Tensor, "*batch height width channel"]
+    ) -> Float32[Tensor, "*batch"]:
+        """Absolute error of uint8 pixels, summed over an image."""
+        if target.dtype != torch.uint8:
+            raise TypeError(f"an image target is uint8 in 0…255, got {target.dtype}")
+        same_shape(self, target, self.logit)
+        return sum_event((self.mean - target.float() / 255).abs(), self.event)
+
+
 class _SigmoidError(torch.autograd.Function):
     """The error above, a few images at a time, so that what is between stays in the cache."""
 
