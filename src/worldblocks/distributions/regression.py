@@ -1,5 +1,6 @@
 """Regressions: outputs with a mean and a squared error, which are no distributions."""
 
+import math
 from typing import Any
 
 import torch
@@ -94,9 +95,10 @@ class SigmoidImageMSE(ImageMSE):
         """What the sigmoid is taken of."""
         if self._side == 1:
             return self._cells
-        *batch, h, w, _ = self._cells.shape
-        rows = self._cells.reshape(*batch, h, w, self._side, -1).transpose(-3, -2)
-        return rows.reshape(*batch, self._side * h, self._side * w, -1)
+        *batch, h, w, c = self._cells.shape
+        side, channels = self._side, c // self._side**2
+        rows = self._cells.reshape(*batch, h, w, side, side * channels).transpose(-3, -2)
+        return rows.reshape(*batch, side * h, side * w, channels)
 
     @property
     def mean(self) -> Float32[Tensor, "*batch height width channel"]:
@@ -115,9 +117,10 @@ class SigmoidImageMSE(ImageMSE):
         if not eager_on_cpu(self._cells) or target.dtype != torch.uint8 or target.shape != shape:
             same_shape(self, target, self.logit)
             return ImageMSE(self.mean).nll(target)
-        rows = target.reshape(-1, h, side, w, c // side)
+        images = math.prod(batch)
+        rows = target.reshape(images, h, side, w, c // side)
         cells = torch.stack(rows.unbind(2), 3).flatten(3)
-        return _SigmoidError.apply(self._cells.reshape(-1, h, w, c), cells).view(batch)
+        return _SigmoidError.apply(self._cells.reshape(images, h, w, c), cells).view(batch)
 
 
 class SigmoidImageL1(SigmoidImageMSE):
