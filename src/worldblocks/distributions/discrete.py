@@ -6,7 +6,7 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from worldblocks import transforms
-from worldblocks.distributions.output import Output, same_shape, sum_event, wants_mode
+from worldblocks.distributions.output import Output, same_kind, same_shape, sum_event, wants_mode
 
 FEW = 8  # classes
 
@@ -98,6 +98,20 @@ class OneHot(Output):
     def entropy(self) -> Float32[Tensor, "*batch"]:
         """Entropy in nats, summed over event axes."""
         return -sum_event((self.probs * self.logits).sum(-1), self.event)
+
+    def kl(self, other: "OneHot") -> Float32[Tensor, "*batch"]:
+        """KL divergence from other one-hots in nats, `sum(p (ln p - ln q))`, over event axes too.
+
+        The two must have the same `unimix`: it is part of the model, and a difference is a slip.
+        """
+        same_kind(self, other, OneHot)
+        same_shape(self, other.probs, self.probs, "another")
+        if self.unimix != other.unimix:
+            raise ValueError(
+                f"two OneHot are compared with the same unimix, got {self.unimix} and "
+                f"{other.unimix}"
+            )
+        return sum_event(self.probs * (self.logits - other.logits), self.event + 1)
 
 
 def mix_uniform(
