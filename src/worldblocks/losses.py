@@ -46,7 +46,7 @@ def balanced_kl(
     if not dyn.ndim:
         raise ValueError(
             f"balanced_kl takes distributions with at least one batch axis, got {_shape(post)}; "
-            f"flat logits need .unflatten(-1, (groups, classes))"
+            f"flat logits need .unflatten(-1, (groups, classes)), a single row needs [None]"
         )
     return dyn.clamp(min=free_nats), rep.clamp(min=free_nats)
 

@@ -22,7 +22,7 @@ def section(post: Normal) -> Section:
     Source: Burda et al. 2015 (arXiv:1509.00519), appendix C, for units in use.
     """
     mean, std = (x.flatten(0, 1) for x in (post.mean, post.std))
-    dead = float((mean.var(0) < ACTIVE).float().mean())
+    dead = float((mean.var(0, correction=0) < ACTIVE).float().mean())
     told = information(mean, std)
     total = float(told.sum())
     findings = [

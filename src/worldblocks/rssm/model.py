@@ -81,8 +81,8 @@ class RSSM(nn.Module, Generic[C, S]):
         return type(pieces[0])(*(torch.cat(field, 1) for field in zip(*pieces, strict=True)))
 
     def _observe(
-        self, carry: Any, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
-    ) -> Any:
+        self, carry: C, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
+    ) -> S:
         """`observe` from where its inputs are projected."""
         core, latent = self.core, self.latent
         if scans(core, latent, projected):  # type: ignore[arg-type]
@@ -96,8 +96,8 @@ class RSSM(nn.Module, Generic[C, S]):
         return type(states[0])(*(torch.stack(field, 1) for field in zip(*states, strict=True)))
 
     def _observe_absolute(
-        self, carry: Any, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
-    ) -> Any:
+        self, carry: C, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
+    ) -> S:
         """The same where no posterior depends on the state: all of them at once, then the core."""
         parameters = self.latent.posterior(None, projected)
         stoch = self.latent.sample(parameters, noise)
@@ -111,12 +111,12 @@ class RSSM(nn.Module, Generic[C, S]):
 
     def _observe_step(
         self,
-        carry: Any,
+        carry: C,
         projected: Tensor,
         action: Tensor,
         is_first: Tensor,
         noise: Tensor | None = None,
-    ) -> Any:
+    ) -> S:
         deter = self._core_step(*carry.parts(), action, is_first)
         return self._state(deter, self.latent.posterior(deter, projected), noise)
 
@@ -141,7 +141,7 @@ class RSSM(nn.Module, Generic[C, S]):
                 f"got {deter} and {stoch}: a carry of another model size?"
             )
 
-    def _state(self, deter: Tensor, parameters: Any, noise: Tensor | None = None) -> Any:
+    def _state(self, deter: Tensor, parameters: Any, noise: Tensor | None = None) -> S:
         return self.latent.state(deter, self.latent.sample(parameters, noise), parameters)
 
     @typed
