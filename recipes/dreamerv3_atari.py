@@ -175,8 +175,8 @@ class Agent(nn.Module):
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
         sizes: Any = {"deter": deter, "hidden": cfg.hidden or units, "recompute": cfg.recompute}
         sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": self.action_size}
-        onehots: Any = {"groups": cfg.groups, "classes": classes}
-        self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, unimix=0.01, **onehots, **sizes)
+        onehots: Any = {"groups": cfg.groups, "classes": classes, "unimix": 0.01}
+        self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, **onehots, **sizes)
         self.decoder = wb.decoders.dreamer_decoder(
             observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
         )
