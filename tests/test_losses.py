@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import distributions as td
 
-from worldblocks.distributions import MSE, Normal, OneHot, discrete
+from worldblocks.distributions import MSE, Normal, OneHot, mixture
 from worldblocks.losses import balanced_kl, categorical_kl, gaussian_kl
 
 seeds = st.integers(0, 2**32 - 1)
@@ -186,8 +186,8 @@ def test_what_is_no_distribution():
 def test_the_softmax_of_each_is_computed_once(monkeypatch):
     """Both losses and both entropies read the same numbers."""
     calls = []
-    softmax = discrete.softmax
-    monkeypatch.setattr(discrete, "softmax", lambda x: calls.append(x) or softmax(x))
+    softmax = mixture.softmax
+    monkeypatch.setattr(mixture, "softmax", lambda x: calls.append(x) or softmax(x))
     post, prior = (OneHot(x, unimix=0.01, event=1) for x in logits(0))
     balanced_kl(post, prior, free_nats=1.0)
     _ = post.entropy(), prior.entropy()
