@@ -1,11 +1,13 @@
 """Every diff of the page "Swap a block" applies to the recipes, and the agent it makes learns."""
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import tiny_runs
 import torch
 
 import worldblocks as wb
@@ -57,12 +59,23 @@ def test_a_swap_is_for_every_recipe(diff):
         compile(swapped(path.read_text(encoding="utf-8"), diff), path.name, "exec")
 
 
+@pytest.fixture
+def load(monkeypatch):
+    def loaded(diff):
+        path = ROOT / "recipes" / "dreamerv3_gym.py"
+        recipe = ModuleType("swapped")
+        recipe.__file__ = str(path)
+        monkeypatch.setitem(sys.modules, "swapped", recipe)  # dataclasses look themselves up there
+        source = swapped(path.read_text(encoding="utf-8"), diff)
+        exec(compile(source, "swapped", "exec"), recipe.__dict__)
+        return recipe
+
+    return loaded
+
+
 @pytest.mark.parametrize("diff", DIFFS, ids=range(len(DIFFS)))
-def test_a_swapped_recipe_learns(diff, monkeypatch):
-    source = (ROOT / "recipes" / "dreamerv3_gym.py").read_text(encoding="utf-8")
-    recipe = ModuleType("swapped")
-    monkeypatch.setitem(sys.modules, "swapped", recipe)  # dataclasses look themselves up there
-    exec(compile(swapped(source, diff), "swapped", "exec"), recipe.__dict__)
+def test_a_swapped_recipe_learns(diff, load):
+    recipe = load(diff)
     cfg = recipe.PRESETS["smoke"]
     agent, optimizer = recipe.build(cfg, OBSERVED, ACTIONS)
     rows = batch(agent)
@@ -81,3 +94,17 @@ def test_a_swapped_recipe_learns(diff, monkeypatch):
     action, carry = recipe.act(agent, obs, agent.initial(BATCH), torch.ones(BATCH) > 0)
     assert action.shape == (BATCH, 5)
     assert type(carry[0]) is type(post.carry)
+
+
+def test_a_gaussian_run_resumes_exactly(load, tmp_path):
+    """Replay and checkpoint hold what a latent of numbers packs."""
+    pytest.importorskip("gymnasium", reason="needs the extra gym")
+    [diff] = [diff for diff in DIFFS if "gaussian_rssm" in diff]
+    recipe = load(diff)
+    tiny = {"env": "tiny_environments:Diary", "steps": 60, "image": 48, "prefill": 8}
+    tiny |= {"train_ratio": 2.0, "log_every": 16, "video_every": 0, "save_every": 30}
+    cfg = dataclasses.replace(recipe.PRESETS["smoke"], **tiny)
+    whole = tiny_runs.run(recipe, cfg, tmp_path / "whole")
+    tiny_runs.comparable(whole, 60)
+    folder = tiny_runs.interrupted(recipe, cfg, tmp_path / "run", 21)
+    tiny_runs.same_run(tiny_runs.run(recipe, cfg, folder, resume=True), whole)
