@@ -30,7 +30,8 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
     Annotations are jaxtyping's; axes of the same name must agree over all arguments, the result and
     the fields of every NamedTuple among them. `Annotated[Carry, "batch"]` says which axes stand
-    where the fields of `Carry` say `*batch`. Inside a graph that is being compiled the bare
+    where the fields of `Carry` say `*batch`; where a protocol stands in its place, the fields of
+    the NamedTuple that is given are checked. Inside a graph that is being compiled the bare
     function runs; `JAXTYPING_DISABLE=1` turns all checks off.
 
     A layout (types, dtypes and shapes of arguments and result) that has passed is remembered, and
@@ -76,21 +77,21 @@ def _checked(function: Callable[P, R], ready: threading.local) -> Callable[P, R]
     """The function with all of its checks; if `ready` holds a result, that instead of a call."""
     signature = inspect.signature(function)
     tuples = {
-        name: fields
+        name: found
         for name, parameter in signature.parameters.items()
-        if (fields := _fields(parameter.annotation))
+        if (found := _tuple(parameter.annotation))
     }
-    result = _fields(signature.return_annotation)
+    result = _tuple(signature.return_annotation)
 
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
         if tuples:
             bound = signature.bind(*args, **kwargs).arguments
-            for name, fields in tuples.items():
-                _check(function, name, bound.get(name), fields)
+            for name, found in tuples.items():
+                _check(function, name, bound.get(name), *found)
         is_ready = hasattr(ready, "result")
         out = ready.__dict__.pop("result") if is_ready else function(*args, **kwargs)
         if result:
-            _check(function, "the result", out, result)
+            _check(function, "the result", out, *result)
         return out
 
     functools.update_wrapper(inside, function)
@@ -128,7 +129,7 @@ def _shows(hint: Any) -> bool:
         return True
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:  # the fields of a NamedTuple, and their axes
-        return bool(_fields(hint)) and _shows(parts[0])
+        return _tuple(hint) is not None and _shows(parts[0])
     if origin in (Union, UnionType, tuple, list, dict):
         return all(_shows(part) for part in parts if part is not ...)
     if origin is collections.abc.Callable:
@@ -140,29 +141,37 @@ def _off() -> bool:
     return os.environ.get("JAXTYPING_DISABLE", "0").lower() in ("1", "true")
 
 
-def _fields(annotation: Any) -> dict[str, Any]:
-    """The shape-annotated fields of a NamedTuple annotation, `*batch` replaced by its axes."""
-    axes = None
+def _tuple(annotation: Any) -> tuple[type | None, str | None] | None:
+    """The NamedTuple of an annotation (None: that of the value) and its axes; or None."""
     if get_origin(annotation) in (Union, UnionType):  # `Carry | None`
         members = [member for member in get_args(annotation) if member is not type(None)]
         annotation = members[0] if len(members) == 1 else None
+    axes = None
     if get_origin(annotation) is Annotated:
         annotation, axes, *_ = get_args(annotation)
     if not (inspect.isclass(annotation) and issubclass(annotation, tuple)):
-        return {}
+        return (None, axes) if isinstance(axes, str) else None
+    return (annotation, axes) if _fields(annotation, axes) else None
+
+
+@functools.cache
+def _fields(kind: type, axes: str | None) -> dict[str, Any]:
+    """The shape-annotated fields of a NamedTuple, `*batch` replaced by its axes."""
     fields = {}
-    for name, hint in getattr(annotation, "__annotations__", {}).items():
+    for name, hint in getattr(kind, "__annotations__", {}).items():
         if hasattr(hint, "dim_str"):
             shape = hint.dim_str if axes is None else hint.dim_str.replace("*batch", axes)
             fields[name] = hint.dtype[hint.array_type, shape]
     return fields
 
 
-def _check(function: Callable[..., Any], name: str, value: Any, fields: dict[str, Any]) -> None:
+def _check(
+    function: Callable[..., Any], name: str, value: Any, kind: type | None, axes: str | None
+) -> None:
     """Check fields inside the scope that `jaxtyped` has opened, so that axes agree with it."""
     if value is None:
         return
-    for field, hint in fields.items():
+    for field, hint in _fields(kind or type(value), axes).items():
         tensor = getattr(value, field)
         if not isinstance(tensor, hint):
             given = f"{str(tensor.dtype)[6:]}{list(tensor.shape)}" if _is(tensor) else repr(tensor)

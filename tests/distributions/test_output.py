@@ -188,7 +188,7 @@ def test_a_regression_says_what_it_has(kind, name):
 
 
 def test_a_distribution_says_what_it_has():
-    message = r"^Normal has no 'probs'; it has mean, nll, mode, sample, log_prob, entropy$"
+    message = r"^Normal has no 'probs'; it has mean, nll, mode, sample, log_prob, entropy, kl$"
     with pytest.raises(AttributeError, match=message):
         make("Normal")[0].probs  # noqa: B018
 

@@ -4,8 +4,8 @@ from worldblocks.decoders.gaussian import GaussianDecoder
 from worldblocks.decoders.images import ImageDecoder
 from worldblocks.decoders.observations import (
     Decoded,
-    Latent,
     MultiDecoder,
+    Parted,
     VectorDecoder,
     dreamer_decoder,
     target,
@@ -15,8 +15,8 @@ __all__ = [
     "Decoded",
     "GaussianDecoder",
     "ImageDecoder",
-    "Latent",
     "MultiDecoder",
+    "Parted",
     "VectorDecoder",
     "dreamer_decoder",
     "target",

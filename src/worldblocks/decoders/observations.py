@@ -15,13 +15,12 @@ from worldblocks.spaces import Continuous, Discrete, Image, Spaces
 from worldblocks.typing import typed
 
 
-class Latent(Protocol):
-    """What a decoder reads of a state: the deterministic and the stochastic part."""
+class Parted(Protocol):
+    """What a decoder reads of a state: the deterministic part, and the stochastic one flattened."""
 
-    @property
-    def deter(self) -> Float[Tensor, "*batch deter"]: ...
-    @property
-    def stoch(self) -> Float[Tensor, "*batch groups classes"]: ...
+    def parts(self) -> tuple[Float[Tensor, "*batch deter"], Float[Tensor, "*batch stoch"]]:
+        """Both."""
+        ...
 
 
 class VectorDecoder(nn.Module):
@@ -129,12 +128,12 @@ class MultiDecoder(nn.Module):
                 f"{self.channels}"
             )
 
-    def forward(self, state: Latent) -> Decoded:
-        """Decode a state with `deter` and `stoch` to one output for each key."""
-        stoch = state.stoch.flatten(-2)
-        outputs = Decoded(self.vector(state.deter, stoch)) if self.vector is not None else Decoded()
+    def forward(self, state: Parted) -> Decoded:
+        """Decode both parts of a state to one output for each key."""
+        deter, stoch = state.parts()
+        outputs = Decoded(self.vector(deter, stoch)) if self.vector is not None else Decoded()
         if self.image is not None:
-            outputs.update(self._images(self.image(state.deter, stoch)))
+            outputs.update(self._images(self.image(deter, stoch)))
         return outputs
 
     def _images(self, joined: SigmoidImageMSE) -> dict[str, ImageMSE]:

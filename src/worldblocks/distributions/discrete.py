@@ -6,9 +6,8 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from worldblocks import transforms
-from worldblocks.distributions.output import Output, same_shape, sum_event, wants_mode
-
-FEW = 8  # classes
+from worldblocks.distributions.mixture import check_unimix, finite_log_softmax, mixed_softmax
+from worldblocks.distributions.output import Output, same_kind, same_shape, sum_event, wants_mode
 
 
 class OneHot(Output):
@@ -101,48 +100,19 @@ class OneHot(Output):
         """Entropy in nats, summed over event axes."""
         return -sum_event((self.probs * self.logits).sum(-1), self.event)
 
+    def kl(self, other: "OneHot") -> Float32[Tensor, "*batch"]:
+        """KL divergence from other one-hots in nats, `sum(p (ln p - ln q))`, over event axes too.
 
-def mix_uniform(
-    logits: Float[Tensor, "*shape classes"], unimix: float
-) -> tuple[Float32[Tensor, "*shape classes"], Float32[Tensor, "*shape classes"]]:
-    """Log-probabilities and probabilities of `(1 - unimix) softmax(logits) + unimix / classes`.
-
-    Source: DreamerV3, section "World model learning" (1% uniform).
-
-    >>> mix_uniform(torch.tensor([0.0, 99.0]), 0.5)[1].tolist()
-    [0.25, 0.75]
-    """
-    check_unimix(unimix)
-    probs = mixed_softmax(logits, unimix)
-    return probs.log() if unimix else finite_log_softmax(logits), probs
-
-
-def check_unimix(unimix: float) -> None:
-    """Refuse what is no share."""
-    if not 0 <= unimix <= 1:
-        raise ValueError(f"unimix is a share between 0 and 1, got {unimix}")
-
-
-def mixed_softmax(
-    logits: Float[Tensor, "*shape classes"], unimix: float
-) -> Float32[Tensor, "*shape classes"]:
-    """`(1 - unimix) softmax(logits) + unimix / classes`."""
-    probs = softmax(logits.float())
-    return (1 - unimix) * probs + unimix / logits.shape[-1] if unimix else probs
-
-
-def finite_log_softmax(
-    logits: Float[Tensor, "*shape classes"],
-) -> Float32[Tensor, "*shape classes"]:
-    """Finite, so that a class of probability 0 adds 0 to an entropy and not 0 * inf."""
-    return logits.float().log_softmax(-1).clamp(min=torch.finfo(torch.float32).min)
-
-
-def softmax(logits: Float[Tensor, "*shape classes"]) -> Float[Tensor, "*shape classes"]:
-    """Softmax over the last axis; few classes go class by class, where it is seven times faster."""
-    if logits.shape[-1] <= FEW and logits.device.type == "cpu":
-        return logits.movedim(-1, 0).contiguous().softmax(0).movedim(0, -1)
-    return logits.softmax(-1)
+        The two must have the same `unimix`: it is part of the model, and a difference is a slip.
+        """
+        same_kind(self, other, OneHot)
+        same_shape(self, other.probs, self.probs, "another")
+        if self.unimix != other.unimix:
+            raise ValueError(
+                f"two OneHot are compared with the same unimix, got {self.unimix} and "
+                f"{other.unimix}"
+            )
+        return sum_event(self.probs * (self.logits - other.logits), self.event + 1)
 
 
 class TwoHot(Output):

@@ -57,13 +57,21 @@ class Output:
         new.__dict__.update({name: getattr(self, name)[index] for name in self._tensors})
         return new
 
+    def detach(self) -> Self:
+        """The same prediction without its history."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        self._complete()  # once for both
+        new.__dict__.update({name: getattr(self, name).detach() for name in self._tensors})
+        return new
+
     def _complete(self) -> None:
         """Compute what is computed on demand."""
 
     def __getattr__(self, name: str) -> Any:
         has = [
             n
-            for n in ("mean", "nll", "mode", "sample", "log_prob", "entropy")
+            for n in ("mean", "nll", "mode", "sample", "log_prob", "entropy", "kl")
             if hasattr(type(self), n)
         ]
         raise AttributeError(
@@ -82,4 +90,18 @@ def same_shape(output: Output, x: Tensor, like: Tensor, what: str = "a value") -
         raise ValueError(
             f"{type(output).__name__} of shape {tuple(like.shape)} was given {what} of shape "
             f"{tuple(x.shape)}; they must be equal (nothing broadcasts)"
+        )
+
+
+def same_kind(output: Output, other: Output, kind: type[Output]) -> None:
+    """A divergence is between two distributions of one kind over the same events."""
+    if not isinstance(other, kind):
+        raise TypeError(
+            f"{type(output).__name__}.kl compares with another {kind.__name__}, got "
+            f"{type(other).__name__}"
+        )
+    if output.event != other.event:
+        raise ValueError(
+            f"two distributions of {output.event} and {other.event} event axes cannot be compared: "
+            f"give both the same `event`"
         )
