@@ -87,6 +87,11 @@ class Config:
                 f"training begins with {self.prefill} windows in replay, which keeps only "
                 f"{self.capacity}: give a smaller --prefill or a larger --capacity"
             )
+        if self.imag_last and not 2 <= self.imag_last <= self.length:
+            raise ValueError(
+                f"imagination starts from the last 2 to {self.length} rows of a window (--length), "
+                f"or from all of them with 0, got --imag_last {self.imag_last}"
+            )
         if 0 < self.report_steps < 4 * (wb.diagnose.LENGTH + 1):
             raise ValueError(
                 f"a report needs at least {4 * (wb.diagnose.LENGTH + 1)} held-out steps, got "

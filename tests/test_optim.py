@@ -266,6 +266,44 @@ def test_zero_gradients_and_nans():
     assert p.isnan().tolist() == [True, False]
 
 
+def test_a_learning_rate_may_be_a_tensor():
+    """To be written at any time; a state is loaded into the tensors that are there."""
+    ours, theirs = parameter(1.0, 2.0, 3.0), parameter(1.0, 2.0, 3.0)
+    rate = torch.tensor(0.1)
+    chains = [LaProp([ours], lr=rate, warmup=2), LaProp([theirs], lr=0.1, warmup=2)]
+    for value in (0.1, 0.1, 0.3):
+        rate.fill_(value)
+        chains[1].param_groups[0]["lr"] = value
+        for p, chain in zip((ours, theirs), chains, strict=True):
+            p.grad = torch.tensor([1.0, -2.0, 5.0])
+            chain.step()
+    torch.testing.assert_close(ours, theirs)
+    places = [x.data_ptr() for x in [rate, *chains[0].state[ours].values()]]
+    chains[0].load_state_dict(copy.deepcopy(chains[1].state_dict()))
+    group, state = chains[0].param_groups[0], chains[0].state[ours]
+    assert [x.data_ptr() for x in [group["lr"], *state.values()]] == places
+    assert rate.item() == pytest.approx(0.3)
+    for name, value in chains[1].state[theirs].items():
+        assert torch.equal(state[name], value)
+
+
+def test_a_state_of_before_the_first_update_may_be_loaded():
+    p = parameter(1.0, grad=[1.0])
+    optimizer = LaProp([p], lr=0.1)
+    fresh = copy.deepcopy(optimizer.state_dict())
+    optimizer.step()
+    optimizer.load_state_dict(fresh)
+    assert [x.sum().item() for x in optimizer.state[p].values()] == [0, 0, 0]
+    optimizer.step()
+    assert p.item() == pytest.approx(0.8, abs=1e-5)
+
+
+def test_a_learning_rate_on_another_device():
+    match = "LaProp got lr as a tensor on meta for parameters on cpu; it takes one on cpu, or a"
+    with pytest.raises(ValueError, match=match):
+        LaProp([{"params": [parameter(1.0)], "lr": torch.tensor(0.1, device="meta")}])
+
+
 @pytest.mark.parametrize(
     "setting", [{"lr": -1}, {"agc": -0.3}, {"warmup": -1}, {"eps": -1e-8}, {"weight_decay": -0.1}]
 )

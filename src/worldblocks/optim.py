@@ -3,12 +3,13 @@
 Nothing here reads a value back to the host, so a whole update can be captured in one CUDA graph.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 # pyright: reportPrivateImportUsage=false
 # (torch exports its `_foreach` functions, but does not declare them.)
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -55,6 +56,13 @@ def warmup(optimizer: Optimizer, steps: int) -> LambdaLR:
     The first update has a learning rate of exactly 0. Call `.step()` after each update. `LaProp`
     has the same schedule built in.
 
+    Of an update in a CUDA graph, Python sees nothing but the recording: there the learning rate is
+    a tensor, which the schedule writes in place, and `.step()` is called outside of the graph.
+
+    Raises:
+        ValueError: fewer than no updates.
+        RuntimeError: an update or a `.step()` that is being recorded, and would be frozen.
+
     >>> optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     >>> schedule = warmup(optimizer, 4)
     >>> schedule.get_last_lr()
@@ -62,7 +70,34 @@ def warmup(optimizer: Optimizer, steps: int) -> LambdaLR:
     """
     if steps < 0:
         raise ValueError(f"warmup takes a number of updates, got {steps}")
-    return LambdaLR(optimizer, lambda update: min(1.0, update / steps) if steps else 1.0)
+    optimizer.register_step_pre_hook(_refuse_frozen_rate)
+    return _Schedule(optimizer, lambda update: min(1.0, update / steps) if steps else 1.0)
+
+
+class _Schedule(LambdaLR):
+    """A schedule that says so where it would be recorded once and never run again."""
+
+    def step(self, epoch: int | None = None) -> None:
+        if _capturing():
+            raise RuntimeError(
+                "a schedule cannot be stepped inside a CUDA graph, which would repeat one learning "
+                "rate for ever; call its step() outside, or give the warm-up to LaProp"
+            )
+        super().step(epoch)
+
+
+def _refuse_frozen_rate(optimizer: Optimizer, *_: Any) -> None:
+    if _capturing() and not all(isinstance(g["lr"], Tensor) for g in optimizer.param_groups):
+        raise RuntimeError(
+            "an optimiser with a schedule is being recorded and its lr is a float, which a CUDA "
+            "graph keeps as it is; give a tensor on the device as lr, or the warm-up to LaProp"
+        )
+
+
+def _capturing() -> bool:
+    if torch.compiler.is_compiling() or not torch.backends.cuda.is_built():
+        return False
+    return torch.cuda.is_current_stream_capturing()
 
 
 class LaProp(Optimizer):
@@ -78,12 +113,16 @@ class LaProp(Optimizer):
 
     Args:
         params: parameters or parameter groups.
-        lr: learning rate after the warm-up.
+        lr: learning rate after the warm-up. A graph that was recorded keeps a float for ever; a
+            tensor, on the device of the parameters, may be written (`lr.fill_`) at any time.
         betas: β₁ of the momentum, β₂ of the second moment.
         eps: added to the root; tiny, because the gradient's scale should not matter.
         agc: clip of `adaptive_gradient_clip`; 0 turns it off.
         warmup: updates until the full learning rate.
         weight_decay: decoupled, as in AdamW.
+
+    Raises:
+        ValueError: a number is out of range, or `lr` is a tensor on another device.
 
     Source: Ziyin et al. 2020 (arXiv:2002.04839); constants of DreamerV3.
     """
@@ -91,7 +130,7 @@ class LaProp(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float = 4e-5,
+        lr: float | Float[Tensor, ""] = 4e-5,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-20,
         *,
@@ -107,6 +146,28 @@ class LaProp(Optimizer):
             raise ValueError(f"LaProp needs betas in [0, 1), got {betas}")
         # "capturable" makes PyTorch keep the counts on the device when a state is loaded.
         super().__init__(params, {**numbers, "betas": betas, "capturable": True})
+        for group in self.param_groups:
+            rate, device = group["lr"], group["params"][0].device
+            if isinstance(rate, Tensor) and rate.device != device:
+                raise ValueError(
+                    f"LaProp got lr as a tensor on {rate.device} for parameters on {device}; it "
+                    f"takes one on {device}, or a float"
+                )
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+        """Take on a state, in the tensors that are there: a recorded graph goes on with those."""
+        states = [(p, self.state[p]) for group in self.param_groups for p in group["params"]]
+        rates = [group["lr"] for group in self.param_groups]
+        super().load_state_dict(dict(state_dict))
+        for parameter, ours in states:
+            loaded = self.state[parameter]
+            for name, tensor in ours.items():
+                # What has no state yet begins with zeros, as in `_state_of`.
+                loaded[name] = tensor.copy_(loaded[name]) if name in loaded else tensor.zero_()
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            if isinstance(rate, Tensor):
+                group["lr"] = rate.copy_(torch.as_tensor(group["lr"]))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -145,7 +206,7 @@ class LaProp(Optimizer):
         torch._foreach_mul_(updates, self._rates(group, steps))
         torch._foreach_sub_(trained, updates)
 
-    def _rates(self, group: dict[str, Any], steps: Tensor) -> list[Tensor] | float:
+    def _rates(self, group: dict[str, Any], steps: Tensor) -> list[Tensor] | Tensor | float:
         if not group["warmup"]:
             return group["lr"]
         # As lr - lr * rest, like the reference: in float32 the order shows in the first updates.

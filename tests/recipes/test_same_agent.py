@@ -1,8 +1,10 @@
 """The recipes of one algorithm are one agent: what differs between two of them stands here."""
 
 import ast
+import dataclasses
 import difflib
 import functools
+import importlib
 import itertools
 import re
 from pathlib import Path
@@ -82,6 +84,32 @@ def test_a_setting_of_one_name_is_one_setting(pair):
 def test_the_smoke_preset_is_everywhere(pair):
     for path in pair:
         assert re.search(r'^    "smoke": Config\($', path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+WRONG = {
+    "prefill": (
+        9999,
+        "begins with 9999 windows in replay, which keeps only .*: give a smaller --pr",
+    ),
+    "report_steps": (1, "a report needs at least .* held-out steps, got --report_steps 1; 0 makes"),
+}
+for rows in (1, -2, 9):
+    WRONG[f"imag_last {rows}"] = (rows, f"last 2 to 8 rows of .* with 0, got --imag_last {rows}")
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_settings_that_make_no_run(path, name):
+    recipe, (value, message) = importlib.import_module(path.stem), WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(recipe.PRESETS["smoke"], **{name.partition(" ")[0]: value})
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_imagination_from_two_rows_to_all(path):
+    recipe = importlib.import_module(path.stem)
+    for rows in (0, 2, 8):
+        dataclasses.replace(recipe.PRESETS["smoke"], imag_last=rows)
 
 
 @named(PAIRS)

@@ -16,6 +16,7 @@ import dreamerv3_atari
 import dreamerv3_dmc
 import dreamerv3_gym
 import worldblocks as wb
+from kernel_recorder import KernelRecorder
 from worldblocks.replay import Batch
 
 RECIPES = [dreamerv3_atari, dreamerv3_dmc, dreamerv3_gym]
@@ -119,6 +120,21 @@ def test_every_recipe_does(recipe, gradient, check_update):
 
 def test_imagination_from_the_last_rows_does(check_update):
     check_update(dreamerv3_atari, imag_last=2)
+
+
+@pytest.mark.parametrize("options", [{}, {"actor_grad": "mix", "recompute": 4}], ids=str)
+def test_a_graph_of_it_goes_on_as_the_eager_update(options):
+    """To the bit: draws, warm-up of the learning rate, slow critic and running scale included."""
+    ends = []
+    for record in (None, KernelRecorder()):
+        torch.manual_seed(5)
+        agent, optimizer, cfg = built(dreamerv3_gym, warmup=5, lr=1e-2, **options)
+        update = functools.partial(dreamerv3_gym.update, agent, optimizer, cfg=cfg)
+        train, given = wb.run.Captured(update, warmup=2, record=record), batch(agent)
+        for value in range(5):
+            post, metrics = train(given._replace(reward=given.reward + value))
+        ends.append([*post, *metrics.values(), *agent.state_dict().values()])
+    assert all(torch.equal(ours.detach(), theirs) for ours, theirs in zip(*ends, strict=True))
 
 
 def test_the_meta_device_catches_a_value_that_is_read(monkeypatch, check_update):

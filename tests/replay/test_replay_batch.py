@@ -56,3 +56,8 @@ def test_the_last_rows_of_a_batch():
     assert part.obs["x"].shape == (2, 2, 1)
     assert part.is_last.tolist() == [[False, True]] * 2
     assert (part.carry, part.row) == (None, None)
+    assert whole.last(5).reward.tolist() == time.tolist()
+    for rows in (0, -1, 6):
+        match = f"the last {rows} rows were asked of windows of 5 rows; 1 to 5 would do"
+        with pytest.raises(ValueError, match=match):
+            whole.last(rows)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from worldblocks.replay.layout import Spec
 from worldblocks.replay.rings import HostRings, Rings
@@ -54,3 +55,30 @@ def test_ranges_go_around(rings):
     assert read[..., 0].tolist() == [[3, 4, 5, 6]] * 2
     ring.write("x", 4, -read[:, 1:])
     assert ring.tensors["x"][1, :, 0].tolist() == [-5, -6, 7, 3, -4]
+
+
+class Reads(TorchDispatchMode):
+    """Counts values that are read on the host."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_row_on_the_device_is_waited_for_once():
+    """However many of its entries must be finite; that of a host is read where it is."""
+    names = ["reward", "obs/a", "obs/b"]
+    layout = {name: Spec(torch.float32, (3,)) for name in names}
+    rings = Rings(layout, streams=2, rows=5, storage=OnDevice("cpu"))
+    values = {name: torch.ones(2, 3) for name in names}
+    with Reads() as reads:
+        rings.add(values)
+    assert reads.count == 1
+    values["obs/a"][1, 2] = torch.inf
+    with pytest.raises(
+        ValueError, match="observation 'a' of stream 1 holds inf at row 1; only fin"
+    ):
+        rings.add(values)
+    assert rings.count == 1

@@ -1,11 +1,13 @@
+import errno
 import os
+import tempfile
 
 import numpy as np
 import pytest
 import torch
 from replay_rows import equal, filled, packed, row
 
-from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay
+from worldblocks.replay import Memory, MemoryMapped, OnDevice, Prefetch, SequenceReplay
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
@@ -39,14 +41,72 @@ def test_room_for_more_than_the_machine_has_is_reserved_not_taken():
     assert replay.steps == 1
 
 
-def test_a_mapped_file_takes_disk_as_rows_come(tmp_path):
-    free = os.statvfs(tmp_path)
-    size = free.f_bavail * free.f_frsize // 2
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs a system that reserves")
+def test_a_mapped_file_takes_its_disk_at_once(tmp_path, monkeypatch):
+    """So that rows never meet a full disk, where the system would kill the process."""
+    taken, reserve = [], os.posix_fallocate
+
+    def reserved(file, start, size):
+        reserve(file, start, size)
+        taken.append((size, os.fstat(file).st_blocks * 512))
+
+    monkeypatch.setattr(os, "posix_fallocate", reserved)
+    filled(1, capacity=50_000, storage=MemoryMapped(tmp_path))
+    [(size, blocks)] = taken
+    assert blocks >= size > 50_000 * 24
+
+
+def test_a_disk_that_fills_between_a_look_and_the_file(tmp_path, monkeypatch):
+    """Two replays that each find the same room: the second is refused, and nobody is killed."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    replay = SequenceReplay(capacity=24, streams=3, length=5, storage=MemoryMapped(tmp_path))
+    with pytest.raises(
+        MemoryError, match=r"more than the disk of .* will give; a smaller capacity"
+    ):
+        replay.add(**row(0, 3))
+
+
+@pytest.mark.parametrize("place", ["file", "file/rows"])
+def test_a_folder_that_is_none(tmp_path, place):
+    (tmp_path / "file").touch()
     replay = SequenceReplay(
-        capacity=size // 32_768, streams=1, length=5, storage=MemoryMapped(tmp_path)
+        capacity=24, streams=3, length=5, storage=MemoryMapped(tmp_path / place)
     )
-    replay.add(**row(0, 1) | {"carry": torch.zeros(1, 8192)})
-    assert replay.steps == 1
+    match = f"rows cannot be kept in '.*{place}': .*; give a folder that this process may make or"
+    with pytest.raises(OSError, match=match):
+        replay.add(**row(0, 3))
+    assert replay.steps == 0
+
+
+def test_a_folder_that_may_not_be_written(tmp_path, monkeypatch):
+    def refused(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    with pytest.raises(OSError, match=r"kept in '.*': Permission denied; give a folder that this"):
+        filled(1, storage=MemoryMapped(tmp_path))
+
+
+def test_an_error_of_a_device_is_not_one_of_room(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("the device fell off the bus")
+
+    monkeypatch.setattr(OnDevice, "reserve", broken)
+    with pytest.raises(RuntimeError, match=r"^the device fell off the bus$"):
+        filled(1, storage=OnDevice("cpu"))
+
+
+@pytest.mark.parametrize("storage", ["disk", MemoryMapped, Memory])
+def test_what_is_no_storage(storage):
+    match = (
+        r"got storage=.*(disk|Memory).*; it takes wb.replay.Memory\(\), MemoryMapped\(folder\) or"
+    )
+    with pytest.raises(ValueError, match=match):
+        SequenceReplay(capacity=24, streams=3, length=5, storage=storage)
 
 
 def test_a_folder_is_used_again_and_at_once(tmp_path):
@@ -86,6 +146,13 @@ def test_a_device_that_is_not_there(device):
     match = f"rows cannot be kept on the device '{device}': .*; on this machine 'cpu'.* would do"
     with pytest.raises(ValueError, match=match):
         OnDevice(device)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu"])
+def test_batches_for_a_device_that_is_not_there(device):
+    match = f"batches cannot be moved to the device '{device}': .*; on this machine 'cpu'.* would"
+    with pytest.raises(ValueError, match=match):
+        Prefetch(filled(31), 4, device=device)
 
 
 @needs_cuda

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from worldblocks.run import Memory, count_memory
+from worldblocks.run import MemoryUse, count_memory
 
 KB = 1000
 
@@ -16,7 +16,7 @@ def test_by_hand():
         del y
         return z.sum() + z.mean()
 
-    assert count_memory(function, x) == Memory(4 * KB, 12 * KB, 4 * KB + 4)
+    assert count_memory(function, x) == MemoryUse(4 * KB, 12 * KB, 4 * KB + 4)
 
 
 def test_views_and_what_happens_in_place_take_nothing():

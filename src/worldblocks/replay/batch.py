@@ -52,7 +52,16 @@ class Batch(NamedTuple):
         return map_leaves(lambda _, leaf: function(leaf), self, "batch")
 
     def last(self, rows: int) -> "Batch":
-        """The last rows of each window, `batch rows ...`; no stored carry leads to them."""
+        """The last rows of each window, `batch rows ...`; no stored carry leads to them.
+
+        Raises:
+            ValueError: fewer than one row, or more than there are.
+        """
+        time = self.reward.shape[1]
+        if not 1 <= rows <= time:
+            raise ValueError(
+                f"the last {rows} rows were asked of windows of {time} rows; 1 to {time} would do"
+            )
         part = self._replace(carry=None)
         return part.map(lambda leaf: leaf[:, -rows:])
 

@@ -10,6 +10,7 @@ from worldblocks.replay.batch import Batch, gather_carry, gather_rows
 from worldblocks.replay.rings import Rings
 from worldblocks.replay.selectors import Drawn
 from worldblocks.replay.sequence import SequenceReplay
+from worldblocks.replay.storage import check_device
 from worldblocks.replay.tree import map_leaves
 
 Gathered = tuple[Batch, torch.cuda.Event | None]  # the event comes when the batch is on the device
@@ -42,11 +43,15 @@ class Prefetch:
         batch_size: windows of a batch.
         device: where batches are wanted. To a CUDA device they travel through pinned memory, on a
             stream of their own.
+
+    Raises:
+        ValueError: this machine has no such device.
     """
 
     def __init__(
         self, replay: SequenceReplay, batch_size: int, *, device: torch.device | str = "cpu"
     ) -> None:
+        check_device("batches cannot be moved to", device)
         self.replay = replay
         self.batch_size = batch_size
         self._device = torch.device(device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worldblocks.replay.layout import Layout, Values, as_array, check, check_finite, finite
 from worldblocks.replay.recycled import Recycled
-from worldblocks.replay.storage import OnDevice, Storage
+from worldblocks.replay.storage import OnDevice, Storage, no_room
 
 RUN = 2**16  # bytes of a window from which on one copy is faster than a gather of its rows
 PAGE = 4096  # bytes; the rings of each name begin on one, which suits every dtype
@@ -33,6 +33,7 @@ class Rings:
 
     Raises:
         MemoryError: the rings do not fit the storage.
+        OSError: they cannot be kept there at all.
     """
 
     def __init__(self, layout: Layout, streams: int, rows: int, storage: Storage) -> None:
@@ -45,6 +46,8 @@ class Rings:
         try:
             memory = storage.reserve(size)
         except (RuntimeError, OSError, OverflowError) as error:
+            if not no_room(error):
+                raise
             raise MemoryError(
                 f"a replay of {streams} streams of {rows} rows takes {size / 1e9:.1f} GB, more "
                 f"than {storage} will give; a smaller capacity would do"
@@ -72,12 +75,19 @@ class Rings:
             ValueError: a value is unlike the layout, or a number is not finite. Nothing was added.
         """
         check(values, self.layout, (self.streams,))
-        for name in self._finite:
-            check_finite(name, as_array(values[name]), self.count)
+        self._check_finite(values)
         slot = self.count % self.rows
         for name, value in values.items():
             self.tensors[name][:, slot] = _to(self.device, value.detach())
         self.count += 1
+
+    def _check_finite(self, values: Values) -> None:
+        """What is on the device already is looked at there, and waited for once."""
+        here = [name for name in self._finite if values[name].device == self.device]
+        fine = here and bool(torch.stack([values[name].isfinite().all() for name in here]).all())
+        for name in self._finite:
+            if not (fine and name in here):
+                check_finite(name, as_array(values[name]), self.count)
 
     def slot(
         self, stream: Int64[Tensor, "*batch"], time: Int64[Tensor, "*batch"]

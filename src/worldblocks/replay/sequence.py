@@ -20,7 +20,7 @@ from worldblocks.replay.layout import (
 )
 from worldblocks.replay.rings import Rings, make_rings
 from worldblocks.replay.selectors import Selector, check_draw
-from worldblocks.replay.storage import Memory, Storage
+from worldblocks.replay.storage import Memory, Storage, check_storage
 from worldblocks.replay.tree import flatten, template_from_json, template_to_json
 
 
@@ -48,7 +48,7 @@ class SequenceReplay:
             what it holds does not depend on it.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or `storage` is none.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class SequenceReplay:
                 f"capacity={capacity} leaves no window to some of {streams} streams; it counts "
                 f"window starts over all streams"
             )
+        check_storage(storage)
         self.capacity = capacity
         self.streams = streams
         self.length = length
@@ -119,6 +120,7 @@ class SequenceReplay:
             ValueError: a key, dtype or shape is not that of the first row, or an observation or
                 reward is not finite. Nothing was added.
             MemoryError: the first row is too large to keep `capacity` of.
+            OSError: its folder cannot be written.
         """
         packed, template = flatten(carry, "carry")
         values = {f"obs/{key}": value for key, value in obs.items()} | packed

@@ -18,7 +18,7 @@ from worldblocks.run.folder import (
 )
 from worldblocks.run.interrupt import Interrupt
 from worldblocks.run.logger import Logger
-from worldblocks.run.memory import Memory, count_memory
+from worldblocks.run.memory import MemoryUse, count_memory
 from worldblocks.run.modules import load_module_state, pick_device
 from worldblocks.run.progress import Progress
 from worldblocks.run.published import Published, plot_published, read_published, score_curves
@@ -50,7 +50,7 @@ __all__ = [
     "Interval",
     "JsonlSink",
     "Logger",
-    "Memory",
+    "MemoryUse",
     "Progress",
     "Published",
     "Ratio",

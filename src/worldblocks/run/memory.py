@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class Memory(NamedTuple):
+class MemoryUse(NamedTuple):
     """Bytes of tensors."""
 
     before: int  # that were there: parameters, what the function is given
@@ -18,7 +18,7 @@ class Memory(NamedTuple):
     after: int  # that stay: optimiser state, gradients, results
 
 
-def count_memory(function: Callable[[], Any], *owners: Any) -> Memory:
+def count_memory(function: Callable[[], Any], *owners: Any) -> MemoryUse:
     """Bytes of all tensors alive at the worst moment of `function()`, as an allocator counts them.
 
     On the meta device nothing is computed and nothing taken, so that an update of any size is
@@ -31,7 +31,7 @@ def count_memory(function: Callable[[], Any], *owners: Any) -> Memory:
 
     >>> x = torch.zeros(1000, device="meta")
     >>> count_memory(lambda: (x + 1).sum(), x)
-    Memory(before=4000, peak=8004, after=4004)
+    MemoryUse(before=4000, peak=8004, after=4004)
     """
     ledger = _Ledger()
     for owner in owners:
@@ -43,7 +43,7 @@ def count_memory(function: Callable[[], Any], *owners: Any) -> Memory:
         result = function()
     after = ledger.now
     del result
-    return Memory(before, ledger.peak, after)
+    return MemoryUse(before, ledger.peak, after)
 
 
 def _tensors(owner: Any) -> Any:
