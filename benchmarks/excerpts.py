@@ -68,10 +68,9 @@ def observing(data: Figures) -> str:
 
 def adding(data: Figures) -> str:
     """A replay beside the copy of the bytes."""
-    entries = [data.get(f"replay/{case}/copy floor") for case in ("add", "sample")]
-    if None in entries:
+    add, sample = (data.get(f"replay/{case}/copy floor") for case in ("add", "sample"))
+    if add is None or sample is None:
         return ""
-    add, sample = entries
     return (
         f"Adding a row to a replay takes {number(add['ours'])} µs a step, where the copy of its "
         f"bytes alone takes {number(add['peer'])} µs; sampling takes {share(sample)} of the time "

@@ -150,10 +150,12 @@ def judge(group: str, name: str, base: Contestant, head: Contestant) -> list[Ver
             Verdict(
                 group,
                 f"{name}: {case}",
-                *(one.median for one in both),
+                both[0].median,
+                both[1].median,
                 over.value,
                 over.rounds,
-                *(one.rounds for one in both),
+                both[0].rounds,
+                both[1].rounds,
             )
         )
     return verdicts
