@@ -97,11 +97,7 @@ def depth_to_space(
     """
     n, c, h, w = cells.shape
     rows = cells.permute(0, 2, 3, 1).reshape(n, h, w, side, c // side)
-    return (
-        torch.stack(rows.unbind(3), 2)
-        .reshape(n, side * h, side * w, c // side**2)
-        .permute(0, 3, 1, 2)
-    )
+    return torch.stack(rows.unbind(3), 2).reshape(n, side * h, side * w, c // side**2).permute(0, 3, 1, 2)
 
 
 class CellConv2d(Conv2d):
