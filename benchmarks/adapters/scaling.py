@@ -26,11 +26,12 @@ def update(work: Work, **knobs: int) -> Timed:
 
 
 def predicted(work: Work) -> Timed:
-    """What an update will take: FLOPs and bytes, counted on the meta device."""
+    """What an update will take: FLOPs, bytes and parameters, counted on the meta device."""
     prepare(work.threads)
     with without_autocast():
         one = assemble(work, device="meta")
         found = {"flops": flops(one.step), "bytes": count(one, IMAGE[0])}
+        found["parameters"] = trained(one.agent)
     return Timed(values={name: float(value) for name, value in found.items()})
 
 
