@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.returns.recursion import backwards, check_rows, lambda_rows
+from worldblocks.returns.recursion import backwards, check_lambda, check_rows, lambda_rows
 from worldblocks.typing import typed
 
 
@@ -33,8 +33,12 @@ def lambda_return(
     [[1.75, 1.5, 1.0]]
     """
     check_rows("lambda_return", reward)
-    lam = lambda_rows("lambda_return", lam, value)
-    return backwards(reward + discount * (1 - lam) * value, discount * lam, value[:, -1])
+    if isinstance(lam, Tensor):
+        step = reward + discount * (1 - lam) * value
+    else:  # in one pass
+        check_lambda("lambda_return", lam)
+        step = torch.addcmul(reward, discount, value, value=1.0 - lam)
+    return backwards(step, (discount * lam).expand_as(value), value[:, -1])
 
 
 @typed
