@@ -33,12 +33,10 @@ def lambda_return(
     [[1.75, 1.5, 1.0]]
     """
     check_rows("lambda_return", reward)
-    if isinstance(lam, Tensor):
-        step = reward + discount * (1 - lam) * value
-    else:  # in one pass
+    if not isinstance(lam, Tensor):
         check_lambda("lambda_return", lam)
-        step = torch.addcmul(reward, discount, value, value=1.0 - lam)
-    return backwards(step, (discount * lam).expand_as(value), value[:, -1])
+    step = torch.addcmul(reward, discount * (1 - lam), value)
+    return backwards(step, discount * lam, value[:, -1])
 
 
 @typed
