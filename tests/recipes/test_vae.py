@@ -2,13 +2,12 @@
 
 import dataclasses
 import re
-import sys
-import types
 
 import pytest
 import tiny_runs
 import torch
-from tiny_runs import ROOT, python, same
+from changed_recipes import diffs, gym_recipe
+from tiny_runs import python, same
 
 import vae as recipe
 import worldblocks as wb
@@ -80,39 +79,6 @@ def test_absolute_errors(tmp_path):
 # ----------------------------------------------------------- as the pages say, in other recipes
 
 
-def changed(text, diff):
-    """The text after a diff without line numbers, whose old lines stand in it exactly once."""
-    old, new = (
-        "".join(f"{line[1:]}\n" for line in diff.splitlines() if line[0] in f" {sign}")
-        for sign in "-+"
-    )
-    assert text.count(old) == 1, old
-    return text.replace(old, new)
-
-
-def diffs(page, heading):
-    """The diffs of a section of a page."""
-    text = (ROOT / "docs" / "blocks" / page).read_text(encoding="utf-8")
-    section = text.partition(f"\n{heading}\n")[2].partition("\n## ")[0]
-    return re.findall(r"^```diff\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-
-
-def gym_recipe(diffs, replace=()):
-    """The gymnasium recipe with diffs applied, as a module."""
-    text = (ROOT / "recipes" / "dreamerv3_gym.py").read_text(encoding="utf-8")
-    for diff in diffs:
-        text = changed(text, diff)
-    for old, new in replace:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    module = types.ModuleType("changed_recipe")
-    module.__file__ = "changed_recipe.py"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, module.__name__, module)  # a dataclass looks itself up there
-        exec(compile(text, module.__file__, "exec"), module.__dict__)
-    return module
-
-
 def played(module, folder, **changes):
     """The updates of a short run on images of Catch."""
     cfg = dataclasses.replace(
@@ -128,7 +94,7 @@ def played(module, folder, **changes):
 
 
 def test_a_frozen_encoder_in_front_of_a_world_model(smoke, tmp_path):
-    frozen, *_ = diffs("encoders.md", "### In front of a world model")
+    frozen, *_ = diffs("blocks/encoders.md", "### In front of a world model")
     places = [
         ('"logs/vae"', repr(str(smoke[0]))),
         ('"latent": 32, "depth": 4', '"latent": 8, "depth": 2'),
@@ -140,14 +106,17 @@ def test_a_frozen_encoder_in_front_of_a_world_model(smoke, tmp_path):
 
 
 def test_an_encoder_that_is_trained_with_the_world_model(tmp_path):
-    _, *both = diffs("encoders.md", "### In front of a world model")
+    _, *both = diffs("blocks/encoders.md", "### In front of a world model")
     agent, last = played(gym_recipe(both), tmp_path / "run")
     assert agent.encoder.embed_dim == 32
     assert last["loss/vae"] > 0
 
 
 def test_trained_weights_and_a_trained_symlog_in_the_gymnasium_recipe(tmp_path):
-    changes = [*diffs("balance.md", "## HarmonyWeights"), *diffs("heads.md", "## SymlogHead")]
+    changes = [
+        *diffs("blocks/balance.md", "## HarmonyWeights"),
+        *diffs("blocks/heads.md", "## SymlogHead"),
+    ]
     agent, last = played(gym_recipe(changes), tmp_path / "run", lr=1e-2, warmup=0)
     assert {name for name in last if name.startswith("weight/")} == {
         f"weight/{name}" for name in ("dyn", "rep", "obs", "reward")
