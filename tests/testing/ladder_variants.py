@@ -15,11 +15,15 @@ from changed_recipes import diffs, recipe
 from worldblocks.testing import RUNGS
 
 HARMONY = diffs("blocks/balance.md", "## HarmonyWeights")
+KINDS = 'squared=["obs"], likelihood=["dyn", "rep", "reward"]'
+UNCERTAINTY = HARMONY[0].replace(
+    'HarmonyWeights(["dyn", "rep", "obs", "reward"])', f"UncertaintyWeights({KINDS})"
+)
 VARIANTS = {
     "plain": [],
     "SymlogHead": diffs("blocks/heads.md", "## SymlogHead"),
     "HarmonyWeights": HARMONY,
-    "UncertaintyWeights": [diff.replace("Harmony", "Uncertainty") for diff in HARMONY],
+    "UncertaintyWeights": [UNCERTAINTY, HARMONY[1]],
     "GRU": diffs("swap.md", "### A plain GRU")[:1],
     "Gaussian": diffs("swap.md", "### Gaussian latents")[:1],
     "decoupled": diffs("swap.md", "### A decoupled posterior")[:1],
