@@ -285,11 +285,11 @@ def sample(agent, replay, *size, **options):
     return batch._replace(carry=agent.rssm.unpack(batch.carry))
 
 
-def learn(train, agent, replay, cfg):
+def learn(train, agent, batches):
     """One update on a batch from replay, whose latents it refreshes."""
-    batch = sample(agent, replay, cfg.batch)
+    batch = sample(agent, batches)
     post, metrics = train(batch._replace(row=None))
-    replay.write_back(batch.row, agent.rssm.pack(post.carry))
+    batches.replay.write_back(batch.row, agent.rssm.pack(post.carry))
     return metrics
 
 
@@ -345,6 +345,7 @@ def main(cfg: Config) -> int:
     replay = wb.replay.SequenceReplay(
         capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
     )
+    batches = wb.replay.Prefetch(replay, cfg.batch, device=wb.run.pick_device(cfg.device))
     checkpoint = wb.run.Checkpoint(run)
     logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
     due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
@@ -369,7 +370,7 @@ def main(cfg: Config) -> int:
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
             for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
-                logger.add(learn(train, agent, replay, cfg))
+                logger.add(learn(train, agent, batches))
                 updates += 1
             rows = envs.receive()
             logger.played(step, envs.finished, envs.failures)
@@ -385,8 +386,7 @@ def main(cfg: Config) -> int:
         keep()
     envs.close()
     if interrupt.requested or envs.stopped:
-        resume = wb.run.resume_command(run)
-        print(f"{envs.stopped}saved at step {step}; continue with:\n  {resume}")
+        print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
     elif cfg.report_steps:
         held_out, seen = environments(cfg, 4, cfg.seed + 1_000_000), sample(agent, replay, 64)
         known = {"steps": cfg.report_steps, "gamma": cfg.gamma, "seen": seen}

@@ -1,3 +1,4 @@
+import functools
 import gc
 import json
 import threading
@@ -10,6 +11,7 @@ from replay_rows import equal, filled, number, packed, row
 
 from worldblocks.replay import Prefetch, prefetch
 
+Ahead = functools.partial(Prefetch, ahead=True)
 SIZES = {"capacity": 24, "streams": 3, "length": 5}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -68,7 +70,7 @@ def lived(replay, batches, rows, start=None):
 
 def run(rows, executor=None, **options):
     replay = filled(8, **options)
-    with Prefetch(replay, 4) as batches:
+    with Ahead(replay, 4) as batches:
         if executor:
             batches.close()
             batches._closed, batches._thread = False, executor
@@ -82,7 +84,7 @@ def same(ours, theirs):
 
 
 def test_the_first_batch_is_that_of_the_replay():
-    with Prefetch(filled(31), 7) as batches:
+    with Ahead(filled(31), 7) as batches:
         equal(batches.sample(), filled(31).sample(7))
 
 
@@ -93,10 +95,32 @@ def test_batches_do_not_depend_on_the_thread(storage, slow):
     same(ours, run(28, Executor(late=True)))  # gathered when it is asked for
 
 
+def test_on_a_cpu_a_batch_is_that_of_the_replay(storage):
+    """To the bit, in the same order; windows that were drawn ahead elsewhere are not lost."""
+    ours, theirs = filled(8, storage=storage), filled(8)
+    with Prefetch(ours, 4) as batches:
+        assert batches._ahead is None
+        sampled = lived(ours, batches, 28)
+        expected = []
+        for k in range(8, 28):
+            theirs.add(**row(k, 3))
+            for _ in range(2):
+                batch = theirs.sample(4)
+                theirs.write_back(batch.row, packed((batch.row + 7 * k) % 65536))
+                expected.append(batch)
+        same(sampled, expected)
+        assert ours._selector.state() == theirs._selector.state()
+    with Ahead(ours, 4) as batches:
+        batches.sample()
+        following = ours._selector.ahead[1].tolist()
+    with Prefetch(ours, 4) as batches:
+        assert (batches.sample().row[:, 0] // 3 - 1).tolist() == following
+
+
 def test_rows_and_carries_are_those_stored_at_that_moment():
     replay = filled(8)
     written = {}
-    with Prefetch(replay, 4) as batches:
+    with Ahead(replay, 4) as batches:
         for k in range(8, 60):
             replay.add(**row(k, 3))
             batch = batches.sample()
@@ -111,7 +135,7 @@ def test_rows_and_carries_are_those_stored_at_that_moment():
 
 def test_experience_comes_one_batch_later_and_once():
     replay = filled(7, capacity=99)
-    with Prefetch(replay, 2) as batches:
+    with Ahead(replay, 2) as batches:
         rows = [batches.sample().row[:, 0].tolist() for _ in range(2)]
         for k in range(7, 13):
             replay.add(**row(k, 3))
@@ -127,12 +151,12 @@ def test_a_run_that_is_resumed_gets_the_same_batches(tmp_path, storage, slow, st
     """Saved by the replay, into a new process, with other timing."""
     straight = run(28)
     replay = filled(8, storage=storage)
-    with Prefetch(replay, 4) as batches:
+    with Ahead(replay, 4) as batches:
         first = lived(replay, batches, stop)
         manifest = json.loads(json.dumps(replay.save(tmp_path)))
         same(first + lived(replay, batches, 28), straight)  # saving changes nothing
     other = filled(0, seed=5)
-    with Prefetch(other, 4) as batches:
+    with Ahead(other, 4) as batches:
         other.load(tmp_path, manifest)
         same(first + lived(other, batches, 28), straight)
 
@@ -140,7 +164,7 @@ def test_a_run_that_is_resumed_gets_the_same_batches(tmp_path, storage, slow, st
 def test_going_back_to_a_save(tmp_path):
     """What the thread gathered of the rows before is not handed out."""
     replay = filled(8)
-    with Prefetch(replay, 4) as batches:
+    with Ahead(replay, 4) as batches:
         lived(replay, batches, 15)
         manifest = replay.save(tmp_path)
         first = lived(replay, batches, 30)
@@ -159,7 +183,7 @@ def test_a_save_of_before_windows_were_drawn_ahead(tmp_path):
 
 def test_looks_at_the_data_do_not_change_training():
     blind, seen = filled(31), filled(31)
-    with Prefetch(blind, 4) as one, Prefetch(seen, 4) as other:
+    with Ahead(blind, 4) as one, Ahead(seen, 4) as other:
         for _ in range(4):
             equal(one.sample(), other.sample())
             seen.sample(3, length=7)
@@ -167,11 +191,11 @@ def test_looks_at_the_data_do_not_change_training():
 
 def test_a_batch_of_another_size_goes_on_with_the_windows_ahead(tmp_path):
     replay = filled(31)
-    with Prefetch(replay, 4) as batches:
+    with Ahead(replay, 4) as batches:
         batches.sample()
         following = replay._selector.ahead[1].tolist()
     for size in (3, 9):
-        with Prefetch(replay, size) as batches:
+        with Ahead(replay, size) as batches:
             starts = (batches.sample().row[:, 0] // 3 - 1).tolist()
         assert starts[:3] == following[:3]
         assert len(starts) == size
@@ -181,7 +205,7 @@ def test_a_batch_of_another_size_goes_on_with_the_windows_ahead(tmp_path):
 def test_a_failure_of_the_thread_is_said_and_no_batch_is_lost(monkeypatch):
     expected = run(12)
     replay = filled(8)
-    with Prefetch(replay, 4) as batches:
+    with Ahead(replay, 4) as batches:
         first = lived(replay, batches, 10)
         batches._ahead.batch.result()  # this one is well
 
@@ -206,7 +230,7 @@ def test_a_failure_of_the_thread_is_said_and_no_batch_is_lost(monkeypatch):
 
 def test_too_early():
     replay = filled(4)
-    with Prefetch(replay, 4) as batches:
+    with Ahead(replay, 4) as batches:
         with pytest.raises(ValueError, match=r"windows of 6 rows .* cannot be drawn yet"):
             batches.sample()
         for k in range(4, 8):
@@ -219,7 +243,7 @@ def test_the_thread_ends():
         return [t for t in threading.enumerate() if t.name.startswith("replay-prefetch")]
 
     before = len(threads())
-    batches = Prefetch(filled(31), 4)
+    batches = Ahead(filled(31), 4)
     batches.sample()
     assert len(threads()) == before + 1
     batches.close()
@@ -227,7 +251,7 @@ def test_the_thread_ends():
     with pytest.raises(RuntimeError, match="a batch was asked of a closed Prefetch; make another"):
         batches.sample()
     batches.close()
-    forgotten = Prefetch(filled(31), 4)
+    forgotten = Ahead(filled(31), 4)
     forgotten.sample()
     del forgotten
     gc.collect()
@@ -239,7 +263,7 @@ def test_the_thread_ends():
 @needs_cuda
 def test_batches_arrive_on_the_device(storage):
     replay, twin = filled(8, storage=storage), filled(8)
-    with Prefetch(replay, 4, device="cuda") as batches, Prefetch(twin, 4) as others:
+    with Ahead(replay, 4, device="cuda") as batches, Ahead(twin, 4) as others:
         ours, theirs = lived(replay, batches, 28), lived(twin, others, 40)
     assert ours[0].obs["image"].is_cuda
     assert ours[0].carry.deter.is_cuda

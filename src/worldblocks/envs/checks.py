@@ -22,6 +22,15 @@ def check_same_spaces(spaces: list[tuple[dict, dict]]) -> None:
             )
 
 
+def check_numbers(seed: int, timeout: float) -> None:
+    """Raise unless a vector can take them."""
+    if seed < 0 or not timeout > 0:
+        raise ValueError(
+            f"EnvVector got seed={seed}, timeout={timeout}; it takes a seed of 0 or more and "
+            f"a timeout above 0 seconds"
+        )
+
+
 def check_action(action: Tensor, count: int, size: int) -> np.ndarray:
     """The actions as `env action` in NumPy."""
     if action.shape != (count, size) or action.dtype != torch.float32:
@@ -33,6 +42,13 @@ def check_action(action: Tensor, count: int, size: int) -> np.ndarray:
     if not np.isfinite(vectors).all():
         raise ValueError("EnvVector got an action with NaN or inf; it takes finite numbers")
     return vectors
+
+
+def check_steps(taken: int, steps: list[Step | None], observation: Spaces) -> None:
+    """Raise unless the rows that came, after `taken` others, are made of their space and finite."""
+    for i, step in enumerate(steps):
+        if step is not None:
+            check_step(f"environment {i} at step {taken}", step, observation)
 
 
 def check_step(where: str, step: Step, observation: Spaces) -> None:

@@ -89,6 +89,11 @@ class Episode(NamedTuple):
     length: int
 
 
+def repeated(last: Step, is_first: bool) -> Step:
+    """What failed shows its last observation once more, and its episode ends."""
+    return Step(last.obs, reward=0.0, is_first=is_first, is_last=True, is_terminal=False)
+
+
 def stack(steps: list[Step], keys: Iterable[str]) -> Rows:
     """One row of every environment as tensors, the observations in the order of `keys`."""
     flags = ("is_first", "is_last", "is_terminal")

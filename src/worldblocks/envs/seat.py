@@ -5,7 +5,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from worldblocks.envs.local import Failed, Host
-from worldblocks.envs.record import Step
+from worldblocks.envs.record import Episode, Step
 from worldblocks.envs.reenact import ActionLog
 
 
@@ -47,6 +47,10 @@ class Seat:
             self.score += step.reward
             self.length += 1
         return step
+
+    def finished(self) -> Episode:
+        """The episode, as it stands at its last row."""
+        return Episode(self._index, self.score, self.length)
 
     def keep_log(self) -> None:
         """Keep the actions from here on, if the environment gives no state of its own."""

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from worldblocks.envs.checks import check_action, check_layout, check_step
+from worldblocks.envs.checks import check_action, check_layout, check_numbers, check_steps
 from worldblocks.envs.failure import Failure, FailureWindow
 from worldblocks.envs.hosts import close_hosts, open_hosts
 from worldblocks.envs.local import Failed
-from worldblocks.envs.record import Environment, Episode, Rows, Step, stack, unstack
+from worldblocks.envs.record import Environment, Episode, Rows, Step, repeated, stack, unstack
 from worldblocks.envs.seat import Seat
 from worldblocks.spaces import action_size
 
@@ -55,11 +55,7 @@ class EnvVector:
         max_failures: int = 3,
         window: int = 1000,
     ) -> None:
-        if seed < 0 or not timeout > 0:
-            raise ValueError(
-                f"EnvVector got seed={seed}, timeout={timeout}; it takes a seed of 0 or more and "
-                f"a timeout above 0 seconds"
-            )
+        check_numbers(seed, timeout)
         self._failed = FailureWindow(max_failures, window)
         hosts = open_hosts(self, environments, timeout if workers else None)
         self.observation, self.action = hosts[0].spaces
@@ -241,18 +237,12 @@ class EnvVector:
             self._seats[i].host.start()
 
     def _collect(self, answers: list[Step | None], begun: list[bool]) -> Rows:
-        for i, step in enumerate(answers):
-            if step is not None:
-                check_step(f"environment {i} at step {self._taken}", step, self.observation)
+        check_steps(self._taken, answers, self.observation)
         self._taken += 1
-        self.finished = [
-            Episode(i, seat.score, seat.length)
-            for i, (seat, step) in enumerate(zip(self._seats, answers, strict=True))
-            if step is not None and step.is_last
-        ]
+        pairs = zip(self._seats, answers, strict=True)
+        self.finished = [seat.finished() for seat, step in pairs if step and step.is_last]
         steps = [
-            # What failed shows its last observation once more, and its episode ends.
-            Step(unstack(self.rows)[i].obs, 0.0, begun[i], True, False) if step is None else step
+            repeated(unstack(self.rows)[i], begun[i]) if step is None else step
             for i, step in enumerate(answers)
         ]
         self._rows = stack(steps, self.observation)

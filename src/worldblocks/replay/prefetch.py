@@ -34,6 +34,9 @@ class Prefetch:
     handed out. The batches therefore do not depend on the timing of the thread, and they go on
     after `save` and `load` of the replay, which holds the windows drawn ahead.
 
+    With `ahead=False`, the default away from CUDA, a batch is drawn and gathered when it is asked
+    for, and is that of `SequenceReplay.sample`.
+
     The replay is used as before; only training batches are taken from here, and by one `Prefetch`.
     While a CUDA graph is captured the thread may allocate: capture with
     `capture_error_mode="thread_local"`.
@@ -43,19 +46,26 @@ class Prefetch:
         batch_size: windows of a batch.
         device: where batches are wanted. To a CUDA device they travel through pinned memory, on a
             stream of their own.
+        ahead: whether a thread gathers ahead; by default it does for a CUDA device alone.
 
     Raises:
         ValueError: this machine has no such device.
     """
 
     def __init__(
-        self, replay: SequenceReplay, batch_size: int, *, device: torch.device | str = "cpu"
+        self,
+        replay: SequenceReplay,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        ahead: bool | None = None,
     ) -> None:
         check_device("batches cannot be moved to", device)
         self.replay = replay
         self.batch_size = batch_size
         self._device = torch.device(device)
         self._side = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._wanted = self._device.type == "cuda" if ahead is None else ahead
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay-prefetch")
         self._closed = False
         self._ahead: Ahead | None = None
@@ -78,7 +88,8 @@ class Prefetch:
         carry = gather_carry(rings, ahead.drawn, replay._carry, pin=cuda)
         batch = batch._replace(carry=carry).to(self._device, non_blocking=cuda)
         replay._selector.handed_out()
-        self._ahead = self._gathering(rings)
+        if self._wanted:
+            self._ahead = self._gathering(rings)
         return batch
 
     def close(self) -> None:
@@ -102,6 +113,10 @@ class Prefetch:
         stored = None
         if self._side is not None:  # a storage on the device gets its rows by the caller's stream
             stored = _event(torch.cuda.current_stream(self._device))
+        if not self._wanted:
+            now: Future[Gathered] = Future()
+            now.set_result(self._gather(rings, drawn, stored))
+            return Ahead(rings, drawn, now)
         return Ahead(rings, drawn, self._thread.submit(self._gather, rings, drawn, stored))
 
     def _gather(self, rings: Rings, drawn: Drawn, stored: torch.cuda.Event | None) -> Gathered:
