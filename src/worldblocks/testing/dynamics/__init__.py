@@ -1,0 +1,44 @@
+"""What a dynamics block promises."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+# The promises, in the order they are tested.
+from worldblocks.testing.dynamics import machine, order, resets, learning, chance  # noqa: F401, I001
+from worldblocks.testing.dynamics.case import Case, promise
+
+
+def check_dynamics(
+    make: Callable[[], Any],
+    *,
+    embed_dim: int,
+    action_dim: int,
+    prior: Callable[[Any, Any], Any] | None = None,
+    latent: Callable[[Any], Float[Tensor, "..."]] | None = None,
+) -> Case:
+    """Test a dynamics block by its protocol (`worldblocks.rssm.Dynamics`) alone.
+
+    The block is made anew several times, in modest size, and all its weights are moved a little by
+    noise. Where it samples through `worldblocks.distributions`, its samples stand still for a
+    comparison; where it draws by itself, it draws from the same seed each time, and must do so in
+    the order of its steps.
+
+    Args:
+        make: gives a new block, a module.
+        embed_dim: width of the embedding it observes.
+        action_dim: width of its action.
+        prior: `prior(block, state)` gives what the block expects at a state before its observation:
+            a distribution with `mean` and `sample()`. Without it three promises are skipped.
+        latent: `latent(state)` gives the sampled part of a state, of the prior's shape.
+        only, skip: names of promises.
+
+    Raises:
+        BrokenPromise: names each promise that is broken, and says how.
+    """
+    return Case(make, embed_dim, action_dim, prior, latent)
+
+
+check_dynamics = promise.check(check_dynamics)
