@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+import torch
 from jaxtyping import Float32, Shaped
 from torch import Tensor
 
@@ -69,6 +70,13 @@ class Output:
         raise AttributeError(
             f"{type(self).__name__} has no {name!r}; it has {', '.join(has)}", name=name, obj=None
         )
+
+
+def lacks(kept: Any, source: Tensor) -> bool:
+    """Whether a result has to be computed: never before, or without a gradient that it has now."""
+    if kept is None:
+        return True
+    return source.requires_grad and not kept.requires_grad and torch.is_grad_enabled()
 
 
 def sum_event(x: Tensor, event: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from worldblocks import transforms
-from worldblocks.distributions.output import Output, same_shape, sum_event
+from worldblocks.distributions.output import Output, lacks, same_shape, sum_event
 
 
 class MSE(Output):
@@ -70,7 +70,7 @@ class SigmoidImageMSE(ImageMSE):
     def __init__(self, logit: Float[Tensor, "*batch height width channel"]) -> None:
         Output.__init__(self, event=3)
         self.logit = logit.float()
-        self._sigmoid: Tensor | None = None
+        self._sigmoid: Any = None
 
     def _complete(self) -> None:
         _ = self.mean
@@ -78,7 +78,7 @@ class SigmoidImageMSE(ImageMSE):
     @property
     def mean(self) -> Float32[Tensor, "*batch height width channel"]:
         """Pixels in [0, 1]."""
-        if self._sigmoid is None:
+        if lacks(self._sigmoid, self.logit):
             self._sigmoid = self.logit.sigmoid()
         return self._sigmoid
 

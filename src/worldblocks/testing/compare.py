@@ -63,9 +63,9 @@ def cloned(tree: Any) -> Any:
 def leaves_of(tree: Any) -> Any:
     """A copy whose every floating-point tensor takes a gradient."""
     return pytree.tree_map(
-        lambda x: x.detach().clone().requires_grad_(x.is_floating_point())
-        if torch.is_tensor(x)
-        else x,
+        lambda x: (
+            x.detach().clone().requires_grad_(x.is_floating_point()) if torch.is_tensor(x) else x
+        ),
         tree,
     )
 

@@ -4,9 +4,11 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 Check = Callable[..., "Report"]
+F = TypeVar("F", bound=Callable[..., Any])
+Names = str | Iterable[str]
 
 
 class Promise(NamedTuple):
@@ -67,6 +69,7 @@ class Promises:
 
     def __init__(self) -> None:
         self.all: list[Promise] = []
+        self.check = ""  # its name
 
     def __call__(self, name: str, sentence: str, where: str) -> Callable[[Any], Any]:
         """Enter a test: it takes what the check made of its arguments, and raises `Found`."""
@@ -77,27 +80,37 @@ class Promises:
 
         return enter
 
-    def check(self, prepare: Callable[..., Any]) -> Check:
-        """Make a check of the function that prepares a subject for the tests.
+    def of(self, check: F) -> F:
+        """Say that a check is of these promises."""
+        self.check = check.__name__
+        check.promises = tuple(self.all)  # type: ignore[attr-defined]
+        return check
 
-        The check also takes `only` and `skip`, names of promises.
+    def keep(self, case: Any, subject: Any, only: Names, skip: Names) -> Report:
+        """Test promises one by one; all that are broken are told at once.
+
+        Raises:
+            BrokenPromise: names each promise that is broken.
+            ValueError: there is no promise of such a name.
         """
-        promises = tuple(self.all)
+        kept, skipped, broken = [], {}, []
+        for promise in choose(self.check, self.all, only, skip):
+            try:
+                promise.test(case)
+            except NotHere as reason:
+                skipped[promise.name] = str(reason)
+            except Exception as error:
+                broken.append((promise, error))
+                if _search.first_only:
+                    break
+            else:
+                kept.append(promise.name)
+        if broken:
+            raise BrokenPromise(self.check, named(subject), broken) from broken[0][1]
+        return Report(tuple(kept), skipped)
 
-        @functools.wraps(prepare)
-        def run(
-            *args: Any, only: Iterable[str] = (), skip: Iterable[str] = (), **options: Any
-        ) -> Report:
-            chosen = choose(prepare.__name__, promises, only, skip)
-            return keep(prepare.__name__, prepare(*args, **options), chosen, named(args[0]))
 
-        run.promises = promises  # type: ignore[attr-defined]
-        return run
-
-
-def choose(
-    check: str, promises: Iterable[Promise], only: Iterable[str], skip: Iterable[str]
-) -> list[Promise]:
+def choose(check: str, promises: Iterable[Promise], only: Names, skip: Names) -> list[Promise]:
     """The promises that are asked for, by name."""
     promises = list(promises)
     only, skip = ([name] if isinstance(name, str) else list(name) for name in (only, skip))
@@ -105,25 +118,6 @@ def choose(
     if unknown := sorted({*only, *skip} - set(names)):
         raise ValueError(f"{check} has no promise {unknown}; it has {', '.join(names)}")
     return [p for p in promises if (not only or p.name in only) and p.name not in skip]
-
-
-def keep(check: str, subject: Any, promises: Iterable[Promise], name: str) -> Report:
-    """Test promises one by one; all that are broken are told at once."""
-    kept, skipped, broken = [], {}, []
-    for promise in promises:
-        try:
-            promise.test(subject)
-        except NotHere as reason:
-            skipped[promise.name] = str(reason)
-        except Exception as error:
-            broken.append((promise, error))
-            if _search.first_only:
-                break
-        else:
-            kept.append(promise.name)
-    if broken:
-        raise BrokenPromise(check, name, broken) from broken[0][1]
-    return Report(tuple(kept), skipped)
 
 
 def describe(promise: Promise, error: Exception) -> str:
@@ -134,7 +128,9 @@ def describe(promise: Promise, error: Exception) -> str:
         if error.example is not None:
             lines.append(f"  smallest example: {error.example}")
         if not math.isnan(error.deviation):
-            lines.append(f"  largest deviation: {error.deviation:.3g} ({error.allowed:.3g} is kept)")
+            lines.append(
+                f"  largest deviation: {error.deviation:.3g} ({error.allowed:.3g} is kept)"
+            )
     else:
         text = str(error).strip().split("\n\n")[0]
         lines.append(f"  seen: {type(error).__name__}: {text[:400]}")
@@ -235,7 +231,7 @@ def for_all(strategy: Any, body: Callable[[Any], None], *, share: float = 1.0) -
         report_multiple_bugs=False,
         print_blob=False,
         phases=phases,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=list(hypothesis.HealthCheck),  # type: ignore[arg-type]
     )
     try:
         settings(hypothesis.given(strategy)(run))()

@@ -39,7 +39,9 @@ def chi_squared(counts: Float[Tensor, " bins"], expected: Float[Tensor, " bins"]
     if len(counts) < 2:
         return 1.0
     statistic = ((counts - expected).square() / expected).sum().double()
-    return torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2).double(), statistic / 2).item()
+    return torch.special.gammaincc(
+        torch.tensor((len(counts) - 1) / 2).double(), statistic / 2
+    ).item()
 
 
 def kolmogorov_smirnov(
@@ -60,7 +62,10 @@ def kolmogorov_smirnov(
 
 
 def expect_mean(
-    samples: Float[Tensor, "draws size"], mean: Float[Tensor, " size"], what: str, slack: float = 0.0
+    samples: Float[Tensor, "draws size"],
+    mean: Float[Tensor, " size"],
+    what: str,
+    slack: float = 0.0,
 ) -> None:
     """Raise if an average lies more than `DEVIATIONS` standard errors from what it should be."""
     error = samples.double().std(0) / math.sqrt(len(samples))

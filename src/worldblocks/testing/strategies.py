@@ -102,7 +102,8 @@ def trajectories(
         alike = st.tuples(begin, row).map(lambda one: ((one[0],) * elements, (one[1],) * elements))
         free = st.tuples(st.tuples(*[begin] * elements), st.tuples(*[row] * elements))
         seed = st.integers(0, 9)
-        return st.builds(lambda one, seed: Trajectory(*one, seed), st.one_of(free, alike), seed)
+        pair = st.one_of(free, alike)
+        return st.builds(lambda one, seed: Trajectory(one[0], one[1], seed), pair, seed)
 
     return st.tuples(st.integers(*batch), st.integers(*time)).flatmap(of)
 
@@ -189,9 +190,7 @@ def action_spaces(*, most: int = 3) -> Any:
     """
     st = _hypothesis("action_spaces")
     shape = st.sampled_from([(), (1,), (2,), (2, 3)])
-    part = st.one_of(
-        st.builds(Discrete, st.integers(1, 5), shape), st.builds(Continuous, shape)
-    )
+    part = st.one_of(st.builds(Discrete, st.integers(1, 5), shape), st.builds(Continuous, shape))
     keys = st.lists(st.sampled_from("zyxba"), min_size=1, max_size=most, unique=True)
     return keys.flatmap(lambda names: st.fixed_dictionaries(dict.fromkeys(names, part)))
 
@@ -217,7 +216,13 @@ def actions(space: Actions, *batch: int) -> Any:
     return st.builds(build, st.sampled_from(["inside", "ends", "zeros"]), st.integers(0, 9))
 
 
-def batches(observation: Spaces, action: Actions, **sizes: tuple[int, int]) -> Any:
+def batches(
+    observation: Spaces,
+    action: Actions,
+    *,
+    batch: tuple[int, int] = (1, 3),
+    time: tuple[int, int] = (1, 6),
+) -> Any:
     """Batches as replay hands them out, without carry and row; sizes as for `trajectories`."""
     st = _hypothesis("batches")
 
@@ -240,7 +245,7 @@ def batches(observation: Spaces, action: Actions, **sizes: tuple[int, int]) -> A
 
         return st.builds(build, observations(observation, *axes), actions(action, *axes))
 
-    return trajectories(**sizes).flatmap(of)
+    return trajectories(batch=batch, time=time).flatmap(of)
 
 
 def carries(block: Any, *, embed_dim: int, action_dim: int, batch: int = 2) -> Any:
@@ -273,8 +278,7 @@ def _hypothesis(needed_by: str) -> Any:
         from hypothesis import strategies
     except ImportError as error:
         raise ImportError(
-            f"wb.testing.{needed_by} needs the extra 'testing': pip install \"worldblocks[testing]\""
+            f"wb.testing.{needed_by} needs the extra 'testing': "
+            'pip install "worldblocks[testing]"'
         ) from error
     return strategies
-
-

@@ -7,10 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 # The promises, in the order they are tested.
-from worldblocks.testing.dynamics import machine, order, resets, learning, chance  # noqa: F401, I001
+from worldblocks.testing.dynamics import chance, learning, machine, order, resets  # noqa: F401
 from worldblocks.testing.dynamics.case import Case, promise
+from worldblocks.testing.promise import Names, Report
 
 
+@promise.of
 def check_dynamics(
     make: Callable[[], Any],
     *,
@@ -18,7 +20,9 @@ def check_dynamics(
     action_dim: int,
     prior: Callable[[Any, Any], Any] | None = None,
     latent: Callable[[Any], Float[Tensor, "..."]] | None = None,
-) -> Case:
+    only: Names = (),
+    skip: Names = (),
+) -> Report:
     """Test a dynamics block by its protocol (`worldblocks.rssm.Dynamics`) alone.
 
     The block is made anew several times, in modest size, and all its weights are moved a little by
@@ -33,12 +37,9 @@ def check_dynamics(
         prior: `prior(block, state)` gives what the block expects at a state before its observation:
             a distribution with `mean` and `sample()`. Without it three promises are skipped.
         latent: `latent(state)` gives the sampled part of a state, of the prior's shape.
-        only, skip: names of promises.
+        only, skip: names of promises that alone are tested, or are not.
 
     Raises:
         BrokenPromise: names each promise that is broken, and says how.
     """
-    return Case(make, embed_dim, action_dim, prior, latent)
-
-
-check_dynamics = promise.check(check_dynamics)
+    return promise.keep(Case(make, embed_dim, action_dim, prior, latent), make, only, skip)

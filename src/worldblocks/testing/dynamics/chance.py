@@ -70,9 +70,7 @@ def noise_of_its_own(case: Case) -> None:
 def imagines_from_its_prior(case: Case) -> None:
     one = case.inputs(PLAIN)
     action = one.prev_action[:1, 0].expand(DRAWS, -1)
-    carry = pytree.tree_map(
-        lambda x: x[:1].expand(DRAWS, *x.shape[1:]).contiguous(), one.carry
-    )
+    carry = pytree.tree_map(lambda x: x[:1].expand(DRAWS, *x.shape[1:]).contiguous(), one.carry)
     with seeded(), torch.no_grad():
         state = case.block.imagine_step(carry, action)
         told = case.prior(state).sample()
@@ -130,5 +128,3 @@ def nan_stays(case: Case) -> None:
     what = "NaN in the embedding of element 0, row 2, changed another element or an earlier row"
     ours, theirs = chosen(states, clean), chosen(case.observe(given), clean)
     expect_equal(ours, theirs, what, allowed=SAME, example=PLAIN)
-
-

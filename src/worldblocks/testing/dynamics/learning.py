@@ -61,7 +61,7 @@ def gradients_through_the_carry(case: Case) -> None:
                 next(slopes)
 
 
-def influences(step, carry, place: int, before: list[Tensor]) -> bool:  # noqa: ANN001
+def influences(step, carry, place: int, before: list[Tensor]) -> bool:
     """Whether a state changes with one tensor of the carry."""
     with seeded(3), torch.no_grad():
         leaves, form = pytree.tree_flatten(carry)

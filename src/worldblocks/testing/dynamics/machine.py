@@ -126,8 +126,9 @@ def carry_saves(case: Case) -> None:
 )
 def moves_to_float64(case: Case) -> None:
     block = stirred(case.make).double()
-    given = pytree.tree_map(lambda x: x.double() if x.is_floating_point() else x,
-                            case.inputs(FIRST))
+    given = pytree.tree_map(
+        lambda x: x.double() if x.is_floating_point() else x, case.inputs(FIRST)
+    )
     start = block.initial(FIRST.batch)
     with steady(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of norms in float32 with weights in float64

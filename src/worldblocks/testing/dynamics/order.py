@@ -219,7 +219,7 @@ def continues(case: Case) -> None:
 
 @promise(
     "imagine-is-steps",
-    "Imagining is `imagine_step` repeated: each state follows from the carry and the action before.",
+    "Imagining is `imagine_step` repeated: a state follows from the carry and the action before.",
     "`imagine_step`: does it keep anything to itself between calls?",
 )
 def imagine_is_steps(case: Case) -> None:
