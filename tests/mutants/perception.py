@@ -121,39 +121,42 @@ class decoder_detached(AroundDecoder):
         return self.inner(state.detach())
 
 
+class VectorReversedOutput(SymlogMSE):
+    def nll(self, target):
+        return super().nll(target.flip(-1))
+
+
 @mutant("decoder", "the entries of a vector are read in the reverse order")
 class vector_reversed(AroundDecoder):
     def forward(self, state):
-        class Mutant(SymlogMSE):
-            def nll(self, target):
-                return super().nll(target.flip(-1))
-
         out = self.inner(state)
-        out["speed"] = Mutant(out["speed"].mean, event=1)
+        out["speed"] = VectorReversedOutput(out["speed"].mean, event=1)
         return out
+
+
+class DecoderScalesTwiceOutput(ImageMSE):
+    def nll(self, target):
+        return MSE.nll(self, target.float() / 255 / 255)
 
 
 @mutant("decoder", "pixels of the target are scaled twice")
 class decoder_scales_twice(AroundDecoder):
     def forward(self, state):
-        class Mutant(ImageMSE):
-            def nll(self, target):
-                return MSE.nll(self, target.float() / 255 / 255)
-
         out = self.inner(state)
-        out["image"] = Mutant(out["image"].mean)
+        out["image"] = DecoderScalesTwiceOutput(out["image"].mean)
         return out
+
+
+class ImageTransposedOutput(ImageMSE):
+    def nll(self, target):
+        return ImageMSE.nll(self, target.transpose(-3, -2))
 
 
 @mutant("decoder", "the decoder's image is transposed: height and width have changed places")
 class image_transposed(AroundDecoder):
     def forward(self, state):
-        class Mutant(ImageMSE):
-            def nll(self, target):
-                return ImageMSE.nll(self, target.transpose(-3, -2))
-
         out = self.inner(state)
-        out["image"] = Mutant(out["image"].mean)
+        out["image"] = ImageTransposedOutput(out["image"].mean)
         return out
 
 
@@ -173,15 +176,16 @@ class key_not_decoded(AroundDecoder):
         return out
 
 
+class HeadInTheWrongSpaceOutput(TwoHot):
+    def log_prob(self, x):
+        return super().log_prob(symlog(x))
+
+
 @mutant("head", "the head encodes its targets in symlog space, its bins are of raw numbers")
 class head_in_the_wrong_space(TwoHotHead):
     def forward(self, feature):
-        class Mutant(TwoHot):
-            def log_prob(self, x):
-                return super().log_prob(symlog(x))
-
         out = super().forward(feature)
-        return Mutant(out.logits, self.bins)
+        return HeadInTheWrongSpaceOutput(out.logits, self.bins)
 
 
 @mutant("head", "the head trains nothing below it")

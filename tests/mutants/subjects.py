@@ -1,5 +1,6 @@
 """How a check is called for each kind of block, healthy or not."""
 
+import dataclasses
 import functools
 
 import torch
@@ -8,7 +9,7 @@ from worldblocks import testing
 from worldblocks.distributions import OneHot
 from worldblocks.rssm import Carry
 
-from . import dynamics, environments, losses, perception
+from . import agents, dynamics, environments, losses, perception
 
 
 def rssm_prior(block, state):
@@ -98,6 +99,12 @@ def pixels(output):
     return (output.mean * 255).round().to(torch.uint8)
 
 
+def check_recipe(make, **options):
+    """The recipe, or a factory of one with a fault."""
+    cfg = dataclasses.replace(agents.recipe.PRESETS["smoke"], horizon=4, lam=0.8, slow_rate=0.1)
+    return testing.check_agent(make(), cfg=cfg, **options)
+
+
 CHECKS = {
     "dynamics": functools.partial(
         testing.check_dynamics,
@@ -126,4 +133,5 @@ CHECKS = {
         testing.check_decoder, spaces=perception.SPACES, state=decoder_state
     ),
     "head": check_numbers,
+    "agent": check_recipe,
 }

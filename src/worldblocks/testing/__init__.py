@@ -4,6 +4,7 @@ Conformance checks (`check_dynamics` and its siblings), hypothesis strategies fo
 given, and known answers: small environments, and the ladder they make.
 """
 
+from worldblocks.testing.agent import check_agent
 from worldblocks.testing.decoders import check_decoder
 from worldblocks.testing.distributions import check_distribution
 from worldblocks.testing.dynamics import check_dynamics
@@ -62,6 +63,7 @@ __all__ = [
     "actions",
     "batches",
     "carries",
+    "check_agent",
     "check_decoder",
     "check_distribution",
     "check_dynamics",

@@ -220,7 +220,7 @@ def check_optimizer(
         definition: `definition(parameter, gradients)` gives one parameter after these gradients: a
             slow loop that is obviously right.
         only, skip: names of promises that alone are tested, or are not. An optimiser that clips the
-            gradients of all parameters together does not keep `parameters-alone` and `no-gradient-no-update`.
+            gradients of all parameters together breaks `parameters-alone`.
 
     Raises:
         BrokenPromise: names each promise that is broken, and says how.

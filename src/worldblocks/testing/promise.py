@@ -142,7 +142,8 @@ def named(subject: Any) -> str:
     """What a person would call it."""
     while isinstance(subject, functools.partial):
         subject = subject.func
-    name = getattr(subject, "__qualname__", None) or type(subject).__qualname__
+    name = getattr(subject, "__qualname__", None) or getattr(subject, "__name__", None)
+    name = name or type(subject).__qualname__
     return name.rsplit("<locals>.", 1)[-1].replace("<lambda>", "this block")
 
 
