@@ -160,11 +160,16 @@ class image_transposed(AroundDecoder):
         return out
 
 
-@mutant("decoder", "vectors are regressed in raw space, and read as symlog")
+class SymlogForgottenOutput(SymlogMSE):
+    def nll(self, target):
+        return MSE.nll(self, target)
+
+
+@mutant("decoder", "vectors are read in symlog space, and their targets are not brought there")
 class symlog_forgotten(AroundDecoder):
     def forward(self, state):
         out = self.inner(state)
-        out["speed"] = MSE(out["speed"].mean, event=1)
+        out["speed"] = SymlogForgottenOutput(out["speed"].mean, event=1)
         return out
 
 

@@ -48,6 +48,7 @@ def laprop_definition(parameter, gradients, lr=0.1, betas=(0.9, 0.99), agc=0.3, 
     return parameter
 
 
+@functools.wraps(testing.check_return)
 def check_lambda_return(estimator, **options):
     """By λ = 0.9, and 0 where an episode is cut."""
 
@@ -58,6 +59,7 @@ def check_lambda_return(estimator, **options):
     return testing.check_return(call, definition=lambda_definition, **options)
 
 
+@functools.wraps(testing.check_normalizer)
 def check_percentiles(make, **options):
     """By percentiles 5 and 95 and a floor of 1."""
 
@@ -68,6 +70,7 @@ def check_percentiles(make, **options):
     return testing.check_normalizer(make, statistic=statistic, **options)
 
 
+@functools.wraps(testing.check_normalizer)
 def check_moments(make, **options):
     def statistic(x):
         return x.mean(), x.std(correction=0)
@@ -75,10 +78,12 @@ def check_moments(make, **options):
     return testing.check_normalizer(make, statistic=statistic, corrected=True, **options)
 
 
+@functools.wraps(testing.check_slow_copy)
 def check_slow(kind, **options):
     return testing.check_slow_copy(functools.partial(kind, rate=0.1), rate=0.1, **options)
 
 
+@functools.wraps(testing.check_head)
 def check_numbers(make, **options):
     """A head that predicts a number, up to hundreds."""
 
@@ -99,6 +104,7 @@ def pixels(output):
     return (output.mean * 255).round().to(torch.uint8)
 
 
+@functools.wraps(testing.check_agent)
 def check_recipe(make, **options):
     """The recipe, or a factory of one with a fault."""
     cfg = dataclasses.replace(agents.recipe.PRESETS["smoke"], horizon=4, lam=0.8, slow_rate=0.1)
@@ -135,3 +141,8 @@ CHECKS = {
     "head": check_numbers,
     "agent": check_recipe,
 }
+
+
+def named(kind):
+    """The name of the check of a kind."""
+    return getattr(CHECKS[kind], "func", CHECKS[kind]).__name__

@@ -78,11 +78,12 @@ def equal_is_free(case: Case) -> None:
 @promise(
     "free-nats-by-element",
     "Each row of each element has its free nats: one that is far away frees no other.",
-    "the order: sum over groups, then the floor, then (in the recipe) the mean over the batch",
+    "the order: sum over groups, then the floor, then (in the recipe) the mean of the batch",
 )
 def free_nats_by_element(case: Case) -> None:
     post, prior = case.raw(0), case.raw(0)
     prior[0, 0] = case.raw(1)[0, 0] * 3
+    prior[1, 0, 0] = case.raw(1)[1, 0, 0] * 3  # a part of a row is far away, the rest is equal
     exact, nats = case.kl(post, prior, 0.0), 0.3
     for name, loss, kl in zip(NAMES, case.kl(post, prior, nats), exact, strict=True):
         told = kl.clamp(min=nats)
@@ -120,7 +121,7 @@ def slope(case: Case) -> None:
         def loss(raw: Tensor, place: int = place, trained: int = trained) -> Tensor:
             both = [case.raw(0), case.raw(1)]
             both[trained] = raw
-            return case.kl(*both, 0.0)[place]
+            return case.kl(both[0], both[1], 0.0)[place]
 
         at = case.raw(trained).requires_grad_()
         out = loss(at).sum()

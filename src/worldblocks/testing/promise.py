@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 Check = Callable[..., "Report"]
@@ -79,6 +80,11 @@ class Promises:
             return test
 
         return enter
+
+    def order(self, modules: Iterable[ModuleType], first: str = "protocol") -> None:
+        """The order in which promises are tested: one before all, then module by module."""
+        place = {module.__name__: number for number, module in enumerate(modules)}
+        self.all.sort(key=lambda one: (one.name != first, place[one.test.__module__]))
 
     def of(self, check: F) -> F:
         """Say that a check is of these promises."""
@@ -203,11 +209,13 @@ def searching(**changes: Any) -> Iterator[None]:
         _search = before
 
 
-def for_all(strategy: Any, body: Callable[[Any], None], *, share: float = 1.0) -> None:
+def for_all(
+    strategy: Any, body: Callable[[Any], None], *, share: float = 1.0, also: Iterable[Any] = ()
+) -> None:
     """Run a test on examples of a strategy; what it raises is that of the smallest example.
 
     The number of examples is that of the hypothesis profile, times `share`. The same examples are
-    drawn in every run.
+    drawn in every run; those of `also` come last.
     """
     import hypothesis
 
@@ -236,6 +244,8 @@ def for_all(strategy: Any, body: Callable[[Any], None], *, share: float = 1.0) -
     )
     try:
         settings(hypothesis.given(strategy)(run))()
+        for example in also:
+            run(example)
     except Found as found:
         found.deviation = max(worst, found.deviation)
         raise

@@ -45,7 +45,8 @@ class Rows(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
         """A function of every number; the flags stay."""
-        return Rows(*(function(x) for x in self[:3]), self.cut)
+        reward, discount, value = (function(x) for x in self[:3])
+        return Rows(reward, discount, value, self.cut)
 
 
 def destination(trajectory: Trajectory, other: int = 0) -> Rows:
@@ -120,8 +121,8 @@ def past(case: Case) -> None:
             trajectory.time // 2,
         )
         pairs = zip(rows[:3], other[:3], strict=True)
-        mixed = (torch.cat([b[:, :half], a[:, half:]], 1) for a, b in pairs)
-        ours = case(Rows(*mixed, rows.cut))[:, half:]
+        reward, discount, value = (torch.cat([b[:, :half], a[:, half:]], 1) for a, b in pairs)
+        ours = case(Rows(reward, discount, value, rows.cut))[:, half:]
         what = f"a return from row {half} on changed with an earlier row"
         expect_equal(ours, case(rows)[:, half:], what, allowed=SAME)
 
@@ -132,8 +133,9 @@ def nothing_beyond(case: Case, trajectory: Trajectory, stops: Tensor, name: str)
     """Change all rows after the first stop of each element; the returns up to it stay."""
     rows, other = destination(trajectory), destination(trajectory, 1)
     beyond = (stops.cumsum(1) - stops.int() > 0) & stops.any(1)[:, None]
-    mixed = (torch.where(beyond, b, a) for a, b in zip(rows[:3], other[:3], strict=True))
-    ours, theirs = case(Rows(*mixed, rows.cut)), case(rows)
+    pairs = zip(rows[:3], other[:3], strict=True)
+    reward, discount, value = (torch.where(beyond, b, a) for a, b in pairs)
+    ours, theirs = case(Rows(reward, discount, value, rows.cut)), case(rows)
     what = f"a return changed with rows that come after {name}"
     expect_equal(ours[~beyond], theirs[~beyond], what, allowed=SAME)
 

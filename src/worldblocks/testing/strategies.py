@@ -69,11 +69,18 @@ class Trajectory(NamedTuple):
         return torch.randn(self.batch, self.time, *shape, generator=generator)
 
     def __repr__(self) -> str:
-        shown = [f"{self.batch} elements of {self.time} rows"]
+        shown = [f"{counted(self.batch, 'element')} of {counted(self.time, 'row')}"]
         for name in ("is_first", "is_last", "is_terminal"):
             flags = getattr(self, name).tolist()
-            shown.append(f"{name} {' '.join(''.join('.X'[f] for f in row) for row in flags)}")
+            if any(map(any, flags)):
+                marks = " ".join("".join(".X"[flag] for flag in row) for row in flags)
+                shown.append(f"{name} {marks}")
         return ", ".join([*shown, f"seed {self.seed}"])
+
+
+def counted(number: int, what: str) -> str:
+    """One row, two rows."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def trajectories(

@@ -81,7 +81,7 @@ def compare(case: Case, name: str) -> None:
         expect(ours.shape == told.shape, f"{name} has shape {tuple(ours.shape)}")
         expect_equal(ours, told, f"the loss {name!r} is not that of the definition")
 
-    for_all(some(), body, share=0.5)
+    for_all(some(), body, share=0.5, also=[EPISODES])
 
 
 @promise(

@@ -6,10 +6,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-# The promises, in the order they are tested.
-from worldblocks.testing.dynamics import chance, learning, machine, order, resets  # noqa: F401
+from worldblocks.testing.dynamics import chance, learning, machine, order, resets
 from worldblocks.testing.dynamics.case import Case, promise
 from worldblocks.testing.promise import Names, Report
+
+ROOMS = (resets, order, learning, chance, machine)
+promise.order(ROOMS)
 
 
 @promise.of

@@ -43,7 +43,8 @@ def one_changed(case: Case, given: Inputs, trajectory: Trajectory, element: int)
     pairs = zip(other[1:3], given[1:3], strict=True)
     carry = pytree.tree_map(replace, other.carry, given.carry)
     flags = replace(~given.is_first, given.is_first)
-    return Inputs(carry, *(replace(new, old) for new, old in pairs), flags)
+    embed, action = (replace(new, old) for new, old in pairs)
+    return Inputs(carry, embed, action, flags)
 
 
 @promise("batch", "Elements of a batch do not see each other.", AXES)
@@ -76,14 +77,9 @@ def causal(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
         given, half = case.inputs(trajectory), trajectory.time // 2
         other = case.inputs(trajectory, other=1)
-        later = Inputs(
-            given.carry,
-            *(
-                torch.cat([old[:, :half], new[:, half:]], 1)
-                for old, new in zip(given[1:3], other[1:3], strict=True)
-            ),
-            torch.cat([given.is_first[:, :half], ~given.is_first[:, half:]], 1),
-        )
+        flipped = other._replace(is_first=~given.is_first)
+        pairs = zip(given[1:], flipped[1:], strict=True)
+        later = Inputs(given.carry, *(torch.cat([a[:, :half], b[:, half:]], 1) for a, b in pairs))
         past = (slice(None), slice(0, half))
         what = f"a state of the rows before row {half} changed with row {half} and after"
         ours, theirs = (rows(every(case.observe(x)), past) for x in (later, given))

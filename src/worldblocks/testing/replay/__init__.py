@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from worldblocks.testing.promise import Names, Report
-
-# The promises, in the order they are tested.
-from worldblocks.testing.replay import carries, draws, files, windows  # noqa: F401
+from worldblocks.testing.replay import carries, draws, files, windows
 from worldblocks.testing.replay.case import Case, promise
+
+ROOMS = (windows, draws, carries, files)
+promise.order(ROOMS)
 
 
 @promise.of
