@@ -211,7 +211,8 @@ class Resampled(Around):
         return OneHot(logits, unimix=0.01, event=1).sample()
 
     def again(self, state):
-        return State(state.deter, self.draw(state.logits), state.logits)
+        stoch = self.draw(state.logits).to(state.deter.dtype)
+        return State(state.deter, stoch, state.logits)
 
     def observe_step(self, carry, embed, prev_action, is_first):
         return self.again(super().observe_step(carry, embed, prev_action, is_first))
@@ -231,7 +232,8 @@ class noise_shared_across_batch(Resampled):
 class mode_instead_of_sample(Around):
     def imagine_step(self, carry, action):
         state = super().imagine_step(carry, action)
-        return state._replace(stoch=OneHot(state.logits, unimix=0.01, event=1).mode)
+        mode = OneHot(state.logits, unimix=0.01, event=1).mode
+        return state._replace(stoch=mode.to(state.deter.dtype))
 
 
 @mutant("dynamics", "imagined latents are drawn without the prior's unimix")
@@ -242,7 +244,8 @@ class unimix_forgotten_in_sampling(Around):
 
     def imagine_step(self, carry, action):
         state = super().imagine_step(carry, action)
-        return state._replace(stoch=OneHot(state.logits, event=1).sample())
+        drawn = OneHot(state.logits, event=1).sample()
+        return state._replace(stoch=drawn.to(state.deter.dtype))
 
 
 @mutant("dynamics", "imagination draws from the posterior of a blank observation, not the prior")

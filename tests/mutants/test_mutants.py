@@ -29,8 +29,8 @@ def test_there_are_enough_of_each_kind():
 
 
 def test_the_page_is_the_last_run():
-    assert sorted(CAUGHT) == sorted(mutant.name for mutant in MUTANTS), "python -m tests.mutants"
-    assert table.PAGE.read_text(encoding="utf-8") == table.page(CAUGHT), "python -m tests.mutants"
+    assert sorted(CAUGHT) == sorted(mutant.name for mutant in MUTANTS), "python tests/mutants"
+    assert table.PAGE.read_text(encoding="utf-8") == table.page(CAUGHT), "python tests/mutants"
 
 
 @pytest.mark.slow

@@ -12,10 +12,13 @@ _modes = False
 
 
 @contextmanager
-def modes() -> Iterator[None]:
-    """Replace samples by modes: deterministic models for tests, parity and evaluation."""
+def modes(on: bool = True) -> Iterator[None]:
+    """Replace samples by modes: deterministic models for tests, parity and evaluation.
+
+    `modes(False)` inside another samples again.
+    """
     global _modes
-    before, _modes = _modes, True
+    before, _modes = _modes, on
     try:
         yield
     finally:

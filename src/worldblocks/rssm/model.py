@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from worldblocks.distributions import modes, wants_mode
 from worldblocks.rssm.cores import BlockGRU
 from worldblocks.rssm.latents import CategoricalLatent
 from worldblocks.rssm.scan import observe_scan, scans
@@ -76,9 +77,14 @@ class RSSM(nn.Module):
         for piece in zip(*(x.split(self.recompute, 1) for x in rows), strict=True):
             # The noise is given, so that the second time draws what the first did.
             options: Any = {"use_reentrant": False, "preserve_rng_state": False}
-            pieces.append(checkpoint(self._observe, carry, *piece, **options))
+            pieces.append(checkpoint(self._observe_again, wants_mode(), carry, *piece, **options))
             carry = pieces[-1][:, -1].carry
         return State(*(torch.cat(field, 1) for field in zip(*pieces, strict=True)))
+
+    def _observe_again(self, likeliest: bool, *rows: Any) -> State:
+        """`_observe` as it was asked for, wherever the backward pass asks a second time."""
+        with modes(likeliest):
+            return self._observe(*rows)
 
     def _observe(
         self, carry: Carry, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor

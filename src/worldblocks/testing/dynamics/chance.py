@@ -21,7 +21,7 @@ from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, chosen, promi
 from worldblocks.testing.promise import NotHere
 from worldblocks.testing.statistics import expect_same_moments
 
-DRAWS = 4000
+DRAWS = 8000
 
 
 def draws_by_seed(case: Case, call: Any, seeds: int = 6) -> list[Tensor]:
@@ -68,14 +68,15 @@ def noise_of_its_own(case: Case) -> None:
     "`imagine_step`: a sample (not the mode) of the prior (not the posterior), unimix included",
 )
 def imagines_from_its_prior(case: Case) -> None:
-    one = case.inputs(PLAIN)
-    action = one.prev_action[:1, 0].expand(DRAWS, -1)
-    carry = pytree.tree_map(lambda x: x[:1].expand(DRAWS, *x.shape[1:]).contiguous(), one.carry)
-    with seeded(), torch.no_grad():
-        state = case.block.imagine_step(carry, action)
-        told = case.prior(state).sample()
-    what = "the samples of imagine_step and of the prior have other moments"
-    expect_same_moments(case.latent(state).flatten(1), told.flatten(1), what)
+    given = case.inputs(PLAIN)
+    for k in range(PLAIN.batch):
+        action = given.prev_action[k, :1].expand(DRAWS, -1)
+        carry = pytree.tree_map(lambda x, k=k: x[k].expand(DRAWS, *x.shape[1:]), given.carry)
+        with seeded(), torch.no_grad():
+            state = case.block.imagine_step(carry, action)
+            told = case.prior(state).sample()
+        what = "the samples of imagine_step and of the prior have other moments"
+        expect_same_moments(case.latent(state).flatten(1), told.flatten(1), what)
 
 
 @promise(
