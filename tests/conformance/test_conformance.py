@@ -37,6 +37,8 @@ REASONS = {
     "envs.dmc": "a simulator: tests/envs/test_control.py",
     "envs.reenact": "tests/envs/test_reenact.py",
 }
+# Compiling takes seconds, and the tests of these blocks do it too.
+COMPILED_ELSEWHERE = ("rssm.RSSM", "encoders", "decoders", "heads", "distributions")
 TESTING = [name for name in public_names("testing") if not name[0].isupper()]  # tested by mutants
 TESTING += ["BrokenPromise", "Promise", "RUNGS", "Report", "Result", "Rung", "Trajectory"]
 
@@ -46,7 +48,10 @@ def cases():
         skip = options.get("skip", ())
         for promise in choose(name, promises(check), (), skip):
             case = check, subject, {key: x for key, x in options.items() if key != "skip"}
-            yield pytest.param(*case, promise.name, id=f"{name.split('+')[0]}-{promise.name}")
+            slow = promise.name == "compiles" and name.startswith(COMPILED_ELSEWHERE)
+            marks = [pytest.mark.slow] * slow
+            test = f"{name.split('+')[0]}-{promise.name}"
+            yield pytest.param(*case, promise.name, id=test, marks=marks)
 
 
 @pytest.mark.parametrize(("check", "subject", "options", "promise"), list(cases()))

@@ -32,7 +32,7 @@ The others:
 
 
 def broken(mutant: Mutant) -> list[str]:
-    """All promises that a mutant breaks."""
+    """The promises that a mutant breaks, in the order of the check."""
     try:
         with searching(shrink=False):
             CHECKS[mutant.kind](mutant.subject)
@@ -53,6 +53,7 @@ def run(names: list[str]) -> dict[str, list[str]]:
             continue
         found[mutant.name] = broken(mutant)
         print(f"{mutant.name}: {', '.join(found[mutant.name]) or 'NOT CAUGHT'}", flush=True)
+        write(found | {name: names for name, names in load().items() if name not in found})
     return found
 
 
