@@ -8,7 +8,6 @@ import functools
 import tempfile
 
 import torch
-from toy_rssm import ToyRSSM
 
 import worldblocks as wb
 from mutants import dynamics as sizes
@@ -138,11 +137,6 @@ SUITES = {
     "rssm.RSSM+dreamer_rssm+BlockGRU+CategoricalLatent+Carry+Packed+State+rollout+imagine": rssm(),
     "rssm.RSSM deep": rssm(absolute=True, core_layers=2, posterior_layers=2),
     "rssm.RSSM recompute": rssm(recompute=2),
-    "rssm.Dynamics toy": (
-        testing.check_dynamics,
-        functools.partial(ToyRSSM, sizes.EMBED, sizes.ACTION),
-        dynamics_options(ToyRSSM.prior),
-    ),
     "losses.balanced_kl+categorical_kl": (
         testing.check_kl,
         kl,

@@ -20,6 +20,7 @@ REASONS = {
     "losses.gaussian_kl": "one formula, against its integral in tests/test_losses.py",
     "optim.warmup": "a schedule of torch: tests/test_optim.py",
     "replay.Prefetch": "the same batches from a thread: tests/replay/test_replay_prefetch.py",
+    "rssm.Dynamics": "a protocol; a toy that keeps it is in test_toy.py",
     "rssm.frozen": "a context of gradients: tests/rssm/test_imagination.py",
     "encoders.check_keys": "an error: tests/test_encoders.py",
     "encoders.image_side": "an error: tests/test_encoders.py",
