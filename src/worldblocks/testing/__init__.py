@@ -11,6 +11,7 @@ from worldblocks.testing.dynamics import check_dynamics
 from worldblocks.testing.encoders import check_encoder
 from worldblocks.testing.env_vectors import check_vector
 from worldblocks.testing.environments import check_env
+from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.heads import check_head
 from worldblocks.testing.kl import check_kl
 from worldblocks.testing.ladder import (
@@ -30,7 +31,6 @@ from worldblocks.testing.replay import check_replay
 from worldblocks.testing.returns import check_return
 from worldblocks.testing.slow_copies import check_slow_copy
 from worldblocks.testing.strategies import (
-    Trajectory,
     action_spaces,
     actions,
     batches,
@@ -38,7 +38,6 @@ from worldblocks.testing.strategies import (
     images,
     observations,
     parameters,
-    trajectories,
     vectors,
 )
 from worldblocks.testing.worlds import Bandit, Delayed, First, Memory, Scaled, Target

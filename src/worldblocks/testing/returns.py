@@ -16,8 +16,8 @@ from worldblocks.testing.compare import (
     gradients,
     weighted,
 )
+from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.promise import Names, NotHere, Promises, Report, for_all
-from worldblocks.testing.strategies import Trajectory, trajectories
 
 promise = Promises()
 ROWS = "which row each of reward, discount and value is taken from: all are of the destination"

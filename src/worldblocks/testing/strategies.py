@@ -1,123 +1,23 @@
 """Hypothesis strategies: what blocks are given, adversarial first and small when it fails."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Float32, Shaped
 from torch import Tensor
 
 from worldblocks.replay import Batch
 from worldblocks.spaces import Actions, Continuous, Discrete, Image, Space, Spaces
+from worldblocks.testing.episodes import Trajectory, hypothesis_strategies, trajectories
 
-END = {".": (False, False), "T": (True, True), "L": (True, False)}  # is_last, is_terminal
 MAGNITUDES = (0.0, 1e-30, 1e-8, 1e-3, 1.0, 30.0, 1e3, 1e8, 1e30)
-
-
-class Trajectory(NamedTuple):
-    """Where episodes begin and end in a few rows of a few elements, and numbers for them.
-
-    A row of an element is one letter: `.` within an episode, `T` its end, `L` a time limit, `A` a
-    row after which the episode was abandoned without either. The row after an `T`, `L` or `A` is
-    `is_first`, and the first row where `begins` says so.
-
-    >>> trajectory = Trajectory(begins=(True, False), rows=("..T.", "L..."), seed=0)
-    >>> trajectory.is_first.int().tolist()
-    [[1, 0, 0, 1], [0, 1, 0, 0]]
-    >>> trajectory
-    2 elements of 4 rows, is_first X..X .X.., is_last ..X. X..., is_terminal ..X. ...., seed 0
-    """
-
-    begins: tuple[bool, ...]
-    rows: tuple[str, ...]
-    seed: int
-
-    @property
-    def batch(self) -> int:
-        """How many elements."""
-        return len(self.rows)
-
-    @property
-    def time(self) -> int:
-        """How many rows each has."""
-        return len(self.rows[0])
-
-    @property
-    def is_first(self) -> Bool[Tensor, "batch time"]:
-        """Rows that open an episode."""
-        return torch.tensor(
-            [
-                [begin, *(letter != "." for letter in row[:-1])]
-                for begin, row in zip(self.begins, self.rows, strict=True)
-            ]
-        )
-
-    @property
-    def is_last(self) -> Bool[Tensor, "batch time"]:
-        """Rows that close one, by its end or by a time limit."""
-        return torch.tensor([[letter in "TL" for letter in row] for row in self.rows])
-
-    @property
-    def is_terminal(self) -> Bool[Tensor, "batch time"]:
-        """Rows that nothing follows."""
-        return torch.tensor([[letter == "T" for letter in row] for row in self.rows])
-
-    def normal(self, *shape: int, key: int = 0) -> Float32[Tensor, "batch time ..."]:
-        """Normal numbers for every row, others for each `key`."""
-        generator = torch.Generator().manual_seed(97 * self.seed + key)
-        return torch.randn(self.batch, self.time, *shape, generator=generator)
-
-    def __repr__(self) -> str:
-        shown = [f"{counted(self.batch, 'element')} of {counted(self.time, 'row')}"]
-        for name in ("is_first", "is_last", "is_terminal"):
-            flags = getattr(self, name).tolist()
-            if any(map(any, flags)):
-                marks = " ".join("".join(".X"[flag] for flag in row) for row in flags)
-                shown.append(f"{name} {marks}")
-        return ", ".join([*shown, f"seed {self.seed}"])
-
-
-def counted(number: int, what: str) -> str:
-    """One row, two rows."""
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
-def trajectories(
-    *, batch: tuple[int, int] = (1, 3), time: tuple[int, int] = (1, 6), ends: str = ".TLA"
-) -> Any:
-    """Trajectories whose ends stand where they hurt: in the first row, the last, in a row, at once.
-
-    A smaller example has fewer elements, fewer rows, fewer ends, and a smaller seed.
-
-    Args:
-        batch: fewest and most elements.
-        time: fewest and most rows.
-        ends: which letters of `Trajectory` may stand in a row.
-    """
-    st = _hypothesis("trajectories")
-
-    def of(size: tuple[int, int]) -> Any:
-        elements, count = size
-        letter = st.sampled_from(ends)
-        row = st.one_of(
-            st.text(letter, min_size=count, max_size=count),
-            letter.map(lambda end: end * count),
-            letter.map(lambda end: end + "." * (count - 2) + end * (count > 1)),
-        )
-        begin = st.booleans()
-        alike = st.tuples(begin, row).map(lambda one: ((one[0],) * elements, (one[1],) * elements))
-        free = st.tuples(st.tuples(*[begin] * elements), st.tuples(*[row] * elements))
-        seed = st.integers(0, 9)
-        pair = st.one_of(free, alike)
-        return st.builds(lambda one, seed: Trajectory(one[0], one[1], seed), pair, seed)
-
-    return st.tuples(st.integers(*batch), st.integers(*time)).flatmap(of)
 
 
 def images(space: Image, *batch: int) -> Any:
     """uint8 images `*batch height width channel`: black, white, one bright pixel, noise."""
-    st = _hypothesis("images")
+    st = hypothesis_strategies("images")
     return st.builds(
         functools.partial(_image, (*batch, *space.shape)),
         st.sampled_from(["black", "white", "pixel", "noise"]),
@@ -139,7 +39,7 @@ def _image(shape: tuple[int, ...], kind: str, seed: int) -> Shaped[Tensor, "..."
 
 def vectors(*shape: int, magnitudes: tuple[float, ...] = MAGNITUDES) -> Any:
     """float32 numbers of a shape: normal ones times a magnitude, 1e-30 to 1e30; or all 0."""
-    st = _hypothesis("vectors")
+    st = hypothesis_strategies("vectors")
 
     def build(magnitude: float, seed: int) -> Shaped[Tensor, "..."]:
         return magnitude * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -152,7 +52,7 @@ def parameters(*shape: int) -> Any:
 
     Rows hold equal numbers, opposite ones, one that stands out, and noise, at 1e-30 to 1e30.
     """
-    st = _hypothesis("parameters")
+    st = hypothesis_strategies("parameters")
 
     def build(kind: str, magnitude: float, seed: int) -> Shaped[Tensor, "..."]:
         generator = torch.Generator().manual_seed(seed)
@@ -172,12 +72,12 @@ def parameters(*shape: int) -> Any:
 
 def observations(spaces: Spaces, *batch: int) -> Any:
     """Observations of the given spaces by key, `*batch ...`."""
-    st = _hypothesis("observations")
+    st = hypothesis_strategies("observations")
     return st.fixed_dictionaries({key: _values(space, *batch) for key, space in spaces.items()})
 
 
 def _values(space: Space, *batch: int) -> Any:
-    st = _hypothesis("observations")
+    st = hypothesis_strategies("observations")
     if isinstance(space, Image):
         return images(space, *batch)
     shape = (*batch, *space.shape)
@@ -195,7 +95,7 @@ def action_spaces(*, most: int = 3) -> Any:
 
     Keys are not in sorted order, as in the wild.
     """
-    st = _hypothesis("action_spaces")
+    st = hypothesis_strategies("action_spaces")
     shape = st.sampled_from([(), (1,), (2,), (2, 3)])
     part = st.one_of(st.builds(Discrete, st.integers(1, 5), shape), st.builds(Continuous, shape))
     keys = st.lists(st.sampled_from("zyxba"), min_size=1, max_size=most, unique=True)
@@ -204,7 +104,7 @@ def action_spaces(*, most: int = 3) -> Any:
 
 def actions(space: Actions, *batch: int) -> Any:
     """Flat actions `*batch action` of a space: inside its bounds, at both ends, and zeros."""
-    st = _hypothesis("actions")
+    st = hypothesis_strategies("actions")
 
     def build(kind: str, seed: int) -> Float32[Tensor, "..."]:
         random, parts = np.random.default_rng(seed), []
@@ -231,7 +131,7 @@ def batches(
     time: tuple[int, int] = (1, 6),
 ) -> Any:
     """Batches as replay hands them out, without carry and row; sizes as for `trajectories`."""
-    st = _hypothesis("batches")
+    st = hypothesis_strategies("batches")
 
     def of(trajectory: Trajectory) -> Any:
         axes = trajectory.batch, trajectory.time
@@ -257,7 +157,7 @@ def batches(
 
 def carries(block: Any, *, embed_dim: int, action_dim: int, batch: int = 2) -> Any:
     """Carries that a dynamics block reaches: the initial one, and after one to four random rows."""
-    st = _hypothesis("carries")
+    st = hypothesis_strategies("carries")
     return st.builds(
         lambda rows, seed: reached(block, embed_dim, action_dim, batch, rows, seed),
         st.integers(0, 4),
@@ -277,15 +177,3 @@ def reached(block: Any, embed_dim: int, action_dim: int, batch: int, rows: int, 
             never = torch.zeros(batch, dtype=torch.bool)
             carry = block.observe_step(carry, embed[:, t], action[:, t], never).carry
     return carry
-
-
-def _hypothesis(needed_by: str) -> Any:
-    """The strategies of hypothesis, which a plain installation does not have."""
-    try:
-        from hypothesis import strategies
-    except ImportError as error:
-        raise ImportError(
-            f"wb.testing.{needed_by} needs the extra 'testing': "
-            'pip install "worldblocks[testing]"'
-        ) from error
-    return strategies

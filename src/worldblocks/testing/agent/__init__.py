@@ -18,8 +18,8 @@ from worldblocks.testing.agent.scripted import (
     told_losses,
 )
 from worldblocks.testing.compare import expect, expect_equal, gradients, seeded, weighted
+from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.promise import Names, Promises, Report, for_all
-from worldblocks.testing.strategies import Trajectory, trajectories
 
 promise = Promises()
 OBSERVATION = {"vector": Continuous((5,))}

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from worldblocks.testing.compare import cloned, steady, stirred
+from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.promise import NotHere, Promises
-from worldblocks.testing.strategies import Trajectory, reached, trajectories
+from worldblocks.testing.strategies import reached
 
 promise = Promises()
 

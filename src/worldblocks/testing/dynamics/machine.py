@@ -17,8 +17,8 @@ from worldblocks.testing.compare import (
     tensors,
 )
 from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promise
+from worldblocks.testing.episodes import Trajectory
 from worldblocks.testing.promise import NotHere
-from worldblocks.testing.strategies import Trajectory
 
 DRIFT = 0.1  # of a feature under autocast to bfloat16, relative, of the median element
 FIRST = PLAIN._replace(begins=(True, False, True))

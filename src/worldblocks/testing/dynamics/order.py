@@ -25,8 +25,8 @@ from worldblocks.testing.dynamics.case import (
     promise,
     some_trajectories,
 )
+from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.promise import for_all
-from worldblocks.testing.strategies import Trajectory, trajectories
 
 LOOP = "the loop over rows of `observe`: which carry, action and flag each step is given"
 AXES = "reshapes, transposes and means over the batch axis; the axes are `batch time ...`"

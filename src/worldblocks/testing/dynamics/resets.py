@@ -24,8 +24,8 @@ from worldblocks.testing.dynamics.case import (
     promise,
     some_trajectories,
 )
+from worldblocks.testing.episodes import Trajectory
 from worldblocks.testing.promise import for_all
-from worldblocks.testing.strategies import Trajectory
 
 
 def before_first(is_first: Tensor) -> tuple[Tensor, Tensor]:
