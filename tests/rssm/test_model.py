@@ -390,3 +390,15 @@ def test_a_nan_stays_in_its_own_sequence_until_the_reset():
     bad = states.logits.isnan().any(-1).any(-1)
     assert bad[0].tolist() == [False] * TIME
     assert bad[1].tolist() == [False, True, True, False, False, False, False]
+
+
+def test_recomputed_rows_are_as_they_were_asked_for():
+    """The backward pass runs outside of `modes()`, and takes the modes of the forward pass."""
+    whole, pieces = rssm(), rssm(recompute=2)
+    pieces.load_state_dict(whole.state_dict())
+    rows, grads = sequence(), []
+    for module in (whole, pieces):
+        with modes():
+            loss = module.observe(module.initial(BATCH), *rows).feature().square().sum()
+        grads.append(torch.autograd.grad(loss, list(module.latent.posterior_out.parameters())))
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,7 @@
 """Distributions over finitely many values: one-hot vectors, bins of a number, 0 and 1."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Shaped
@@ -7,7 +9,14 @@ from torch import Tensor
 
 from worldblocks import transforms
 from worldblocks.distributions.mixture import check_unimix, finite_log_softmax, mixed_softmax
-from worldblocks.distributions.output import Output, same_kind, same_shape, sum_event, wants_mode
+from worldblocks.distributions.output import (
+    Output,
+    lacks,
+    same_kind,
+    same_shape,
+    sum_event,
+    wants_mode,
+)
 
 
 class OneHot(Output):
@@ -32,8 +41,8 @@ class OneHot(Output):
         super().__init__(event)
         check_unimix(unimix)
         self._raw, self.unimix = logits.float(), unimix
-        self._probs: Tensor | None = None
-        self._logits: Tensor | None = None
+        self._probs: Any = None
+        self._logits: Any = None
 
     def _complete(self) -> None:
         _ = self.probs, self.logits
@@ -41,14 +50,14 @@ class OneHot(Output):
     @property
     def probs(self) -> Float32[Tensor, "*shape classes"]:
         """Probabilities, mixed."""
-        if self._probs is None:
+        if lacks(self._probs, self._raw):
             self._probs = mixed_softmax(self._raw, self.unimix)
         return self._probs
 
     @property
     def logits(self) -> Float32[Tensor, "*shape classes"]:
         """Log-probabilities of the mixture."""
-        if self._logits is None:
+        if lacks(self._logits, self._raw):
             mixed = self.unimix > 0
             self._logits = self.probs.log() if mixed else finite_log_softmax(self._raw)
         return self._logits
@@ -135,7 +144,7 @@ class TwoHot(Output):
                 f"{tuple(logits.shape)}"
             )
         self._raw, self.bins = logits.float(), bins
-        self._logits: Tensor | None = None
+        self._logits: Any = None
 
     def _complete(self) -> None:
         _ = self.logits
@@ -143,7 +152,7 @@ class TwoHot(Output):
     @property
     def logits(self) -> Float32[Tensor, "*batch bins"]:
         """Log-probabilities of the bins."""
-        if self._logits is None:
+        if lacks(self._logits, self._raw):
             self._logits = self._raw.log_softmax(-1)
         return self._logits
 

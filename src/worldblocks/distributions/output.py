@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+import torch
 from jaxtyping import Float32, Shaped
 from torch import Tensor
 
@@ -12,7 +13,10 @@ _modes = False
 
 @contextmanager
 def modes(on: bool = True) -> Iterator[None]:
-    """Replace samples by modes: deterministic models for tests, parity and evaluation."""
+    """Replace samples by modes: deterministic models for tests, parity and evaluation.
+
+    `modes(False)` inside another samples again.
+    """
     global _modes
     before, _modes = _modes, on
     try:
@@ -77,6 +81,13 @@ class Output:
         raise AttributeError(
             f"{type(self).__name__} has no {name!r}; it has {', '.join(has)}", name=name, obj=None
         )
+
+
+def lacks(kept: Any, source: Tensor) -> bool:
+    """Whether a result has to be computed: never before, or without a gradient that it has now."""
+    if kept is None:
+        return True
+    return source.requires_grad and not kept.requires_grad and torch.is_grad_enabled()
 
 
 def sum_event(x: Tensor, event: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldblocks import transforms
 from worldblocks._eager import eager_on_cpu, first_order
-from worldblocks.distributions.output import Output, same_shape, sum_event
+from worldblocks.distributions.output import Output, lacks, same_shape, sum_event
 
 
 class MSE(Output):
@@ -85,7 +85,7 @@ class SigmoidImageMSE(ImageMSE):
                 f"a multiple of that, got {logit.shape[-1]}"
             )
         self._cells, self._side = logit.float(), cell
-        self._sigmoid: Tensor | None = None
+        self._sigmoid: Any = None
 
     def _complete(self) -> None:
         _ = self.mean
@@ -103,7 +103,7 @@ class SigmoidImageMSE(ImageMSE):
     @property
     def mean(self) -> Float32[Tensor, "*batch height width channel"]:
         """Pixels in [0, 1]."""
-        if self._sigmoid is None:
+        if lacks(self._sigmoid, self._cells):
             self._sigmoid = self.logit.sigmoid()
         return self._sigmoid
 

@@ -1,6 +1,5 @@
 """The recurrent state-space model: a core and a latent, observed or imagined."""
 
-import contextlib
 from typing import Annotated, Any, Generic
 
 import torch
@@ -73,14 +72,18 @@ class RSSM(nn.Module, Generic[C, S]):
         rows = self.latent.project(embed), actions, is_first, self.latent.noise(is_first)
         if not (self.recompute and torch.is_grad_enabled()):
             return self._observe(carry, *rows)
-        pieces, mode = [], wants_mode()
+        pieces = []
         for piece in zip(*(x.split(self.recompute, 1) for x in rows), strict=True):
             # The second time draws what the first did: the noise is given, and whether to use it.
             options: Any = {"use_reentrant": False, "preserve_rng_state": False}
-            options["context_fn"] = lambda: (contextlib.nullcontext(), modes(mode))
-            pieces.append(checkpoint(self._observe, carry, *piece, **options))
+            pieces.append(checkpoint(self._observe_again, wants_mode(), carry, *piece, **options))
             carry = pieces[-1][:, -1].carry
         return type(pieces[0])(*(torch.cat(field, 1) for field in zip(*pieces, strict=True)))
+
+    def _observe_again(self, likeliest: bool, *rows: Any) -> S:
+        """`_observe` as it was asked for, wherever the backward pass asks a second time."""
+        with modes(likeliest):
+            return self._observe(*rows)
 
     def _observe(
         self, carry: C, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
