@@ -11,9 +11,9 @@ from benchmarks.options import Options
 # Command -> the `module:function` that takes the words after it and returns an exit code. Without a
 # command the groups are measured.
 COMMANDS: dict[str, str] = {
-    "scaling": "benchmarks.commands.scaling:main",
-    "floor": "benchmarks.commands.floor:main",
-    "fit": "benchmarks.commands.fit:main",
+    "scaling": "benchmarks.commands.reports:SCALING",
+    "floor": "benchmarks.commands.reports:FLOOR",
+    "fit": "benchmarks.commands.reports:FIT",
     "compare": "benchmarks.commands.compare:main",
 }
 

@@ -12,26 +12,41 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from benchmarks.excerpts import excerpts, insert
 from benchmarks.groups import Group, chosen
 from benchmarks.interleave import measure
 from benchmarks.jobs import ROOT
 from benchmarks.options import PAGE, Options
-from benchmarks.page import write_page
+from benchmarks.page import beside, write_page
 from benchmarks.tables import aligned, tables
+
+# What figures depend on. They do not depend on each other: one file may be made after another.
+CODE = ("src", "recipes", "benchmarks", ":(exclude)benchmarks/*.json")
 
 
 def main(options: Options, words: Sequence[str]) -> int:
     """Measure what the options ask for, or write the page."""
     if options.page:
-        write_page(record.read(options.out), PAGE)
-        print(f"written: {PAGE}")
-        return 0
+        return write_pages(options)
     groups = chosen(options.only)
     data: dict[str, Any] = {"_meta": origin(options, words)}
     for group in groups:
         data |= run_group(group, options, data["_meta"]["skipped"])
     record.write(options.out, data)
     print(f"written: {options.out}")
+    return 0
+
+
+def write_pages(options: Options) -> int:
+    """The page, and the parts of other pages that are made of the same figures."""
+    data, more = record.read(options.out), beside(options.out.parent)
+    for name, one in {options.out.name: data, **more}.items():
+        record.published(one, name, allow_dirty=options.allow_dirty)
+    write_page(data, more, PAGE)
+    print(f"written: {PAGE}")
+    for path, text in excerpts(data, more).items():
+        insert(ROOT / path, text)
+        print(f"written: {ROOT / path}")
     return 0
 
 
@@ -59,7 +74,7 @@ def origin(options: Any, words: Sequence[str]) -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "commit": git("rev-parse", "--short=12", "HEAD"),
-        "changed": bool(git("status", "--porcelain", "--", "src", "recipes", "benchmarks")),
+        "changed": bool(git("status", "--porcelain", "--", *CODE)),
         "machine": machine(),
         "load": [round(load, 2) for load in os.getloadavg()],
         "versions": {

@@ -36,6 +36,7 @@ class Options:
     timeout: float = 600.0  # seconds to wait for a worker
     out: Path = LATEST  # where the figures go
     page: bool = False  # measure nothing: write the documentation page from the figures
+    allow_dirty: bool = False  # with --page: though the figures are of files that no commit has
 
     python: str = ""  # interpreter of the peers of the package index; by default this one
     r2dreamer: str = ""  # path of a checkout of NM512/r2dreamer

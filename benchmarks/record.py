@@ -1,8 +1,10 @@
 """Figures as JSON: one entry for each case and pair, `{name: {"ours", "peer", "ratio", ...}}`.
 
 An entry is named `group/case/peer`, or `group/case/ours/peer` where ours is a variant of
-worldblocks; `ours` and `peer` are medians in `unit`. A measurement of worldblocks alone has a peer
-of None. `_meta` says where and how the figures were made.
+worldblocks; `ours` and `peer` are medians in `unit`, of the medians in `ours_rounds` and
+`peer_rounds`; `ratio` is the median of the quotients of these, round by round. Times are those of
+`clock`; the same of the other clock stands beside them (`ours_wall`, ...). A measurement of
+worldblocks alone has a peer of None. `_meta` says where and how the figures were made.
 """
 
 import json
@@ -12,10 +14,16 @@ from typing import Any
 
 from benchmarks.groups import Group
 from benchmarks.interleave import Contestant
-from benchmarks.summary import Summary, no_claim, ratio, summarise
+from benchmarks.summary import no_claim, ratio, summarise
 
 SCALE = {"s": 1, "ms": 1e3, "µs": 1e6}  # of seconds
 PLAIN = "worldblocks"
+OTHER = {"cpu": "wall", "wall": "cpu"}
+
+
+def clock_of(threads: int) -> str:
+    """The clock that is compared: several threads are worth what they save of the wall's."""
+    return "cpu" if threads == 1 else "wall"
 
 
 def entries(group: Group, contestants: Sequence[Contestant]) -> dict[str, dict[str, Any]]:
@@ -57,44 +65,43 @@ def entry(group: Group, case: str, ours: Contestant, peer: Contestant | None) ->
         "peer": None,
         "ratio": None,
     }
-    timed = case in ours.turns
+    timed, clock = case in ours.turns, clock_of(ours.job.work.threads)
+    data |= {"clock": clock} if timed else {}
     for side, one in sides.items():
         if timed:
-            data |= times(side, one, case, SCALE[unit])
+            data |= times(side, one, case, SCALE[unit], clock)
         else:
             data[side] = one.facts["values"][case]
         data[f"{side}_facts"] = facts(one, case)
     if peer:
-        data |= ratios(case, ours, peer) if timed else value_ratio(data)
+        data |= ratios(case, ours, peer, clock) if timed else value_ratio(data)
         data["no_claim"] = ""
         if group.counts_flops and timed:
             data["no_claim"] = no_claim(case, ours.facts, peer.facts)
     return data
 
 
-def times(side: str, one: Contestant, case: str, scale: float) -> dict[str, Any]:
-    """CPU time of one side in the unit, wall time beside it."""
-    cpu = summarise([turn["cpu"] for turn in one.turns[case]])
-    wall = summarise([turn["wall"] for turn in one.turns[case]])
-    return {
-        side: digits(cpu.median * scale),
-        f"{side}_quartiles": quartiles(cpu, scale),
-        f"{side}_wall": digits(wall.median * scale),
-        f"{side}_wall_quartiles": quartiles(wall, scale),
-        f"{side}_samples": cpu.samples,
-    }
+def times(
+    side: str, one: Contestant, case: str, scale: float, clock: str = "cpu"
+) -> dict[str, Any]:
+    """Times of one side in the unit by the clock, and by the other one beside them."""
+    found: dict[str, Any] = {}
+    for name, key in ((clock, side), (OTHER[clock], f"{side}_{OTHER[clock]}")):
+        summary = summarise([turn[name] for turn in one.turns[case]])
+        found |= {
+            key: digits(summary.median * scale),
+            f"{key}_quartiles": [digits(summary.low * scale), digits(summary.high * scale)],
+            f"{key}_rounds": [digits(median * scale, 6) for median in summary.rounds],
+            f"{side}_samples": summary.samples,
+        }
+    return found
 
 
-def quartiles(summary: Summary, scale: float) -> list[float]:
-    """Lower and upper."""
-    return [digits(summary.low * scale), digits(summary.high * scale)]
-
-
-def ratios(case: str, ours: Contestant, peer: Contestant) -> dict[str, Any]:
-    """Of CPU times, the range of the rounds, and of wall times."""
+def ratios(case: str, ours: Contestant, peer: Contestant, clock: str = "cpu") -> dict[str, Any]:
+    """Of the times by the clock, with the range of the rounds, and of those by the other one."""
     found = {}
-    for clock, name in (("cpu", "ratio"), ("wall", "ratio_wall")):
-        one = ratio(*([turn[clock] for turn in side.turns[case]] for side in (ours, peer)))
+    for of, name in ((clock, "ratio"), (OTHER[clock], f"ratio_{OTHER[clock]}")):
+        one = ratio(*([turn[of] for turn in side.turns[case]] for side in (ours, peer)))
         found[name] = digits(one.value)
         found[f"{name}_range"] = [digits(one.low), digits(one.high)]
     return found
@@ -124,14 +131,22 @@ def facts(one: Contestant, case: str) -> dict[str, Any]:
     }
 
 
-def digits(value: float) -> float:
-    """Four of them: more would be noise."""
-    return float(f"{value:.4g}")
+def digits(value: float, count: int = 4) -> float:
+    """Four of them: more would be noise. What is computed with again has six."""
+    return float(f"{value:.{count}g}")
+
+
+def rounds_made(data: Mapping[str, Any]) -> list[int]:
+    """How many rounds the figures have: a group, a sweep or a quick run makes fewer than asked."""
+    entries = [entry for name, entry in data.items() if name[0] != "_"]
+    keys = ("ours_rounds", "peer_rounds", "head_rounds")
+    return sorted({len(entry[key]) for entry in entries for key in keys if key in entry})
 
 
 def write(path: Path, data: Mapping[str, Any]) -> None:
-    """As JSON, in place of what was there."""
+    """As JSON, in place of what was there; its rounds are those that were made."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    data = {**data, "_meta": {**data["_meta"], "rounds": rounds_made(data)}}
     text = json.dumps(data, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 
@@ -147,3 +162,17 @@ def read(path: Path, command: str = "python -m benchmarks") -> dict[str, Any]:
             f"there are no figures at {path}; `{command} --out {path}` makes them"
         )
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def published(data: dict[str, Any], name: str, *, allow_dirty: bool) -> dict[str, Any]:
+    """The figures, if they are those of a commit: a page says which code it is about.
+
+    Raises:
+        ValueError: they were measured with uncommitted changes.
+    """
+    if data["_meta"]["changed"] and not allow_dirty:
+        raise ValueError(
+            f"{name} was measured at {data['_meta']['commit']} with changes, which nobody else "
+            f"can look up; commit and measure again, or make the page with --allow-dirty"
+        )
+    return data

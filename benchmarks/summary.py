@@ -8,39 +8,48 @@ FLOPS_APART = 0.10  # two amounts of work that differ by more are not the same w
 
 
 class Summary(NamedTuple):
-    """Median and quartiles of all samples."""
+    """Median and quartiles of the medians of the rounds.
+
+    A turn lasts a fixed time, so that a quiet round has more samples than a busy one. Rounds
+    therefore weigh alike, however many samples they have.
+
+    Attributes:
+        rounds: the medians.
+        samples: of all rounds together.
+    """
 
     median: float
     low: float
     high: float
     samples: int
+    rounds: list[float]
 
 
 class Ratio(NamedTuple):
-    """Median over median, and the range of the same ratio round by round."""
+    """The median of the ratios of the rounds, the smallest and the largest of them, and all."""
 
     value: float
     low: float
     high: float
+    rounds: list[float]
 
 
 def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
-    """Of the samples of all rounds."""
-    samples = sorted(sample for one in rounds for sample in one)
-    if len(samples) < 2:
-        return Summary(samples[0], samples[0], samples[0], 1)
-    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return Summary(statistics.median(samples), low, high, len(samples))
+    """Of the samples of each round."""
+    medians, samples = [statistics.median(one) for one in rounds], sum(map(len, rounds))
+    if len(medians) < 2:
+        return Summary(medians[0], medians[0], medians[0], samples, medians)
+    low, middle, high = statistics.quantiles(medians, n=4, method="inclusive")
+    return Summary(middle, low, high, samples, medians)
 
 
 def ratio(ours: Sequence[Sequence[float]], peer: Sequence[Sequence[float]]) -> Ratio:
-    """Ours over the peer's; rounds that only one of them finished are left out of the range."""
-    paired = [
+    """Ours over the peer's, within each round; rounds that only one finished are left out."""
+    rounds = [
         statistics.median(one) / statistics.median(other)
         for one, other in zip(ours, peer, strict=False)
     ]
-    value = summarise(ours).median / summarise(peer).median
-    return Ratio(value, min(paired), max(paired))
+    return Ratio(statistics.median(rounds), min(rounds), max(rounds), rounds)
 
 
 def no_claim(case: str, ours: Mapping[str, Any], peer: Mapping[str, Any]) -> str:

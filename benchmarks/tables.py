@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.record import PLAIN
+from benchmarks.record import OTHER, PLAIN
+
+CLOCKS = {"cpu": "CPU", "wall": "wall"}
 
 
 class Table(NamedTuple):
@@ -21,7 +23,7 @@ class Side(NamedTuple):
     facts: Mapping[str, Any]
     value: float
     quartiles: Sequence[float] | None
-    wall: float | None
+    beside: float | None  # the median of the other clock
     ours: bool
 
 
@@ -39,13 +41,15 @@ def table(entries: Sequence[Mapping[str, Any]]) -> Table:
     sides = contestants(entries)
     ratios = {(e["ours_facts"]["name"], e["peer_facts"]["name"]): e for e in entries if e["peer"]}
     variants = list(dict.fromkeys(name for name, _ in ratios))
-    first, timed = entries[0], "ours_wall" in entries[0]
+    first, timed = entries[0], is_timed(entries[0])
     modelled = any(side.facts["parameters"] for side in sides.values())
     compared = [] if first["case"].startswith("error") else variants
     unit = first["unit"]
     header = ["", *(["mode"] if timed else [])]
     header += ["parameters", "GFLOP"] if modelled else []
-    header += [f"CPU {unit}", "quartiles", f"wall {unit}"] if timed else [unit or "figure"]
+    clock = first.get("clock", "cpu")
+    times = [f"{CLOCKS[clock]} {unit}", "quartiles", f"{CLOCKS[OTHER[clock]]} {unit}"]
+    header += times if timed else [unit or "figure"]
     header += [ratio_title(name) for name in compared]
     rows = []
     for name, side in sides.items():
@@ -57,6 +61,11 @@ def table(entries: Sequence[Mapping[str, Any]]) -> Table:
     return Table(first["group"], first["title"], header, rows)
 
 
+def is_timed(entry: Mapping[str, Any]) -> bool:
+    """Whether it has times, not values."""
+    return "ours_samples" in entry
+
+
 def contestants(entries: Sequence[Mapping[str, Any]]) -> dict[str, Side]:
     """By name, worldblocks first."""
     found = {}
@@ -64,8 +73,9 @@ def contestants(entries: Sequence[Mapping[str, Any]]) -> dict[str, Side]:
         for entry in entries:
             if f"{side}_facts" in entry:
                 facts = entry[f"{side}_facts"]
-                spread, wall = entry.get(f"{side}_quartiles"), entry.get(f"{side}_wall")
-                one = Side(facts, entry[side], spread, wall, side == "ours")
+                beside = entry.get(f"{side}_{OTHER[entry.get('clock', 'cpu')]}")
+                spread = entry.get(f"{side}_quartiles")
+                one = Side(facts, entry[side], spread, beside, side == "ours")
                 found.setdefault(facts["name"], one)
     return found
 
@@ -76,11 +86,19 @@ def ratio_title(name: str) -> str:
 
 
 def ratio_cell(entry: Mapping[str, Any] | None) -> str:
-    """In brackets where the work differs; with the reason."""
+    """With its range; in brackets where the work differs, with the reason."""
     if entry is None or entry["ratio"] is None:
         return "–"
     text = number(entry["ratio"])
-    return f"({text}: {entry['no_claim']})" if entry["no_claim"] else text
+    return f"({text}: {entry['no_claim']})" if entry["no_claim"] else text + ranged(entry)
+
+
+def ranged(entry: Mapping[str, Any]) -> str:
+    """The smallest and the largest ratio of the rounds; nothing where there are none."""
+    if "ratio_range" not in entry:
+        return ""
+    low, high = map(number, entry["ratio_range"])
+    return f", {low} – {high}"
 
 
 def mode(facts: Mapping[str, Any]) -> str:
@@ -96,11 +114,11 @@ def model_cells(facts: Mapping[str, Any]) -> list[str]:
 
 
 def time_cells(side: Side) -> list[str]:
-    """CPU time, its quartiles, wall time."""
+    """The median by the clock that is compared, its quartiles, that by the other one."""
     assert side.quartiles is not None
-    assert side.wall is not None
+    assert side.beside is not None
     low, high = map(number, side.quartiles)
-    return [number(side.value), f"{low} – {high}", number(side.wall)]
+    return [number(side.value), f"{low} – {high}", number(side.beside)]
 
 
 def number(value: float) -> str:

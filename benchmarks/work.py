@@ -44,6 +44,10 @@ class Work:
     image_steps: int = 100_000
     proprio_steps: int = 1_000_000
 
+    def words(self) -> str:
+        """The sizes of an update."""
+        return f"{self.size}, {self.batch} × {self.length}, horizon {self.horizon}"
+
     @property
     def sizes(self) -> dict[str, int]:
         """Widths of the model."""

@@ -178,12 +178,12 @@ class Agent(nn.Module):
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
-        sizes: Any = {"deter": deter, "hidden": cfg.hidden or units, "blocks": cfg.blocks}
-        sizes |= {"groups": cfg.groups, "classes": classes, "action_dim": self.action_size}
-        sizes |= {"embed_dim": self.encoder.embed_dim, "recompute": cfg.recompute}
-        self.rssm = wb.rssm.dreamer_rssm(unimix=0.01, **sizes)
+        sizes: Any = {"deter": deter, "hidden": cfg.hidden or units, "recompute": cfg.recompute}
+        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": self.action_size}
+        onehots: Any = {"groups": cfg.groups, "classes": classes, "unimix": 0.01}
+        self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, **onehots, **sizes)
         self.decoder = wb.decoders.dreamer_decoder(
-            observation, deter=deter, stoch=cfg.groups * classes, depth=depth, units=units
+            observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
         )
         feature = self.rssm.feature_dim
         self.reward = wb.heads.TwoHotHead(feature, units=units, layers=1)
@@ -202,8 +202,8 @@ class Agent(nn.Module):
 def world_model_loss(agent, batch, cfg):
     embed = agent.encoder(batch.obs)
     post = agent.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
-    prior = agent.rssm.prior(post.deter)
-    dyn, rep = wb.losses.balanced_kl(post.logits, prior, free_nats=1.0, unimix=0.01)
+    prior, posterior = agent.rssm.prior(post.deter), agent.rssm.posterior(post)
+    dyn, rep = wb.losses.balanced_kl(posterior, prior, free_nats=1.0)
     feature = post.feature()
     alive = 1.0 - batch.is_terminal.float()  # a time limit (is_last alone) is alive
     losses = {
@@ -213,8 +213,7 @@ def world_model_loss(agent, batch, cfg):
         "reward": 1.0 * agent.reward(feature).nll(batch.reward),
         "cont": 1.0 * agent.cont(feature).nll(cfg.gamma * alive),  # gamma lives here
     }
-    logits = {"prior_entropy": prior, "posterior_entropy": post.logits}
-    metrics = {k: agent.rssm.latent.distribution(v).entropy() for k, v in logits.items()}
+    metrics = {"prior_entropy": prior.entropy(), "posterior_entropy": posterior.entropy()}
     return post, losses, metrics
 
 

@@ -25,6 +25,9 @@ class Latent(NamedTuple):
     deter: Tensor
     stoch: Tensor
 
+    def parts(self):
+        return self.deter, self.stoch.flatten(-2)
+
 
 def state(*batch):
     return Latent(torch.randn(*batch, DETER), torch.randn(*batch, GROUPS, CLASSES))

@@ -15,7 +15,11 @@ from worldblocks import parity
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-RECIPES = sorted((ROOT / "recipes").glob("dreamerv3_*.py"))
+RECIPES = [
+    path
+    for path in sorted((ROOT / "recipes").glob("*.py"))
+    if (DOCS / "recipes" / f"{path.stem}.md").exists()
+]
 EXAMPLE = re.compile(r"^```(?:pycon|python)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

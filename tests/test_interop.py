@@ -11,7 +11,7 @@ from worldblocks.decoders import MultiDecoder, VectorDecoder
 from worldblocks.heads import ActorHead, BinaryHead, NormalHead, OneHotHead, TwoHotHead
 from worldblocks.interop import from_jax, jax_names, load_jax, to_torch
 from worldblocks.layers import MLP, BlockLinear, Conv2d, Linear, RMSNorm
-from worldblocks.rssm import BlockGRU, dreamer_rssm
+from worldblocks.rssm import BlockGRU, dreamer_rssm, gaussian_rssm, gru_rssm
 from worldblocks.spaces import Continuous, Discrete
 
 SIZES = {"deter": 12, "hidden": 5, "blocks": 3}
@@ -135,3 +135,12 @@ def test_another_size_is_refused_before_anything_is_copied():
 def test_a_block_without_official_names():
     with pytest.raises(TypeError, match=r"load_jax knows RSSM, BlockGRU, .*, not Identity"):
         load_jax(nn.Identity(), {})
+
+
+def test_an_rssm_of_other_parts_has_no_official_names():
+    sizes = {"embed_dim": 7, "action_dim": 2, "deter": 8, "hidden": 3}
+    message = r"an RSSM of BlockGRU and CategoricalLatent \(dreamer_rssm\), not of GRU and "
+    with pytest.raises(TypeError, match=f"{message}CategoricalLatent"):
+        jax_names(gru_rssm(groups=2, classes=4, **sizes))
+    with pytest.raises(TypeError, match=f"{message}GaussianLatent"):
+        jax_names(gaussian_rssm(stoch=5, **sizes))

@@ -342,13 +342,65 @@ def test_norm_and_silu_in_another_dtype_are_one_after_the_other():
         norm.silu(torch.zeros(3, 5))
 
 
-def test_norm_and_silu_refuse_a_second_derivative():
-    norm, x = RMSNorm(6), torch.randn(3, 6, requires_grad=True)
-    weight = torch.randn(3, 6, requires_grad=True)
-    loss = (norm.silu(x) * weight).sum()
-    (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+def penalty(function, parameters, x):
+    """Gradients of the square of a gradient, as a gradient penalty has them."""
+    (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+    return torch.autograd.grad(gradient.square().sum(), [x, *parameters], allow_unused=True)
+
+
+def test_norm_and_silu_can_be_differentiated_twice():
+    norm, x = randomise(RMSNorm(6)), torch.randn(3, 6, requires_grad=True)
+    ours = penalty(norm.silu, [norm.scale], x)
+    plain = penalty(lambda x: torch.nn.functional.silu(norm(x)), [norm.scale], x)
+    for found, expected in zip(ours, plain, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_norm_and_silu_under_functional_transforms():
+    layer, x = randomise(Layer(4, 5)), torch.randn(3, 4)
+    (expected,) = torch.autograd.grad(layer(leaf := x.clone().requires_grad_()).sum(), leaf)
+    one = torch.func.grad(lambda row: layer(row).sum())
+    torch.testing.assert_close(torch.func.vmap(one)(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_convolution_takes_a_batch_of_images():
+    for conv in (Conv2d(2, 3, 5), PooledConv2d(2, 3), UpConv2d(2, 3)):
+        for shape in ((2, 8, 8), (1, 3, 8, 8)):
+            message = rf"{type(conv).__name__} takes images \(batch, 2, height, width\), got shape"
+            with pytest.raises(ValueError, match=message):
+                conv(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 0), (0, 1), (2, 3)])
+def test_a_transposed_convolution_reaches_every_pixel(kernel, stride):
+    message = f"kernel at least as large, got stride {stride} and kernel {kernel}"
+    with pytest.raises(ValueError, match=message):
+        ConvTranspose2d(2, 3, kernel, stride=stride)
+
+
+@pytest.mark.parametrize("kernel", [3, 4, 5, 6, 7, 9])
+@pytest.mark.parametrize("sides", [(8, 12), (10, 6), (9, 8)])
+def test_a_halving_convolution_has_the_gradients_of_a_padded_one(kernel, sides):
+    conv = randomise(Conv2d(3, 4, kernel, stride=2))
+    x, grads = torch.randn(2, 3, *sides), []
+    for image in (x.clone().requires_grad_(), x.double().requires_grad_()):
+        out = conv(image) if image.dtype == torch.float32 else conv.double()(image)
+        out.square().sum().backward()
+        grads.append([g.float() for g in (out, image.grad, conv.weight.grad, conv.bias.grad)])
+        conv.zero_grad()
+    for ours, expected in zip(*grads, strict=True):
+        assert (ours - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "conv", [UpConv2d(2, 3), ConvTranspose2d(2, 3, 5, stride=2), Conv2d(2, 3, 5)]
+)
+def test_cells_are_the_result_before_its_pixels_move(conv):
+    conv, x = randomise(conv), torch.randn(2, 2, 3, 5)
+    side = conv.cell
+    for i, j in itertools.product(range(side * 3), range(side * 5)):
+        cell = conv.cells(x)[:, :, i // side, j // side].unflatten(1, (side, side, 3))
+        torch.testing.assert_close(conv(x)[:, :, i, j], cell[:, i % side, j % side])
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import distributions as td
 
+from worldblocks.distributions import MSE, Normal, OneHot, mixture
 from worldblocks.losses import balanced_kl, categorical_kl, gaussian_kl
 
 seeds = st.integers(0, 2**32 - 1)
@@ -25,7 +26,8 @@ def slow_kl(post, prior, unimix):
 
 
 def kl(post, prior, free_nats=0.0, unimix=0.0):
-    return balanced_kl(post, prior, free_nats=free_nats, unimix=unimix)
+    of_post, of_prior = (OneHot(x, unimix=unimix, event=1) for x in (post, prior))
+    return balanced_kl(of_post, of_prior, free_nats=free_nats)
 
 
 # -------------------------------------------------------------------------------------- balanced KL
@@ -146,18 +148,50 @@ def test_bfloat16_logits_are_compared_in_float32():
 def test_flat_logits_are_refused():
     post, prior = logits(0, (64, 16))
     message = (
-        r"at least one batch axis, got shape \(64, 16\); .*unflatten\(-1, \(groups, classes\)\)"
+        r"at least one batch axis, got OneHot of shape \(64, 16\), event=1; "
+        r".*unflatten\(-1, \(groups, classes\)\)"
     )
     with pytest.raises(ValueError, match=message):
         kl(post, prior)
 
 
+@pytest.mark.parametrize("make", [OneHot, lambda x: Normal(x, x.exp())], ids=["one-hot", "normal"])
+def test_a_floor_for_each_group_is_refused(make):
+    """Without event axes each group or number would be clipped alone."""
+    post, prior = map(make, logits(0))
+    with pytest.raises(
+        ValueError, match=r"sums over a latent .* without event axes: give it event=1"
+    ):
+        balanced_kl(post, prior, free_nats=1.0)
+
+
 def test_nothing_broadcasts():
     post = torch.zeros(3, 5, 4, 2)
-    with pytest.raises(TypeCheckError, match=r"parameter 'prior_logits'.*\s.*f32\[5,4,2\]"):
+    with pytest.raises(
+        ValueError, match=r"shape \(3, 5, 4, 2\) was given .* \(5, 4, 2\); they must"
+    ):
         kl(post, post[0])
-    with pytest.raises(TypeCheckError, match="parameter 'prior_logits'"):
+    with pytest.raises(ValueError, match=r"was given another of shape \(3, 5, 2, 4\)"):
         kl(post, post.transpose(-1, -2))
+
+
+def test_what_is_no_distribution():
+    post, prior = logits(0)
+    with pytest.raises(TypeCheckError, match="parameter 'post'"):
+        balanced_kl(post, prior, free_nats=1.0)
+    with pytest.raises(AttributeError, match="MSE has no 'kl'; it has mean, nll"):
+        balanced_kl(MSE(post, event=1), MSE(prior, event=1), free_nats=1.0)
+
+
+def test_the_softmax_of_each_is_computed_once(monkeypatch):
+    """Both losses and both entropies read the same numbers."""
+    calls = []
+    softmax = mixture.softmax
+    monkeypatch.setattr(mixture, "softmax", lambda x: calls.append(x) or softmax(x))
+    post, prior = (OneHot(x, unimix=0.01, event=1) for x in logits(0))
+    balanced_kl(post, prior, free_nats=1.0)
+    _ = post.entropy(), prior.entropy()
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("unimix", [-0.01, 1.5])
@@ -168,6 +202,49 @@ def test_an_impossible_unimix(unimix):
 
 def test_capture(same_when_compiled):
     same_when_compiled(lambda a, b: kl(a, b, free_nats=5.0, unimix=0.01), *logits(0))
+    same_when_compiled(lambda a, b: gaussians(a, b, free_nats=5.0), *logits(0))
+
+
+# ------------------------------------------------------------------------- balanced KL of Gaussians
+
+
+def gaussians(post, prior, free_nats=0.0):
+    """Between normals whose mean and deviation are made of the halves of each."""
+    pairs = (x.chunk(2, -1) for x in (post, prior))
+    of_post, of_prior = (Normal(mean, 0.1 + raw.exp(), event=2) for mean, raw in pairs)
+    return balanced_kl(of_post, of_prior, free_nats=free_nats)
+
+
+def test_gaussians_by_hand():
+    """One nat and a half from means 1 apart in each of 3 numbers, deviation 1: 3 · 1/2."""
+    one, zero = torch.ones(1, 3), torch.zeros(1, 3)
+    post, prior = Normal(one, one, event=1), Normal(zero, one, event=1)
+    assert [term.item() for term in balanced_kl(post, prior, free_nats=0.0)] == [1.5, 1.5]
+    assert [term.item() for term in balanced_kl(post, prior, free_nats=3.0)] == [3.0, 3.0]
+
+
+@given(seeds)
+def test_gaussians_are_compared_as_torch_does(seed):
+    post, prior = logits(seed)
+    dyn, rep = gaussians(post, prior)
+    pairs = (x.double().chunk(2, -1) for x in (post, prior))
+    expected = td.kl_divergence(*(td.Normal(mean, 0.1 + raw.exp()) for mean, raw in pairs))
+    torch.testing.assert_close(dyn, expected.sum((-2, -1)).float(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(dyn, rep)
+
+
+def test_gaussians_train_one_side_each_and_nothing_below_the_floor():
+    post, prior = (x.requires_grad_() for x in logits(0))
+    middle = gaussians(post, prior)[0].median().item() + 1e-3
+    for term, trained, other in ((0, prior, post), (1, post, prior)):
+        value = gaussians(post, prior, free_nats=middle)[term]
+        clipped = value == middle
+        assert clipped.any()
+        assert not clipped.all()
+        grads = torch.autograd.grad(value.sum(), (trained, other), allow_unused=True)
+        assert grads[1] is None or grads[1].eq(0).all()
+        assert grads[0][clipped].eq(0).all()
+        assert grads[0][~clipped].ne(0).any(-1).any(-1).all()
 
 
 # -------------------------------------------------------------------------------- plain divergences

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from worldblocks.returns import lambda_return
+from worldblocks.returns import lambda_return, recursion
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -202,3 +202,15 @@ def test_no_rows():
 def test_a_lambda_out_of_range(lam):
     with pytest.raises(ValueError, match=f"takes a lam between 0 and 1, got {lam}"):
         lambda_return(*random_rows(0)[:3], lam)
+
+
+@given(st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_doubling_is_the_recursion(time, seed):
+    """The order of sums differs, nothing else; factors of 0 cut as well."""
+    generator = torch.Generator().manual_seed(seed)
+    step = torch.randn(time, 3, generator=generator, dtype=torch.float64)
+    carry = torch.rand(time, 3, generator=generator, dtype=torch.float64).round(decimals=1)
+    last = torch.randn(3, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(
+        recursion.doubling(step, carry, last), recursion.one_by_one(step, carry, last)
+    )

@@ -1,8 +1,10 @@
 import inspect
-from typing import Annotated, NamedTuple, Optional
+from typing import Annotated, Literal, NamedTuple, Optional, Protocol, runtime_checkable
 
+import numpy as np
 import pytest
 import torch
+from beartype.vale import Is
 from jaxtyping import Bool, Float, TypeCheckError
 from torch import Tensor
 
@@ -13,6 +15,12 @@ class Memory(NamedTuple):
     deter: Float[Tensor, "*batch deter"]
     stoch: Float[Tensor, "*batch groups classes"]
     note: str = ""
+
+
+@runtime_checkable
+class Carried(Protocol):
+    @property
+    def deter(self) -> Tensor: ...
 
 
 def memory(batch=(3,), deter=7, groups=5, classes=2):
@@ -175,3 +183,61 @@ def test_an_axis_that_a_module_fixes_is_checked_at_each_call():
     assert Part(3)(torch.ones(2, 3)) == 6
     with pytest.raises(TypeCheckError, match="parameter 'x'"):
         Part(4)(torch.ones(2, 3))
+
+
+def sized(x: Float[np.ndarray, "batch time"]):
+    return x
+
+
+def chosen(x: Literal["sum", "mean"]):
+    return x
+
+
+def positive(x: Annotated[int, Is[lambda n: n > 0]]):
+    return x
+
+
+def numbers(x: set[int]):
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "right", "wrong"),
+    [
+        (sized, np.zeros((2, 3), np.float32), np.zeros((2, 3, 4), np.float32)),
+        (chosen, "sum", "median"),
+        (positive, 1, -1),
+        (numbers, {1}, {"a"}),
+    ],
+    ids=["array", "literal", "validator", "set"],
+)
+def test_what_a_layout_does_not_show_is_checked_each_time(function, right, wrong):
+    checked = typed(function)
+    assert checked(right) is right
+    with pytest.raises(TypeCheckError):
+        checked(wrong)
+
+
+class Numbers(NamedTuple):
+    deter: Float[Tensor, "*batch deter"]
+
+
+@typed
+def any_step(
+    carry: Annotated[Carried, "batch"], embed: Float[Tensor, "batch embed"]
+) -> Annotated[Carried, "batch"]:
+    return carry._replace(deter=carry.deter * embed.sum())
+
+
+def test_where_a_protocol_stands_the_fields_of_what_is_given_are_checked():
+    embed = torch.ones(3, 4)
+    for carry in (memory(), Numbers(torch.ones(3, 7))):
+        assert type(any_step(carry, embed)) is type(carry)
+    wrong = r"any_step: carry.deter should be .*'batch deter'.*got float32\[2, 7\]"
+    for carry in (memory(batch=(2,)), Numbers(torch.ones(2, 7))):
+        with pytest.raises(TypeCheckError, match=wrong):
+            any_step(carry, embed)
+    with pytest.raises(TypeCheckError, match=r"carry.stoch should be .*got float32\[3, 10\]"):
+        any_step(memory()._replace(stoch=torch.zeros(3, 10)), embed)
+    with pytest.raises(TypeCheckError, match="parameter 'carry'"):
+        any_step(torch.ones(3, 7), embed)

@@ -6,15 +6,24 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.adapters.torch_tools import by_operation
 from benchmarks.adapters.updates import Update
 
 TOP = 15  # operations of a profile
 UPDATES = 3  # that are profiled
 # Operations that move nothing, though their declaration does not say so.
 FREE = {"_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
-ARITHMETIC = {"mm", "addmm", "addmm_", "bmm", "baddbmm", "convolution", "convolution_backward"}
+ARITHMETIC = {
+    "mm",
+    "addmm",
+    "addmm_",
+    "bmm",
+    "baddbmm",
+    "baddbmm_",
+    "convolution",
+    "convolution_backward",
+}
 
 
 class Traffic(TorchDispatchMode):
@@ -76,18 +85,10 @@ def losses(one: Update) -> None:
         one.recipe.actor_critic_loss(one.agent, post, one.rows, one.cfg)
 
 
-def in_place(total: Any, a: Any, b: Any, **known: Any) -> int:
-    """FLOPs of `total.addmm_(a, b)` from their shapes, which PyTorch's counter leaves out."""
-    return 2 * a[0] * a[1] * b[1]
-
-
 def by_kind(function: Callable[[], Any]) -> dict[str, int]:
     """FLOPs of matrix multiplications and of convolutions."""
-    more: Any = {torch.ops.aten.addmm_: in_place}
-    with FlopCounterMode(display=False, custom_mapping=more) as counter:
-        function()
     found = {"matmul": 0, "convolution": 0}
-    for operation, count in counter.get_flop_counts()["Global"].items():
+    for operation, count in by_operation(function).items():
         found["convolution" if "convolution" in str(operation) else "matmul"] += count
     return found
 

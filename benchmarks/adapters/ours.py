@@ -119,7 +119,7 @@ def rssm(work: Work) -> Timed:
 
     def posterior_and_prior() -> tuple[torch.Tensor, ...]:
         post = model.observe(carry, embed, action, is_first)
-        return (*post, model.prior(post.deter))
+        return (*post, model.latent.prior(post.deter))
 
     @torch.no_grad()
     def observe() -> None:

@@ -53,7 +53,7 @@ def resident() -> float:
 def measured(
     work: Work, make: Callable[[int, bool], Store], *, note: str = "", **known: Any
 ) -> Timed:
-    """Fill a store of vectors and one of images; time the second, full as it is.
+    """Fill a store of vectors and one of images; add to both, full as they are, sample the second.
 
     `make(capacity, image)` builds a store for so many steps of all streams together.
     """
@@ -69,12 +69,13 @@ def measured(
         grown[name] = (resident() - before) / MIB
         kept.append(store)
     payload = work.image_steps * bytes_of_step(image=True) / MIB
-    images = kept[-1]
-    functions = {"add": images.add, **({"sample": images.sample} if images.sample else {})}
+    vectors, images = kept
+    functions = {"add": images.add, "add_proprio": vectors.add}
+    functions |= {"sample": images.sample} if images.sample else {}
     return Timed(
         functions=functions,
         values=grown,
-        per={"add": work.streams},
+        per=dict.fromkeys(("add", "add_proprio"), work.streams),
         note="; ".join(filter(None, [note, f"{payload:.0f} MiB of image rows"])),
         **known,
     )

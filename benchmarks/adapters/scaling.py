@@ -9,7 +9,8 @@ import torch
 
 import worldblocks as wb
 from benchmarks.adapters.fit import count
-from benchmarks.adapters.ours import facts, load_recipe, trained
+from benchmarks.adapters.ours import facts, load_recipe, trained, work_of
+from benchmarks.adapters.plain import plain_layers
 from benchmarks.adapters.torch_tools import flops, prepare
 from benchmarks.adapters.updates import assemble, without_autocast
 from benchmarks.timing import Timed
@@ -20,17 +21,20 @@ def update(work: Work, **knobs: int) -> Timed:
     """The recipe's update; few calls before it is timed, since one may take long."""
     prepare(work.threads)
     one = assemble(work, **knobs)
-    executed = {"step": flops(one.step)}
+    functions: dict[str, Callable[[], object]] = {"step": one.step}
     known = {"parameters": trained(one.agent), "warm_calls": 0, **facts()}
-    return Timed(functions={"step": one.step}, flops=executed, executed=executed, **known)
+    return Timed(functions=functions, **work_of(functions), **known)
 
 
 def predicted(work: Work) -> Timed:
-    """What an update will take: FLOPs and bytes, counted on the meta device."""
+    """What an update will take: FLOPs, bytes and parameters, counted on the meta device."""
     prepare(work.threads)
     with without_autocast():
         one = assemble(work, device="meta")
-        found = {"flops": flops(one.step), "bytes": count(one, IMAGE[0])}
+        with plain_layers():
+            found = {"flops": flops(one.step)}
+        found["bytes"] = count(one, IMAGE[0])
+        found["parameters"] = trained(one.agent)
     return Timed(values={name: float(value) for name, value in found.items()})
 
 

@@ -97,7 +97,7 @@ def rows(work: Work) -> dict[str, torch.Tensor]:
 def facts(work: Work) -> dict[str, Any]:
     """Versions and what differs."""
     widths = ", ".join(f"{name} {width}" for name, width in WIDTHS[work.size].items())
-    note = f"architecture of 2023; {widths}"
+    note = f"architecture of 2023; {widths}; fused Adam"
     return {"versions": versions("sheeprl", "torch", "lightning"), "note": note}
 
 
@@ -111,17 +111,20 @@ def update(work: Work) -> Timed:
     learners = (built.world_model, algo.world_model), (built.actor, algo.actor)
     optimizers = [
         built.fabric.setup_optimizers(
-            torch.optim.Adam(module.parameters(), lr=cfg.optimizer.lr, eps=cfg.optimizer.eps)
+            torch.optim.Adam(
+                module.parameters(), lr=cfg.optimizer.lr, eps=cfg.optimizer.eps, fused=True
+            )
         )
         for module, cfg in (*learners, (built.critic, algo.critic))
     ]
     moments = Moments(0.99, 1.0, 0.05, 0.95)
     modules = (built.world_model, built.actor, built.critic, built.target)
+    critic, slow = (
+        [one.data for one in module.parameters()] for module in (built.critic.module, built.target)
+    )
 
     def step() -> None:
-        pairs = zip(built.critic.module.parameters(), built.target.parameters(), strict=True)
-        for own, slow in pairs:
-            slow.data.copy_(0.02 * own.data + 0.98 * slow.data)
+        torch._foreach_lerp_(slow, critic, 0.02)  # its loop over parameters, in one call
         floats = {key: value.float() for key, value in data.items()}
         learnt = (*modules, *optimizers, floats, None, built.cfg, False, (ACTIONS,), moments)
         train(built.fabric, *learnt)

@@ -14,7 +14,7 @@ from benchmarks.work import ACTIONS, Work
 
 NOTE = (
     "its image encoder and decoder, block-GRU RSSM and DreamerV3 losses, joined by us: it has no "
-    "DreamerV3 for images; no replay value loss"
+    "DreamerV3 for images; no replay value loss; fused Adam, clipping by the norm of all gradients"
 )
 
 

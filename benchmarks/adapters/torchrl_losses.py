@@ -1,7 +1,5 @@
 """torchrl's three losses of DreamerV3 on the agent that is joined in `torchrl_agent`."""
 
-from collections.abc import Iterable
-
 import torch
 from tensordict import TensorDict
 from torchrl.objectives import DreamerV3ActorLoss, DreamerV3ModelLoss, DreamerV3ValueLoss
@@ -11,6 +9,7 @@ from benchmarks.adapters.torchrl_agent import BINS, Agent
 from benchmarks.work import Work
 
 GAMMA = 1 - 1 / 333
+CLIP = 1000.0  # the norm of all gradients: adaptive clipping would be code of ours
 
 
 class Learner:
@@ -49,7 +48,9 @@ class Learner:
         self.slow = SoftUpdate(self.value_loss, tau=0.02)
         learnt = (self.model_loss, agent.actor, self.value_loss)
         self.learnt = [list(module.parameters()) for module in learnt]
-        self.optimizers = [torch.optim.Adam(own, lr=4e-5, eps=1e-20) for own in self.learnt]
+        # One call for all tensors, which is what torch has of the fastest kind on a CPU.
+        settings = {"lr": 4e-5, "eps": 1e-20, "fused": True}
+        self.optimizers = [torch.optim.Adam(own, **settings) for own in self.learnt]
 
     def step(self, rows: TensorDict) -> None:
         """One update of everything."""
@@ -68,14 +69,5 @@ class Learner:
     def _learn(self, which: int, loss: torch.Tensor) -> None:
         self.optimizers[which].zero_grad(set_to_none=True)
         loss.backward()
-        clip(self.learnt[which])
+        torch.nn.utils.clip_grad_norm_(self.learnt[which], CLIP, foreach=True)
         self.optimizers[which].step()
-
-
-@torch.no_grad()
-def clip(parameters: Iterable[torch.Tensor], share: float = 0.3) -> None:
-    """Adaptive gradient clipping, each tensor by its norm."""
-    for one in parameters:
-        if one.grad is not None:
-            limit = share * one.norm().clamp_min(1e-3)
-            one.grad.mul_((limit / one.grad.norm().clamp_min(1e-12)).clamp_max(1))

@@ -27,8 +27,8 @@ def parts(one: Update) -> Functions:
 
     def observe() -> Tensor:
         seen = agent.rssm.observe(rows.carry, embed, rows.prev_action, rows.is_first)
-        prior = agent.rssm.prior(seen.deter)
-        dyn, rep = wb.losses.balanced_kl(seen.logits, prior, free_nats=0.0, unimix=0.01)
+        prior, posterior = agent.rssm.prior(seen.deter), agent.rssm.posterior(seen)
+        dyn, rep = wb.losses.balanced_kl(posterior, prior, free_nats=0.0)
         return dyn.mean() + rep.mean() + seen.deter.mean()
 
     def decoder() -> Tensor:

@@ -1,7 +1,6 @@
 """`python -m benchmarks compare BASE [HEAD]`: has a commit become slower than another?"""
 
 import contextlib
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from benchmarks.groups import GROUPS
 from benchmarks.interleave import Contestant, Outcome, measure
 from benchmarks.jobs import ROOT, Job
 from benchmarks.options import Options
-from benchmarks.summary import summarise
+from benchmarks.summary import ratio, summarise
 from benchmarks.tables import Table, aligned, number
 
 ABOUT = """Two commits measured in one run, in turns. The exit code is 1 where the second is
@@ -61,9 +60,10 @@ class Verdict(NamedTuple):
     """One case of one contestant, base and head.
 
     Attributes:
-        base, head: median CPU seconds.
-        ratio: head over base.
+        base, head: median seconds; with one thread of CPU time, else of wall time.
+        ratio: head over base, the median of the rounds.
         rounds: the same of each round.
+        base_rounds, head_rounds: the medians of each.
     """
 
     group: str
@@ -72,6 +72,8 @@ class Verdict(NamedTuple):
     head: float
     ratio: float
     rounds: list[float]
+    base_rounds: list[float]
+    head_rounds: list[float]
 
     def slower(self, tolerance: float) -> bool:
         """Whether the median and most rounds are above the tolerance."""
@@ -138,18 +140,23 @@ def taking_part(group: str, name: str, outcome: Outcome) -> bool:
 
 def judge(group: str, name: str, base: Contestant, head: Contestant) -> list[Verdict]:
     """A verdict for each case that both have."""
-    verdicts = []
+    verdicts, clock = [], record.clock_of(head.job.work.threads)
     for case in head.turns:
         if not base.turns.get(case) or not head.turns[case]:
             continue
-        rounds = [[turn["cpu"] for turn in side.turns[case]] for side in (base, head)]
-        medians = [summarise(samples).median for samples in rounds]
-        ratios = [
-            statistics.median(new) / statistics.median(old)
-            for old, new in zip(*rounds, strict=False)
-        ]
+        old, new = ([turn[clock] for turn in side.turns[case]] for side in (base, head))
+        both, over = (summarise(old), summarise(new)), ratio(new, old)
         verdicts.append(
-            Verdict(group, f"{name}: {case}", *medians, medians[1] / medians[0], ratios)
+            Verdict(
+                group,
+                f"{name}: {case}",
+                both[0].median,
+                both[1].median,
+                over.value,
+                over.rounds,
+                both[0].rounds,
+                both[1].rounds,
+            )
         )
     return verdicts
 
@@ -187,8 +194,20 @@ def table(verdicts: Sequence[Verdict], tolerance: float) -> Table:
         ]
         for one in verdicts
     ]
-    header = ["", "", "base: CPU ms", "head: CPU ms", "head ÷ base", "of the rounds", ""]
-    return Table("compare", "CPU time of the head over that of the base", header, rows)
+    header = ["", "", "base: ms", "head: ms", "head ÷ base", "of the rounds", ""]
+    return Table("compare", "time of the head over that of the base", header, rows)
+
+
+def figures_of(one: Verdict, tolerance: float) -> dict[str, Any]:
+    """An entry."""
+    data: dict[str, Any] = {"group": one.group, "name": one.name, "unit": "ms"}
+    for side in SIDES:
+        data[side] = record.digits(1e3 * getattr(one, side))
+        rounds = getattr(one, f"{side}_rounds")
+        data[f"{side}_rounds"] = [record.digits(1e3 * seconds, 6) for seconds in rounds]
+    ends = [record.digits(end) for end in (min(one.rounds), max(one.rounds))]
+    data |= {"ratio": record.digits(one.ratio), "ratio_range": ends}
+    return data | {"slower": one.slower(tolerance)}
 
 
 def write(
@@ -196,9 +215,9 @@ def write(
 ) -> None:
     """The figures as JSON."""
     meta = measuring.origin(options, ["compare", *words])
-    data: dict[str, Any] = {"_meta": meta | dict(zip(SIDES, commits, strict=True))}
+    meta |= dict(zip(SIDES, commits, strict=True)) | {"tolerance": options.tolerance}
+    data: dict[str, Any] = {"_meta": meta}
     for one in verdicts:
-        figures = one._asdict() | {"unit": "s", "slower": one.slower(options.tolerance)}
-        data[f"{one.group}/{one.name}"] = figures
+        data[f"{one.group}/{one.name}"] = figures_of(one, options.tolerance)
     record.write(Path(options.out), data)
     print(f"written: {options.out}")

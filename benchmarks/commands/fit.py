@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.commands.fit_tables import ABOUT, sections
-from benchmarks.commands.report import Report, figures_of
-from benchmarks.commands.settings import Settings, among, ours
+from benchmarks.commands.report import Reported
+from benchmarks.commands.settings import among, ours
 from benchmarks.interleave import Outcome, measure
 from benchmarks.work import SIZES, Work
 
@@ -16,28 +14,39 @@ IMAGES = (64, 96)
 KNOBS = ((16, 0), (0, 8), (16, 8))  # imag_last, recompute; at the first batch and image
 MEASURED = (("size1m", 4, 32), ("size1m", 8, 64), ("size12m", 4, 32))  # seconds each on one core
 QUICK = (("size1m", 4, 32),)
-OUT = figures_of("fit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit(Settings):
+class Fit(Reported):
     sizes: str = ""  # joined by commas; all of them by default
     quick: bool = False  # the smallest batch alone, and one measured point
-    out: Path = OUT  # where the figures go
-    page: bool = False  # measure nothing: write the documentation page from the figures
 
     def check(self) -> None:
         """See `Settings`."""
         super().check()
         among("sizes", self.sizes, list(SIZES))
 
+    def batches(self) -> Sequence[tuple[int, int]]:
+        """Windows and rows that are counted."""
+        return BATCHES[-1:] if self.quick else BATCHES
+
+    def points(self) -> Sequence[tuple[str, int, int]]:
+        """Those that are measured."""
+        return QUICK if self.quick else MEASURED
+
+    def planned(self) -> Sequence[str]:
+        """The counts, then what is measured."""
+        sizes = ", ".join(among("sizes", self.sizes, list(SIZES)))
+        cases = len(all_cases(self.batches()))
+        points = "; ".join(f"{size}, {batch} × {length}" for size, batch, length in self.points())
+        return [f"counted on the meta device: {sizes}; {cases} cases each", f"measured: {points}"]
+
 
 def figures(options: Fit, skipped: dict[str, str]) -> dict[str, Any]:
     """Counts of every size, a process for each; then measured points, one process after another."""
     sizes = among("sizes", options.sizes, list(SIZES))
-    batches = BATCHES[-1:] if options.quick else BATCHES
     print(f"\nfit: counting {', '.join(sizes)}", flush=True)
-    cases = all_cases(batches)
+    cases = all_cases(options.batches())
     jobs = [
         ours(size, "fit:counted", Work(size=size, threads=options.threads), cases=cases)
         for size in sizes
@@ -45,7 +54,7 @@ def figures(options: Fit, skipped: dict[str, str]) -> dict[str, Any]:
     found = counted(run(options, jobs, skipped))
     if not found:
         raise ValueError(f"nothing was counted: {'; '.join(skipped.values())}")
-    for size, batch, length in QUICK if options.quick else MEASURED:
+    for size, batch, length in options.points():
         print(f"fit: measuring {size}, {batch} × {length}", flush=True)
         work = Work(size=size, batch=batch, length=length, threads=options.threads)
         found |= measured(run(options, [ours(f"measured {size}", "fit:measured", work)], skipped))
@@ -109,14 +118,3 @@ def measured(outcome: Outcome) -> dict[str, Any]:
 def ratio(values: Mapping[str, float]) -> float:
     """Measured over counted, of the same device."""
     return round(values["grown"] / values["counted cpu"], 3)
-
-
-FIT = Report(
-    name="fit",
-    title="Will it fit",
-    about=ABOUT,
-    options=Fit,
-    figures=figures,
-    sections=sections,
-)
-main = FIT.main

@@ -1,30 +1,25 @@
 """`python -m benchmarks floor`: how far an update is from what the machine allows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from benchmarks.commands.floor_tables import ABOUT, sections
-from benchmarks.commands.report import Report, figures_of
-from benchmarks.commands.settings import Settings, among, ours
+from benchmarks.commands.report import Reported
+from benchmarks.commands.settings import among, ours
 from benchmarks.interleave import Contestant, measure
 from benchmarks.work import SIZES, Work
 
 KINDS = ("matmul", "convolution")
-OUT = figures_of("floor")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Floor(Settings):
+class Floor(Reported):
     size: str = "size1m"  # of the agent
     batch: int = 4  # windows of an update
     length: int = 32  # rows of each
     horizon: int = 15  # steps of imagination
     device: str = ""  # cpu or cuda; by default cuda where there is one
-    out: Path = OUT  # where the figures go
-    page: bool = False  # measure nothing: write the documentation page from the figures
 
     def check(self) -> None:
         """See `Settings`."""
@@ -40,6 +35,10 @@ class Floor(Settings):
         """The sizes."""
         names = ("threads", "size", "batch", "length", "horizon")
         return Work(**{name: getattr(self, name) for name in names})
+
+    def planned(self) -> Sequence[str]:
+        """One measurement."""
+        return [f"{self.work().words()}; {self.rounds} rounds"]
 
 
 def figures(options: Floor, skipped: dict[str, str]) -> dict[str, Any]:
@@ -75,13 +74,8 @@ def entries(one: Contestant, device: str) -> dict[str, Any]:
         found[f"{group}/{case}"] = entry
     found["floor"] = floor(values, best_rates(found), times["update"][clock])
     found["floor"] |= {"device": device, "facts": record.facts(one, "update")}
-    found["floor"] |= {"sizes": sizes(one.job.work)}
+    found["floor"] |= {"sizes": one.job.work.words()}
     return found | profile(values)
-
-
-def sizes(work: Work) -> str:
-    """In words."""
-    return f"{work.size}, {work.batch} × {work.length}, horizon {work.horizon}"
 
 
 def best_rates(found: Mapping[str, Any]) -> dict[str, float]:
@@ -137,14 +131,3 @@ def profile(values: Mapping[str, float]) -> dict[str, Any]:
                 "calls": round(values[f"calls {name}"]),
             }
     return found
-
-
-FLOOR = Report(
-    name="floor",
-    title="The floor",
-    about=ABOUT,
-    options=Floor,
-    figures=figures,
-    sections=sections,
-)
-main = FLOOR.main

@@ -20,6 +20,18 @@ class Section(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reported(Settings):
+    out: Path = Path()  # where the figures go; by default benchmarks/NAME.json
+    page: bool = False  # measure nothing: write the documentation page from the figures
+    allow_dirty: bool = False  # with --page: though the figures are of files that no commit has
+    list: bool = False  # measure nothing: say what would be measured
+
+    def planned(self) -> Sequence[str]:
+        """What `--list` says, a line each."""
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What a report is made of.
 
@@ -27,7 +39,7 @@ class Report:
         name: of the command, the figures and the page.
         title: of the page.
         about: opens the page; the first paragraph also describes the command.
-        options: of the command; they have `out` and `page`.
+        options: of the command.
         figures: entries from the options. It may add to the second argument who did not take part,
             and why.
         sections: of the page, from the entries.
@@ -36,7 +48,7 @@ class Report:
     name: str
     title: str
     about: str
-    options: type[Settings]
+    options: type[Reported]
     figures: Callable[[Any, dict[str, str]], dict[str, Any]]
     sections: Callable[[Mapping[str, Any]], list[Section]]
 
@@ -45,23 +57,33 @@ class Report:
         """Where its page is."""
         return ROOT / "docs" / "performance" / f"{self.name}.md"
 
-    def main(self, words: Sequence[str]) -> int:
-        """Measure, or write the page."""
+    @property
+    def out(self) -> Path:
+        """Where its figures go unless `--out` says otherwise."""
+        return ROOT / "benchmarks" / f"{self.name}.json"
+
+    def __call__(self, words: Sequence[str]) -> int:
+        """Measure, write the page, or say what would be measured."""
         about = self.about.partition("\n\n")[0]
         options: Any = parsed(self.options, self.name, about, words)
+        out = self.out if options.out == Path() else options.out
+        if options.list:
+            print("\n".join(options.planned()))
+            return 0
         if options.page:
-            self.write_page(record.read(options.out, f"python -m benchmarks {self.name}"))
+            data = record.read(out, f"python -m benchmarks {self.name}")
+            self.write_page(record.published(data, out.name, allow_dirty=options.allow_dirty))
             print(f"written: {self.page}")
             return 0
         meta = measure.origin(options, [self.name, *words])
         data = {"_meta": meta, **self.figures(options, meta["skipped"])}
         for name, why in meta["skipped"].items():
             meta["skipped"][name] = measure.without_folders(why)
-        record.write(options.out, data)
+        record.write(out, data)
         for section in self.sections(data):
             for table in section.tables:
                 print(f"\n{aligned(table)}", flush=True)
-        print(f"written: {options.out}")
+        print(f"written: {out}")
         return 0
 
     def render(self, data: Mapping[str, Any]) -> str:
@@ -70,7 +92,7 @@ class Report:
             f"*This page is generated from `benchmarks/{self.name}.json` by "
             f"`python -m benchmarks {self.name} --page`.*"
         )
-        parts = [f"# {self.title}", made, self.about, page.origin(data["_meta"])]
+        parts = [f"# {self.title}", made, self.about, page.origin(data)]
         for section in self.sections(data):
             parts += [f"## {section.title}", section.text]
             for table in section.tables:
@@ -81,8 +103,3 @@ class Report:
         """Write it."""
         self.page.parent.mkdir(parents=True, exist_ok=True)
         self.page.write_text(self.render(data), encoding="utf-8")
-
-
-def figures_of(name: str) -> Path:
-    """Where a report's figures go unless `--out` says otherwise."""
-    return ROOT / "benchmarks" / f"{name}.json"

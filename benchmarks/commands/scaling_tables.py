@@ -26,7 +26,12 @@ TEXTS = {
         "rows of observing at a time and computes them twice. What they save is on the page "
         "[Will it fit](fit.md).",
     ),
-    "size": ("Model size", "By the names of the paper."),
+    "size": (
+        "Model size",
+        "By the names of the paper, at a small batch. FLOPs, bytes and parameters of every size "
+        "are counted on the meta device; a size whose row has no time was counted alone, since "
+        "its update takes longer than `--longest` or more memory than is free.",
+    ),
 }
 ENVIRONMENTS = (
     "A step of an `EnvVector`, and `act` of the recipe on its rows, by number of environments; a "
@@ -58,8 +63,28 @@ def points_table(entries: list[dict[str, Any]]) -> Table:
     about = base or entries[0]
     header = [about["title"], "parameters", "GFLOP", "CPU ms", "quartiles", "wall ms"]
     header += ["GFLOP/s", "÷ base", "range", "GFLOP ÷ base", "peak MiB"]
-    rows = [point_row(entry, base) for entry in entries]
+    counted = any("counted" in entry for entry in entries)
+    header += ["GFLOP counted", "MiB counted"] if counted else []
+    rows = [
+        [
+            *(untimed_row(entry) if entry["ours"] is None else point_row(entry, base)),
+            *(count_cells(entry) if counted else []),
+        ]
+        for entry in entries
+    ]
     return Table("scaling", f"{about['title']}, around {about['sizes']}", header, rows)
+
+
+def untimed_row(entry: Mapping[str, Any]) -> list[str]:
+    """A point that was counted alone."""
+    return [entry["label"], f"{entry['counted']['parameters']:,}", *["–"] * 9]
+
+
+def count_cells(entry: Mapping[str, Any]) -> list[str]:
+    """What was counted on the meta device."""
+    if "counted" not in entry:
+        return ["–", "–"]
+    return [number(entry["counted"]["flops"] / 1e9), f"{entry['counted']['bytes'] / 2**20:,.0f}"]
 
 
 def point_row(entry: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]:

@@ -32,16 +32,32 @@ def cases(work: Work) -> dict[str, str]:
     return {
         "block": "import one block, fresh process",
         "agent": "import all that an agent needs, fresh process",
+        "update": f"import, build, first update ({work.size}, {work.batch} × {work.length}), "
+        "fresh process",
         "packages": "packages that it installs, itself included",
     }
 
 
 def jobs(options: Options) -> list[Job]:
     """The packages of the index; torch alone is the floor."""
-    found = [ours(options, ADAPTER, arguments=statements("worldblocks"))]
+    own = statements("worldblocks")
+    own["statements"] = {**STATEMENTS["worldblocks"], "update": first_update(options.work())}
+    found = [ours(options, ADAPTER, arguments=own)]
     for name in list(STATEMENTS)[1:]:
         found += peer(options, name, ADAPTER, arguments=statements(name))
     return found
+
+
+def first_update(work: Work) -> str:
+    """The recipe's agent is built, and learns once."""
+    sizes = [f"size={work.size!r}"]
+    names = ("threads", "batch", "length", "horizon")
+    sizes += [f"{name}={getattr(work, name)}" for name in names]
+    return (
+        "from benchmarks.adapters import torch_tools, updates; from benchmarks.work import Work; "
+        f"work = Work({', '.join(sizes)}); torch_tools.prepare(work.threads); "
+        "updates.assemble(work).step()"
+    )
 
 
 def statements(name: str) -> dict[str, object]:
@@ -53,11 +69,12 @@ IMPORTS = Group(
     name="import",
     title="Import",
     about=(
-        "CPU time of a new interpreter that imports and ends. Packages are the requirements of the "
-        "distribution and theirs, as installed, without extras."
+        "Time of a new interpreter that imports and ends. The first update is that of the Atari "
+        "recipe, on random images, from the start of the process to its end. Packages are the "
+        "requirements of the distribution and theirs, as installed, without extras."
     ),
     cases=cases,
     jobs=jobs,
-    units={"block": "s", "agent": "s", "packages": ""},
+    units={"block": "s", "agent": "s", "update": "s", "packages": ""},
     rounds=3,
 )

@@ -14,7 +14,8 @@ def cases(work: Work) -> dict[str, str]:
     """Times of adding and sampling, then memory."""
     windows, rows = work.sample
     return {
-        "add": f"add, {work.streams} environments at a time",
+        "add": f"add, {work.streams} environments at a time, images, into a full store",
+        "add_proprio": f"add, {work.streams} environments at a time, vectors, into a full store",
         "sample": f"sample {windows} × {rows} as tensors",
         "memory_image": f"memory of {work.image_steps:,} image steps",
         "memory_proprio": f"memory of {work.proprio_steps:,} proprio steps",
@@ -46,10 +47,17 @@ REPLAY = Group(
     about=(
         "A row is a 64 × 64 × 3 uint8 image (or 24 numbers), an action of 6, a reward and three "
         "flags, prepared in each contestant's own form; a time of `add` is for one step of one "
-        "environment. The copy floor is the same bytes copied from one contiguous array into fresh "
-        "tensors, its memory that of the arrays. Memory is what the process grew by."
+        "environment, into a store that was filled once: it overwrites the oldest rows, whose "
+        "memory is there. The copy floor is the same bytes copied from one contiguous array into "
+        "fresh tensors, its memory that of the arrays. Memory is what the process grew by."
     ),
     cases=cases,
     jobs=jobs,
-    units={"add": "µs", "sample": "ms", "memory_image": "MiB", "memory_proprio": "MiB"},
+    units={
+        "add": "µs",
+        "add_proprio": "µs",
+        "sample": "ms",
+        "memory_image": "MiB",
+        "memory_proprio": "MiB",
+    },
 )

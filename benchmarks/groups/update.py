@@ -10,8 +10,7 @@ ADAPTERS = "benchmarks.adapters"
 
 def cases(work: Work) -> dict[str, str]:
     """One: a step."""
-    sizes = f"{work.size}, {work.batch} × {work.length}, horizon {work.horizon}"
-    return {"step": f"step, {sizes}"}
+    return {"step": f"step, {work.words()}"}
 
 
 def jobs(options: Options) -> list[Job]:

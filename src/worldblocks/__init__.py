@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what an editor sees; at run time `__getattr__` imports on first use
     from worldblocks import (
+        balance,
         decoders,
         diagnose,
         distributions,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # what an editor sees; at run time `__getattr__` imports on f
 __version__ = "0.1.0"
 
 __all__ = [
+    "balance",
     "decoders",
     "diagnose",
     "distributions",

@@ -3,13 +3,14 @@
 Every output has `mean` and `nll(target)` and slices like a tensor; see `worldblocks.distributions`.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks import distributions as dists
 from worldblocks.layers import MLP, Linear
 from worldblocks.spaces import Actions, Continuous, Discrete
-from worldblocks.transforms import symexp_bins
+from worldblocks.transforms import LearnableSymlog, symexp_bins
 from worldblocks.typing import typed
 
 
@@ -36,6 +37,43 @@ class TwoHotHead(nn.Module):
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.TwoHot:
         """Predict one number for each feature vector."""
         return dists.TwoHot(self.out(self.mlp(feature)), self.bins)
+
+
+class SymlogHead(nn.Module):
+    """Predicts a number of any magnitude: an MLP to a normal in the space of a symlog.
+
+    `nll` is a squared error there and the log-derivative of the transform (`TransformedNormal`), so
+    that its scale and offset learn which size the numbers have. The deviation is 1: the scale of
+    the transform says how sharp the prediction is. `mean` is the median, exactly 0 at first.
+
+    Args:
+        feature_dim: width of the feature vector.
+        units, layers: of the MLP.
+        transform: from numbers to the space of the normal; a new `LearnableSymlog` if None.
+        outscale: initial scale of the last kernel.
+
+    Source: ours; DreamerV3's first version for the squared error in symlog space.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        *,
+        units: int,
+        layers: int,
+        transform: LearnableSymlog | None = None,
+        outscale: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(feature_dim, units=units, layers=layers)
+        self.out = Linear(units, 1, outscale=outscale)
+        self.transform = LearnableSymlog() if transform is None else transform
+
+    @typed
+    def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.TransformedNormal:
+        """Predict one number for each feature vector."""
+        mean = self.out(self.mlp(feature)).squeeze(-1)
+        return dists.TransformedNormal(mean, torch.ones_like(mean), self.transform)
 
 
 class BinaryHead(nn.Module):

@@ -12,7 +12,7 @@ from worldblocks.decoders import ImageDecoder, MultiDecoder, VectorDecoder
 from worldblocks.encoders import ImageEncoder, MultiEncoder, VectorEncoder
 from worldblocks.heads import ActorHead, BinaryHead, NormalHead, OneHotHead, TwoHotHead
 from worldblocks.layers import MLP, BlockLinear, Conv2d, Linear, RMSNorm
-from worldblocks.rssm import RSSM, BlockGRU
+from worldblocks.rssm import RSSM, BlockGRU, CategoricalLatent
 from worldblocks.spaces import Continuous
 
 _LEAF = {"weight": "kernel", "bias": "bias", "scale": "scale"}
@@ -123,8 +123,14 @@ def _core(block: BlockGRU) -> list[tuple[str, str]]:
 
 
 def _rssm(block: RSSM) -> list[tuple[str, str]]:
-    pairs = [(f"core.{ours}", theirs) for ours, theirs in _core(block.core)]
-    prior, posterior = block.latent.prior_mlp, block.latent.posterior_mlp
+    core, latent = block.core, block.latent
+    if not (isinstance(core, BlockGRU) and isinstance(latent, CategoricalLatent)):
+        raise TypeError(
+            f"load_jax knows an RSSM of BlockGRU and CategoricalLatent (dreamer_rssm), not of "
+            f"{type(core).__name__} and {type(latent).__name__}"
+        )
+    pairs = [(f"core.{ours}", theirs) for ours, theirs in _core(core)]
+    prior, posterior = latent.prior_mlp, latent.posterior_mlp
     pairs += _layers("latent.prior_mlp", len(prior), "prior{}", "prior{}norm")
     pairs += _layers("latent.posterior_mlp", len(posterior), "obs{}", "obs{}norm")
     return [*pairs, ("latent.prior_out", "priorlogit"), ("latent.posterior_out", "obslogit")]

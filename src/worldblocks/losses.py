@@ -1,51 +1,58 @@
-"""Losses with a name in a paper: balanced KL with free nats, KL of normals."""
+"""Losses with a name in a paper: balanced KL with free nats, KL of categoricals and normals."""
 
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.distributions import mix_uniform
+from worldblocks.distributions import Normal, OneHot, Output
 from worldblocks.typing import typed
 
 
 @typed
 def balanced_kl(
-    post_logits: Float[Tensor, "*batch groups classes"],
-    prior_logits: Float[Tensor, "*batch groups classes"],
-    *,
-    free_nats: float,
-    unimix: float,
+    post: Output, prior: Output, *, free_nats: float
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """KL between posterior and prior, once towards each of the two, unreduced.
 
         dyn = max(KL(stop_gradient(post) || prior), free_nats)    trains the prior
         rep = max(KL(post || stop_gradient(prior)), free_nats)    trains the posterior
 
-    The KL is summed over the groups first and clipped then, for each element of `*batch` alone; a
-    clipped element has gradient exactly zero.
+    The KL is summed over the event axes first (the groups of a categorical latent, the numbers of a
+    Gaussian one) and clipped then, for each element of `*batch` alone; a clipped element has
+    gradient exactly zero.
 
     Args:
-        post_logits: raw logits of the posterior.
-        prior_logits: raw logits of the prior.
+        post: the posterior: `OneHot` or `Normal`, whose `event` counts the axes of one latent.
+        prior: the prior, a distribution of the same kind and shape.
         free_nats: the floor, in nats.
-        unimix: share of a uniform distribution mixed into both (DreamerV3: 0.01).
+
+    Raises:
+        ValueError: no event axis (each number would have a floor of its own), or no batch axis (the
+            batch would be summed over).
 
     Source: DreamerV3, equation 5; DreamerV2, section "KL balancing".
 
     >>> import torch
-    >>> same = torch.zeros(2, 3, 4)
-    >>> [loss.tolist() for loss in balanced_kl(same, same, free_nats=1.0, unimix=0.01)]
+    >>> same = OneHot(torch.zeros(2, 3, 4), unimix=0.01, event=1)
+    >>> [loss.tolist() for loss in balanced_kl(same, same, free_nats=1.0)]
     [[1.0, 1.0], [1.0, 1.0]]
     """
-    if post_logits.ndim < 3:
+    if not post.event:
         raise ValueError(
-            f"balanced_kl takes logits `*batch groups classes` with at least one batch axis, got "
-            f"shape {tuple(post_logits.shape)}; flat logits need .unflatten(-1, (groups, classes))"
+            f"balanced_kl sums over a latent before the floor, got {type(post).__name__} without "
+            f"event axes: give it event=1, for logits `*batch groups classes` or a mean "
+            f"`*batch stoch`"
         )
-    log_post, post = mix_uniform(post_logits, unimix)
-    log_prior, _ = mix_uniform(prior_logits, unimix)
-    dyn = (post.detach() * (log_post.detach() - log_prior)).sum((-2, -1))
-    rep = (post * (log_post - log_prior.detach())).sum((-2, -1))
+    dyn, rep = post.detach().kl(prior), post.kl(prior.detach())
+    if not dyn.ndim:
+        raise ValueError(
+            f"balanced_kl takes distributions with at least one batch axis, got {_shape(post)}; "
+            f"flat logits need .unflatten(-1, (groups, classes)), a single row needs [None]"
+        )
     return dyn.clamp(min=free_nats), rep.clamp(min=free_nats)
+
+
+def _shape(output: Output) -> str:
+    return f"{type(output).__name__} of shape {tuple(output.mean.shape)}, event={output.event}"
 
 
 @typed
@@ -57,15 +64,13 @@ def categorical_kl(
 ) -> Float[Tensor, "*batch"]:
     """KL divergence of each categorical from another, in nats: `sum(p (log p - log q))`.
 
-    Source: Kullback & Leibler 1951; unimix as in `balanced_kl`.
+    Source: Kullback & Leibler 1951; `unimix` as in `OneHot`.
 
     >>> import torch
     >>> round(categorical_kl(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 9.0])).item(), 4)
     3.807
     """
-    log_p, p = mix_uniform(logits, unimix)
-    log_q, _ = mix_uniform(other_logits, unimix)
-    return (p * (log_p - log_q)).sum(-1)
+    return OneHot(logits, unimix=unimix).kl(OneHot(other_logits, unimix=unimix))
 
 
 @typed
@@ -85,6 +90,4 @@ def gaussian_kl(
     >>> gaussian_kl(*(torch.tensor(x) for x in (1.0, 1.0, 0.0, 1.0))).item()
     0.5
     """
-    ratio = std / other_std
-    shift = (mean - other_mean) / other_std
-    return 0.5 * (ratio.square() + shift.square() - 1) - ratio.log()
+    return Normal(mean, std).kl(Normal(other_mean, other_std))

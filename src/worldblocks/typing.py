@@ -4,6 +4,7 @@ The axis words of the project, and the only ones: `batch time horizon height wid
 embed deter groups classes feature bins token task env`.
 """
 
+import collections.abc
 import functools
 import inspect
 import os
@@ -24,33 +25,25 @@ REMEMBERED = 4096  # layouts of a function, so that memory stays bounded
 _checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # `float` takes an int
 
 
-def eager_on_cpu(x: torch.Tensor) -> bool:
-    """Whether an operation on this float32 tensor runs by itself and at once, on a CPU.
-
-    A block may then take a way with fewer passes over memory that a compiler would find by itself
-    and a GPU does not need. Under another dtype, autocast's too, the plain formula says what is
-    rounded where.
-    """
-    return x.device.type == "cpu" and x.dtype is torch.float32 and not torch.compiler.is_compiling()
-
-
 def typed(function: Callable[P, R]) -> Callable[P, R]:
     """Check the shapes and dtypes of a function's tensors when it is called eagerly.
 
     Annotations are jaxtyping's; axes of the same name must agree over all arguments, the result and
     the fields of every NamedTuple among them. `Annotated[Carry, "batch"]` says which axes stand
-    where the fields of `Carry` say `*batch`. Inside a graph that is being compiled the bare
+    where the fields of `Carry` say `*batch`; where a protocol stands in its place, the fields of
+    the NamedTuple that is given are checked. Inside a graph that is being compiled the bare
     function runs; `JAXTYPING_DISABLE=1` turns all checks off.
 
     A layout (types, dtypes and shapes of arguments and result) that has passed is remembered, and
-    passes again without a check.
+    passes again without a check; unless an annotation asks for more than a layout shows, such as a
+    `Literal` or an axis `{self.size}`.
 
     Raises:
         jaxtyping.TypeCheckError: names the argument (`carry.deter`), its expected and actual shape.
     """
     ready = threading.local()  # the result, where only that is left to check
     checked = _checked(function, ready)
-    remember = "{" not in str(inspect.signature(function))  # an axis `{self.size}` is no layout
+    remember = _decided_by_layout(function)
     passed: dict[Any, set[Any]] = {}  # layouts of results by layouts of arguments
 
     @functools.wraps(function)
@@ -84,21 +77,21 @@ def _checked(function: Callable[P, R], ready: threading.local) -> Callable[P, R]
     """The function with all of its checks; if `ready` holds a result, that instead of a call."""
     signature = inspect.signature(function)
     tuples = {
-        name: fields
+        name: found
         for name, parameter in signature.parameters.items()
-        if (fields := _fields(parameter.annotation))
+        if (found := _tuple(parameter.annotation))
     }
-    result = _fields(signature.return_annotation)
+    result = _tuple(signature.return_annotation)
 
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
         if tuples:
             bound = signature.bind(*args, **kwargs).arguments
-            for name, fields in tuples.items():
-                _check(function, name, bound.get(name), fields)
+            for name, found in tuples.items():
+                _check(function, name, bound.get(name), *found)
         is_ready = hasattr(ready, "result")
         out = ready.__dict__.pop("result") if is_ready else function(*args, **kwargs)
         if result:
-            _check(function, "the result", out, result)
+            _check(function, "the result", out, *result)
         return out
 
     functools.update_wrapper(inside, function)
@@ -121,33 +114,64 @@ def layout(value: Any) -> Any:
     return kind
 
 
+def _decided_by_layout(function: Callable[..., Any]) -> bool:
+    """Whether values of one layout pass all checks of a function, or none."""
+    signature = inspect.signature(function)
+    hints = [parameter.annotation for parameter in signature.parameters.values()]
+    return all(map(_shows, [*hints, signature.return_annotation]))
+
+
+def _shows(hint: Any) -> bool:
+    """Whether a layout says all that an annotation asks for."""
+    if hasattr(hint, "dim_str"):
+        return issubclass(hint.array_type, torch.Tensor) and "{" not in hint.dim_str
+    if hint in (None, Any, inspect.Parameter.empty) or isinstance(hint, TypeVar):
+        return True
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:  # the fields of a NamedTuple, and their axes
+        return _tuple(hint) is not None and _shows(parts[0])
+    if origin in (Union, UnionType, tuple, list, dict):
+        return all(_shows(part) for part in parts if part is not ...)
+    if origin is collections.abc.Callable:
+        return True
+    return inspect.isclass(hint) and origin is None
+
+
 def _off() -> bool:
     return os.environ.get("JAXTYPING_DISABLE", "0").lower() in ("1", "true")
 
 
-def _fields(annotation: Any) -> dict[str, Any]:
-    """The shape-annotated fields of a NamedTuple annotation, `*batch` replaced by its axes."""
-    axes = None
+def _tuple(annotation: Any) -> tuple[type | None, str | None] | None:
+    """The NamedTuple of an annotation (None: that of the value) and its axes; or None."""
     if get_origin(annotation) in (Union, UnionType):  # `Carry | None`
         members = [member for member in get_args(annotation) if member is not type(None)]
         annotation = members[0] if len(members) == 1 else None
+    axes = None
     if get_origin(annotation) is Annotated:
         annotation, axes, *_ = get_args(annotation)
     if not (inspect.isclass(annotation) and issubclass(annotation, tuple)):
-        return {}
+        return (None, axes) if isinstance(axes, str) else None
+    return (annotation, axes) if _fields(annotation, axes) else None
+
+
+@functools.cache
+def _fields(kind: type, axes: str | None) -> dict[str, Any]:
+    """The shape-annotated fields of a NamedTuple, `*batch` replaced by its axes."""
     fields = {}
-    for name, hint in getattr(annotation, "__annotations__", {}).items():
+    for name, hint in getattr(kind, "__annotations__", {}).items():
         if hasattr(hint, "dim_str"):
             shape = hint.dim_str if axes is None else hint.dim_str.replace("*batch", axes)
             fields[name] = hint.dtype[hint.array_type, shape]
     return fields
 
 
-def _check(function: Callable[..., Any], name: str, value: Any, fields: dict[str, Any]) -> None:
+def _check(
+    function: Callable[..., Any], name: str, value: Any, kind: type | None, axes: str | None
+) -> None:
     """Check fields inside the scope that `jaxtyped` has opened, so that axes agree with it."""
     if value is None:
         return
-    for field, hint in fields.items():
+    for field, hint in _fields(kind or type(value), axes).items():
         tensor = getattr(value, field)
         if not isinstance(tensor, hint):
             given = f"{str(tensor.dtype)[6:]}{list(tensor.shape)}" if _is(tensor) else repr(tensor)

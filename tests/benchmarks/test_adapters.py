@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from benchmarks.adapters import data, imports, ours, plain, replay_tools, returns, torch_tools
+from benchmarks.adapters import (
+    data,
+    imports,
+    ours,
+    plain,
+    replay_tools,
+    replay_torch,
+    returns,
+    torch_tools,
+)
 from benchmarks.work import Work
 
 import worldblocks as wb
@@ -34,6 +43,15 @@ def test_a_layer_is_what_it_is_counted_as(layer):
         torch.testing.assert_close(layer(x), out, rtol=1e-5, atol=1e-5)
         defined = torch_tools.flops(lambda: layer(x))
     assert defined != torch_tools.flops(lambda: layer(x))
+
+
+def test_flops_of_products_that_are_added_in_place():
+    total, a, b = torch.zeros(3, 5), torch.zeros(3, 4), torch.zeros(4, 5)
+    many = torch.zeros(7, 3, 5)
+    assert torch_tools.flops(lambda: total.addmm_(a, b)) == 2 * 3 * 4 * 5
+    wide = a.expand(7, -1, -1), b.expand(7, -1, -1)
+    assert torch_tools.flops(lambda: many.baddbmm_(*wide)) == 7 * 2 * 3 * 4 * 5
+    assert torch_tools.flops(lambda: total.add_(1.0)) == 0
 
 
 def test_flops_of_a_matrix_product_and_its_backward():
@@ -106,4 +124,24 @@ def test_memory_is_what_a_store_grew_by():
     assert timed.values["memory_image"] == pytest.approx(400 * 12_319 / 2**20, rel=0.05)
     assert timed.values["memory_proprio"] == pytest.approx(400_000 * 127 / 2**20, rel=0.05)
     assert timed.note == "one array; 5 MiB of image rows"
-    assert list(timed.functions) == ["add"]
+    assert list(timed.functions) == ["add", "add_proprio"]
+    assert timed.per == {"add": 2, "add_proprio": 2}
+
+
+def test_rows_are_added_to_a_store_that_is_full(monkeypatch):
+    """Fresh memory would be paid for at the first touch, which a long run does once."""
+    made = []
+
+    class Kept(wb.replay.SequenceReplay):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.most = options["capacity"]
+            made.append(self)
+
+    monkeypatch.setattr(wb.replay, "SequenceReplay", Kept)
+    timed = replay_torch.ours(Work(streams=2, sample=(2, 3), image_steps=40, proprio_steps=60))
+    vectors, images = made[1], made[3]  # each after a small one that warms up
+    for store, name in ((vectors, "add_proprio"), (images, "add")):
+        assert len(store) == store.most
+        timed.functions[name]()
+        assert len(store) == store.most

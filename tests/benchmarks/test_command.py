@@ -1,6 +1,8 @@
 """The command line, and one real measurement: small, of worldblocks alone."""
 
 import dataclasses
+import statistics
+import subprocess
 
 import pytest
 from benchmarks.command import COMMANDS, main
@@ -8,7 +10,7 @@ from benchmarks.groups import GROUPS, chosen
 from benchmarks.options import Options
 from benchmarks.work import SIZES, Work
 
-from benchmarks import measure, record
+from benchmarks import excerpts, measure, record
 
 
 def test_return_estimators_alone(tmp_path, capsys):
@@ -27,6 +29,8 @@ def test_return_estimators_alone(tmp_path, capsys):
         "eager, shapes checked",
     )
     assert data["returns/error 64x1024"]["ours"] < 1e-4
+    assert data["_meta"]["rounds"] == [2]
+    assert statistics.median(plain["ours_rounds"]) == pytest.approx(plain["ours"], rel=1e-3)
     assert "returns: λ-return, 16 rows × 64\n" in capsys.readouterr().out
 
 
@@ -62,9 +66,20 @@ def test_a_command_is_named_by_its_first_word(monkeypatch):
 def test_the_page_from_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measure, "PAGE", tmp_path / "page.md")
     out = tmp_path / "figures.json"
-    meta = measure.origin(Options(), [])
+    meta = {**measure.origin(Options(), []), "changed": False}
     record.write(out, {"_meta": meta})
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    for name in (excerpts.README, excerpts.PERFORMANCE):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        text = f"Before.\n{excerpts.BEGIN}\nold\n{excerpts.END}\nAfter.\n"
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    record.write(tmp_path / "update-x.json", {"_meta": {**meta, "changed": True}})
+    assert main(["--page", "--out", str(out)]) == 2
+    assert "benchmarks: update-x.json was measured at " in capsys.readouterr().err
+    (tmp_path / "update-x.json").unlink()
     assert main(["--page", "--out", str(out)]) == 0
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text == f"Before.\n{excerpts.BEGIN}\n\n{excerpts.END}\nAfter.\n"
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert text.startswith("# Benchmarks\n")
     assert meta["machine"] in text
@@ -113,3 +128,36 @@ def test_the_machine_is_named(tmp_path):
 )
 def test_folders_of_a_machine_are_not_published(text, shown):
     assert measure.without_folders(text) == shown
+
+
+def test_figures_are_no_change_of_the_code(tmp_path, monkeypatch):
+    """Else a second file that is measured at a commit would be one with changes."""
+
+    def git(*words):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True)
+
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "run.py").write_text("a = 1\n", encoding="utf-8")
+    (tmp_path / "benchmarks" / "latest.json").write_text("{}\n", encoding="utf-8")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--no-verify", "-m", "one")
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    (tmp_path / "benchmarks" / "latest.json").write_text("{1}\n", encoding="utf-8")
+    (tmp_path / "benchmarks" / "new.json").write_text("{}\n", encoding="utf-8")
+    assert not measure.origin(Options(), [])["changed"]
+    (tmp_path / "benchmarks" / "run.py").write_text("a = 2\n", encoding="utf-8")
+    assert measure.origin(Options(), [])["changed"]
+
+
+def test_a_cold_start_is_a_case_that_runs():
+    """The code of it, in this process: a fresh one would import torch again."""
+    work = Work(batch=1, length=2, horizon=1)
+    job = GROUPS["import"].jobs(Options(batch=1, length=2, horizon=1))[0]
+    code = job.arguments["statements"]["update"]
+    assert GROUPS["import"].cases(work)["update"].startswith("import, build, first update (size1m")
+    assert "work = Work(size='size1m', threads=1, batch=1, length=2, horizon=1)" in code
+    found = {}
+    exec(code.replace("torch_tools.prepare(work.threads); ", ""), found)
+    assert found["work"] == work

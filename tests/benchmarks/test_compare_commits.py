@@ -10,6 +10,8 @@ from benchmarks.command import main
 from benchmarks.commands import compare
 from benchmarks.commands.checkouts import checkout, resolve
 from benchmarks.commands.compare import Verdict
+from benchmarks.page import compared
+from benchmarks.work import Work
 
 ADAPTER = """
 import time
@@ -35,7 +37,38 @@ def measured(work):
     ],
 )
 def test_slower_in_the_median_and_in_most_rounds(ratio, rounds, slower):
-    assert Verdict("update", "step", 1.0, ratio, ratio, rounds).slower(1.15) == slower
+    verdict = Verdict("update", "step", 1.0, ratio, ratio, rounds, [1.0], [ratio])
+    assert verdict.slower(1.15) == slower
+
+
+def test_the_verdict_weighs_rounds_alike(contestant):
+    """The head is a tenth in every round; in the quiet one it had time for more samples."""
+    base = contestant("base", [[10.0], [30.0], [30.0]])
+    head = contestant("head", [[1.0] * 9, [3.0] * 3, [3.0] * 3], ours=True)
+    [one] = compare.judge("update", "worldblocks", base, head)
+    assert (one.ratio, one.rounds) == (pytest.approx(0.1), pytest.approx([0.1] * 3))
+    assert (one.base, one.head) == (pytest.approx(0.03), pytest.approx(0.003))
+    entry = compare.figures_of(one, 1.15)
+    assert entry == {
+        "group": "update",
+        "name": "worldblocks: step",
+        "unit": "ms",
+        "base": 30.0,
+        "base_rounds": [10.0, 30.0, 30.0],
+        "head": 3.0,
+        "head_rounds": [1.0, 3.0, 3.0],
+        "ratio": 0.1,
+        "ratio_range": [0.1, 0.1],
+        "slower": False,
+    }
+
+
+def test_two_threads_are_compared_by_the_clock_on_the_wall(contestant):
+    base, head = contestant("base", [[10.0]]), contestant("head", [[20.0]], ours=True)
+    head.job = replace(head.job, work=Work(threads=2))
+    head.turns["step"][0]["wall"] = [0.004]
+    [one] = compare.judge("update", "worldblocks", base, head)
+    assert one.ratio == pytest.approx(0.4)
 
 
 @pytest.fixture
@@ -106,7 +139,12 @@ def test_a_slower_commit_is_exit_code_1(run, tmp_path, capsys):
     entry = data["update/worldblocks: step"]
     assert entry["slower"]
     assert entry["ratio"] == pytest.approx(3, rel=0.3)
-    assert len(entry["rounds"]) == 2
+    assert len(entry["head_rounds"]) == 2
+    assert (data["_meta"]["rounds"], data["_meta"]["tolerance"]) == ([2], 1.15)
+    page = "\n".join(compared(data))
+    assert f"Base {data['_meta']['base'][:12]}, head {data['_meta']['head'][:12]}; CPU" in page
+    assert "| update | worldblocks: step | ms | " in page
+    assert str(tmp_path) not in out.read_text(encoding="utf-8")
 
 
 def test_files_as_they_are_are_the_head(run, repo, capsys):

@@ -3,11 +3,15 @@
 import json
 
 import pytest
+from benchmarks.excerpts import excerpts, inserted
 from benchmarks.groups import GROUPS
+from benchmarks.jobs import ROOT
 from benchmarks.options import LATEST, PAGE
-from benchmarks.page import render, write_page
+from benchmarks.page import beside, render, write_page
 from benchmarks.summary import no_claim, ratio, summarise
 from benchmarks.tables import aligned, markdown, tables
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import record
 
@@ -26,14 +30,48 @@ META = {
 
 
 def test_median_quartiles_and_number_of_samples():
-    assert summarise([[5.0, 1.0], [3.0], [2.0, 4.0]]) == (3.0, 2.0, 4.0, 5)
-    assert summarise([[7.0]]) == (7.0, 7.0, 7.0, 1)
+    """Of rounds: the many samples of a quiet one count as much as the few of a busy one."""
+    rounds = [[1.0, 1.0, 1.0, 2.0], [3.0], [5.0, 9.0]]
+    assert summarise(rounds) == (3.0, 2.0, 5.0, 7, [1.0, 3.0, 7.0])
+    assert summarise([[7.0]]) == (7.0, 7.0, 7.0, 1, [7.0])
 
 
 def test_a_ratio_has_the_range_of_its_rounds():
     """A machine that is three times slower in round 2 changes the times, not the ratio."""
-    assert ratio([[1.0], [3.0], [1.2]], [[2.0], [6.0], [2.0]]) == (0.6, 0.5, 0.6)
-    assert ratio([[1.0], [3.0]], [[2.0]]) == (1.0, 0.5, 0.5)  # the peer did not finish round 2
+    times = [[1.0], [3.0], [1.2]], [[2.0], [6.0], [2.0]]
+    assert ratio(*times) == (0.5, 0.5, 0.6, [0.5, 0.5, 0.6])
+    assert ratio([[1.0], [3.0]], [[2.0]]) == (0.5, 0.5, 0.5, [0.5])  # it did not finish round 2
+
+
+def test_a_tenth_in_every_round_is_a_tenth():
+    """A turn lasts a fixed time: the faster one has most of its samples in the quiet round."""
+    ours, peer = [[1.0] * 30, [3.0] * 10, [3.0] * 10], [[10.0] * 3, [30.0], [30.0]]
+    assert ratio(ours, peer) == (0.1, 0.1, 0.1, [0.1] * 3)
+    assert summarise(ours).median == 3.0
+
+
+TIMES = st.lists(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=5), min_size=1, max_size=9)
+
+
+@given(ours=TIMES, peer=TIMES)
+def test_a_ratio_lies_in_its_range(ours, peer):
+    one = ratio(ours, peer)
+    assert one.low <= one.value <= one.high
+    assert len(one.rounds) == min(len(ours), len(peer))
+    middle = summarise(ours)
+    assert middle.low <= middle.median <= middle.high
+
+
+@given(
+    ours=st.floats(1e-3, 1.0),
+    share=st.floats(0.01, 100.0),
+    slow=st.lists(st.tuples(st.floats(1.0, 10.0), st.integers(1, 9)), min_size=1, max_size=9),
+)
+def test_a_busy_machine_changes_no_ratio(ours, share, slow):
+    """However slow each round is, and however many samples each of the two has in it."""
+    mine = [[ours * factor] * count for factor, count in slow]
+    theirs = [[ours * factor / share] * (10 - count) for factor, count in slow]
+    assert ratio(mine, theirs).value == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +121,12 @@ def test_the_layout_of_the_figures(data, tmp_path):
         "returns/16x64",
     ]
     equal = data["update/step/equal"]
-    assert (equal["ours"], equal["peer"], equal["ratio"]) == (11.0, 22.0, 0.5)
+    assert (equal["ours"], equal["peer"], equal["ratio"]) == (11.0, 21.5, 0.5141)
     assert (equal["unit"], equal["no_claim"], equal["ours_samples"]) == ("ms", "", 4)
-    assert equal["ours_quartiles"] == [10.75, 11.25]
+    assert (equal["ours_rounds"], equal["peer_rounds"]) == ([11.0, 11.0], [20.0, 23.0])
+    assert equal["ours_quartiles"] == [11.0, 11.0]
     assert equal["ratio_range"] == [0.4783, 0.55]
+    assert equal["clock"] == "cpu"
     assert equal["ours_facts"]["parameters"] == 1_234_567
     assert {"threads": 1, "mode": "jit", "flops": 9.5e9}.items() <= equal["peer_facts"].items()
     assert data["update/step/smaller"]["no_claim"] == "9 against 5.2 GFLOP"
@@ -96,7 +136,9 @@ def test_the_layout_of_the_figures(data, tmp_path):
     alone = data["returns/16x64"]
     assert (alone["ours"], alone["peer"], alone["ratio"]) == (1000.0, None, None)
     record.write(tmp_path / "new" / "figures.json", data)
-    assert record.read(tmp_path / "new" / "figures.json") == json.loads(json.dumps(data))
+    made = {**META, "rounds": [1, 2]}  # whatever was asked for
+    expected = json.loads(json.dumps({**data, "_meta": made}))
+    assert record.read(tmp_path / "new" / "figures.json") == expected
 
 
 def test_brackets(data):
@@ -106,8 +148,8 @@ def test_brackets(data):
     assert list(cells) == ["worldblocks", "worldblocks (strided)", "equal", "smaller"]
     assert cells["worldblocks"][-2:] == ["", ""]
     assert cells["worldblocks"][1:4] == ["eager, 1 thread", "1,234,567", "9"]
-    assert cells["equal"][-2:] == ["0.5", "(0.273: 5 against 9.5 GFLOP)"]
-    assert cells["smaller"][-2:] == ["(1.29: 9 against 5.2 GFLOP)", "0.706"]
+    assert cells["equal"][-2:] == ["0.514, 0.478 – 0.55", "(0.28: 5 against 9.5 GFLOP)"]
+    assert cells["smaller"][-2:] == ["(1.3: 9 against 5.2 GFLOP)", "0.708, 0.667 – 0.75"]
     lines = aligned(table).splitlines()
     assert lines[0] == "update: step, size1m, 4 × 32, horizon 15"
     assert lines[1].index("mode") == lines[2].index("eager")
@@ -121,7 +163,7 @@ def test_values_that_are_no_times(data):
 
 
 def test_the_page(data, tmp_path):
-    text = render(data)
+    text = render(data, {})
     assert "This page is generated from `benchmarks/latest.json`" in text
     assert "commit abc with changes; 2 cores of a processor; 2026-01-02; 2 rounds" in text
     assert "Environment of every worker: `MALLOC=1G`." in text
@@ -130,8 +172,9 @@ def test_the_page(data, tmp_path):
     assert "## Import" not in text
     assert "- equal: much alike" in text
     assert "- smaller: smaller 0.1" in text
-    assert "\n| equal | jit, 1 thread | – | 9.5 | 22 | 21 – 23 | 22 | 0.5 |" in text
-    write_page(data, tmp_path / "docs" / "page.md")
+    assert "\n| equal | jit, 1 thread | – | 9.5 | 21.5 | 20.8 – 22.2 | 21.5 | 0.514, " in text
+    assert "are of an older form" not in text
+    write_page(data, {}, tmp_path / "docs" / "page.md")
     assert (tmp_path / "docs" / "page.md").read_text(encoding="utf-8") == text
 
 
@@ -139,7 +182,11 @@ def test_the_committed_page_is_that_of_the_committed_figures():
     """After a measurement, `python -m benchmarks --page` makes it so."""
     if not (LATEST.exists() and PAGE.exists()):
         pytest.skip("nothing is committed yet")
-    assert PAGE.read_text(encoding="utf-8") == render(record.read(LATEST))
+    data, more = record.read(LATEST), beside(LATEST.parent)
+    assert PAGE.read_text(encoding="utf-8") == render(data, more)
+    for path, text in excerpts(data, more).items():
+        page = (ROOT / path).read_text(encoding="utf-8")
+        assert page == inserted(page, text, path.name), path
 
 
 def test_no_figures_is_a_sentence(tmp_path):

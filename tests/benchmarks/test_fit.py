@@ -7,6 +7,7 @@ import torch
 from benchmarks.adapters import fit as adapter
 from benchmarks.adapters.updates import assemble, without_autocast
 from benchmarks.commands import fit, fit_tables
+from benchmarks.commands.reports import FIT
 from benchmarks.work import IMAGE, Work
 
 import worldblocks as wb
@@ -89,7 +90,7 @@ def test_figures(data):
 
 
 def test_the_page(data):
-    text = fit.FIT.render(data)
+    text = FIT.render(data)
     assert "| GiB | 16 × 64 | 8 × 64 | 4 × 32 |\n| --- | --- | --- | --- |\n" in text
     assert "| size1m | 16 | 8 | 4 |" in text
     assert "| size1m | 16 | 8 (-50%) | 8 (-50%) | 4 (-75%) |" in text

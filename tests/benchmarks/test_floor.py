@@ -7,6 +7,7 @@ from benchmarks.adapters import operations
 from benchmarks.adapters.update_parts import parts
 from benchmarks.adapters.updates import assemble
 from benchmarks.commands import floor
+from benchmarks.commands.reports import FLOOR
 from benchmarks.work import Work
 
 TINY = Work(size="size1m", batch=1, length=2, horizon=1)
@@ -159,7 +160,7 @@ def test_figures_and_page(measured, monkeypatch, meta):
         "share": 0.4,
         "calls": 30,
     }
-    text = floor.FLOOR.render(data)
+    text = FLOOR.render(data)
     assert "the update takes 8 ms, **0.842 times its floor** of 9.5 ms" in text
     assert "| convolution backward | 0.006 GFLOP | 2 GFLOP/s | 3 |" in text
     assert "| bytes of other operations | 0.003 GB | 1 GB/s | 3 |" in text

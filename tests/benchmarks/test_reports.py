@@ -2,19 +2,20 @@
 
 import pytest
 from benchmarks.command import main
-from benchmarks.commands import fit, floor, scaling
+from benchmarks.commands import fit
 from benchmarks.commands.report import Report, Section
+from benchmarks.commands.reports import FIT, FLOOR, SCALING
 from benchmarks.tables import Table
 
-from benchmarks import record
+from benchmarks import measure, record
 
-REPORTS = {report.name: report for report in (scaling.SCALING, floor.FLOOR, fit.FIT)}
+REPORTS = {report.name: report for report in (SCALING, FLOOR, FIT)}
 
 
 @pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
 def test_the_committed_page_is_that_of_the_committed_figures(report):
     """After a measurement, `python -m benchmarks NAME --page` makes it so."""
-    out = report.options().out
+    out = report.out
     assert out.name == f"{report.name}.json"
     if not (out.exists() or report.page.exists()):
         pytest.skip("nothing is committed yet")
@@ -56,15 +57,53 @@ def test_figures_then_their_page(tmp_path, monkeypatch, capsys):
 
     known = {"name": "try", "title": "A try", "about": "About.\n\nMore.", "options": fit.Fit}
     report = Report(**known, figures=figures, sections=sections)
+    monkeypatch.setattr(measure, "git", lambda *words: "")
     out, page = tmp_path / "figures.json", tmp_path / "docs" / "page.md"
     monkeypatch.setattr(Report, "page", page)
-    assert report.main(["--out", str(out), "--env", "A=1"]) == 0
+    assert report(["--out", str(out), "--env", "A=1"]) == 0
     assert "try: the table\nx\n5\n" in capsys.readouterr().out
     data = record.read(out)
     assert data["_meta"]["command"].startswith("python -m benchmarks try --out figures.json")
     assert data["_meta"]["skipped"] == {"one": "not installed for python"}
-    assert report.main(["--out", str(out), "--page"]) == 0
+    assert report(["--out", str(out), "--page"]) == 0
     text = page.read_text(encoding="utf-8")
     assert text == report.render(data)
     assert text.startswith("# A try\n\n*This page is generated from `benchmarks/try.json`")
     assert "## Part\n\nWords.\n\n**The table**\n\n| x |\n| --- |\n| 5 |\n" in text
+
+
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+def test_a_page_is_of_a_commit_unless_one_says_otherwise(
+    report, tmp_path, monkeypatch, meta, capsys
+):
+    monkeypatch.setattr(Report, "page", tmp_path / "page.md")
+    monkeypatch.setattr(Report, "render", lambda self, data: "the page")
+    out = tmp_path / "figures.json"
+    record.write(out, {"_meta": {**meta, "changed": True}})
+    assert main([report.name, "--page", "--out", str(out)]) == 2
+    assert capsys.readouterr().err == (
+        "benchmarks: figures.json was measured at abc with changes, which nobody else can look "
+        "up; commit and measure again, or make the page with --allow-dirty\n"
+    )
+    assert not (tmp_path / "page.md").exists()
+    assert main([report.name, "--page", "--allow-dirty", "--out", str(out)]) == 0
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == "the page"
+
+
+def test_what_would_be_measured(capsys):
+    assert main(["scaling", "--list", "--only", "batch,size,envs"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "batch: 1, 2, 4, 8, 16; around size1m, 4 × 32, horizon 15; 5 rounds",
+        "size: size1m, size12m, size25m, size50m, size100m, size200m; around size1m, 1 × 16, "
+        "horizon 15; 3 rounds; all are counted, those that fit memory and --longest timed",
+        "envs: 1, 4, 16, without and with workers; 5 rounds",
+    ]
+    assert main(["scaling", "--list", "--quick", "--only", "length"]) == 0
+    assert main(["fit", "--list", "--quick", "--sizes", "size1m"]) == 0
+    assert main(["floor", "--list", "--size", "size12m"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "length: 16, 32; around size1m, 4 × 32, horizon 15; 2 rounds",
+        "counted on the meta device: size1m; 5 cases each",
+        "measured: size1m, 4 × 32",
+        "size12m, 4 × 32, horizon 15; 5 rounds",
+    ]

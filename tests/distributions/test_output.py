@@ -188,7 +188,7 @@ def test_a_regression_says_what_it_has(kind, name):
 
 
 def test_a_distribution_says_what_it_has():
-    message = r"^Normal has no 'probs'; it has mean, nll, mode, sample, log_prob, entropy$"
+    message = r"^Normal has no 'probs'; it has mean, nll, mode, sample, log_prob, entropy, kl$"
     with pytest.raises(AttributeError, match=message):
         make("Normal")[0].probs  # noqa: B018
 
@@ -253,3 +253,35 @@ def test_everything_is_computed_in_float32(kind, dtype):
     assert output.mean.dtype == torch.float32
     if kind in DISTRIBUTIONS:
         assert {output.sample().dtype, output.entropy().dtype} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", ["OneHot", "TwoHot", "Joint", "SigmoidImageMSE"])
+def test_what_is_asked_without_gradients_takes_none_away(kind):
+    """A policy that has acted inside no_grad() is the one that learns from its log-probability."""
+    if kind == "SigmoidImageMSE":
+        raw = torch.randn(*BATCH, 4, 6, 3, requires_grad=True)
+        out, target = dists.SigmoidImageMSE(raw), torch.zeros(*BATCH, 4, 6, 3, dtype=torch.uint8)
+    else:
+        raw = torch.randn(*BATCH, 7, requires_grad=True)
+        one = dists.OneHot(raw)
+        bins = symexp_bins(7)
+        out = {"OneHot": one, "TwoHot": dists.TwoHot(raw, bins), "Joint": dists.Joint({"a": one})}
+        out = out[kind]
+        target = torch.zeros(BATCH) if kind == "TwoHot" else torch.eye(7)[torch.zeros(BATCH).long()]
+    with torch.no_grad():
+        asked = [out.mean, out.nll(target), out[:, :1].mean]
+    assert not any(x.requires_grad for x in asked)
+    out.nll(target).sum().backward()
+    assert raw.grad.abs().sum() > 0
+    again = out[:, :1].mean
+    assert again.requires_grad
+
+
+def test_modes_can_be_turned_off_inside():
+    out = dists.Normal(torch.zeros(50), torch.ones(50))
+    with dists.modes(), dists.modes(False):
+        assert out.sample().abs().sum() > 0
+    with dists.modes():
+        with dists.modes(False):
+            pass
+        assert out.sample().abs().sum() == 0

@@ -109,14 +109,15 @@ def dynamics():
 
 
 def _sequence(rssm, states):
-    prior = rssm.prior(states.deter)
-    dyn, rep = balanced_kl(states.logits, prior, free_nats=1.0, unimix=0.01)
+    logits, posterior = rssm.latent.prior(states.deter), rssm.posterior(states)
+    prior = rssm.latent.distribution(logits)
+    dyn, rep = balanced_kl(posterior, prior, free_nats=1.0)
     entropies = {
-        f"metrics.{name}": rssm.latent.distribution(logits).entropy().mean()
-        for name, logits in {"dyn_ent": prior, "rep_ent": states.logits}.items()
+        f"metrics.{name}": output.entropy().mean()
+        for name, output in {"dyn_ent": prior, "rep_ent": posterior}.items()
     }
     named = {"deter": states.deter, "stoch": states.stoch, "logit": states.logits}
-    named |= {"prior_logit": prior, "dyn": dyn, "rep": rep, **entropies}
+    named |= {"prior_logit": logits, "dyn": dyn, "rep": rep, **entropies}
     named |= {"carry.deter": states.deter[:, -1], "carry.stoch": states.stoch[:, -1]}
     total = dyn.mean() + 0.1 * rep.mean() + 0.01 * (states.stoch * torch.arange(1, 6)).sum()
     total.backward()

@@ -10,6 +10,7 @@ import functools
 
 import pytest
 import torch
+from torch import nn
 
 import dreamerv3_atari
 import dreamerv3_dmc
@@ -55,24 +56,60 @@ def check_update(monkeypatch):
     return check
 
 
+def dreamer(sizes, **options):
+    return DREAMER(**sizes, **options)
+
+
+def gru(sizes, **options):
+    return wb.rssm.gru_rssm(**without(sizes, "blocks"), **options)
+
+
+def gaussian(sizes, **options):
+    sizes = without(sizes, "blocks", "unimix", "groups", "classes")
+    return wb.rssm.gaussian_rssm(stoch=7, **sizes, **options)
+
+
+def block_gaussian(sizes):
+    shared = {name: sizes[name] for name in ("deter", "hidden")}
+    core = {"action_dim": sizes["action_dim"], "blocks": sizes["blocks"]}
+    latent = wb.rssm.GaussianLatent(size=7, embed_dim=sizes["embed_dim"], **shared)
+    return wb.rssm.RSSM(wb.rssm.BlockGRU(stoch=7, **core, **shared), latent)
+
+
+def without(sizes, *names):
+    return {name: size for name, size in sizes.items() if name not in names}
+
+
+DREAMER = wb.rssm.dreamer_rssm
 VARIANTS = {
-    "dreamer": {},
-    "deep core": {"core_layers": 2},
-    "deep networks": {"prior_layers": 1, "posterior_layers": 2},
-    "posterior of the embedding alone": {"absolute": True},
-    "recomputed": {"recompute": 4},
+    "dreamer": dreamer,
+    "deep core": functools.partial(dreamer, core_layers=2),
+    "deep networks": functools.partial(dreamer, prior_layers=1, posterior_layers=2),
+    "decoupled": functools.partial(dreamer, absolute=True),
+    "gru": gru,
+    "gru with LayerNorm": lambda sizes: gru(sizes, norm=nn.LayerNorm(3 * sizes["deter"])),
+    "gru decoupled": functools.partial(gru, absolute=True),
+    "gaussian": gaussian,
+    "gaussian decoupled": functools.partial(gaussian, absolute=True),
+    "block gaussian": block_gaussian,
 }
 
 
-@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-def test_every_core_and_latent_keeps_the_fast_path(options, monkeypatch, check_update):
-    make = wb.rssm.dreamer_rssm
+@pytest.mark.parametrize("recompute", [0, 4])
+@pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
+def test_every_core_and_latent_keeps_the_fast_path(make, recompute, monkeypatch, check_update):
+    monkeypatch.setattr(wb.rssm, "dreamer_rssm", lambda **sizes: make(sizes))
+    check_update(dreamerv3_gym, recompute=recompute)
 
-    def variant(**sizes):
-        return make(**{**sizes, **options})
 
-    monkeypatch.setattr(wb.rssm, "dreamer_rssm", variant)
-    check_update(dreamerv3_gym)
+def test_every_core_and_latent_is_among_them():
+    sizes = {"deter": 8, "hidden": 3, "blocks": 2, "groups": 5, "classes": 4, "unimix": 0.01}
+    sizes |= {"embed_dim": 7, "action_dim": 6}
+    made = [make(sizes) for make in VARIANTS.values()]
+    built = {type(part) for rssm in made for part in (rssm.core, rssm.latent)}
+    public = [getattr(wb.rssm, name) for name in wb.rssm.__all__]
+    kinds = [x for x in public if isinstance(x, type) and issubclass(x, nn.Module)]
+    assert {x for x in kinds if hasattr(x, "step") or hasattr(x, "drawn_from")} == built
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)

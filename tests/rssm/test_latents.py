@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from worldblocks.rssm import CategoricalLatent
+from worldblocks.rssm import Carry, CategoricalLatent, Packed
 
 DETER, EMBED, GROUPS, CLASSES, HIDDEN = 12, 11, 5, 4, 7
 
@@ -15,6 +15,10 @@ def latent(**options):
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return module
+
+
+def carry(stoch):
+    return Carry(torch.randn(*stoch.shape[:-2], DETER), stoch)
 
 
 @pytest.mark.parametrize("options", [{}, {"absolute": True}, {"posterior_layers": 2}])
@@ -29,8 +33,10 @@ def test_the_posterior_in_two_halves_is_one_network(options):
 
 def test_an_absolute_posterior_does_not_see_the_state():
     module, deter = latent(absolute=True), torch.randn(2, DETER, requires_grad=True)
-    logits = module.posterior(deter, module.project(torch.randn(2, EMBED)))
+    projected = module.project(torch.randn(2, EMBED))
+    logits = module.posterior(deter, projected)
     assert torch.autograd.grad(logits.sum(), deter, allow_unused=True) == (None,)
+    assert torch.equal(module.posterior(None, projected), logits)
 
 
 def test_the_prior_is_its_network():
@@ -41,8 +47,10 @@ def test_the_prior_is_its_network():
 
 
 def test_before_the_first_row_there_is_no_class():
-    stoch = latent().initial(torch.randn(2, 3, DETER))
-    assert (stoch.shape, stoch.count_nonzero()) == ((2, 3, GROUPS, CLASSES), 0)
+    deter = torch.randn(2, 3, DETER)
+    start = latent().initial(deter)
+    assert start.deter is deter
+    assert (start.stoch.shape, start.stoch.count_nonzero()) == ((2, 3, GROUPS, CLASSES), 0)
 
 
 def test_the_distribution_mixes_in_one_per_cent():
@@ -63,15 +71,15 @@ def test_unpacking_undoes_packing_exactly(seed, batch):
     generator = torch.Generator().manual_seed(seed)
     index = torch.randint(CLASSES + 1, (*batch, GROUPS), generator=generator)
     stoch = torch.cat([torch.zeros(1, CLASSES), torch.eye(CLASSES)])[index]
-    packed = latent().pack(stoch)
-    assert (packed.dtype, packed.tolist()) == (torch.uint8, index.tolist())
-    assert torch.equal(latent().unpack(packed), stoch)
+    packed = latent().pack(carry(stoch))
+    assert (packed.index.dtype, packed.index.tolist()) == (torch.uint8, index.tolist())
+    assert torch.equal(latent().unpack(packed).stoch, stoch)
 
 
 def test_the_last_of_255_classes_can_be_packed():
     module = CategoricalLatent(deter=2, embed_dim=3, groups=1, classes=255, hidden=5)
     stoch = torch.eye(255)[:, None]
-    assert torch.equal(module.unpack(module.pack(stoch)), stoch)
+    assert torch.equal(module.unpack(module.pack(carry(stoch))).stoch, stoch)
 
 
 def test_more_classes_cannot():
@@ -84,5 +92,7 @@ def test_wrong_shapes():
         latent().project(torch.zeros(2, DETER))
     with pytest.raises(ValueError, match=r"input of Linear should be 12 wide .*\(2, 11\)"):
         latent().prior(torch.zeros(2, EMBED))
-    with pytest.raises(TypeCheckError, match=r"parameter 'index'.*\s.*f32\[2,5\].*\s.*UInt8"):
-        latent().unpack(torch.zeros(2, GROUPS))
+    with pytest.raises(
+        TypeCheckError, match=r"unpack: packed.index should be UInt8.*float32\[2, 5"
+    ):
+        latent().unpack(Packed(torch.zeros(2, DETER), torch.zeros(2, GROUPS)))

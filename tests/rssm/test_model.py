@@ -174,7 +174,8 @@ def test_prev_action_led_to_its_own_row():
 def test_gradients_reach_every_parameter():
     module, rows = rssm(), sequence()
     states = module.observe(module.initial(BATCH), *rows)
-    dyn, rep = balanced_kl(states.logits, module.prior(states.deter), free_nats=0.0, unimix=0.01)
+    prior, posterior = module.prior(states.deter), module.posterior(states)
+    dyn, rep = balanced_kl(posterior, prior, free_nats=0.0)
     loss = (dyn + rep).sum() + states.feature().square().sum()
     grads = torch.autograd.grad(loss, list(module.parameters()))
     assert all(g.ne(0).any() for g in grads)
@@ -209,14 +210,23 @@ def test_an_imagined_step_is_core_then_prior():
     state = module.imagine_step(last, action)
     deter = module.core(last.deter, last.stoch.flatten(-2), action)
     torch.testing.assert_close(state.deter, deter)
-    torch.testing.assert_close(state.logits, module.prior(deter))
+    torch.testing.assert_close(state.logits, module.latent.prior(deter))
 
 
 def test_the_prior_takes_any_batch_axes():
     module, deter = rssm(), torch.randn(BATCH, TIME, DETER)
-    logits = module.prior(deter)
-    assert logits.shape == (BATCH, TIME, GROUPS, CLASSES)
-    torch.testing.assert_close(module.prior(deter[1, 3]), logits[1, 3])
+    prior = module.prior(deter)
+    assert prior.probs.shape == (BATCH, TIME, GROUPS, CLASSES)
+    assert prior.entropy().shape == (BATCH, TIME)
+    torch.testing.assert_close(module.prior(deter[1, 3]).probs, prior.probs[1, 3])
+
+
+def test_prior_and_posterior_have_the_uniform_share_of_the_latent():
+    module = rssm(unimix=0.2)
+    states = module.observe(carry(), *sequence())
+    expected = 0.8 * states.logits.softmax(-1) + 0.2 / CLASSES
+    torch.testing.assert_close(module.posterior(states).probs, expected)
+    assert (module.posterior(states).event, module.prior(states.deter).unimix) == (1, 0.2)
 
 
 # ------------------------------------------------------------------------------------------ packing
@@ -334,7 +344,7 @@ def test_capture(same_when_compiled):
     def three_rows(deter, stoch, embed, action):
         with modes():
             states = module.observe(Carry(deter, stoch), embed, action, is_first)
-        return states.feature(), states.logits, module.prior(states.deter)
+        return states.feature(), states.logits, module.prior(states.deter).probs
 
     same_when_compiled(three_rows, *carry(), embed, action, module=module)
 
@@ -380,3 +390,15 @@ def test_a_nan_stays_in_its_own_sequence_until_the_reset():
     bad = states.logits.isnan().any(-1).any(-1)
     assert bad[0].tolist() == [False] * TIME
     assert bad[1].tolist() == [False, True, True, False, False, False, False]
+
+
+def test_recomputed_rows_are_as_they_were_asked_for():
+    """The backward pass runs outside of `modes()`, and takes the modes of the forward pass."""
+    whole, pieces = rssm(), rssm(recompute=2)
+    pieces.load_state_dict(whole.state_dict())
+    rows, grads = sequence(), []
+    for module in (whole, pieces):
+        with modes():
+            loss = module.observe(module.initial(BATCH), *rows).feature().square().sum()
+        grads.append(torch.autograd.grad(loss, list(module.latent.posterior_out.parameters())))
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)

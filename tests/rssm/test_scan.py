@@ -2,8 +2,10 @@ import contextlib
 
 import pytest
 import torch
+from torch import nn
 
-from worldblocks.distributions import modes
+from worldblocks.distributions import OneHot, modes
+from worldblocks.layers import Layer, RMSNorm
 from worldblocks.rssm import Carry, CategoricalLatent, dreamer_rssm, model
 
 BATCH, TIME = 3, 7
@@ -75,7 +77,97 @@ def test_the_scan_is_taken_only_where_it_has_the_formulas():
         assert not model.scans(rssm().core, rssm().latent, projected)
 
 
+class Louder(RMSNorm):
+    """A norm of one's own."""
+
+    def silu(self, x):
+        """Twice as loud."""
+        return 2 * super().silu(x)
+
+
+def replace_norm(module):
+    module.core.norms[0] = Louder(12)
+
+
+def replace_posterior_norm(module):
+    module.latent.posterior_mlp[0].norm = Louder(6)
+
+
+def another_eps(module):
+    module.core.from_deter.norm.eps = 0.1
+
+
+def replace_map(module):
+    module.core.from_stoch = nn.Sequential(Layer(20, 6), nn.Tanh())
+
+
+def replace_logits(module):
+    module.latent.posterior_out = nn.Sequential(nn.Linear(6, 20), nn.Tanh())
+
+
+def override_distribution(module):
+    module.latent.distribution = lambda logits: OneHot(logits, unimix=0.5, event=1)
+
+
+def hook(module):
+    module.latent.posterior_out.register_forward_hook(lambda _, __, out: 2 * out)
+
+
+CHANGES = [replace_norm, replace_posterior_norm, another_eps, replace_map, replace_logits]
+CHANGES += [override_distribution, hook]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
+def test_a_part_that_was_replaced_is_what_runs(change):
+    torch.manual_seed(0)
+    module, (carry, embed, action, is_first) = rssm(), sequence(TIME)
+    change(module)
+    with modes(), torch.no_grad():
+        states = module.observe(carry, embed, action, is_first)
+        for t in range(TIME):
+            state = module.observe_step(carry, embed[:, t], action[:, t], is_first[:, t])
+            torch.testing.assert_close(states.logits[:, t], state.logits)
+            carry = state.carry
+
+
+def test_a_second_derivative_is_refused():
+    """It would come out wrong: the gradient of the first is not recorded."""
+    module, (carry, embed, *rest) = rssm(), sequence(TIME)
+    states = module.observe(carry, embed.requires_grad_(), *rest)
+    with pytest.raises(RuntimeError, match=r"RSSM.observe has no second .*observe_step has"):
+        torch.autograd.grad(states.deter.sum(), embed, create_graph=True)
+
+
+def test_no_batch_at_all():
+    module, (carry, *rows) = rssm(), sequence(TIME)
+    embed, action, is_first = (x[:0] for x in rows)
+    embed.requires_grad_()
+    states = module.observe(Carry(*(x[:0] for x in carry)), embed, action, is_first)
+    assert states.deter.shape == (0, TIME, 12)
+    states.deter.sum().backward()
+    assert embed.grad.shape == embed.shape
+
+
 # ---------------------------------------------------------------------------------------- recompute
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_second_time_is_like_the_first(inside):
+    """Modes in the forward pass alone, or in the backward pass alone."""
+    module, rows = rssm(), sequence(TIME)
+    gradients = []
+    for recompute in (0, 2):
+        module.recompute = recompute
+        torch.manual_seed(0)
+        with modes(inside):
+            states = module.observe(*rows)
+        with modes(not inside):
+            gradients.append(
+                torch.autograd.grad(
+                    states.stoch.cumsum(1).square().sum(), module.core.gates.weight
+                )[0]
+            )
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("rows", [1, 3, TIME, 100])
@@ -103,6 +195,8 @@ def test_computing_twice_keeps_less():
     assert saved[2] < saved[0] / 3
 
 
-def test_recompute_is_a_number_of_rows():
-    with pytest.raises(ValueError, match="recompute is a number of rows, or 0, got -1"):
-        rssm(recompute=-1)
+@pytest.mark.parametrize("recompute", [-1, 2.5, "4"])
+def test_recompute_is_a_number_of_rows(recompute):
+    message = f"recompute is a number of rows, or 0, got {recompute!r}"
+    with pytest.raises(ValueError, match=message):
+        rssm(recompute=recompute)

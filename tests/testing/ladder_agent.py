@@ -42,9 +42,10 @@ TWINS = ("resets ignored", "reward one row late", "actions shuffled")
 class Learner:
     """One agent on copies of one environment; `twin` says what is wrong with it."""
 
-    def __init__(self, environment, seed, cfg=CFG, twin=""):
+    def __init__(self, environment, seed, cfg=CFG, twin="", recipe=recipe):
         assert twin in ("", *TWINS)
         torch.manual_seed(seed)
+        self.recipe = recipe
         self.environment, self.cfg, self.twin = environment, cfg, twin
         world = environment()
         self.agent, self.optimizer = recipe.build(cfg, world.observation, world.action)
@@ -57,7 +58,7 @@ class Learner:
 
     def act(self, rows, carry):
         told = rows.is_first & (self.twin != "resets ignored")
-        return recipe.act(self.agent, rows.obs, carry, told)
+        return self.recipe.act(self.agent, rows.obs, carry, told)
 
     def train(self, steps, seed):
         """Act and learn for so many environment steps, over all copies of the environment."""
@@ -82,7 +83,7 @@ class Learner:
             batch = batch._replace(is_first=torch.zeros_like(batch.is_first))
         if self.twin == "actions shuffled":
             batch = batch._replace(prev_action=batch.prev_action[torch.randperm(self.cfg.batch)])
-        post, self.metrics = recipe.update(self.agent, self.optimizer, batch, self.cfg)
+        post, self.metrics = self.recipe.update(self.agent, self.optimizer, batch, self.cfg)
         self.replay.write_back(batch.row, rssm.pack(post.carry))
 
     def score(self, episodes, seed):
@@ -98,9 +99,9 @@ class Learner:
         return sum(sum(own[:each]) for own in scores) / (each * self.cfg.envs)
 
 
-def train(environment, steps, seed, twin="", cfg=CFG):
+def train(environment, steps, seed, twin="", cfg=CFG, recipe=recipe):
     """What `wb.testing.climb` takes."""
-    learner = Learner(environment, seed, cfg, twin)
+    learner = Learner(environment, seed, cfg, twin, recipe)
     learner.train(steps, seed)
     return learner.score(512, seed + 1_000_000)
 

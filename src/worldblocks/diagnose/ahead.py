@@ -12,7 +12,7 @@ from worldblocks.decoders import MultiDecoder
 from worldblocks.encoders import MultiEncoder
 from worldblocks.heads import TwoHotHead
 from worldblocks.replay import Batch
-from worldblocks.rssm import RSSM, Carry, State, rollout
+from worldblocks.rssm import RSSM, AnyState, rollout
 from worldblocks.run.video import open_loop_grid
 from worldblocks.spaces import Discrete
 from worldblocks.transforms import symlog
@@ -46,7 +46,7 @@ def open_loop(
     *,
     context: int = CONTEXT,
     actions: Float[Tensor, "batch time action"] | None = None,
-) -> State:
+) -> AnyState:
     """Observe the first `context` rows, imagine the others from the actions that led to them.
 
     Args:
@@ -58,10 +58,11 @@ def open_loop(
     actions = batch.prev_action if actions is None else actions
     embed = agent.encoder({key: value[:, :context] for key, value in batch.obs.items()})
     past, first = batch.prev_action[:, :context], batch.is_first[:, :context]
-    carry = Carry(*(x.to(embed.dtype) for x in batch.carry))  # replay may keep bfloat16
+    low = batch.carry  # replay may keep bfloat16
+    carry = type(low)(*(x.to(embed.dtype) for x in low))
     post = agent.rssm.observe(carry, embed, past, first)
     prior = rollout(agent.rssm, post[:, -1].carry, actions[:, context:])
-    return State(*(torch.cat(pair, 1) for pair in zip(post, prior, strict=True)))
+    return type(post)(*(torch.cat(pair, 1) for pair in zip(post, prior, strict=True)))
 
 
 @torch.no_grad()
@@ -95,7 +96,7 @@ def imagined(
     return total
 
 
-def decoded(agent: Agent, states: State) -> dict[str, Tensor]:
+def decoded(agent: Agent, states: AnyState) -> dict[str, Tensor]:
     """Means of each observation: images, and flat vectors `batch time feature` of all others."""
     seen = agent.encoder.image_keys
     means = agent.decoder(states).mean

@@ -70,6 +70,18 @@ categories.mute: The latent is the same whatever is seen
   loss.
 - Only a few updates so far. > (more)
 
+units.dead: Most numbers of the latent say nothing
+- The environment is simple: it needs fewer numbers. > Nothing to mend where predictions are green;
+  a smaller latent is faster.
+- The KL losses outweigh the reconstruction, number by number. > Scale the reconstruction loss
+  (--reconstruction), or raise the free nats.
+- Too few or too similar held-out rows. > Give more --steps.
+
+units.mute: The latent is the same whatever is seen
+- Posterior collapse. > See the causes under KL: first of all the scale of the reconstruction
+  loss.
+- Only a few updates so far. > (more)
+
 reward.reward: Rewards are predicted no better than by a constant
 - Rewards are rare: the head has seen a handful. > Collect more before judging; raise the entropy
   weight to find more.

@@ -22,7 +22,7 @@ from worldblocks.diagnose.ahead import (
 )
 from worldblocks.envs import EnvVector
 from worldblocks.replay import Batch
-from worldblocks.rssm import State
+from worldblocks.rssm import AnyState
 from worldblocks.run.report import (
     Check,
     held_out,
@@ -132,7 +132,7 @@ def report(
     return write_report(run, judge(agent, played, gamma=gamma, seen=seen))
 
 
-def posterior(agent: Agent, batch: Batch) -> State:
+def posterior(agent: Agent, batch: Batch) -> AnyState:
     """The states of whole sequences, observed from nothing."""
     carry = agent.rssm.initial(len(batch.reward))
     return agent.rssm.observe(carry, agent.encoder(batch.obs), batch.prev_action, batch.is_first)
@@ -144,7 +144,7 @@ def shuffled(actions: Tensor) -> Tensor:
     return flat[torch.randperm(len(flat))].view_as(actions)
 
 
-def windows(batch: Batch, states: State, size: int) -> Batch:
+def windows(batch: Batch, states: AnyState, size: int) -> Batch:
     """Cut sequences `env time ...` into windows of `size` rows from row 1 on, side by side.
 
     The carry of a window is that of the state before it. Windows in which an episode begins after
@@ -160,7 +160,7 @@ def windows(batch: Batch, states: State, size: int) -> Batch:
     return cuts.map(lambda x: x[whole])
 
 
-def cut(batch: Batch, states: State, size: int) -> Batch:
+def cut(batch: Batch, states: AnyState, size: int) -> Batch:
     """All windows of `size` rows from row 1 on, also those in which an episode begins."""
     count = (batch.reward.shape[1] - 1) // size
 

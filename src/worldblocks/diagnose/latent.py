@@ -1,17 +1,21 @@
-"""Sections 2 and 3: what the latent adds to what was expected, and which classes it uses."""
+"""Sections 2 and 3: what the latent adds to what was expected, and what of it is used."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldblocks.diagnose import units
 from worldblocks.diagnose.figures import Chart, histogram
-from worldblocks.diagnose.finding import Figure, Finding, Section, graded
+from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
 from worldblocks.diagnose.look import Look
 from worldblocks.diagnose.pictures import matrix
+from worldblocks.distributions import Normal, OneHot, Output
 
 FREE_NATS = 1.0  # of DreamerV3, where the configuration does not say
+UNLIMITED = "green from 0.05 nats; there is no limit to what normals can hold"
 KL = "green from 0.05 nats to a quarter of what the latent can hold (or 3 times the free nats)"
 FLOOR = "green below 95% of the rows; there the KL losses have no gradient"
 DEAD = "used less than 1% of its fair share; green to 60%, amber to 90%"
@@ -24,13 +28,14 @@ def kl_section(look: Look) -> Section:
     """KL of posterior and prior on held-out rows, and the share at the free nats."""
     kl = divergence(look)
     free = float(getattr(look.cfg, "free_nats", FREE_NATS))
-    latent = look.agent.rssm.latent
-    most = latent.groups * math.log(latent.classes)
+    most = capacity(look.agent.rssm.posterior(look.post))
     mean, share = float(kl.mean()), float((kl < free).float().mean())
     symptom = "silent" if mean < 0.05 else "" if mean <= max(most / 4, 3 * free) else "surprised"
     light = "red" if symptom == "silent" else "amber" if symptom else "green"
-    number = f"{mean:.3g} nats a row ({most:.3g} at most)"
-    findings = [Finding("KL of posterior and prior", light, number, KL, symptom)]
+    limited = math.isfinite(most)
+    number = f"{mean:.3g} nats a row" + (f" ({most:.3g} at most)" if limited else "")
+    rule = KL if limited else UNLIMITED
+    findings = [Finding("KL of posterior and prior", light, number, rule, symptom)]
     light = "green" if share < 0.95 else "amber"
     number = f"{share:.0%} of the rows below {free:g} nat{'s' * (free != 1)}"
     symptom = "floor" if light == "amber" else ""
@@ -47,9 +52,27 @@ def kl_section(look: Look) -> Section:
 def divergence(look: Look) -> Float[Tensor, "env time"]:
     """KL(posterior || prior) of each row in nats, without the floor."""
     rssm = look.agent.rssm
-    post = rssm.latent.distribution(look.post.logits)
-    prior = rssm.latent.distribution(rssm.prior(look.post.deter))
-    return (post.probs * (post.logits - prior.logits)).sum((-2, -1))
+    return rssm.posterior(look.post).kl(rssm.prior(look.post.deter))
+
+
+def capacity(post: Output) -> float:
+    """The most a latent can say of a row, in nats; infinite where it is no finite alphabet."""
+    if not isinstance(post, OneHot):
+        return math.inf
+    *_, groups, classes = post.probs.shape
+    return groups * math.log(classes)
+
+
+@torch.no_grad()
+def use_section(look: Look) -> Section:
+    """What of the latent is used: its classes, or its numbers."""
+    post = look.agent.rssm.posterior(look.post)
+    if isinstance(post, OneHot):
+        return category_section(look)
+    if isinstance(post, Normal):
+        return units.section(post)
+    reason = f"nothing is known of the use of a latent that is a {type(post).__name__}"
+    return Section("categories", "Latent", "", [unknown("use of the latent", reason, "")], [])
 
 
 def _kl_figures(kl: Tensor, free: float, is_first: Tensor) -> list[Figure]:
@@ -73,7 +96,8 @@ def _kl_figures(kl: Tensor, free: float, is_first: Tensor) -> list[Figure]:
 @torch.no_grad()
 def category_section(look: Look) -> Section:
     """Which classes of the latent are ever used, and how much a row's latent says."""
-    probs = look.post.logits.float().softmax(-1).flatten(0, 1)  # without the uniform share
+    state: Any = look.post
+    probs = state.logits.float().softmax(-1).flatten(0, 1)  # without the uniform share
     usage = probs.mean(0)
     classes = usage.shape[-1]
     dead = float((usage < 0.01 / classes).float().mean())

@@ -16,7 +16,7 @@ from worldblocks.diagnose.ahead import (
 )
 from worldblocks.diagnose.held_out import cut, posterior, shuffled, windows
 from worldblocks.replay import Batch
-from worldblocks.rssm import State
+from worldblocks.rssm import AnyState
 
 MOST = 48  # windows of the open-loop section: each is decoded many times
 
@@ -49,7 +49,7 @@ class Look(NamedTuple):
     agent: Any
     cfg: Any
     batch: Batch
-    post: State
+    post: AnyState
     cuts: Batch | None
     predicted: Predicted | None
     short: Batch | None

@@ -11,7 +11,7 @@ from worldblocks.run.durable import replace_text
 
 WORDS = {"green": "good", "amber": "look", "red": "bad", "grey": "not judged"}
 # Each of these builds on those before it: where the first red one is, mending begins.
-ORDER = ("gradients", "kl", "categories", "prediction", "reward", "continue", "value")
+ORDER = ("gradients", "kl", "categories", "units", "prediction", "reward", "continue", "value")
 ORDER += ("scale", "entropy", "history")
 
 

@@ -44,7 +44,7 @@ def examine(
             return [
                 prediction.section(seen),
                 latent.kl_section(seen),
-                latent.category_section(seen),
+                latent.use_section(seen),
                 calibration.reward_section(seen),
                 calibration.value_section(seen),
                 calibration.continue_section(seen),

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
-from worldblocks.distributions.output import Output, same_shape, sum_event, wants_mode
+from worldblocks.distributions.output import Output, same_kind, same_shape, sum_event, wants_mode
 
 
 class Normal(Output):
@@ -59,6 +59,19 @@ class Normal(Output):
     def entropy(self) -> Float32[Tensor, "*batch"]:
         """Differential entropy in nats, summed over event axes."""
         return sum_event(self.std.log() + 0.5 * math.log(2 * math.pi * math.e), self.event)
+
+    def kl(self, other: "Normal") -> Float32[Tensor, "*batch"]:
+        """KL divergence from another normal in nats, summed over event axes.
+
+            KL = ln(σ₂ / σ₁) + (σ₁² + (μ₁ - μ₂)²) / (2 σ₂²) - 1/2
+
+        Source: Kingma & Welling 2013 (arXiv:1312.6114), appendix B, for any second normal.
+        """
+        same_kind(self, other, Normal)
+        same_shape(self, other._mean, self._mean, "another")
+        ratio = self.std / other.std
+        shift = (self._mean - other._mean) / other.std
+        return sum_event(0.5 * (ratio.square() + shift.square() - 1) - ratio.log(), self.event)
 
 
 class BoundedNormal(Normal):

@@ -1,14 +1,22 @@
 """Distributions over finitely many values: one-hot vectors, bins of a number, 0 and 1."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from worldblocks import transforms
-from worldblocks.distributions.output import Output, same_shape, sum_event, wants_mode
-
-FEW = 8  # classes
+from worldblocks.distributions.mixture import check_unimix, finite_log_softmax, mixed_softmax
+from worldblocks.distributions.output import (
+    Output,
+    lacks,
+    same_kind,
+    same_shape,
+    sum_event,
+    wants_mode,
+)
 
 
 class OneHot(Output):
@@ -33,8 +41,8 @@ class OneHot(Output):
         super().__init__(event)
         check_unimix(unimix)
         self._raw, self.unimix = logits.float(), unimix
-        self._probs: Tensor | None = None
-        self._logits: Tensor | None = None
+        self._probs: Any = None
+        self._logits: Any = None
 
     def _complete(self) -> None:
         _ = self.probs, self.logits
@@ -42,14 +50,14 @@ class OneHot(Output):
     @property
     def probs(self) -> Float32[Tensor, "*shape classes"]:
         """Probabilities, mixed."""
-        if self._probs is None:
+        if lacks(self._probs, self._raw):
             self._probs = mixed_softmax(self._raw, self.unimix)
         return self._probs
 
     @property
     def logits(self) -> Float32[Tensor, "*shape classes"]:
         """Log-probabilities of the mixture."""
-        if self._logits is None:
+        if lacks(self._logits, self._raw):
             mixed = self.unimix > 0
             self._logits = self.probs.log() if mixed else finite_log_softmax(self._raw)
         return self._logits
@@ -83,7 +91,9 @@ class OneHot(Output):
         return self._straight_through(passed.sum(-1, keepdim=True))
 
     def _straight_through(self, index: Tensor) -> Tensor:
-        onehot = torch.zeros_like(self.probs).scatter_(-1, index, 1.0)
+        chosen = self.probs.detach().gather(-1, index)
+        # 1, or NaN where the logits are: a broken row does not look like a class.
+        onehot = torch.zeros_like(self.probs).scatter_(-1, index, chosen / chosen)
         return onehot + (self.probs - self.probs.detach()) if self.probs.requires_grad else onehot
 
     def log_prob(self, x: Shaped[Tensor, "*shape classes"]) -> Float32[Tensor, "*batch"]:
@@ -99,48 +109,19 @@ class OneHot(Output):
         """Entropy in nats, summed over event axes."""
         return -sum_event((self.probs * self.logits).sum(-1), self.event)
 
+    def kl(self, other: "OneHot") -> Float32[Tensor, "*batch"]:
+        """KL divergence from other one-hots in nats, `sum(p (ln p - ln q))`, over event axes too.
 
-def mix_uniform(
-    logits: Float[Tensor, "*shape classes"], unimix: float
-) -> tuple[Float32[Tensor, "*shape classes"], Float32[Tensor, "*shape classes"]]:
-    """Log-probabilities and probabilities of `(1 - unimix) softmax(logits) + unimix / classes`.
-
-    Source: DreamerV3, section "World model learning" (1% uniform).
-
-    >>> mix_uniform(torch.tensor([0.0, 99.0]), 0.5)[1].tolist()
-    [0.25, 0.75]
-    """
-    check_unimix(unimix)
-    probs = mixed_softmax(logits, unimix)
-    return probs.log() if unimix else finite_log_softmax(logits), probs
-
-
-def check_unimix(unimix: float) -> None:
-    """Refuse what is no share."""
-    if not 0 <= unimix <= 1:
-        raise ValueError(f"unimix is a share between 0 and 1, got {unimix}")
-
-
-def mixed_softmax(
-    logits: Float[Tensor, "*shape classes"], unimix: float
-) -> Float32[Tensor, "*shape classes"]:
-    """`(1 - unimix) softmax(logits) + unimix / classes`."""
-    probs = softmax(logits.float())
-    return (1 - unimix) * probs + unimix / logits.shape[-1] if unimix else probs
-
-
-def finite_log_softmax(
-    logits: Float[Tensor, "*shape classes"],
-) -> Float32[Tensor, "*shape classes"]:
-    """Finite, so that a class of probability 0 adds 0 to an entropy and not 0 * inf."""
-    return logits.float().log_softmax(-1).clamp(min=torch.finfo(torch.float32).min)
-
-
-def softmax(logits: Float[Tensor, "*shape classes"]) -> Float[Tensor, "*shape classes"]:
-    """Softmax over the last axis; few classes go class by class, where it is seven times faster."""
-    if logits.shape[-1] <= FEW and logits.device.type == "cpu":
-        return logits.movedim(-1, 0).contiguous().softmax(0).movedim(0, -1)
-    return logits.softmax(-1)
+        The two must have the same `unimix`: it is part of the model, and a difference is a slip.
+        """
+        same_kind(self, other, OneHot)
+        same_shape(self, other.probs, self.probs, "another")
+        if self.unimix != other.unimix:
+            raise ValueError(
+                f"two OneHot are compared with the same unimix, got {self.unimix} and "
+                f"{other.unimix}"
+            )
+        return sum_event(self.probs * (self.logits - other.logits), self.event + 1)
 
 
 class TwoHot(Output):
@@ -163,7 +144,7 @@ class TwoHot(Output):
                 f"{tuple(logits.shape)}"
             )
         self._raw, self.bins = logits.float(), bins
-        self._logits: Tensor | None = None
+        self._logits: Any = None
 
     def _complete(self) -> None:
         _ = self.logits
@@ -171,7 +152,7 @@ class TwoHot(Output):
     @property
     def logits(self) -> Float32[Tensor, "*batch bins"]:
         """Log-probabilities of the bins."""
-        if self._logits is None:
+        if lacks(self._logits, self._raw):
             self._logits = self._raw.log_softmax(-1)
         return self._logits
 

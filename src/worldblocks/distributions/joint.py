@@ -28,6 +28,10 @@ class Joint(Output):
     def __getitem__(self, index: Any) -> Self:
         return type(self)({key: part[index] for key, part in self.parts.items()})
 
+    def detach(self) -> Self:
+        """The same distribution without its history."""
+        return type(self)({key: part.detach() for key, part in self.parts.items()})
+
     def _join(self, values: Mapping[str, Tensor]) -> Tensor:
         flat = [
             x.flatten(-self._axes[key]) if self._axes[key] else x[..., None]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+import torch
 from jaxtyping import Float32, Shaped
 from torch import Tensor
 
@@ -11,10 +12,13 @@ _modes = False
 
 
 @contextmanager
-def modes() -> Iterator[None]:
-    """Replace samples by modes: deterministic models for tests, parity and evaluation."""
+def modes(on: bool = True) -> Iterator[None]:
+    """Replace samples by modes: deterministic models for tests, parity and evaluation.
+
+    `modes(False)` inside another samples again.
+    """
     global _modes
-    before, _modes = _modes, True
+    before, _modes = _modes, on
     try:
         yield
     finally:
@@ -57,18 +61,33 @@ class Output:
         new.__dict__.update({name: getattr(self, name)[index] for name in self._tensors})
         return new
 
+    def detach(self) -> Self:
+        """The same prediction without its history."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        self._complete()  # once for both
+        new.__dict__.update({name: getattr(self, name).detach() for name in self._tensors})
+        return new
+
     def _complete(self) -> None:
         """Compute what is computed on demand."""
 
     def __getattr__(self, name: str) -> Any:
         has = [
             n
-            for n in ("mean", "nll", "mode", "sample", "log_prob", "entropy")
+            for n in ("mean", "nll", "mode", "sample", "log_prob", "entropy", "kl")
             if hasattr(type(self), n)
         ]
         raise AttributeError(
             f"{type(self).__name__} has no {name!r}; it has {', '.join(has)}", name=name, obj=None
         )
+
+
+def lacks(kept: Any, source: Tensor) -> bool:
+    """Whether a result has to be computed: never before, or without a gradient that it has now."""
+    if kept is None:
+        return True
+    return source.requires_grad and not kept.requires_grad and torch.is_grad_enabled()
 
 
 def sum_event(x: Tensor, event: int) -> Tensor:
@@ -82,4 +101,18 @@ def same_shape(output: Output, x: Tensor, like: Tensor, what: str = "a value") -
         raise ValueError(
             f"{type(output).__name__} of shape {tuple(like.shape)} was given {what} of shape "
             f"{tuple(x.shape)}; they must be equal (nothing broadcasts)"
+        )
+
+
+def same_kind(output: Output, other: Output, kind: type[Output]) -> None:
+    """A divergence is between two distributions of one kind over the same events."""
+    if not isinstance(other, kind):
+        raise TypeError(
+            f"{type(output).__name__}.kl compares with another {kind.__name__}, got "
+            f"{type(other).__name__}"
+        )
+    if output.event != other.event:
+        raise ValueError(
+            f"two distributions of {output.event} and {other.event} event axes cannot be compared: "
+            f"give both the same `event`"
         )

@@ -1,15 +1,15 @@
 """Regressions: outputs with a mean and a squared error, which are no distributions."""
 
+import math
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from worldblocks import transforms
-from worldblocks.distributions.output import Output, same_shape, sum_event
-from worldblocks.typing import eager_on_cpu
+from worldblocks._eager import eager_on_cpu, first_order
+from worldblocks.distributions.output import Output, lacks, same_shape, sum_event
 
 
 class MSE(Output):
@@ -85,7 +85,7 @@ class SigmoidImageMSE(ImageMSE):
                 f"a multiple of that, got {logit.shape[-1]}"
             )
         self._cells, self._side = logit.float(), cell
-        self._sigmoid: Tensor | None = None
+        self._sigmoid: Any = None
 
     def _complete(self) -> None:
         _ = self.mean
@@ -95,14 +95,15 @@ class SigmoidImageMSE(ImageMSE):
         """What the sigmoid is taken of."""
         if self._side == 1:
             return self._cells
-        *batch, h, w, _ = self._cells.shape
-        rows = self._cells.reshape(*batch, h, w, self._side, -1).transpose(-3, -2)
-        return rows.reshape(*batch, self._side * h, self._side * w, -1)
+        *batch, h, w, c = self._cells.shape
+        side, channels = self._side, c // self._side**2
+        rows = self._cells.reshape(*batch, h, w, side, side * channels).transpose(-3, -2)
+        return rows.reshape(*batch, side * h, side * w, channels)
 
     @property
     def mean(self) -> Float32[Tensor, "*batch height width channel"]:
         """Pixels in [0, 1]."""
-        if self._sigmoid is None:
+        if lacks(self._sigmoid, self._cells):
             self._sigmoid = self.logit.sigmoid()
         return self._sigmoid
 
@@ -116,9 +117,27 @@ class SigmoidImageMSE(ImageMSE):
         if not eager_on_cpu(self._cells) or target.dtype != torch.uint8 or target.shape != shape:
             same_shape(self, target, self.logit)
             return ImageMSE(self.mean).nll(target)
-        rows = target.reshape(-1, h, side, w, c // side)
+        images = math.prod(batch)
+        rows = target.reshape(images, h, side, w, c // side)
         cells = torch.stack(rows.unbind(2), 3).flatten(3)
-        return _SigmoidError.apply(self._cells.reshape(-1, h, w, c), cells).view(batch)
+        return _SigmoidError.apply(self._cells.reshape(images, h, w, c), cells).view(batch)
+
+
+class SigmoidImageL1(SigmoidImageMSE):
+    """The absolute error of the same pixels: `sum(|mean - target / 255|)`.
+
+    >>> SigmoidImageL1(torch.zeros(1, 2, 2, 1)).nll(torch.zeros(1, 2, 2, 1).byte()).item()
+    2.0
+    """
+
+    def nll(
+        self, target: UInt8[Tensor, "*batch height width channel"]
+    ) -> Float32[Tensor, "*batch"]:
+        """Absolute error of uint8 pixels, summed over an image."""
+        if target.dtype != torch.uint8:
+            raise TypeError(f"an image target is uint8 in 0…255, got {target.dtype}")
+        same_shape(self, target, self.logit)
+        return sum_event((self.mean - target.float() / 255).abs(), self.event)
 
 
 class _SigmoidError(torch.autograd.Function):
@@ -129,9 +148,10 @@ class _SigmoidError(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, logit: Any, target: Any) -> Any:
+        """The error of each image."""
         half = torch.empty_like(logit)  # of the gradient: d/dx (p - t)² / 2 = (p - t) p (1 - p)
         norm = logit.new_empty(len(logit))
-        images = max(1, _SigmoidError.NUMBERS // max(1, logit[0].numel()))
+        images = max(1, _SigmoidError.NUMBERS // max(1, logit.shape[1:].numel()))
         for x, t, p, out in zip(
             *(a.split(images) for a in (logit, target, half, norm)), strict=True
         ):
@@ -143,6 +163,7 @@ class _SigmoidError(torch.autograd.Function):
         return norm.square_()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]
+        """The gradient of the logits."""
+        first_order("SigmoidImageMSE.nll", "ImageMSE(output.mean).nll(target)")
         return ctx.saved_tensors[0] * (2 * grad[..., None, None, None]), None

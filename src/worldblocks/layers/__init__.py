@@ -5,7 +5,6 @@ normal of standard deviation `outscale / sqrt(fan_in)`, every bias at 0, every s
 """
 
 from worldblocks.layers.convolutions import (
-    ChannelNorm,
     Conv2d,
     ConvTranspose2d,
     PooledConv2d,
@@ -15,10 +14,11 @@ from worldblocks.layers.linear import (
     BlockLinear,
     Linear,
     block_matmul,
+    by_block,
     check_width,
     init_trunc_normal,
 )
-from worldblocks.layers.normed import MLP, Layer, RMSNorm
+from worldblocks.layers.normed import MLP, ChannelNorm, Layer, RMSNorm
 
 __all__ = [
     "MLP",
@@ -32,6 +32,7 @@ __all__ = [
     "RMSNorm",
     "UpConv2d",
     "block_matmul",
+    "by_block",
     "check_width",
     "init_trunc_normal",
 ]

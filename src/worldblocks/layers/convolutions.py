@@ -5,9 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldblocks._eager import eager_on_cpu
 from worldblocks.layers.linear import init_trunc_normal
-from worldblocks.layers.normed import RMSNorm
-from worldblocks.typing import eager_on_cpu
 
 
 class Conv2d(nn.Conv2d):
@@ -44,6 +43,7 @@ class Conv2d(nn.Conv2d):
         self, input: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch out height_out width_out"]:
         """Convolve, padding with zeros."""
+        check_images(self, input)
         kernel, stride = self.kernel_size[0], self.stride[0]
         sides = input.shape[2:]
         pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in sides]
@@ -63,6 +63,15 @@ class Conv2d(nn.Conv2d):
     ) -> Float[Tensor, "batch cell*cell*out height_out width_out"]:
         """The result as cells, whose pixels are channels in the order row, column, channel."""
         return space_to_depth(self(input), self.cell)
+
+
+def check_images(conv: nn.Conv2d, input: Float[Tensor, "..."]) -> None:
+    """Refuse what is no batch of images of as many channels as a convolution reads."""
+    if input.ndim != 4 or input.shape[1] != conv.in_channels:
+        raise ValueError(
+            f"{type(conv).__name__} takes images (batch, {conv.in_channels}, height, width), got "
+            f"shape {tuple(input.shape)}"
+        )
 
 
 def _convolve_cells(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -97,7 +106,18 @@ def depth_to_space(
     """
     n, c, h, w = cells.shape
     rows = cells.permute(0, 2, 3, 1).reshape(n, h, w, side, c // side)
-    return torch.stack(rows.unbind(3), 2).reshape(n, side * h, side * w, c // side**2).permute(0, 3, 1, 2)
+    return (
+        torch.stack(rows.unbind(3), 2)
+        .reshape(n, side * h, side * w, c // side**2)
+        .permute(0, 3, 1, 2)
+    )
+
+
+def spread_kernel(
+    weight: Float[Tensor, "out channel kernel kernel"], spread: Float[Tensor, "cell tap kernel"]
+) -> Float[Tensor, "cell*cell*out channel tap tap"]:
+    """The kernel that gives the pixels of a cell."""
+    return torch.einsum("ocde,apd,bqe->abocpq", weight, spread, spread).flatten(0, 2)
 
 
 class CellConv2d(Conv2d):
@@ -130,9 +150,10 @@ class CellConv2d(Conv2d):
         self, input: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch cell*cell*out height width"]:
         """The result before its pixels are brought to their places."""
-        kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
+        check_images(self, input)
         bias = None if self.bias is None else self.bias.repeat(self.cell**2)
-        return F.conv2d(input, kernel.flatten(0, 2), bias, padding=self.spread.shape[1] // 2)
+        kernel = spread_kernel(self.weight, self.spread)
+        return F.conv2d(input, kernel, bias, padding=self.spread.shape[1] // 2)
 
 
 class UpConv2d(CellConv2d):
@@ -159,7 +180,7 @@ class PooledConv2d(Conv2d):
     that begin at 2i - 2. Exact, borders included.
     """
 
-    FEW = 4  # channels
+    FEW = 8  # channels
     spread: Tensor
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -174,11 +195,15 @@ class PooledConv2d(Conv2d):
         self, input: Float[Tensor, "batch channel 2*height 2*width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Convolve and take the maximum of each 2×2 cell."""
+        check_images(self, input)
         if self.in_channels > self.FEW or not eager_on_cpu(input):
             return F.max_pool2d(super().forward(input), 2)
-        kernel = torch.einsum("ocde,apd,bqe->abocpq", self.weight, self.spread, self.spread)
+        kernel = spread_kernel(self.weight, self.spread)
         bias = None if self.bias is None else self.bias.repeat(4)
-        cells = F.conv2d(input, kernel.flatten(0, 2), bias, stride=2, padding=2)
+        if input.requires_grad:
+            cells = _convolve_cells(input, kernel, bias)
+        else:
+            cells = F.conv2d(input, kernel, bias, stride=2, padding=2)
         n, c, h, w = cells.shape
         # Seen as an image of one cell a row, channels last, so that pooling reads it as it lies.
         rows = cells.permute(0, 2, 3, 1).reshape(n, h * w, 4, c // 4).permute(0, 3, 1, 2)
@@ -194,6 +219,11 @@ class ConvTranspose2d(CellConv2d):
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int) -> None:
+        if stride < 1 or kernel < stride:
+            raise ValueError(
+                f"a transposed convolution has a stride of at least 1 and a kernel at least as "
+                f"large, got stride {stride} and kernel {kernel}"
+            )
         first = 1 % stride
         before = (kernel - 1) // 2
         # Row s i + a reads row s i + a + d - before, which is row (that - first) / s if whole.
@@ -205,17 +235,3 @@ class ConvTranspose2d(CellConv2d):
                 if not shift % stride:
                     spread[a, shift // stride + reach, d] = 1
         super().__init__(in_channels, out_channels, spread)
-
-
-class ChannelNorm(nn.Module):
-    """`RMSNorm` over the channels of each pixel of `N C H W`, then SiLU."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = RMSNorm(channels)
-
-    def forward(
-        self, x: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
-        """Normalise and activate each pixel; the result is stored channels last."""
-        return self.norm.silu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -5,13 +5,12 @@ half as many of both as autograd through `F.silu(F.rms_norm(x))`, which is what 
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 MANY = 2**16  # numbers: feature maps, not feature vectors
 NARROW = 32  # channels below which a row is shorter than what the CPU likes to work on at once
@@ -24,21 +23,16 @@ def rms_norm_silu(
     x = x.contiguous()
     if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
         return FusedRMSNormSiLU.apply(x, scale, eps)
-    return F.silu(forward(x, scale, eps).y, inplace=True)
+    return F.silu(scaled(x, scale, eps)[0], inplace=True)
 
 
-class Normed(NamedTuple):
-    """What a backward pass needs of a forward one."""
-
-    unit: Float[Tensor, "*batch feature"]  # x / sqrt(mean(x²) + eps)
-    y: Float[Tensor, "*batch feature"]  # unit * scale, before SiLU
-    root: Float[Tensor, "*batch 1"]  # 1 / sqrt(mean(x²) + eps)
-
-
-def forward(
-    x: Float[Tensor, "*batch feature"], scale: Float[Tensor, " feature"], eps: float
-) -> Normed:
-    """`silu(result.y)` is the output."""
+def scaled(
+    x: Float[Tensor, "*batch feature"],
+    scale: Float[Tensor, "... feature"],
+    eps: float,
+    out: Float[Tensor, "*batch feature"] | None = None,
+) -> tuple[Float[Tensor, "*batch feature"], Float[Tensor, "*batch 1"]]:
+    """`x * root * scale`, whose SiLU is the output, and `root = 1 / sqrt(mean(x²) + eps)`."""
     n = x.shape[-1]
     if n < NARROW and x.numel() > MANY:  # how a product rounds a row depends on how many there are
         mean = torch.mv(x.square().view(-1, n), x.new_full((n,), 1 / n))
@@ -46,8 +40,7 @@ def forward(
     else:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         root = torch.addcmul(_constant(eps), norm, norm, value=1 / n).rsqrt_()
-    unit = x * root
-    return Normed(unit, _times(unit, scale), root)
+    return _scale(torch.mul(x, root, out=out), scale), root
 
 
 @functools.cache
@@ -57,14 +50,15 @@ def _constant(value: float) -> Float[Tensor, ""]:
         return torch.tensor(value)
 
 
-def _times(
-    x: Float[Tensor, "*batch feature"], scale: Float[Tensor, " feature"]
+def _scale(
+    x: Float[Tensor, "*batch feature"], scale: Float[Tensor, "... feature"]
 ) -> Float[Tensor, "*batch feature"]:
-    """`x * scale`, several narrow rows at once."""
+    """`x * scale` in the memory of `x`, several narrow rows at once."""
     n, rows = x.shape[-1], 8
-    if n >= NARROW or x.numel() % (n * rows) or not x.is_contiguous():
-        return x * scale
-    return (x.view(-1, n * rows) * scale.repeat(rows)).view(x.shape)
+    if n >= NARROW or scale.ndim > 1 or x.numel() % (n * rows) or not x.is_contiguous():
+        return x.mul_(scale)
+    x.view(-1, n * rows).mul_(scale.repeat(rows))
+    return x
 
 
 class FusedRMSNormSiLU(torch.autograd.Function):
@@ -72,20 +66,28 @@ class FusedRMSNormSiLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any, scale: Any, eps: float) -> Any:
-        """Keep what `Normed` says."""
-        normed = forward(x, scale, eps)
-        ctx.save_for_backward(*normed, scale)
-        return F.silu(normed.y)
+        """Keep what the backward pass reads."""
+        y, root = scaled(x, scale, eps)
+        ctx.save_for_backward(x, scale, y, root)
+        ctx.eps = eps
+        return F.silu(y)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Any) -> tuple[Any, Any, None]:  # type: ignore[override]
-        """Gradients of `x` and `scale`."""
-        unit, y, root, scale = ctx.saved_tensors
-        n = unit.shape[-1]
-        grad = torch.ops.aten.silu_backward(grad, y)
-        product = grad * unit
-        along = torch.mv(product.reshape(-1, n), scale / n).view(root.shape)
-        to_scale = product.reshape(-1, n).sum(0)
-        to_x = _times(grad, scale).addcmul_(unit, along, value=-1).mul_(root)
+        """Gradients of `x` and `scale`; where they are differentiated again, autograd's own."""
+        x, scale, y, root = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = F.silu(F.rms_norm(x, scale.shape, scale, ctx.eps))
+            needed = [a for a in (x, scale) if a.requires_grad]
+            found = iter(torch.autograd.grad(plain, needed, grad, create_graph=True))
+            to_x = next(found) if x.requires_grad else None
+            return to_x, next(found) if scale.requires_grad else None, None
+        n = x.shape[-1]
+        grad = torch.ops.aten.silu_backward(grad.contiguous(), y)
+        product = (grad * x).view(-1, n)
+        flat = root.view(-1)
+        to_scale = torch.mv(product.t(), flat)
+        # Of the unit x * root: its product with grad * scale, averaged, times root again.
+        along = torch.mv(product, scale / n).mul_(flat).mul_(flat).view(root.shape)
+        to_x = _scale(grad, scale).addcmul_(x, along, value=-1).mul_(root)
         return to_x, to_scale, None

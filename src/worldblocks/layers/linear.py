@@ -74,9 +74,15 @@ def block_matmul(
 
     One batched product over the blocks: broadcasting `@` would copy the weight for every row.
     """
-    grouped = x.reshape(-1, *weight.shape[:2]).transpose(0, 1)
-    out = torch.bmm(grouped, weight).transpose(0, 1)
+    out = torch.bmm(by_block(x.reshape(-1, x.shape[-1]), len(weight)), weight).transpose(0, 1)
     return out.reshape(*x.shape[:-1], *out.shape[1:])
+
+
+def by_block(
+    x: Float[Tensor, "*time batch blocks*part"], blocks: int
+) -> Float[Tensor, "*time blocks batch part"]:
+    """A view of the same numbers, block first: how a batched product takes and leaves them."""
+    return x.unflatten(-1, (blocks, -1)).transpose(-3, -2)
 
 
 def check_width(what: str, x: Float[Tensor, "..."], width: int) -> None:

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldblocks._eager import eager_on_cpu
 from worldblocks.layers.fused import rms_norm_silu
 from worldblocks.layers.linear import Linear, check_width
-from worldblocks.typing import eager_on_cpu
 
 
 class RMSNorm(nn.Module):
@@ -37,6 +37,20 @@ class RMSNorm(nn.Module):
             check_width("input of RMSNorm", x, len(self.scale))
             return rms_norm_silu(x, self.scale, self.eps)
         return F.silu(self(x))
+
+
+class ChannelNorm(nn.Module):
+    """`RMSNorm` over the channels of each pixel of `N C H W`, then SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(channels)
+
+    def forward(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Normalise and activate each pixel; the result is stored channels last."""
+        return self.norm.silu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Layer(nn.Module):

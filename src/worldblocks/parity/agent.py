@@ -209,8 +209,8 @@ def metrics(setup: Setup, agent: Any, post: Any, official: dict[str, Tensor]) ->
         if isinstance(part, OneHot):
             most = torch.tensor(float(part.logits.shape[-1])).log()
             found[f"rand/{key}"] = found[f"ent/{key}"] / most
-    for name, logits in {"dyn_ent": agent.rssm.prior(post.deter), "rep_ent": post.logits}.items():
-        found[name] = agent.rssm.latent.distribution(logits).entropy().mean()
+    found["dyn_ent"] = agent.rssm.prior(post.deter).entropy().mean()
+    found["rep_ent"] = agent.rssm.posterior(post).entropy().mean()
     return found | {f"loss/{name}": loss.mean() for name, loss in official.items()}
 
 

@@ -46,11 +46,16 @@ def _one_hot(record: Record, file: Arrays, case: str) -> None:
 def _kl(record: Record, file: Arrays) -> None:
     arrays = file.at("loss")
     post, prior = (file.tensor(name).requires_grad_() for name in ("post", "prior"))
-    dyn, rep = balanced_kl(post, prior, free_nats=FREE_NATS, unimix=UNIMIX)
-    raw = categorical_kl(post, prior, unimix=UNIMIX).sum(-1)
-    entropies = [OneHot(x, unimix=UNIMIX, event=1).entropy() for x in (prior, post)]
+    of_post, of_prior = (OneHot(x, unimix=UNIMIX, event=1) for x in (post, prior))
+    dyn, rep = balanced_kl(of_post, of_prior, free_nats=FREE_NATS)
     record.values_of(
-        arrays, "loss", dyn=dyn, rep=rep, kl_raw=raw, dyn_ent=entropies[0], rep_ent=entropies[1]
+        arrays,
+        "loss",
+        dyn=dyn,
+        rep=rep,
+        kl_raw=of_post.kl(of_prior),
+        dyn_ent=of_prior.entropy(),
+        rep_ent=of_post.entropy(),
     )
     dyn, rep = dyn.mean(), rep.mean()
     for name, loss in {"dyn": dyn, "rep": rep, "total": DYN * dyn + REP * rep}.items():

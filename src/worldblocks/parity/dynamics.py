@@ -10,7 +10,7 @@ from worldblocks.distributions import modes
 from worldblocks.interop import load_jax
 from worldblocks.losses import balanced_kl
 from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.distributions import DYN, FREE_NATS, REP, UNIMIX
+from worldblocks.parity.distributions import DYN, FREE_NATS, REP
 from worldblocks.parity.record import Check, Record
 from worldblocks.parity.sizes import action_spaces, core_sizes, rssm_sizes
 from worldblocks.rssm import RSSM, BlockGRU, Carry, State, dreamer_rssm, rollout
@@ -68,7 +68,7 @@ def _rssm(record: Record, file: Arrays) -> None:
     _open_loop(record, file, rssm, carry, imagined)
 
 
-def _sequences(record: Record, file: Arrays, rssm: RSSM, rows: list[Any]) -> None:
+def _sequences(record: Record, file: Arrays, rssm: RSSM[Carry, State], rows: list[Any]) -> None:
     sampled = _given(rssm, rows, file.tensor("seq_sampled.stoch"))
     _compare(record, file, "seq_sampled", rssm, sampled)
     with modes():
@@ -84,7 +84,7 @@ def _sequences(record: Record, file: Arrays, rssm: RSSM, rows: list[Any]) -> Non
     record.block("seq_mode.grads", rssm, file.at("seq_mode.grads"), SCOPE)
 
 
-def _given(rssm: RSSM, rows: list[Any], stoch: Tensor) -> State:
+def _given(rssm: RSSM[Carry, State], rows: list[Any], stoch: Tensor) -> State:
     """Observe a sequence whose samples are given."""
     carry, tokens, action, reset = rows
     states = []
@@ -96,20 +96,23 @@ def _given(rssm: RSSM, rows: list[Any], stoch: Tensor) -> State:
 
 
 def _compare(
-    record: Record, file: Arrays, case: str, rssm: RSSM, states: State
+    record: Record, file: Arrays, case: str, rssm: RSSM[Carry, State], states: State
 ) -> tuple[Tensor, Tensor]:
-    arrays, prior = file.at(case), rssm.prior(states.deter)
-    dyn, rep = balanced_kl(states.logits, prior, free_nats=FREE_NATS, unimix=UNIMIX)
-    names = {"deter": states.deter, "logit": states.logits, "prior_logit": prior}
+    arrays, logits = file.at(case), rssm.latent.prior(states.deter)
+    prior, posterior = rssm.latent.distribution(logits), rssm.posterior(states)
+    dyn, rep = balanced_kl(posterior, prior, free_nats=FREE_NATS)
+    names = {"deter": states.deter, "logit": states.logits, "prior_logit": logits}
     record.values_of(arrays, case, **names, dyn=dyn, rep=rep)
-    for name, logits in {"dyn_ent": prior, "rep_ent": states.logits}.items():
-        entropy = rssm.latent.distribution(logits).entropy().mean()
+    for name, output in {"dyn_ent": prior, "rep_ent": posterior}.items():
+        entropy = output.entropy().mean()
         record.value(f"{case}.metrics.{name}", entropy, arrays[f"metrics.{name}"])
     record.value(f"{case}.carry.deter", states.deter[:, -1], arrays["carry.deter"])
     return dyn, rep
 
 
-def _open_loop(record: Record, file: Arrays, rssm: RSSM, carry: Carry, action: Tensor) -> None:
+def _open_loop(
+    record: Record, file: Arrays, rssm: RSSM[Carry, State], carry: Carry, action: Tensor
+) -> None:
     with modes():
         states = rollout(rssm, carry, action)
     arrays = file.at("imag_mode")

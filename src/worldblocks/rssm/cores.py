@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.layers import BlockLinear, Layer, RMSNorm, check_width
+from worldblocks.layers import BlockLinear, Layer, Linear, RMSNorm, by_block, check_width
 from worldblocks.typing import typed
 
 
@@ -67,7 +67,7 @@ class BlockGRU(nn.Module):
         Each entry is scaled into [-1, 1] as a constant, so that its gradient keeps the direction.
         """
         check_width("action", action, self.action_dim)
-        return self.from_action(action / action.detach().abs().clamp(min=1))
+        return self.from_action(boxed(action))
 
     def step(
         self,
@@ -82,10 +82,10 @@ class BlockGRU(nn.Module):
             x = norm.silu(layer(x))  # type: ignore[operator]
         # Block first, `blocks batch ...`, is how a batched product leaves its result.
         bias = self.gates.bias.view(self.blocks, 1, -1).to(x.dtype)
-        gates = torch.baddbmm(bias, self._by_block(x), self.gates.weight.to(x.dtype))
+        gates = torch.bmm(by_block(x, self.blocks), self.gates.weight.to(x.dtype)) + bias
         reset, candidate, update = gates.unflatten(-1, (3, -1)).unbind(-2)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        old = self._by_block(deter.to(candidate.dtype))
+        old = by_block(deter.to(candidate.dtype), self.blocks)
         new = torch.lerp(old, candidate, torch.sigmoid(update - 1))
         return new.transpose(0, 1).flatten(1)
 
@@ -94,9 +94,77 @@ class BlockGRU(nn.Module):
         layer = self.hidden[0]
         own, rest = layer.weight.split([self.deter // self.blocks, shared.shape[-1]], 1)  # type: ignore[union-attr]
         mixed = torch.addmm(layer.bias, shared, rest.transpose(0, 1).flatten(1))  # type: ignore[arg-type]
-        out = torch.baddbmm(self._by_block(mixed), self._by_block(deter.to(mixed.dtype)), own)
+        # A sum lies in memory as its first term does: the way back from blocks is a view.
+        product = torch.bmm(by_block(deter.to(mixed.dtype), self.blocks), own)
+        out = by_block(mixed, self.blocks) + product
         return out.transpose(0, 1).flatten(1)
 
-    def _by_block(self, x: Tensor) -> Tensor:
-        """`batch blocks*part -> blocks batch part`, a view."""
-        return x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)
+
+class GRU(nn.Module):
+    """A gated recurrent unit with one input layer and a norm on its gates.
+
+        x       = SiLU(RMSNorm(Linear([stoch, action / max(1, |action|)])))
+        r, c, u = norm(Linear([deter, x]))                 one norm over all three
+        deter'  = σ(u - 1) tanh(σ(r) c) + (1 - σ(u - 1)) deter
+
+    The reset gate multiplies the candidate's pre-activation; the update gate starts near 0.27.
+
+    Args:
+        deter: width of the state.
+        stoch: width of the flattened stochastic part.
+        action_dim: width of the action vector.
+        hidden: width of the input layer.
+        norm: of the `3 * deter` pre-activations of the gates; `nn.LayerNorm(3 * deter)` is
+            DreamerV2's, `nn.Identity()` the plain cell of PlaNet and DreamerV1. Default: RMSNorm.
+
+    Source: DreamerV2 (arXiv:2010.02193) and its released code; DreamerV3 before the block GRU.
+    """
+
+    def __init__(
+        self, *, deter: int, stoch: int, action_dim: int, hidden: int, norm: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.deter, self.stoch, self.action_dim = deter, stoch, action_dim
+        self.input = Layer(stoch + action_dim, hidden)
+        self.gates = Linear(deter + hidden, 3 * deter)
+        self.norm = RMSNorm(3 * deter) if norm is None else norm
+
+    @typed
+    def forward(
+        self,
+        deter: Float[Tensor, "batch deter"],
+        stoch: Float[Tensor, "batch stoch"],
+        action: Float[Tensor, "batch action"],
+    ) -> Float[Tensor, "batch deter"]:
+        """One step: the state after `action` was taken in (`deter`, `stoch`)."""
+        return self.step(deter, stoch, self.project_action(action))
+
+    def project_action(
+        self, action: Float[Tensor, "*batch action"]
+    ) -> Float[Tensor, "*batch hidden"]:
+        """The input layer's map on actions, bias included: whole sequences at once.
+
+        Each entry is scaled into [-1, 1] as a constant, so that its gradient keeps the direction.
+        """
+        check_width("action", action, self.action_dim)
+        linear = self.input.linear
+        return nn.functional.linear(boxed(action), linear.weight[:, self.stoch :], linear.bias)
+
+    def step(
+        self,
+        deter: Float[Tensor, "batch deter"],
+        stoch: Float[Tensor, "batch stoch"],
+        projected: Float[Tensor, "batch hidden"],
+    ) -> Float[Tensor, "batch deter"]:
+        """`forward` with the action projected, unchecked: the body of a time loop."""
+        seen = nn.functional.linear(stoch, self.input.linear.weight[:, : self.stoch])
+        x = self.input.activate(seen + projected)
+        gates = self.gates(torch.cat([deter.to(x.dtype), x], -1))
+        reset, candidate, update = self.norm(gates).to(gates.dtype).chunk(3, -1)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        return torch.lerp(deter.to(candidate.dtype), candidate, torch.sigmoid(update - 1))
+
+
+def boxed(action: Float[Tensor, "*batch action"]) -> Float[Tensor, "*batch action"]:
+    """Each entry scaled into [-1, 1] as a constant, so that its gradient keeps the direction."""
+    return action / action.detach().abs().clamp(min=1)

@@ -1,20 +1,19 @@
 """The recurrent state-space model: a core and a latent, observed or imagined."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from worldblocks.rssm.cores import BlockGRU
-from worldblocks.rssm.latents import CategoricalLatent
+from worldblocks.distributions import Output, modes, wants_mode
+from worldblocks.rssm.protocols import C, Core, Latent, S
 from worldblocks.rssm.scan import observe_scan, scans
-from worldblocks.rssm.state import Carry, Packed, State
 from worldblocks.typing import typed
 
 
-class RSSM(nn.Module):
+class RSSM(nn.Module, Generic[C, S]):
     """A dynamics block: predicts the next latent from an action, corrects it by an observation.
 
     `prev_action` is the action that led to a row; `action` one that is chosen now. At a row with
@@ -22,8 +21,10 @@ class RSSM(nn.Module):
     action 0), so nothing crosses an episode boundary.
 
     Args:
-        core: `(deter, stoch, action) -> deter`, with the two halves `project_action` and `step`.
-        latent: prior, posterior and distribution of the stochastic part.
+        core: `(deter, stoch, action) -> deter`, with the two halves `project_action` and `step`:
+            `BlockGRU`, `GRU`, or whatever keeps the protocol `Core`.
+        latent: prior, posterior and distribution of the stochastic part: `CategoricalLatent`,
+            `GaussianLatent`, or whatever keeps the protocol `Latent`.
         recompute: in training, `observe` keeps what its backward pass needs for so many rows at a
             time and the carries between such pieces, and runs each piece a second time: memory for
             a third more work. 0 keeps all.
@@ -31,26 +32,25 @@ class RSSM(nn.Module):
     Source: PlaNet (arXiv:1811.04551); DreamerV3, equation 1.
     """
 
-    def __init__(self, core: BlockGRU, latent: CategoricalLatent, *, recompute: int = 0) -> None:
+    def __init__(self, core: Core, latent: Latent[C, S], *, recompute: int = 0) -> None:
         super().__init__()
-        if recompute < 0:
-            raise ValueError(f"recompute is a number of rows, or 0, got {recompute}")
+        if not isinstance(recompute, int) or recompute < 0:
+            raise ValueError(f"recompute is a number of rows, or 0, got {recompute!r}")
         self.core, self.latent, self.recompute = core, latent, recompute
         self.feature_dim = core.deter + latent.size
 
-    def initial(self, batch: int) -> Carry:
+    def initial(self, batch: int) -> C:
         """The carry before the first row: zeros."""
-        deter = next(self.core.parameters()).new_zeros(batch, self.core.deter)
-        return Carry(deter, self.latent.initial(deter))
+        return self.latent.initial(next(self.core.parameters()).new_zeros(batch, self.core.deter))
 
     @typed
     def observe_step(
         self,
-        carry: Annotated[Carry, "batch"],
+        carry: Annotated[C, "batch"],
         embed: Float[Tensor, "batch embed"],
         prev_action: Float[Tensor, "batch action"],
         is_first: Bool[Tensor, " batch"],
-    ) -> Annotated[State, "batch"]:
+    ) -> Annotated[S, "batch"]:
         """The posterior state of one row."""
         self._check(carry)
         action = self.core.project_action(mask(prev_action, is_first))
@@ -59,11 +59,11 @@ class RSSM(nn.Module):
     @typed
     def observe(
         self,
-        carry: Annotated[Carry, "batch"],
+        carry: Annotated[C, "batch"],
         embed: Float[Tensor, "batch time embed"],
         prev_action: Float[Tensor, "batch time action"],
         is_first: Bool[Tensor, "batch time"],
-    ) -> Annotated[State, "batch time"]:
+    ) -> Annotated[S, "batch time"]:
         """The posterior states of a sequence; `carry` is of the row before its first."""
         self._check(carry)
         if not is_first.shape[1]:
@@ -74,118 +74,99 @@ class RSSM(nn.Module):
             return self._observe(carry, *rows)
         pieces = []
         for piece in zip(*(x.split(self.recompute, 1) for x in rows), strict=True):
-            # The noise is given, so that the second time draws what the first did.
+            # The second time draws what the first did: the noise is given, and whether to use it.
             options: Any = {"use_reentrant": False, "preserve_rng_state": False}
-            pieces.append(checkpoint(self._observe, carry, *piece, **options))
+            pieces.append(checkpoint(self._observe_again, wants_mode(), carry, *piece, **options))
             carry = pieces[-1][:, -1].carry
-        return State(*(torch.cat(field, 1) for field in zip(*pieces, strict=True)))
+        return type(pieces[0])(*(torch.cat(field, 1) for field in zip(*pieces, strict=True)))
+
+    def _observe_again(self, likeliest: bool, *rows: Any) -> S:
+        """`_observe` as it was asked for, wherever the backward pass asks a second time."""
+        with modes(likeliest):
+            return self._observe(*rows)
 
     def _observe(
-        self, carry: Carry, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
-    ) -> State:
+        self, carry: C, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
+    ) -> S:
         """`observe` from where its inputs are projected."""
-        if scans(self.core, self.latent, projected):
-            return observe_scan(self.core, self.latent, carry, projected, actions, is_first, noise)
+        core, latent = self.core, self.latent
+        if scans(core, latent, projected):  # type: ignore[arg-type]
+            return observe_scan(core, latent, carry, projected, actions, is_first, noise)  # type: ignore[arg-type]
+        if latent.absolute:
+            return self._observe_absolute(carry, projected, actions, is_first, noise)
         states = []
         for row in zip(*(x.unbind(1) for x in (projected, actions, is_first, noise)), strict=True):
             states.append(self._observe_step(carry, *row))
             carry = states[-1].carry
-        return State(*(torch.stack(field, 1) for field in zip(*states, strict=True)))
+        return type(states[0])(*(torch.stack(field, 1) for field in zip(*states, strict=True)))
+
+    def _observe_absolute(
+        self, carry: C, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
+    ) -> S:
+        """The same where no posterior depends on the state: all of them at once, then the core."""
+        parameters = self.latent.posterior(None, projected)
+        stoch = self.latent.sample(parameters, noise)
+        deter, before = carry.parts()
+        taken = [before, *stoch.to(projected.dtype).flatten(2).unbind(1)[:-1]]
+        rows, deters = zip(taken, actions.unbind(1), is_first.unbind(1), strict=True), []
+        for old, action, first in rows:
+            deter = self._core_step(deter, old, action, first)
+            deters.append(deter)
+        return self.latent.state(torch.stack(deters, 1), stoch, parameters)
 
     def _observe_step(
         self,
-        carry: Carry,
+        carry: C,
         projected: Tensor,
         action: Tensor,
         is_first: Tensor,
         noise: Tensor | None = None,
-    ) -> State:
-        deter, stoch = (mask(x, is_first) for x in carry)
-        deter = self.core.step(deter, stoch.flatten(-2), action)
-        logits = self.latent.posterior(deter, projected)
-        return self._state(deter, logits, noise)
+    ) -> S:
+        deter = self._core_step(*carry.parts(), action, is_first)
+        return self._state(deter, self.latent.posterior(deter, projected), noise)
+
+    def _core_step(self, deter: Tensor, stoch: Tensor, action: Tensor, is_first: Tensor) -> Tensor:
+        return self.core.step(mask(deter, is_first), mask(stoch, is_first), action)
 
     @typed
     def imagine_step(
-        self, carry: Annotated[Carry, "batch"], action: Float[Tensor, "batch action"]
-    ) -> Annotated[State, "batch"]:
+        self, carry: Annotated[C, "batch"], action: Float[Tensor, "batch action"]
+    ) -> Annotated[S, "batch"]:
         """The prior state after `action`, without an observation."""
         self._check(carry)
-        projected = self.core.project_action(action)
-        deter = self.core.step(carry.deter, carry.stoch.flatten(-2), projected)
+        deter = self.core.step(*carry.parts(), self.core.project_action(action))
         return self._state(deter, self.latent.prior(deter))
 
-    def _check(self, carry: Carry) -> None:
+    def _check(self, carry: C) -> None:
         """A carry of another model would fail in some matmul: say it here."""
-        deter, stoch = carry.deter.shape[-1], carry.stoch.shape[-2:].numel()
+        deter, stoch = (part.shape[-1] for part in carry.parts())
         if (deter, stoch) != (self.core.deter, self.latent.size):
             raise ValueError(
                 f"this RSSM carries {self.core.deter} deter and {self.latent.size} stoch numbers, "
                 f"got {deter} and {stoch}: a carry of another model size?"
             )
 
-    def _state(self, deter: Tensor, logits: Tensor, noise: Tensor | None = None) -> State:
-        stoch = self.latent.distribution(logits).sample(noise)
-        return State(deter, stoch.to(deter.dtype), logits)
+    def _state(self, deter: Tensor, parameters: Any, noise: Tensor | None = None) -> S:
+        return self.latent.state(deter, self.latent.sample(parameters, noise), parameters)
 
     @typed
-    def prior(self, deter: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch groups classes"]:
-        """Raw logits of the prior, of any batch axes: one call for a whole sequence."""
-        return self.latent.prior(deter)
+    def prior(self, deter: Float[Tensor, "*batch deter"]) -> Output:
+        """What was expected at rows of any batch axes: one call for a whole sequence."""
+        return self.latent.distribution(self.latent.prior(deter))
 
-    def pack(self, carry: Carry) -> Packed:
+    def posterior(self, state: S) -> Output:
+        """What the latents of observed states were drawn from (of imagined ones: the prior)."""
+        return self.latent.drawn_from(state)
+
+    def pack(self, carry: C) -> Any:
         """A carry as replay stores it."""
-        return Packed(carry.deter, self.latent.pack(carry.stoch))
+        return self.latent.pack(carry)
 
-    def unpack(self, packed: Packed) -> Carry:
+    def unpack(self, packed: Any) -> C:
         """The carry that was packed, exactly."""
-        return Carry(packed.deter, self.latent.unpack(packed.index).to(packed.deter.dtype))
+        return self.latent.unpack(packed)
 
 
 def mask(x: Float[Tensor, "..."], is_first: Bool[Tensor, "*batch"]) -> Float[Tensor, "..."]:
     """Zeros where `is_first`; also where `x` is not finite there, hence no multiplication."""
     return torch.where(is_first.reshape(is_first.shape + (1,) * (x.ndim - is_first.ndim)), 0.0, x)
-
-
-def dreamer_rssm(
-    *,
-    embed_dim: int,
-    action_dim: int,
-    deter: int,
-    hidden: int,
-    groups: int,
-    classes: int,
-    blocks: int,
-    unimix: float = 0.01,
-    core_layers: int = 1,
-    prior_layers: int = 2,
-    posterior_layers: int = 1,
-    absolute: bool = False,
-    recompute: int = 0,
-) -> RSSM:
-    """The RSSM of DreamerV3's released code: a block GRU and categorical latents.
-
-    >>> sizes = {"deter": 32, "hidden": 16, "groups": 4, "classes": 5, "blocks": 8}
-    >>> dreamer_rssm(embed_dim=7, action_dim=3, **sizes).feature_dim
-    52
-    """
-    core = BlockGRU(
-        deter=deter,
-        stoch=groups * classes,
-        action_dim=action_dim,
-        hidden=hidden,
-        blocks=blocks,
-        layers=core_layers,
-    )
-    latent = CategoricalLatent(
-        deter=deter,
-        embed_dim=embed_dim,
-        groups=groups,
-        classes=classes,
-        hidden=hidden,
-        prior_layers=prior_layers,
-        posterior_layers=posterior_layers,
-        unimix=unimix,
-        absolute=absolute,
-    )
-    return RSSM(core, latent, recompute=recompute)

@@ -4,24 +4,46 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from worldblocks._eager import eager_on_cpu
 from worldblocks.distributions import wants_mode
-from worldblocks.layers import Layer
+from worldblocks.layers import BlockLinear, Layer, Linear, RMSNorm
 from worldblocks.rssm.cores import BlockGRU
 from worldblocks.rssm.latents import CategoricalLatent
 from worldblocks.rssm.scan_gradient import Scan
 from worldblocks.rssm.scan_steps import Settings, Weights
 from worldblocks.rssm.state import Carry, State
-from worldblocks.typing import eager_on_cpu
+
+METHODS = {"forward", "activate", "silu", "step", "posterior", "distribution"}
 
 
 def scans(core: nn.Module, latent: nn.Module, projected: Float[Tensor, "..."]) -> bool:
     """Whether the scan has the formulas of these parts, and pays: on a CPU, in float32, eagerly."""
     if not eager_on_cpu(projected) or torch.is_autocast_enabled("cpu"):
         return False
-    # Exactly these types: a subclass may compute something else.
+    # Exactly these types, of which nothing was replaced: another may compute something else.
     if type(core) is not BlockGRU or type(latent) is not CategoricalLatent:
         return False
-    return len(core.hidden) == 1 and len(latent.posterior_mlp) == 1 and not latent.absolute
+    if len(core.hidden) != 1 or len(latent.posterior_mlp) != 1 or latent.absolute:
+        return False
+    layers = [core.from_deter, core.from_stoch, latent.posterior_mlp[0]]
+    if not all(_plain(part, Layer) for part in layers):
+        return False
+    norms = [core.norms[0], *(layer.norm for layer in layers)]
+    linear = [latent.posterior_out, *(layer.linear for layer in layers)]
+    return (
+        _plain(core, BlockGRU)
+        and _plain(latent, CategoricalLatent)
+        and all(_plain(part, RMSNorm) for part in norms)
+        and all(_plain(part, Linear) for part in linear)
+        and all(_plain(part, BlockLinear) for part in (core.hidden[0], core.gates))
+        and len({norm.eps for norm in norms}) == 1
+    )
+
+
+def _plain(part: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a part is of a type, without hooks, its methods those of the type."""
+    hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
+    return type(part) is kind and not hooks and not METHODS & vars(part).keys()
 
 
 def observe_scan(
@@ -45,7 +67,7 @@ def observe_scan(
         None if wants_mode() else noise.transpose(0, 1),
         *weights_of(core, latent),
     )
-    return State(*(field.transpose(0, 1) for field in fields))
+    return State(*(field.transpose(0, 1).contiguous() for field in fields))
 
 
 def weights_of(core: BlockGRU, latent: CategoricalLatent) -> Weights:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from worldblocks.rssm.scan_steps import Inputs, Settings, Tape, Weights, by_block, forward
+from worldblocks._eager import first_order
+from worldblocks.layers import by_block
+from worldblocks.rssm.scan_steps import Inputs, Settings, Tape, Weights, run_steps
 
 
 class Scan(torch.autograd.Function):
@@ -24,21 +25,21 @@ class Scan(torch.autograd.Function):
         """Run the steps, keep their tape."""
         inputs = Inputs(*tensors[: len(Inputs._fields)])
         weights = Weights(*tensors[len(Inputs._fields) :])
-        tape = forward(inputs, weights, settings)
+        tape = run_steps(inputs, weights, settings)
         if any(ctx.needs_input_grad):
             ctx.settings = settings
             ctx.save_for_backward(inputs.is_first, *weights, *tape)
         return tape.deter, tape.stoch, tape.logits
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, deter: Any, stoch: Any, logits: Any) -> Any:  # type: ignore[override]
         """Gradients of all but the settings, the flags and the noise."""
+        first_order("RSSM.observe", "a loop over RSSM.observe_step")
         is_first, *saved = ctx.saved_tensors
         weights = Weights(*saved[: len(Weights._fields)])
         tape = Tape(*saved[len(Weights._fields) :])
         slopes = slopes_of(tape, weights, ctx.settings)
-        back = Back(deter, stoch, logits, tape, weights)
+        back = Gradients(deter, stoch, logits, tape, weights)
         start = back.run(is_first, slopes)
         hidden = len(weights.deter_bias)
         inputs = Inputs(*start, back.post, back.shared[..., 2 * hidden :], None, None)  # type: ignore[arg-type]
@@ -112,7 +113,7 @@ def slopes_of(tape: Tape, w: Weights, settings: Settings) -> Slopes:
     )
 
 
-class Back:
+class Gradients:
     """Gradients of everything that a step computes, each `time ...` as in `Tape`."""
 
     def __init__(self, deter: Tensor, stoch: Tensor, logits: Tensor, tape: Tape, w: Weights):
@@ -136,8 +137,9 @@ class Back:
         )
         first, whole, inner = (a.unbind(0) for a in (self.first, self.shared, self.inner))
         to_gates, gate_slope = self.gates.unbind(0), slopes.gates.unbind(0)
-        x_8, first_8 = (by_block(a, blocks).unbind(0) for a in (self.x, self.first))
-        inputs = self.shared[..., : inner[0][0].numel()].unflatten(-1, inner[0].shape[1:]).unbind(0)
+        x_blocks, first_blocks = (by_block(a, blocks).unbind(0) for a in (self.x, self.first))
+        width = inner[0].shape[1:]
+        inputs = self.shared[..., : width.numel()].unflatten(-1, width).unbind(0)
         norms = zip(slopes.post.steps(), slopes.first.steps(), slopes.inner.steps(), strict=True)
         norms, keep = list(norms), slopes.keep.unbind(0)
         mixed, probs = slopes.probs.unbind(0), tape.probs.unbind(0)
@@ -151,10 +153,10 @@ class Back:
             to_deter = torch.addmm(to_deter, post_norm.back(hidden[t], post[t]), w.post)
             by = by_block(to_deter, blocks)
             torch.mul(by.unsqueeze(-2), gate_slope[t], out=to_gates[t])
-            x_8[t].copy_(torch.bmm(to_gates[t].flatten(-2), gates))
+            x_blocks[t].copy_(torch.bmm(to_gates[t].flatten(-2), gates))
             torch.mm(first_norm.back(x[t], first[t]), shared, out=whole[t])
             inner_norm.back(inputs[t], inner[t])
-            old = torch.baddbmm(by * keep[t], first_8[t], own).transpose(0, 1).flatten(1)
+            old = torch.baddbmm(by * keep[t], first_blocks[t], own).transpose(0, 1).flatten(1)
             to_deter = old.addmm_(inner[t][:, 0], w.deter)
             to_stoch = torch.mm(inner[t][:, 1], w.stoch)
             if resets[t]:
@@ -165,7 +167,7 @@ class Back:
         return to_deter, to_stoch
 
 
-def weight_gradients(back: Back, tape: Tape, w: Weights, slopes: Slopes) -> Weights:
+def weight_gradients(back: Gradients, tape: Tape, w: Weights, slopes: Slopes) -> Weights:
     """One product over all rows for each weight."""
     blocks = len(w.own)
 
@@ -177,21 +179,22 @@ def weight_gradients(back: Back, tape: Tape, w: Weights, slopes: Slopes) -> Weig
 
     inner, first, logits = rows(back.inner), rows(back.first), rows(back.logits).flatten(1)
     gates = of_block(back.gates.flatten(-2))
-    deter_8, x_8, first_8 = (
+    deter_blocks, x_blocks, first_blocks = (
         of_block(by_block(x, blocks)) for x in (tape.deter_in, tape.x, back.first)
     )
-    inputs = back.shared[..., : inner[0].numel()].unflatten(-1, inner.shape[1:])
+    width = inner.shape[1:]
+    inputs = back.shared[..., : width.numel()].unflatten(-1, width)
     return Weights(
         deter=inner[:, 0].t() @ rows(tape.deter_in),
         deter_bias=inner[:, 0].sum(0),
         stoch=inner[:, 1].t() @ rows(tape.stoch_in),
         stoch_bias=inner[:, 1].sum(0),
         inner_scale=slopes.inner.scale(inputs),
-        own=deter_8.mT @ first_8,
+        own=deter_blocks.mT @ first_blocks,
         shared=rows(tape.shared).t() @ first,
         first_bias=first.sum(0),
         first_scale=slopes.first.scale(back.x),
-        gates=x_8.mT @ gates,
+        gates=x_blocks.mT @ gates,
         gates_bias=gates.sum(1, keepdim=True),
         post=rows(back.post).t() @ rows(tape.deter),
         post_scale=slopes.post.scale(back.hidden),

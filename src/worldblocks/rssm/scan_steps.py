@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldblocks.distributions import softmax
+from worldblocks.layers import by_block
+from worldblocks.layers.fused import scaled
 
 ZERO = torch.zeros(())
 
@@ -81,17 +83,17 @@ class Tape(NamedTuple):
 class Step(NamedTuple):
     """One step's part of what is read and written, under the names of `Tape` and `Inputs`.
 
-    `..._8` is the same memory seen block by block, `blocks batch part`.
+    `..._blocks` is the same memory seen block by block, `blocks batch part`.
     """
 
     tape: Tape
     map_deter: Tensor
     map_stoch: Tensor
     shared_out: Tensor
-    deter_in_8: Tensor
-    first_8: Tensor
-    x_8: Tensor
-    deter_8: Tensor
+    deter_in_blocks: Tensor
+    first_blocks: Tensor
+    x_blocks: Tensor
+    deter_blocks: Tensor
     reset: Tensor
     raw: Tensor
     update: Tensor
@@ -99,16 +101,11 @@ class Step(NamedTuple):
     is_first: Tensor
 
 
-def by_block(x: Float[Tensor, "..."], blocks: int) -> Float[Tensor, "..."]:
-    """`... batch blocks*part -> ... blocks batch part`, a view."""
-    return x.unflatten(-1, (blocks, -1)).transpose(-3, -2)
-
-
-def forward(inputs: Inputs, w: Weights, settings: Settings) -> Tape:
+def run_steps(inputs: Inputs, w: Weights, settings: Settings) -> Tape:
     """Run all steps."""
     tape = _memory(inputs, w, settings)
-    eps = tape.deter.new_full((), settings.eps)
-    draw = Draw(inputs.noise, settings.unimix, tape)
+    eps = settings.eps
+    draw = Sample(inputs.noise, settings.unimix, tape)
     turned = w.deter.t(), w.stoch.t(), w.post.t(), w.out.t()
     resets = inputs.is_first.any(1).tolist()
     deter, stoch = inputs.deter, inputs.stoch
@@ -120,12 +117,12 @@ def forward(inputs: Inputs, w: Weights, settings: Settings) -> Tape:
         torch.addmm(w.stoch_bias, now.stoch_in, turned[1], out=step.map_stoch)
         _norm_silu(now.inner, w.inner_scale, eps, step.shared_out)
         torch.addmm(w.first_bias, now.shared, w.shared, out=now.first)
-        step.first_8.add_(torch.bmm(step.deter_in_8, w.own))
+        step.first_blocks.add_(torch.bmm(step.deter_in_blocks, w.own))
         _norm_silu(now.first, w.first_scale, eps, now.x)
-        torch.baddbmm(w.gates_bias, step.x_8, w.gates, out=now.gates.flatten(-2))
+        torch.baddbmm(w.gates_bias, step.x_blocks, w.gates, out=now.gates.flatten(-2))
         torch.sigmoid(now.gates, out=now.sigmoid)
         torch.mul(step.reset, step.raw, out=now.candidate).tanh_()
-        torch.lerp(step.deter_in_8, now.candidate, step.update, out=step.deter_8)
+        torch.lerp(step.deter_in_blocks, now.candidate, step.update, out=step.deter_blocks)
         torch.addmm(step.projected, now.deter, turned[2], out=now.post)
         _norm_silu(now.post, w.post_scale, eps, now.hidden)
         torch.addmm(w.out_bias, now.hidden, turned[3], out=now.logits.flatten(1))
@@ -188,14 +185,12 @@ def _mask(x: Tensor, is_first: Tensor, any_first: bool, out: Tensor) -> None:
         out.copy_(x)
 
 
-def _norm_silu(x: Tensor, scale: Tensor, eps: Tensor, out: Tensor) -> None:
+def _norm_silu(x: Tensor, scale: Tensor, eps: float, out: Tensor) -> None:
     """`silu(rms_norm(x) * scale)`."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    root = torch.addcmul(eps, norm, norm, value=1 / x.shape[-1]).rsqrt_()
-    F.silu(torch.mul(x, root, out=out).mul_(scale), inplace=True)
+    F.silu(scaled(x, scale, eps, out)[0], inplace=True)
 
 
-class Draw:
+class Sample:
     """The latent of a step: softmax, uniform share, then inverse CDF, as `OneHot.sample`."""
 
     def __init__(self, noise: Tensor | None, unimix: float, tape: Tape) -> None:
@@ -204,6 +199,7 @@ class Draw:
         self.noise = None if noise is None else noise.unsqueeze(-1).unbind(0)
 
     def __call__(self, t: int, now: Tape) -> None:
+        """Fill the probabilities and the sample of step t."""
         now.probs.copy_(softmax(now.logits))
         mixed = torch.add(self.uniform, now.probs, alpha=self.keep)
         if self.noise is None:

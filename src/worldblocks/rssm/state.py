@@ -17,6 +17,10 @@ class Carry(NamedTuple):
     deter: Float[Tensor, "*batch deter"]
     stoch: Float[Tensor, "*batch groups classes"]
 
+    def parts(self) -> tuple[Float[Tensor, "*batch deter"], Float[Tensor, "*batch stoch"]]:
+        """The deterministic part, and the stochastic part flattened."""
+        return self.deter, self.stoch.flatten(-2)
+
     def detach(self) -> "Carry":
         """The same carry without its history."""
         return Carry(*(x.detach() for x in self))
@@ -45,17 +49,17 @@ class State(NamedTuple):
         """What the next step takes."""
         return Carry(self.deter, self.stoch)
 
+    def parts(self) -> tuple[Float[Tensor, "*batch deter"], Float[Tensor, "*batch stoch"]]:
+        """The deterministic part, and the stochastic part flattened."""
+        return self.deter, self.stoch.flatten(-2).to(self.deter.dtype)
+
     def feature(self) -> Float[Tensor, "*batch feature"]:
         """The deterministic part, then the flattened stochastic part."""
-        return torch.cat([self.deter, self.stoch.flatten(-2).to(self.deter.dtype)], -1)
+        return torch.cat(self.parts(), -1)
 
     def flatten(self) -> "State":
         """Merge the first two axes, `batch time ... -> batch*time ...`."""
-        if self.deter.ndim < 3:
-            raise ValueError(
-                f"State.flatten merges batch and time, got deter of shape {tuple(self.deter.shape)}"
-            )
-        return State(*(x.flatten(0, 1) for x in self))
+        return State(*merged(self, self.deter))
 
     def detach(self) -> "State":
         """The same state without its history."""
@@ -65,9 +69,24 @@ class State(NamedTuple):
         """A field by its number; or, by anything else that indexes, a part of the batch axes."""
         if isinstance(index, int):
             return tuple.__getitem__(self, index)
-        index = index if isinstance(index, tuple) else (index,)
-        if not any(part is Ellipsis for part in index):
-            index = (*index, Ellipsis)
-        deter = self.deter[(*index, slice(None))]
-        stoch, logits = (x[(*index, slice(None), slice(None))] for x in (self.stoch, self.logits))
-        return State(deter, stoch, logits)
+        vector, matrix = of_batch(index, 1), of_batch(index, 2)
+        return State(self.deter[vector], self.stoch[matrix], self.logits[matrix])
+
+
+def merged(
+    fields: tuple[Float[Tensor, "..."], ...], deter: Float[Tensor, "..."]
+) -> list[Float[Tensor, "..."]]:
+    """The fields of a state, `batch time ... -> batch*time ...`."""
+    if deter.ndim < 3:
+        raise ValueError(
+            f"State.flatten merges batch and time, got deter of shape {tuple(deter.shape)}"
+        )
+    return [x.flatten(0, 1) for x in fields]
+
+
+def of_batch(index: Any, own: int) -> tuple[Any, ...]:
+    """An index of the batch axes as one of all axes, the last `own` of which stay whole."""
+    index = index if isinstance(index, tuple) else (index,)
+    if not any(part is Ellipsis for part in index):
+        index = (*index, Ellipsis)
+    return (*index, *[slice(None)] * own)

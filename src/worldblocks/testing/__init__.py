@@ -1,6 +1,19 @@
-"""Known answers for other people's agents: small environments, and the ladder they make."""
+"""Tests for other people's blocks and agents.
 
-from worldblocks.testing.images import Catch, Grid
+Conformance checks (`check_dynamics` and its siblings), hypothesis strategies for what blocks are
+given, and known answers: small environments, and the ladder they make.
+"""
+
+from worldblocks.testing.agent import check_agent
+from worldblocks.testing.decoders import check_decoder
+from worldblocks.testing.distributions import check_distribution
+from worldblocks.testing.dynamics import check_dynamics
+from worldblocks.testing.encoders import check_encoder
+from worldblocks.testing.env_vectors import check_vector
+from worldblocks.testing.environments import check_env
+from worldblocks.testing.episodes import Trajectory, trajectories
+from worldblocks.testing.heads import check_head
+from worldblocks.testing.kl import check_kl
 from worldblocks.testing.ladder import (
     RUNGS,
     Result,
@@ -10,22 +23,68 @@ from worldblocks.testing.ladder import (
     mean_score,
     random_policy,
 )
+from worldblocks.testing.normalizers import check_normalizer
+from worldblocks.testing.optimizers import check_optimizer
+from worldblocks.testing.pixels import Catch, Grid
+from worldblocks.testing.promise import BrokenPromise, Promise, Report, promises, suite
+from worldblocks.testing.replay import check_replay
+from worldblocks.testing.returns import check_return
+from worldblocks.testing.slow_copies import check_slow_copy
+from worldblocks.testing.strategies import (
+    action_spaces,
+    actions,
+    batches,
+    carries,
+    images,
+    observations,
+    parameters,
+    vectors,
+)
 from worldblocks.testing.worlds import Bandit, Delayed, First, Memory, Scaled, Target
 
 __all__ = [
     "RUNGS",
     "Bandit",
+    "BrokenPromise",
     "Catch",
     "Delayed",
     "First",
     "Grid",
     "Memory",
+    "Promise",
+    "Report",
     "Result",
     "Rung",
     "Scaled",
     "Target",
+    "Trajectory",
+    "action_spaces",
+    "actions",
+    "batches",
+    "carries",
+    "check_agent",
+    "check_decoder",
+    "check_distribution",
+    "check_dynamics",
+    "check_encoder",
+    "check_env",
+    "check_head",
+    "check_kl",
+    "check_normalizer",
+    "check_optimizer",
+    "check_replay",
+    "check_return",
+    "check_slow_copy",
+    "check_vector",
     "climb",
     "format_ladder",
+    "images",
     "mean_score",
+    "observations",
+    "parameters",
+    "promises",
     "random_policy",
+    "suite",
+    "trajectories",
+    "vectors",
 ]

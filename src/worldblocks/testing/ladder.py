@@ -9,7 +9,7 @@ import numpy as np
 from worldblocks.envs import Environment, Step
 from worldblocks.run import Check, format_report
 from worldblocks.spaces import Discrete
-from worldblocks.testing.images import Catch, Grid
+from worldblocks.testing.pixels import Catch, Grid
 from worldblocks.testing.worlds import Bandit, Delayed, First, Memory, Scaled, Target
 
 Factory = Callable[[], Environment]

@@ -1,4 +1,4 @@
-"""Decoders: a latent state back to observations."""
+"""Decoders to vectors, and to dicts of observations by key."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -7,105 +7,20 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
+from worldblocks.decoders.images import ImageDecoder
 from worldblocks.distributions import ImageMSE, OneHot, Output, SigmoidImageMSE, SymlogMSE
-from worldblocks.encoders import check_keys, image_side, images_of, vectors_of
-from worldblocks.layers import (
-    MLP,
-    BlockLinear,
-    ChannelNorm,
-    Conv2d,
-    ConvTranspose2d,
-    Layer,
-    Linear,
-    UpConv2d,
-)
+from worldblocks.encoders import check_keys, images_of, vectors_of
+from worldblocks.layers import MLP, Linear
 from worldblocks.spaces import Continuous, Discrete, Image, Spaces
 from worldblocks.typing import typed
 
 
-class Latent(Protocol):
-    """What a decoder reads of a state: the deterministic and the stochastic part."""
+class Parted(Protocol):
+    """What a decoder reads of a state: the deterministic part, and the stochastic one flattened."""
 
-    @property
-    def deter(self) -> Float[Tensor, "*batch deter"]: ...
-    @property
-    def stoch(self) -> Float[Tensor, "*batch groups classes"]: ...
-
-
-class ImageDecoder(nn.Module):
-    """The mirror of `ImageEncoder`: a small feature map from both parts of the state, then four
-    stages of nearest ×2 upsampling and 5×5 convolution, and a sigmoid.
-
-    The first map is `side side (mults[-1] * depth)`: a block-linear map gives each block of the
-    deterministic state its own channels at every pixel, and a two-layer map of the stochastic state
-    is added before norm and activation.
-
-    Args:
-        deter, stoch: widths of the two parts of the state (`stoch` flattened).
-        channels, size: of the image.
-        depth, mults, strided, outer: as for `ImageEncoder`; `strided` takes transposed
-            convolutions instead of upsampling.
-        units: the stochastic state passes a layer of `2 * units`.
-        blocks: of the block-linear map.
-
-    Source: the authors' released code of DreamerV3 (2024 and later).
-    """
-
-    def __init__(
-        self,
-        *,
-        deter: int,
-        stoch: int,
-        channels: int,
-        size: int,
-        depth: int,
-        units: int,
-        blocks: int = 8,
-        mults: tuple[int, ...] = (2, 3, 4, 4),
-        strided: bool = False,
-        outer: bool = False,
-    ) -> None:
-        super().__init__()
-        self.side = image_side(size, len(mults) - outer)
-        widths = [depth * mult for mult in mults]
-        if widths[-1] % blocks:
-            raise ValueError(
-                f"ImageDecoder needs depth * mults[-1] divisible by {blocks} blocks, got "
-                f"{depth} * {mults[-1]}"
-            )
-        self.channels = channels
-        self.top = widths[-1]
-        flat = self.side * self.side * self.top
-        self.from_deter = BlockLinear(deter, flat, blocks=blocks)
-        self.from_stoch = nn.Sequential(Layer(stoch, 2 * units), Linear(2 * units, flat))
-        self.norm = ChannelNorm(self.top)
-        stages = list(zip(widths[::-1], widths[-2::-1], strict=False))
-        self.convs = nn.ModuleList(_double(a, b, strided) for a, b in stages)
-        self.norms = nn.ModuleList(ChannelNorm(b) for _, b in stages)
-        last = widths[0], channels
-        self.out = Conv2d(*last, 5) if outer else _double(*last, strided)
-
-    @typed
-    def forward(
-        self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
-    ) -> SigmoidImageMSE:
-        """Decode to an output whose `mean` is `*batch height width channel` in [0, 1]."""
-        batch = deter.shape[:-1]
-        spatial = self.from_deter(deter).reshape(
-            -1, self.from_deter.blocks, self.side, self.side, self.top // self.from_deter.blocks
-        )
-        spatial = spatial.permute(0, 1, 4, 2, 3).flatten(1, 2)
-        mixed = self.from_stoch(stoch).reshape(-1, self.side, self.side, self.top)
-        x = self.norm(spatial + mixed.permute(0, 3, 1, 2))
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x))
-        cells = self.out.cells(x).permute(0, 2, 3, 1)
-        return SigmoidImageMSE(cells.reshape(*batch, *cells.shape[1:]), cell=self.out.cell)
-
-
-def _double(a: int, b: int, strided: bool) -> Conv2d:
-    """A convolution to twice the resolution."""
-    return ConvTranspose2d(a, b, 5, stride=2) if strided else UpConv2d(a, b)
+    def parts(self) -> tuple[Float[Tensor, "*batch deter"], Float[Tensor, "*batch stoch"]]:
+        """Both."""
+        ...
 
 
 class VectorDecoder(nn.Module):
@@ -213,12 +128,12 @@ class MultiDecoder(nn.Module):
                 f"{self.channels}"
             )
 
-    def forward(self, state: Latent) -> Decoded:
-        """Decode a state with `deter` and `stoch` to one output for each key."""
-        stoch = state.stoch.flatten(-2)
-        outputs = Decoded(self.vector(state.deter, stoch)) if self.vector is not None else Decoded()
+    def forward(self, state: Parted) -> Decoded:
+        """Decode both parts of a state to one output for each key."""
+        deter, stoch = state.parts()
+        outputs = Decoded(self.vector(deter, stoch)) if self.vector is not None else Decoded()
         if self.image is not None:
-            outputs.update(self._images(self.image(state.deter, stoch)))
+            outputs.update(self._images(self.image(deter, stoch)))
         return outputs
 
     def _images(self, joined: SigmoidImageMSE) -> dict[str, ImageMSE]:

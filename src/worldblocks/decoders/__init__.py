@@ -1,0 +1,23 @@
+"""Decoders: a latent state or vector back to observations."""
+
+from worldblocks.decoders.gaussian import GaussianDecoder
+from worldblocks.decoders.images import ImageDecoder
+from worldblocks.decoders.observations import (
+    Decoded,
+    MultiDecoder,
+    Parted,
+    VectorDecoder,
+    dreamer_decoder,
+    target,
+)
+
+__all__ = [
+    "Decoded",
+    "GaussianDecoder",
+    "ImageDecoder",
+    "MultiDecoder",
+    "Parted",
+    "VectorDecoder",
+    "dreamer_decoder",
+    "target",
+]

@@ -1,0 +1,228 @@
+"""What the losses of an agent promise, one that is written like the recipes."""
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+
+from worldblocks.distributions import MSE
+from worldblocks.replay import Batch
+from worldblocks.spaces import Continuous, Discrete, action_size
+from worldblocks.testing.agent.scripted import (
+    PLACE,
+    Place,
+    scripted_agent,
+    told_losses,
+)
+from worldblocks.testing.compare import expect, expect_equal, gradients, seeded, weighted
+from worldblocks.testing.episodes import Trajectory, trajectories
+from worldblocks.testing.promise import Names, Promises, Report, for_all
+
+promise = Promises()
+OBSERVATION = {"vector": Continuous((5,))}
+ACTIONS = {"jump": Discrete(3)}
+EPISODES = Trajectory((True, False), ("..T.L.", "T..A.L"), 0)
+
+
+class Case:
+    """The functions of a recipe, and a configuration."""
+
+    def __init__(self, recipe: Any, cfg: Any) -> None:
+        self.recipe, self.cfg = recipe, cfg
+
+    def scripted(self, trajectory: Trajectory) -> tuple[Any, Place, Any]:
+        """A scripted agent, its posterior states, and the rest of a batch."""
+        post = Place(trajectory.normal(PLACE).requires_grad_())
+        batch = SimpleNamespace(
+            reward=trajectory.normal(key=1),
+            is_last=trajectory.is_last,
+            is_terminal=trajectory.is_terminal,
+        )
+        return scripted_agent(), post, batch
+
+    def losses(self, agent: Any, post: Any, batch: Any) -> dict[str, Tensor]:
+        """The losses of actor and critic."""
+        return self.recipe.actor_critic_loss(agent, post, batch, self.cfg)[0]
+
+    def real(self) -> tuple[Any, Any, Batch]:
+        """A small agent of the recipe, its optimiser and a batch."""
+        with seeded():
+            agent, optimizer = self.recipe.build(self.cfg, OBSERVATION, ACTIONS)
+        trajectory, first = EPISODES, EPISODES.is_first
+        action = trajectory.normal(action_size(ACTIONS), key=3)
+        batch = Batch(
+            obs={"vector": trajectory.normal(5, key=2)},
+            prev_action=torch.where(first[..., None], 0.0, action),
+            reward=trajectory.normal(key=1),
+            is_first=first,
+            is_last=trajectory.is_last,
+            is_terminal=trajectory.is_terminal,
+            carry=agent.rssm.initial(trajectory.batch),
+            row=None,
+        )
+        return agent, optimizer, batch
+
+
+def some() -> Any:
+    """Trajectories with at least two rows."""
+    return trajectories(time=(2, 6), batch=(1, 3), ends=".TL")
+
+
+def compare(case: Case, name: str) -> None:
+    """A loss of the scripted agent, element by element, with the definition."""
+
+    def body(trajectory: Trajectory) -> None:
+        agent, post, batch = case.scripted(trajectory)
+        told = getattr(told_losses(agent, post, batch, case.cfg), name)
+        ours = case.losses(agent, post, batch)[name]
+        expect(ours.shape == told.shape, f"{name} has shape {tuple(ours.shape)}")
+        expect_equal(ours, told, f"the loss {name!r} is not that of the definition")
+
+    for_all(some(), body, share=0.5, also=[EPISODES])
+
+
+@promise(
+    "actor-loss",
+    "The actor's loss is -weight (log π(a) (return - value) / scale + entropy bonus).",
+    "rows of imagination: a[t] is chosen at row t, rewards and values of its return are of t + 1 "
+    "and on, the weight of row t counts the continue of rows 0 … t; the scale is updated first",
+)
+def actor_loss(case: Case) -> None:
+    compare(case, "actor")
+
+
+@promise(
+    "critic-loss",
+    "The critic's loss is weight (nll of the return + nll of the slow critic), of the same row.",
+    "rows of imagination, and γ: the continue head has it already",
+)
+def critic_loss(case: Case) -> None:
+    compare(case, "critic")
+
+
+@promise(
+    "replayed-critic-loss",
+    "On replayed rows the return stops at ends, bootstraps at time limits, and last rows count "
+    "nothing.",
+    "is_terminal for the discount, is_last for λ and for the weight; destination rows",
+)
+def replayed_critic_loss(case: Case) -> None:
+    compare(case, "replay_critic")
+
+
+@promise(
+    "imagination-trains-heads-alone",
+    "The losses on imagined rows train policy and critic: not the world, not where they start.",
+    "no_grad() around imagination, detach() of its start and of its features",
+)
+def imagination_trains_heads_alone(case: Case) -> None:
+    agent, post, batch = case.scripted(EPISODES)
+    losses = case.losses(agent, post, batch)
+    world = {"the dynamics": agent.rssm.force, "the reward head": agent.reward.slope}
+    world |= {"the continue head": agent.cont.slope, "the posterior states": post.x}
+    world |= {"the slow critic": agent.slow_value.slope}
+    for name in ("actor", "critic"):
+        own = agent.actor.weight if name == "actor" else agent.value.slope
+        other = agent.value.slope if name == "actor" else agent.actor.weight
+        wanted = [own, other, *world.values()]
+        mine, others, *found = gradients(weighted([losses[name]]), wanted)
+        expect(bool(mine.ne(0).any()), f"the loss {name!r} does not train its own head")
+        expect(not others.ne(0).any(), f"the loss {name!r} trains the head of the other")
+        reached = [key for key, g in zip(world, found, strict=True) if g.ne(0).any()]
+        expect(not reached, f"the loss {name!r} reaches {', '.join(reached)}")
+
+
+@promise(
+    "replayed-rows-train-the-world",
+    "The critic's loss on replayed rows reaches the posterior states.",
+    "a detach() of the features",
+)
+def replayed_rows_train_the_world(case: Case) -> None:
+    agent, post, batch = case.scripted(EPISODES)
+    loss = weighted([case.losses(agent, post, batch)["replay_critic"]])
+    found, slow = gradients(loss, [post.x, agent.slow_value.slope])
+    expect(bool(found.ne(0).any()), "the loss does not reach the posterior states")
+    expect(not slow.ne(0).any(), "the loss trains the slow critic")
+
+
+class Constant(torch.nn.Module):
+    """A head that says the same everywhere."""
+
+    def forward(self, x: Tensor) -> MSE:
+        """0.25 at each row."""
+        return MSE(torch.full(x.shape[:-1], 0.25))
+
+
+@promise(
+    "world-targets",
+    "Row by row the reward head learns the reward, and the continue head γ (1 - is_terminal).",
+    "targets: a time limit is alive; the row that each target is of; γ stands here",
+)
+def world_targets(case: Case) -> None:
+    agent, _, batch = case.real()
+    agent.reward, agent.cont = Constant(), Constant()
+    with seeded():
+        _, losses, _ = case.recipe.world_model_loss(agent, batch, case.cfg)
+    alive = case.cfg.gamma * (1 - batch.is_terminal.float())
+    for name, target in (("reward", batch.reward), ("cont", alive)):
+        told = (0.25 - target) ** 2
+        what = f"the loss {name!r} is not that of its target, row by row"
+        expect_equal(losses[name], told, what, example=EPISODES)
+
+
+def updated(case: Case, gradient: float) -> tuple[Any, Any]:
+    """An agent before an update and after; its gradients were of such numbers before."""
+    agent, optimizer, batch = case.real()
+    for group in optimizer.param_groups:
+        group["warmup"] = 0
+    for parameter in agent.parameters():
+        if parameter.requires_grad and gradient:
+            parameter.grad = torch.full_like(parameter, gradient)
+    before = copy.deepcopy(agent)
+    with seeded():
+        case.recipe.update(agent, optimizer, batch, case.cfg)
+    return before, agent
+
+
+@promise(
+    "one-update-each",
+    "An update moves the slow critic once, towards the critic as it is then.",
+    "calls of `slow_value.update`",
+)
+def one_update_each(case: Case) -> None:
+    before, after = updated(case, 0.0)
+    slow, fast = (parameters_to_vector(x.parameters()) for x in (before.slow_value, after.value))
+    told = torch.lerp(slow, fast, case.cfg.slow_rate)
+    ours = parameters_to_vector(after.slow_value.parameters())
+    expect(not torch.equal(slow, fast), "an update did not move the critic")
+    expect_equal(ours, told, "the slow critic was not moved once, by its rate", allowed=1e-6)
+
+
+@promise(
+    "gradients-are-cleared",
+    "An update does not depend on gradients that were there before.",
+    "optimizer.zero_grad(), before backward()",
+)
+def gradients_are_cleared(case: Case) -> None:
+    ours, told = (parameters_to_vector(updated(case, g)[1].parameters()) for g in (7.0, 0.0))
+    what = "an update with gradients left over moved the parameters otherwise"
+    expect_equal(ours, told, what, allowed=1e-6)
+
+
+@promise.of
+def check_agent(recipe: Any, *, cfg: Any, only: Names = (), skip: Names = ()) -> Report:
+    """Test the losses of an agent that is written like our recipes: DreamerV3, or a variant of it.
+
+    Args:
+        recipe: a module, or anything with the functions `world_model_loss`, `actor_critic_loss`,
+            `update` and `build` of `recipes/dreamerv3_gym.py`; its actor learns by REINFORCE.
+        cfg: a small configuration of it, on the CPU and in float32.
+        only, skip: names of promises that alone are tested, or are not.
+
+    Raises:
+        BrokenPromise: names each promise that is broken, and says how.
+    """
+    return promise.keep(Case(recipe, cfg), recipe, only, skip)

@@ -1,0 +1,206 @@
+"""An agent whose every number can be worked out by hand, and its losses by plain loops."""
+
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from worldblocks.distributions import MSE
+from worldblocks.distributions.output import Output
+
+PLACE, ACTION = 3, 2
+
+
+class Place(NamedTuple):
+    """A state that is a point; it is its own carry and its own feature."""
+
+    x: Tensor
+
+    @property
+    def carry(self) -> "Place":
+        """The point."""
+        return self
+
+    @property
+    def deter(self) -> Tensor:
+        """The point."""
+        return self.x
+
+    def feature(self) -> Tensor:
+        """The point."""
+        return self.x
+
+    def flatten(self) -> "Place":
+        """`batch time ... -> batch*time ...`."""
+        return Place(self.x.flatten(0, 1))
+
+    def detach(self) -> "Place":
+        """Without history."""
+        return Place(self.x.detach())
+
+
+class Push(nn.Module):
+    """A dynamics block: the point decays and is pushed by the action."""
+
+    feature_dim = PLACE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.force = nn.Parameter(torch.linspace(-1, 1, ACTION * PLACE).view(ACTION, PLACE))
+
+    def imagine_step(self, carry: Place, action: Tensor) -> Place:
+        """The next point."""
+        return Place(0.9 * carry.x + action @ self.force)
+
+
+class Number(nn.Module):
+    """A head: a bent line over the point."""
+
+    def __init__(self, slope: float, bend: float) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(slope * torch.tensor([1.0, -0.5, 0.25]))
+        self.bend = bend
+
+    def number(self, x: Tensor) -> Tensor:
+        """The prediction."""
+        return (x * self.slope.to(x.dtype)).sum(-1) + self.bend * x.square().sum(-1)
+
+    def forward(self, x: Tensor) -> MSE:
+        """As an output."""
+        return MSE(self.number(x))
+
+
+class Share(Number):
+    """A head between 0.5 and 1: the probability that an episode goes on, times γ."""
+
+    def number(self, x: Tensor) -> Tensor:
+        """The prediction."""
+        return 0.5 + 0.5 * super().number(x).sigmoid()
+
+
+class Choice(Output):
+    """A policy without chance: its sample is its mode."""
+
+    _tensors = ("raw",)
+
+    def __init__(self, raw: Tensor) -> None:
+        super().__init__(event=1)
+        self.raw = raw
+
+    @property
+    def mean(self) -> Tensor:
+        """The action."""
+        return self.raw.tanh()
+
+    mode = mean
+
+    def sample(self, noise: Any = None) -> Tensor:
+        """The action."""
+        return self.mean
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Not one: a number for each action, so that a wrong row shows."""
+        return -(x - self.raw - 0.3).square().sum(-1)
+
+    def entropy(self) -> Tensor:
+        """Likewise."""
+        return self.raw.square().sum(-1) + 1.0
+
+
+class Policy(nn.Module):
+    """A linear policy over the point."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-0.5, 0.7, PLACE * ACTION).view(PLACE, ACTION))
+
+    def forward(self, x: Tensor) -> Choice:
+        """The choice at each point."""
+        return Choice(x @ self.weight.to(x.dtype))
+
+
+class Scale(nn.Module):
+    """A running scale that is what it was given last, in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = torch.ones(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Twice the size of the numbers given last, and one."""
+        if self.training:
+            self.last = 1 + 2 * x.detach().abs().mean()
+        return self.last
+
+
+def scripted_agent() -> SimpleNamespace:
+    """The modules that the losses of a recipe read."""
+    return SimpleNamespace(
+        rssm=Push(),
+        reward=Number(1.0, 0.2),
+        cont=Share(0.8, 0.0),
+        value=Number(0.7, 0.4),
+        slow_value=Number(0.3, 0.6),
+        actor=Policy(),
+        return_scale=Scale(),
+    )
+
+
+class Told(NamedTuple):
+    """The losses as the definition gives them, float64."""
+
+    actor: Tensor
+    critic: Tensor
+    replay_critic: Tensor
+
+
+@torch.no_grad()
+def told_losses(agent: Any, post: Place, batch: Any, cfg: Any) -> Told:
+    """DreamerV3's losses of actor and critic, by loops (equations 7, 10 and 11 of the paper)."""
+    places, actions = [post.x.flatten(0, 1).double()], []
+    for _ in range(cfg.horizon):
+        actions.append(agent.actor(places[-1]).sample())
+        places.append(0.9 * places[-1] + actions[-1] @ agent.rssm.force.double())
+    reward, cont, value, slow = (
+        [head.number(x) for x in places]
+        for head in (agent.reward, agent.cont, agent.value, agent.slow_value)
+    )
+    returns = backwards(reward, cont, value, [cfg.lam] * len(places))
+    scale = 1 + 2 * torch.stack(returns).abs().mean()
+    actor, critic, weight = [], [], torch.ones_like(reward[0])
+    for t in range(cfg.horizon):
+        weight = weight * cont[t]
+        policy = agent.actor(places[t])
+        gain = policy.log_prob(actions[t]) * (returns[t] - value[t]) / scale
+        actor.append(-weight * (gain + cfg.entropy * policy.entropy()))
+        critic.append(weight * ((value[t] - returns[t]) ** 2 + (value[t] - slow[t]) ** 2))
+    first = returns[0].view(batch.reward.shape)
+    replayed = told_replay(agent, post.x.double(), batch, first, cfg)
+    return Told(torch.stack(actor, 1), torch.stack(critic, 1), 0.3 * replayed)
+
+
+def backwards(
+    reward: list[Tensor], discount: list[Tensor], value: list[Tensor], lam: list[Any]
+) -> list[Tensor]:
+    """The λ-returns of all rows but the last."""
+    after, found = value[-1], []
+    for t in reversed(range(1, len(reward))):
+        after = reward[t] + discount[t] * ((1 - lam[t]) * value[t] + lam[t] * after)
+        found.append(after)
+    return found[::-1]
+
+
+def told_replay(agent: Any, x: Tensor, batch: Any, first: Tensor, cfg: Any) -> Tensor:
+    """The critic's loss on replayed rows."""
+    rows = range(x.shape[1])
+    live = [cfg.gamma * (1 - batch.is_terminal[:, t].double()) for t in rows]
+    lam = [cfg.lam * (1 - batch.is_last[:, t].double()) for t in rows]
+    reward = [batch.reward[:, t].double() for t in rows]
+    target = backwards(reward, live, [first[:, t] for t in rows], lam)
+    found = []
+    for t in rows[:-1]:
+        value, slow = agent.value.number(x[:, t]), agent.slow_value.number(x[:, t])
+        loss = (value - target[t]) ** 2 + (value - slow) ** 2
+        found.append(loss * (1 - batch.is_last[:, t].double()))
+    return torch.stack(found, 1)

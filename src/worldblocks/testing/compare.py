@@ -1,0 +1,170 @@
+"""How results are compared, and how a block is made to stand still for it."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from worldblocks.distributions import modes
+from worldblocks.testing.promise import Found
+
+M = TypeVar("M", bound=nn.Module)
+CLOSE = 1e-4  # of the same sum in another order, float32
+SAME = 1e-6  # of the same operation on the same numbers
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Inside, torch draws from a seed; outside, as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def steady(seed: int = 0) -> Iterator[None]:
+    """Inside, samples are modes where a block draws through our distributions, else seeded."""
+    with seeded(seed), modes():
+        yield
+
+
+def stirred(make: Callable[[], M], seed: int = 0, amount: float = 0.3) -> M:
+    """A new block whose every weight has moved a little, as no fault shows where all is zero."""
+    with seeded(seed):
+        block = make()
+        if isinstance(block, nn.Module):
+            with torch.no_grad():
+                for parameter in block.parameters():
+                    if parameter.is_floating_point():
+                        parameter.add_(amount * torch.randn_like(parameter))
+    return block
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors of a pytree."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if torch.is_tensor(leaf)]
+
+
+def rows(tree: Any, index: Any) -> Any:
+    """A part of the batch axes of every tensor."""
+    return pytree.tree_map(lambda leaf: leaf[index] if torch.is_tensor(leaf) else leaf, tree)
+
+
+def cloned(tree: Any) -> Any:
+    """A copy of every tensor, without its history."""
+    return pytree.tree_map(lambda x: x.detach().clone() if torch.is_tensor(x) else x, tree)
+
+
+def leaves_of(tree: Any) -> Any:
+    """A copy whose every floating-point tensor takes a gradient."""
+    return pytree.tree_map(
+        lambda x: (
+            x.detach().clone().requires_grad_(x.is_floating_point()) if torch.is_tensor(x) else x
+        ),
+        tree,
+    )
+
+
+def deviation(ours: Any, theirs: Any) -> float:
+    """The largest difference of two trees, relative where numbers exceed 1; inf beside NaN."""
+    a, b = tensors(ours), tensors(theirs)
+    if len(a) != len(b):
+        raise Found(f"{len(a)} tensors came where {len(b)} had come before")
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x.shape != y.shape:
+            raise Found(f"a tensor of shape {tuple(x.shape)} came for one of {tuple(y.shape)}")
+        if not x.numel():
+            continue
+        x, y = x.detach().double(), y.detach().double()
+        gap = torch.where((x == y) | (x.isnan() & y.isnan()), 0.0, (x - y).abs())
+        size = torch.where(y.isfinite(), y.abs(), 1.0).max().clamp(min=1.0)
+        gap = (gap / size).nan_to_num(nan=math.inf, posinf=math.inf)
+        worst = max(worst, gap.max().item())
+    return worst
+
+
+def expect_equal(
+    ours: Any, theirs: Any, what: str, *, allowed: float = CLOSE, example: Any = None
+) -> None:
+    """Raise unless two trees agree."""
+    gap = deviation(ours, theirs)
+    if not gap <= allowed:
+        raise Found(what, deviation=gap, allowed=allowed, example=example)
+
+
+def expect_different(
+    ours: Any, theirs: Any, what: str, *, least: float = SAME, example: Any = None
+) -> None:
+    """Raise if two trees agree."""
+    if not deviation(ours, theirs) > least:
+        raise Found(what, example=example)
+
+
+def expect(holds: bool, what: str, *, example: Any = None) -> None:
+    """Raise unless it holds."""
+    if not holds:
+        raise Found(what, example=example)
+
+
+def weighted(tree: Any) -> Tensor:
+    """One number to differentiate: the sum with weights that differ, so that no two cancel."""
+    parts = [x.double() for x in tensors(tree) if x.requires_grad]
+    if not parts:
+        raise Found("nothing that came out has a gradient")
+    with seeded(1):
+        return torch.stack([(x * (1 + torch.rand(x.shape))).sum() for x in parts]).sum()
+
+
+def gradients(output: Tensor, inputs: Any) -> list[Tensor]:
+    """By each floating-point tensor of the inputs; zeros where nothing comes."""
+    leaves = [x for x in tensors(inputs) if x.requires_grad]
+    if not output.requires_grad:
+        return [torch.zeros_like(x) for x in leaves]
+    found = torch.autograd.grad(output, leaves, allow_unused=True, retain_graph=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
+
+
+@contextmanager
+def compiled(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Inside, the function as one graph; what cannot be captured raises an error."""
+    # Each step of a trace is a log record, and a test runner would format them all.
+    log = logging.getLogger("torch.__trace")
+    before, log.propagate = log.propagate, False
+    torch.compiler.reset()
+    try:
+        yield torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)
+    finally:
+        log.propagate = before
+
+
+def outcome(call: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, list[Tensor]]:
+    """Values of a call, and the gradients of their weighted sum by each argument."""
+    given = leaves_of(list(arguments))
+    with steady():
+        out = call(*given)
+    smooth = [x for x in tensors(out) if x.requires_grad]
+    return cloned(out), gradients(weighted(smooth), given) if smooth else []
+
+
+def expect_compiles(function: Callable[..., Any], arguments: Sequence[Any], what: str) -> None:
+    """Raise unless a function is one graph with the values and gradients of its eager calls."""
+    eager = outcome(function, arguments)
+    with compiled(function) as graph:
+        ours = outcome(graph, arguments)
+    expect_equal(ours[0], eager[0], f"{what}: values differ once compiled")
+    expect_equal(ours[1], eager[1], f"{what}: gradients differ once compiled", allowed=1e-3)
+
+
+def expect_untouched(call: Callable[..., Any], arguments: Sequence[Any], what: str) -> None:
+    """Raise if a call writes into what it was given."""
+    given = cloned(list(arguments))
+    kept = cloned(given)
+    with steady(), torch.no_grad():
+        call(*given)
+    expect_equal(given, kept, what, allowed=0.0)

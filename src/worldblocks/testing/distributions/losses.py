@@ -1,0 +1,181 @@
+"""Promises about losses, slices and numbers."""
+
+import torch
+from torch import Tensor
+
+from worldblocks.testing.compare import (
+    SAME,
+    expect,
+    expect_compiles,
+    expect_equal,
+    gradients,
+)
+from worldblocks.testing.distributions.case import BATCH, TIME, Case, promise
+from worldblocks.testing.promise import Found, NotHere, for_all
+from worldblocks.testing.strategies import parameters
+
+
+@promise("shape", "A loss has the batch axes alone; so have log-probability and entropy.", "sums")
+def shape(case: Case) -> None:
+    output = case.make(case.raw())
+    target = case.target(output)
+    told = {"nll": output.nll(target)}
+    if hasattr(type(output), "log_prob"):
+        told |= {"log_prob": output.log_prob(target), "entropy": output.entropy()}
+    for name, x in told.items():
+        expect(x.shape == (BATCH, TIME), f"{name} of batch axes {(BATCH, TIME)}: {tuple(x.shape)}")
+        expect(x.dtype == torch.float32, f"{name} is {x.dtype}")
+
+
+@promise("loss-is-log-prob", "The loss of a value is its negative log-probability.", "nll()")
+def loss_is_log_prob(case: Case) -> None:
+    case.sampled()
+    output = case.make(case.raw())
+    target = case.target(output)
+    what = "nll(x) is not -log_prob(x)"
+    expect_equal(output.nll(target), -output.log_prob(target), what, allowed=1e-5)
+
+
+@promise(
+    "mean-fits-best",
+    "Nothing has a smaller loss than what the prediction says.",
+    "the space that targets are compared in: scaled once, and the axes as they are",
+)
+def mean_fits_best(case: Case) -> None:
+    case.regressed()
+    count = 24
+    output = case.make(case.raw(0, count, 1))
+    targets = case.target(output)
+    own = output.nll(targets)
+    for shift in range(1, count):
+        other = output.nll(targets.roll(shift, 0))
+        gap = (own - other).max().item()
+        if gap > 1e-6:
+            what = "the prediction of another element has a smaller loss than the element's own"
+            raise Found(what, deviation=gap, allowed=1e-6)
+
+
+@promise("slope", "The gradient of the loss is its slope.", "the dtype of the loss; detach()")
+def slope(case: Case) -> None:
+    step, direction = 1e-3, case.raw(5)
+    raw = case.raw().requires_grad_()
+    output = case.make(raw)
+    target = case.target(output)
+    ours = (gradients(output.nll(target).sum(), [raw])[0] * direction).sum(-1)
+    told = [
+        case.make(raw.detach() + sign * step * direction).nll(target).double() for sign in (1, -1)
+    ]
+    told = (told[0] - told[1]) / (2 * step)
+    expect_equal(ours, told, "the gradient of the loss is not its slope", allowed=0.02)
+
+
+@promise("target-not-trained", "The loss has no gradient with respect to its target.", "detach()")
+def target_not_trained(case: Case) -> None:
+    raw = case.raw().requires_grad_()
+    output = case.make(raw)
+    target = case.target(output)
+    if not target.is_floating_point():
+        raise NotHere("targets are whole numbers")
+    target.requires_grad_()
+    (found,) = gradients(output.nll(target).sum(), [target])
+    expect_equal(found, torch.zeros_like(found), "the loss trains its target", allowed=0.0)
+
+
+@promise(
+    "asked-without-gradients",
+    "What was asked inside no_grad() takes no gradient from what is asked after it.",
+    "results that are kept for the next question: they belong to the mode they were computed in",
+)
+def asked_without_gradients(case: Case) -> None:
+    raw = case.raw().requires_grad_()
+    target = case.target(case.make(raw))
+    fresh, asked = case.make(raw), case.make(raw)
+    with torch.no_grad():
+        asked.nll(target)
+        for name in ("mean", "mode", "sample", "entropy"):
+            if hasattr(type(asked), name):
+                found = getattr(asked, name)
+                _ = found() if callable(found) else found
+    ours, told = (gradients(output.nll(target).sum(), [raw]) for output in (asked, fresh))
+    what = "a distribution that was sampled inside no_grad() has another gradient afterwards"
+    expect_equal(ours, told, what, allowed=SAME)
+
+
+@promise("batch", "Elements of a batch do not see each other.", "means and norms over the batch")
+def batch(case: Case) -> None:
+    raw, target = case.raw(), case.target(case.make(case.raw()))
+    mixed = torch.cat([raw[:1], case.raw(3)[1:]])
+    ours, theirs = case.make(mixed), case.make(raw)
+    what = "element 0 changed with the parameters of another"
+    expect_equal(ours.nll(target)[:1], theirs.nll(target)[:1], what, allowed=SAME)
+    expect_equal(ours.mean[:1], theirs.mean[:1], what, allowed=SAME)
+
+
+@promise("slices", "A slice of an output is the output of a slice.", "what __getitem__ slices")
+def slices(case: Case) -> None:
+    raw = case.raw()
+    output = case.make(raw)
+    target = case.target(output)
+    for index in ((slice(None), slice(1, None)), (1,), (slice(None), -1)):
+        ours, theirs = output[index], case.make(raw[index])
+        what = f"output[{index}] is not the output of the parameters [{index}]"
+        expect_equal(ours.mean, theirs.mean, what, allowed=1e-5)
+        expect_equal(ours.nll(target[index]), theirs.nll(target[index]), what, allowed=1e-5)
+
+
+@promise(
+    "refuses-other-shapes",
+    "A target that would broadcast is an error.",
+    "the comparison of shapes before the first operation",
+)
+def refuses_other_shapes(case: Case) -> None:
+    output = case.make(case.raw())
+    target = case.target(output)
+    for wrong in (target[:1], target[:, :1], target.unsqueeze(0)):
+        try:
+            output.nll(wrong)
+        except Exception:
+            continue
+        shapes = f"{tuple(wrong.shape)} for {tuple(target.shape)}"
+        raise Found(f"a target of shape {shapes} broadcast without an error")
+
+
+@promise(
+    "extremes",
+    "Parameters of any magnitude, 1e-30 to 1e30, give no NaN, in values and gradients.",
+    "exp, log and division: log_softmax, logsigmoid, and floors",
+)
+def extremes(case: Case) -> None:
+    def body(raw: Tensor) -> None:
+        raw = raw.clone().requires_grad_()
+        output = case.make(raw)
+        target = case.target(output)
+        told = {"mean": output.mean, "nll": output.nll(target)}
+        if hasattr(type(output), "entropy"):
+            told |= {"mode": output.mode, "entropy": output.entropy(), "sample": target}
+        for name, x in told.items():
+            expect(not x.isnan().any(), f"{name} is NaN")
+        (found,) = gradients(told["nll"].sum(), [raw])
+        expect(not found.isnan().any(), "the gradient of the loss is NaN")
+
+    for_all(parameters(BATCH, TIME, case.size), body)
+
+
+@promise(
+    "float32-inside",
+    "Parameters in bfloat16 are computed with in float32.",
+    "the constructor: .float() on what comes in",
+)
+def float32_inside(case: Case) -> None:
+    raw = case.raw().bfloat16()
+    rough, exact = case.make(raw), case.make(raw.float())
+    target = case.target(exact)
+    expect(rough.nll(target).dtype == torch.float32, "the loss of bfloat16 parameters is shorter")
+    what = "bfloat16 parameters and the same numbers in float32 differ"
+    expect_equal(rough.nll(target), exact.nll(target), what, allowed=0.02)
+
+
+@promise("compiles", "The loss is one graph, as in eager mode.", "Python branches on values")
+def compiles(case: Case) -> None:
+    target = case.target(case.make(case.raw()))
+    expect_compiles(lambda raw: case.make(raw).nll(target), [case.raw()], "the loss")

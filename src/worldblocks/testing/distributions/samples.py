@@ -1,0 +1,115 @@
+"""Promises about samples."""
+
+import torch
+
+from worldblocks.distributions import modes
+from worldblocks.testing.compare import (
+    expect,
+    expect_equal,
+    gradients,
+    seeded,
+    weighted,
+)
+from worldblocks.testing.distributions.case import Case, promise
+from worldblocks.testing.distributions.chance import continuous_part, discrete_part, draw, numbers
+from worldblocks.testing.promise import Found, NotHere
+from worldblocks.testing.statistics import expect_mean
+
+
+@promise(
+    "samples-match-log-prob",
+    "Samples are distributed as the log-probability says: χ² for finitely many values, "
+    "Kolmogorov-Smirnov for real numbers.",
+    "what sample() and log_prob() do not share: unimix, a squashing, deviation or variance, order",
+)
+def samples_match_log_prob(case: Case) -> None:
+    case.sampled()
+    for seed in range(2):
+        raw = case.raw(seed, 1)
+        drawn = draw(case.make, raw)
+        discrete_part(case.make, raw, drawn)
+        continuous_part(case.make, raw, drawn)
+
+
+@promise(
+    "entropy-matches-samples",
+    "The entropy is the mean of -log_prob over samples.",
+    "sign and sum of the entropy, and the constant of the log-probability",
+)
+def entropy_matches_samples(case: Case) -> None:
+    case.sampled()
+    raw = case.raw(0, 1)
+    drawn = draw(case.make, raw)
+    many = case.make(raw.expand(len(drawn), -1))
+    surprise = -many.log_prob(drawn)[:, None]
+    expect_mean(surprise, many.entropy()[:1], "the entropy is not that of the samples")
+
+
+@promise(
+    "mean-matches-samples",
+    "The mean is that of the samples.",
+    "mean and mode: have they changed places?",
+)
+def mean_matches_samples(case: Case) -> None:
+    case.sampled()
+    raw = case.raw(0, 1)
+    drawn = numbers(draw(case.make, raw))
+    expect_mean(drawn, case.make(raw).mean.reshape(-1), "the mean is not that of the samples")
+
+
+@promise("mode-is-likeliest", "No sample is likelier than the mode.", "mode and mean")
+def mode_is_likeliest(case: Case) -> None:
+    case.sampled()
+    raw = case.raw(0, 1)
+    drawn = draw(case.make, raw, 500)
+    many = case.make(raw.expand(len(drawn), -1))
+    mode, drawn = many.log_prob(many.mode), many.log_prob(drawn)
+    known = numbers(draw(case.make, raw, 500)).unique(dim=0)
+    value = case.make(raw).mode.reshape(1, -1)
+    finite = len(known) < 100
+    possible = not finite or bool((known == value).all(1).any())
+    expect(possible, f"the mode {value.tolist()} is no value that is ever drawn")
+    gap = (drawn - mode).max().item()
+    if gap > 1e-4:
+        raise Found("a sample is likelier than the mode", deviation=gap, allowed=1e-4)
+
+
+@promise(
+    "one-door", "Inside `modes()` a sample is the mode.", "sample(): does it ask wants_mode()?"
+)
+def one_door(case: Case) -> None:
+    case.sampled()
+    output = case.make(case.raw())
+    with modes():
+        expect_equal(output.sample(), output.mode, "a sample inside modes() is not the mode")
+
+
+@promise(
+    "noise-of-its-own",
+    "Elements that are equal draw samples of their own.",
+    "the shape of the noise",
+)
+def noise_of_its_own(case: Case) -> None:
+    case.sampled()
+    with seeded():
+        drawn = case.make(torch.zeros(64, 2, case.size)).sample()
+    for axis, name in ((0, "elements"), (1, "rows")):
+        alike = bool((drawn == drawn.select(axis, 0).unsqueeze(axis)).all())
+        expect(not alike, f"equal {name} of a batch drew equal samples")
+
+
+@promise(
+    "samples-have-gradients",
+    "A sample has a gradient by the parameters: straight-through, or along the noise.",
+    "detach() and no_grad() in sample()",
+)
+def samples_have_gradients(case: Case) -> None:
+    case.sampled()
+    if not case.pathwise:
+        raise NotHere("samples of this distribution are said to have no gradient")
+    raw = case.raw().requires_grad_()
+    with seeded():
+        drawn = case.make(raw).sample()
+    expect(drawn.requires_grad, "a sample has no gradient")
+    (found,) = gradients(weighted([drawn]), [raw])
+    expect(bool(found.ne(0).any(-1).all()), "the sample of an element has no gradient")

@@ -1,0 +1,98 @@
+"""A dynamics block under test, and what it is given."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from worldblocks.testing.compare import cloned, steady, stirred
+from worldblocks.testing.episodes import Trajectory, trajectories
+from worldblocks.testing.promise import NotHere, Promises
+from worldblocks.testing.strategies import reached
+
+promise = Promises()
+
+MASKS = "where `is_first` masks the carry and the action, before anything reads them"
+PLAIN = Trajectory(begins=(False,) * 3, rows=("....",) * 3, seed=0)
+
+
+class Inputs(NamedTuple):
+    """The arguments of `observe`."""
+
+    carry: Any
+    embed: Tensor
+    prev_action: Tensor
+    is_first: Tensor
+
+
+class Case:
+    """A block with random weights, and its sizes."""
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        embed_dim: int,
+        action_dim: int,
+        prior: Callable[[Any, Any], Any] | None,
+        latent: Callable[[Any], Tensor] | None,
+    ) -> None:
+        self.make, self.embed_dim, self.action_dim = make, embed_dim, action_dim
+        self.block = stirred(make)
+        self._prior, self._latent = prior, latent
+
+    def carry(self, batch: int, seed: int = 0) -> Any:
+        """A carry that the block reaches after three rows."""
+        return cloned(reached(self.block, self.embed_dim, self.action_dim, batch, 3, seed))
+
+    def inputs(self, trajectory: Trajectory, other: int = 0) -> Inputs:
+        """What `observe` takes for a trajectory; other numbers for each `other`."""
+        return Inputs(
+            self.carry(trajectory.batch, trajectory.seed + 100 * other),
+            trajectory.normal(self.embed_dim, key=1 + 10 * other),
+            trajectory.normal(self.action_dim, key=2 + 10 * other),
+            trajectory.is_first,
+        )
+
+    def observe(self, inputs: Inputs, block: Any = None) -> Any:
+        """The states of a sequence, its samples standing still."""
+        with steady():
+            return (block or self.block).observe(*inputs)
+
+    def step(self, inputs: Inputs, t: int = 0) -> Any:
+        """The state of row t alone, from the carry that is given."""
+        with steady():
+            return self.block.observe_step(inputs.carry, *(x[:, t] for x in inputs[1:]))
+
+    def imagine(self, carry: Any, action: Tensor) -> Any:
+        """The state after an action, its sample standing still."""
+        with steady():
+            return self.block.imagine_step(carry, action)
+
+    def prior(self, state: Any) -> Any:
+        """What the block expects at a state before its observation."""
+        if self._prior is None:
+            raise NotHere("pass prior=lambda block, state: ... to have it tested")
+        return self._prior(self.block, state)
+
+    def latent(self, state: Any) -> Tensor:
+        """The sampled part of a state."""
+        if self._latent is None:
+            raise NotHere("pass latent=lambda state: ... to have it tested")
+        return self._latent(state)
+
+
+def every(state: Any) -> list[Tensor]:
+    """All that a state says: its tensors, and the feature that heads read."""
+    return [x for x in pytree.tree_leaves(state) if torch.is_tensor(x)] + [state.feature()]
+
+
+def some_trajectories(batch: tuple[int, int] = (1, 3), time: tuple[int, int] = (1, 5)) -> Any:
+    """Small trajectories."""
+    return trajectories(batch=batch, time=time)
+
+
+def chosen(tree: Any, mask: Tensor) -> list[Tensor]:
+    """The rows `batch time` of every tensor at which a mask is set."""
+    return [leaf[mask] for leaf in every(tree)]

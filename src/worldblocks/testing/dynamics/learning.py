@@ -1,0 +1,120 @@
+"""Promises about what learns: gradients reach what they should."""
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from worldblocks.testing.compare import (
+    SAME,
+    deviation,
+    expect,
+    expect_different,
+    gradients,
+    leaves_of,
+    seeded,
+    tensors,
+    weighted,
+)
+from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promise
+
+STOPS = "detach() and no_grad() between the inputs of a step and its state"
+
+
+@promise(
+    "gradients-through-time",
+    "The last state has a gradient with respect to every earlier embedding and action.",
+    STOPS,
+)
+def gradients_through_time(case: Case) -> None:
+    given = Inputs(*leaves_of(list(case.inputs(PLAIN))))
+    states = case.observe(given)
+    loss = weighted([x[:, -1] for x in every(states)])
+    *_, embed, action = gradients(loss, given)
+    for name, found in (("embedding", embed), ("prev_action", action)):
+        for t in range(PLAIN.time):
+            what = f"the last state has no gradient with respect to the {name} of row {t}"
+            expect(bool(found[:, t].ne(0).any()), what, example=PLAIN)
+
+
+@promise(
+    "gradients-through-the-carry",
+    "A part of the carry that changes the next state has a gradient from it.",
+    f"{STOPS}: a part of the carry is detached on its way",
+)
+def gradients_through_the_carry(case: Case) -> None:
+    given = case.inputs(PLAIN)
+    action = given.prev_action[:, 0]
+    steps = {
+        "observe_step": lambda carry: case.step(given._replace(carry=carry)),
+        "imagine_step": lambda carry: case.imagine(carry, action),
+    }
+    for name, step in steps.items():
+        carry = leaves_of(given.carry)
+        out = every(step(carry))
+        slopes = iter(gradients(weighted(out), carry))
+        for place, leaf in enumerate(tensors(carry)):
+            if leaf.requires_grad and influences(step, carry, place, out):
+                what = f"part {place} of the carry (shape {tuple(leaf.shape)}) changes the state "
+                what += f"of {name}, which has no gradient with respect to it"
+                expect(bool(next(slopes).ne(0).any()), what, example=PLAIN)
+            elif leaf.requires_grad:
+                next(slopes)
+
+
+def influences(step, carry, place: int, before: list[Tensor]) -> bool:
+    """Whether a state changes with one tensor of the carry."""
+    with seeded(3), torch.no_grad():
+        leaves, form = pytree.tree_flatten(carry)
+        tensor = tensors(carry)[place]
+        moved = [leaf + torch.randn_like(leaf) if leaf is tensor else leaf for leaf in leaves]
+        return deviation(every(step(pytree.tree_unflatten(moved, form))), before) > SAME
+
+
+@promise(
+    "gradients-of-features",
+    "Each number of a feature, sampled ones too, has a gradient with respect to what came in.",
+    "the sample: straight-through for one-hots, mean + std * noise for normals; and detach()",
+)
+def gradients_of_features(case: Case) -> None:
+    given = Inputs(*leaves_of(list(case.inputs(PLAIN))))
+    with seeded():
+        seen = case.block.observe(*given)
+        dreamt = case.block.imagine_step(given.carry, given.prev_action[:, 0])
+    features = {"observe": seen.feature()[:, -1], "imagine_step": dreamt.feature()}
+    for name, feature in features.items():
+        for column in range(feature.shape[-1]):
+            found = gradients(feature[:, column].sum(), given)
+            some = any(bool(g.ne(0).any()) for g in found)
+            what = f"number {column} of the feature of {name} has no gradient"
+            expect(some, what, example=PLAIN)
+
+
+@promise(
+    "gradients-reach-parameters",
+    "Every parameter has a gradient from observing and imagining together.",
+    "parameters that nothing uses, and detach() above them",
+)
+def gradients_reach_parameters(case: Case) -> None:
+    given = case.inputs(PLAIN)
+    seen = case.observe(given)
+    dreamt = case.imagine(given.carry, given.prev_action[:, 0])
+    loss = weighted([*every(seen), *every(dreamt)])
+    named = {name: p for name, p in case.block.named_parameters() if p.requires_grad}
+    found = gradients(loss, list(named.values()))
+    silent = [name for name, g in zip(named, found, strict=True) if not g.ne(0).any()]
+    expect(not silent, f"no gradient reaches {', '.join(silent)}", example=PLAIN)
+
+
+@promise(
+    "imagination-follows",
+    "The state of `imagine_step` depends on its action and on its carry.",
+    "`imagine_step`: is the action given to the transition?",
+)
+def imagination_follows(case: Case) -> None:
+    given, other = case.inputs(PLAIN), case.inputs(PLAIN, other=1)
+    action, another = given.prev_action[:, 0], other.prev_action[:, 0]
+    here = every(case.imagine(given.carry, action))
+    what = "another action imagines the same state"
+    expect_different(here, every(case.imagine(given.carry, another)), what, example=PLAIN)
+    what = "another carry imagines the same state"
+    expect_different(here, every(case.imagine(other.carry, action)), what, example=PLAIN)

@@ -1,0 +1,193 @@
+"""Promises about files, dtypes, devices, graphs, and memory."""
+
+import io
+import warnings
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from worldblocks.testing.compare import (
+    expect,
+    expect_compiles,
+    expect_equal,
+    expect_untouched,
+    steady,
+    stirred,
+    tensors,
+)
+from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promise
+from worldblocks.testing.episodes import Trajectory
+from worldblocks.testing.promise import NotHere
+
+DRIFT = 0.1  # of a feature under autocast to bfloat16, relative, of the median element
+FIRST = PLAIN._replace(begins=(True, False, True))
+
+
+@promise(
+    "protocol",
+    "States are tensors, batch first; a state has a carry like the initial one, and a feature of "
+    "`feature_dim` numbers.",
+    "the shapes and dtypes of what `initial`, `observe_step`, `observe` and `imagine_step` return",
+)
+def protocol(case: Case) -> None:
+    given = case.inputs(FIRST)
+    start, width = case.block.initial(FIRST.batch), case.block.feature_dim
+    axes = FIRST.batch, FIRST.time
+    states = {
+        "observe": (case.observe(given), axes),
+        "observe_step": (case.step(given), axes[:1]),
+        "imagine_step": (case.imagine(given.carry, given.prev_action[:, 0]), axes[:1]),
+    }
+    for name, (state, axes) in states.items():
+        shapes = [tuple(x.shape) for x in every(state)]
+        what = f"{name} gave tensors of shapes {shapes} for the batch axes {axes}"
+        expect(all(shape[: len(axes)] == axes for shape in shapes), what)
+        what = f"{name} gave a feature of shape {shapes[-1]}; feature_dim is {width}"
+        expect(shapes[-1] == (*axes, width), what)
+        expect(all(bool(x.isfinite().all()) for x in every(state)), f"{name} gave NaN or inf")
+        ours, theirs = layout(state.carry, len(axes)), layout(start, 1)
+        what = f"the carry of {name} is {ours}, the initial one {theirs} (dtype and shape)"
+        expect(ours == theirs, what)
+
+
+def layout(carry: Any, axes: int) -> list[tuple[torch.dtype, tuple[int, ...]]]:
+    """Dtype and shape of every part, without the batch axes."""
+    return [(x.dtype, tuple(x.shape[axes:])) for x in tensors(carry)]
+
+
+@promise(
+    "no-hidden-state",
+    "A step depends on its arguments alone, not on what was called before.",
+    "attributes that a step writes",
+)
+def no_hidden_state(case: Case) -> None:
+    given, other = case.inputs(PLAIN), case.inputs(PLAIN, other=1)
+    action = given.prev_action[:, 0]
+    before = every(case.imagine(given.carry, action)) + every(case.step(given))
+    case.step(other)
+    case.observe(other)
+    again = every(case.imagine(given.carry, action))
+    case.imagine(other.carry, action)
+    again += every(case.step(given))
+    what = "the same call gave another state after other calls"
+    expect_equal(again, before, what, example=PLAIN)
+
+
+@promise(
+    "leaves-inputs-alone",
+    "Nothing is written into what a block is given.",
+    "operations in place: masks, `x[is_first] = 0`, methods that end in `_`",
+)
+def leaves_inputs_alone(case: Case) -> None:
+    given, block = case.inputs(FIRST), case.block
+    row = Inputs(given.carry, *(x[:, 0] for x in given[1:]))
+    expect_untouched(block.observe_step, row, "observe_step changed its arguments")
+    expect_untouched(block.observe, given, "observe changed its arguments")
+    step = [given.carry, given.prev_action[:, 0]]
+    expect_untouched(block.imagine_step, step, "imagine_step changed its arguments")
+
+
+@promise(
+    "saves",
+    "A block that loads the state dict of another is the other.",
+    "tensors that are neither parameters nor persistent buffers",
+)
+def saves(case: Case) -> None:
+    file = io.BytesIO()
+    torch.save(case.block.state_dict(), file)
+    file.seek(0)
+    other = stirred(case.make, seed=5)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    given = case.inputs(PLAIN)
+    what = "a block with the same state dict gave other states"
+    expect_equal(every(case.observe(given, other)), every(case.observe(given)), what)
+
+
+@promise(
+    "carry-saves",
+    "A carry survives `pack` and `unpack` exactly, the initial one too.",
+    "what `pack` leaves out, and the dtype it keeps",
+)
+def carry_saves(case: Case) -> None:
+    block = case.block
+    if not (hasattr(block, "pack") and hasattr(block, "unpack")):
+        raise NotHere("this block has no pack and unpack")
+    for carry in (case.carry(3), block.initial(3)):
+        again = block.unpack(block.pack(carry))
+        expect_equal(again, carry, "unpack(pack(carry)) is another carry", allowed=0.0)
+        expect(layout(again, 1) == layout(carry, 1), "unpack changed the dtype of a carry")
+
+
+@promise(
+    "moves-to-float64",
+    "Moved to float64, carry and feature are float64 and the numbers are the same.",
+    "constants and `initial`: new tensors come from a parameter or an input, not from a dtype",
+)
+def moves_to_float64(case: Case) -> None:
+    block = stirred(case.make).double()
+    given = pytree.tree_map(
+        lambda x: x.double() if x.is_floating_point() else x, case.inputs(FIRST)
+    )
+    start = block.initial(FIRST.batch)
+    with steady(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of norms in float32 with weights in float64
+        states = block.observe(given.carry, *given[1:])
+        dreamt = block.imagine_step(given.carry, given.prev_action[:, 0])
+    told = {"initial": start, "observe": states.carry, "imagine_step": dreamt.carry}
+    told |= {"the feature of observe": states.feature()}
+    for name, carry in told.items():
+        dtypes = {x.dtype for x in tensors(carry) if x.is_floating_point()}
+        expect(dtypes <= {torch.float64}, f"{name} gave {dtypes} in a float64 block")
+    what = "a float64 block gave other features"
+    expect_equal(states.feature(), case.observe(case.inputs(FIRST)).feature(), what, allowed=1e-3)
+
+
+@promise(
+    "moves-to-a-device",
+    "Moved to another device, a block computes there alone.",
+    "tensors that are made without `device=`, and plain attributes that are no buffers",
+)
+def moves_to_a_device(case: Case) -> None:
+    # The meta device has shapes and no numbers: it is another device on every machine.
+    devices = ["meta", *["cuda"] * torch.cuda.is_available()]
+    for device in devices:
+        block = stirred(case.make).to(device)
+        given = pytree.tree_map(lambda x, to=device: x.to(to), case.inputs(FIRST))
+        start = block.initial(FIRST.batch)
+        with steady():
+            states = block.observe(start, *given[1:])
+            dreamt = block.imagine_step(given.carry, given.prev_action[:, 0])
+        found = {x.device.type for x in [*tensors(start), *every(states), *every(dreamt)]}
+        expect(found == {device}, f"a block on {device!r} gave tensors on {sorted(found)}")
+
+
+@promise(
+    "compiles",
+    "A step is one graph, with the values and gradients of eager mode.",
+    "Python branches on a tensor's value, .item(), shapes that depend on values",
+)
+def compiles(case: Case) -> None:
+    given = case.inputs(FIRST)
+    row = Inputs(given.carry, *(x[:, 0] for x in given[1:]))
+    expect_compiles(case.block.observe_step, row, "observe_step")
+    step = [given.carry, given.prev_action[:, 0]]
+    expect_compiles(case.block.imagine_step, step, "imagine_step")
+
+
+@promise(
+    "bfloat16",
+    f"Under autocast to bfloat16 a feature drifts by at most {DRIFT} (relative, median element).",
+    "norms, softmaxes, logarithms and sums over time: they stay in float32",
+)
+def bfloat16(case: Case) -> None:
+    trajectory = Trajectory((True,) * 8, ("." * 6,) * 8, seed=0)
+    given = case.inputs(trajectory)
+    with torch.no_grad():
+        exact = case.observe(given).feature()
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = case.observe(given).feature()
+    expect(bool(rough.isfinite().all()), "a feature is NaN or infinite under autocast")
+    gap = (rough.double() - exact.double()).norm(dim=-1) / exact.double().norm(dim=-1)
+    median = torch.tensor([gap.median()])
+    expect_equal(median, torch.zeros(1), "a feature drifted", allowed=DRIFT, example=trajectory)

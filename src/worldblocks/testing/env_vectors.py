@@ -1,0 +1,207 @@
+"""What a vector of environments that reset by themselves promises."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldblocks.envs import Step
+from worldblocks.spaces import Continuous, Discrete, action_size
+from worldblocks.testing.compare import cloned, expect, expect_equal
+from worldblocks.testing.promise import Found, Names, Promises, Report
+from worldblocks.testing.world import World
+
+promise = Promises()
+COUNT = 3
+STEPS = 24
+
+
+class Scripted(World):
+    """An environment that writes down what happens: its rows say where they stand.
+
+    Episode lengths follow from the seed; each second one ends by itself, the others are cut.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"row": Continuous((2,)), "count": Discrete(64)},
+            {"move": Continuous((2,)), "turn": Discrete(3)},
+        )
+        self.calls: list[tuple[str, Any]] = []
+
+    def reset(self, seed: int) -> Step:
+        """Begin, and write it down."""
+        self.calls.append(("reset", seed))
+        return super().reset(seed)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Go on, and write it down."""
+        self.calls.append(("step", {key: np.array(value) for key, value in action.items()}))
+        return super().step(action)
+
+    def _value(self, action: dict[str, np.ndarray]) -> np.ndarray:
+        return np.asarray(action["move"])
+
+    def _begin(self) -> None:
+        self._length = int(self._random.integers(1, 5))
+        self._terminal = bool(self._random.integers(2))
+        self._number = float(self._random.normal())
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        row = np.array([self._number, self._time], np.float32)
+        return {"row": row, "count": np.asarray(self._time, np.int64)}
+
+    def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        over = self._time + 1 == self._length
+        return 10.0 + float(action.sum()), over, over and self._terminal
+
+
+class Case:
+    """Makes vectors of scripted environments."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self.make = make
+
+    def new(self, seed: int = 0) -> tuple[Any, list[Scripted]]:
+        """A vector and its environments."""
+        worlds = [Scripted() for _ in range(COUNT)]
+        return self.make(worlds, seed=seed), worlds
+
+    def played(self, seed: int = 0) -> tuple[list[Any], list[Tensor], list[Scripted]]:
+        """Rows of a vector, from reset on; the actions between them; the environments."""
+        vector, worlds = self.new(seed)
+        rows, actions = [copied(vector.reset())], []
+        for t in range(STEPS):
+            actions.append(flat_action(t, action_size(worlds[0].action)))
+            rows.append(copied(vector.step(actions[-1])))
+        return rows, actions, worlds
+
+
+def copied(rows: Any) -> Any:
+    """Rows in memory of their own."""
+    return cloned(rows)
+
+
+def flat_action(t: int, size: int) -> Tensor:
+    """An action for each environment that says whose and when it is."""
+    action = torch.zeros(COUNT, size)
+    action[:, 0] = torch.arange(COUNT) / 10 + t / 1000
+    action[:, 2] = 1
+    return action
+
+
+def replayed(world: Scripted) -> list[Step]:
+    """The rows that an environment gave, by doing again what was asked of it."""
+    fresh = Scripted()
+    return [fresh.reset(x) if name == "reset" else fresh.step(x) for name, x in world.calls]
+
+
+@promise(
+    "rows-are-the-environments",
+    "Each row holds what its environment gave at that moment, unchanged.",
+    "stacking, and what is done to rewards and flags on the way",
+)
+def rows_are_the_environments(case: Case) -> None:
+    rows, _, worlds = case.played()
+    for i, world in enumerate(worlds):
+        told = replayed(world)
+        what = f"environment {i} was asked for {len(told)} rows, the vector gave {len(rows)}"
+        expect(len(told) == len(rows), what)
+        for t, (ours, step) in enumerate(zip(rows, told, strict=True)):
+            for name in ("reward", "is_first", "is_last", "is_terminal"):
+                given, should = getattr(ours, name)[i].item(), getattr(step, name)
+                what = f"row {t} of environment {i} has {name} {given}, it gave {should}"
+                expect(abs(float(given) - float(should)) < 1e-5, what)
+            for key, value in step.obs.items():
+                what = f"row {t} of environment {i} has another {key!r} than it gave"
+                expect_equal(ours.obs[key][i], torch.from_numpy(value), what)
+
+
+@promise(
+    "resets-in-a-row-of-its-own",
+    "The row after is_last is the is_first row of the next episode, with reward 0: no observation "
+    "is skipped.",
+    "auto-reset: in the step after the last row, not in the same",
+)
+def resets_in_a_row_of_its_own(case: Case) -> None:
+    rows, _, _ = case.played()
+    expect(bool(rows[0].is_first.all()), "the rows of reset() are not all is_first")
+    for t, (before, after) in enumerate(itertools.pairwise(rows)):
+        wrong = (before.is_last != after.is_first).nonzero().flatten().tolist()
+        what = f"row {t} of environments {wrong} is last and row {t + 1} not first, or the reverse"
+        expect(not wrong, what)
+        bad = after.reward[after.is_first].ne(0).any()
+        expect(not bad, f"a first row has the reward {after.reward.tolist()}")
+        count = before.obs["count"] + 1
+        told = torch.where(after.is_first, 0, count)
+        what = f"row {t + 1} is not the row after row {t}: an observation is missing"
+        expect_equal(after.obs["count"], told, what, allowed=0.0)
+
+
+@promise(
+    "actions-go-home",
+    "Each environment is given its own action, and none where it resets.",
+    "the order of environments, and what is done with an action at a reset",
+)
+def actions_go_home(case: Case) -> None:
+    rows, actions, worlds = case.played()
+    for i, world in enumerate(worlds):
+        for t, (call, action) in enumerate(zip(world.calls[1:], actions, strict=False)):
+            if rows[t].is_last[i]:
+                what = f"environment {i} was at its last row {t} and was given an action"
+                expect(call[0] == "reset", what)
+                continue
+            what = f"environment {i} was reset after row {t}, which is not its last"
+            expect(call[0] == "step", what)
+            gap = abs(float(call[1]["move"][0]) - action[i, 0].item())
+            if gap > 1e-6:
+                raise Found(f"environment {i} was given another action at row {t}", deviation=gap)
+
+
+@promise(
+    "seeds-of-their-own",
+    "Every episode of every environment has a seed of its own, which follows from the vector's.",
+    "how the seed of a reset is made: seed, environment and episode",
+)
+def seeds_of_their_own(case: Case) -> None:
+    found = []
+    for seed in (0, 0, 1):
+        _, _, worlds = case.played(seed)
+        found.append([x for world in worlds for name, x in world.calls if name == "reset"])
+    expect(len(set(found[0])) == len(found[0]), "two episodes of a vector have the same seed")
+    expect(found[0] == found[1], "the same seed of the vector gave other episodes")
+    expect(not set(found[0]) & set(found[2]), "another seed of the vector gave the same episodes")
+
+
+@promise("has-its-own-memory", "Rows do not change when the vector goes on.", "views of buffers")
+def has_its_own_memory(case: Case) -> None:
+    vector, worlds = case.new()
+    rows = vector.reset()
+    for t in range(8):
+        kept = copied(rows)
+        after = vector.step(flat_action(t, action_size(worlds[0].action)))
+        what = f"row {t} changed in the step after it"
+        expect_equal(rows, kept, what, allowed=0.0)
+        rows = after
+
+
+@promise.of
+def check_vector(
+    make: Callable[..., Any],
+    *,
+    only: Names = (),
+    skip: Names = (),
+) -> Report:
+    """Test a vector of environments with the interface of `worldblocks.envs.EnvVector`.
+
+    Args:
+        make: `make(environments, seed=)` gives the vector; the environments are scripted ones.
+        only, skip: names of promises that alone are tested, or are not.
+
+    Raises:
+        BrokenPromise: names each promise that is broken, and says how.
+    """
+    return promise.keep(Case(make), make, only, skip)

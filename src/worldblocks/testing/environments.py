@@ -1,0 +1,252 @@
+"""What an environment promises, alone and in a vector."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from worldblocks.envs import Environment, NotRestored, Step
+from worldblocks.spaces import Continuous, Discrete, Image
+from worldblocks.testing.compare import expect
+from worldblocks.testing.promise import Found, Names, NotHere, Promises, Report
+
+promise = Promises()
+EPISODES = 4
+
+
+class Case:
+    """An environment, and how long its episodes are at most."""
+
+    def __init__(self, make: Callable[[], Environment], limit: int | None, steps: int) -> None:
+        self.make, self.limit, self.steps = make, limit, steps
+        self.environment = make()
+
+    def action(self, random: np.random.Generator, ends: bool = False) -> dict[str, np.ndarray]:
+        """A random action; at the bounds if asked."""
+        found: dict[str, np.ndarray] = {}
+        for key, space in self.environment.action.items():
+            if isinstance(space, Discrete):
+                found[key] = np.asarray(random.integers(space.classes, size=space.shape))
+            else:
+                value = random.uniform(-1, 1, space.shape).astype(np.float32)
+                found[key] = np.asarray(np.sign(value) if ends else value, np.float32)
+        return found
+
+    def episode(
+        self, seed: int, environment: Environment | None = None, policy: int | None = None
+    ) -> list[Step]:
+        """The rows of an episode, its observations copied; random actions of a seed."""
+        environment = environment or self.environment
+        random = np.random.default_rng(seed if policy is None else policy)
+        rows = [copied(environment.reset(seed))]
+        while not rows[-1].is_last and len(rows) <= self.steps:
+            rows.append(copied(environment.step(self.action(random, ends=len(rows) % 2 == 0))))
+        return rows
+
+
+def copied(step: Step) -> Step:
+    """The same row in memory of its own."""
+    return step._replace(obs={key: np.array(value) for key, value in step.obs.items()})
+
+
+def same(a: Step, b: Step) -> bool:
+    """Whether two rows are equal in all they say."""
+    return (
+        a[1:] == b[1:]
+        and a.obs.keys() == b.obs.keys()
+        and all(np.array_equal(a.obs[key], b.obs[key]) for key in a.obs)
+    )
+
+
+def alike(one: list[Step], other: list[Step]) -> bool:
+    """Whether two episodes are equal."""
+    return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+
+
+def flags(step: Step) -> str:
+    """The flags that are set."""
+    names = [name for name in ("is_first", "is_last", "is_terminal") if getattr(step, name)]
+    return " and ".join(names) or "no flag"
+
+
+@promise(
+    "spaces",
+    "Observations have the keys, shapes, dtypes and ranges of the space; rewards are finite.",
+    "the description of the observation, and casts",
+)
+def spaces(case: Case) -> None:
+    dtypes = {Image: np.uint8, Discrete: np.int64, Continuous: np.float32}
+    for seed in range(EPISODES):
+        for t, step in enumerate(case.episode(seed)):
+            told = case.environment.observation
+            what = f"row {t} has the observations {sorted(step.obs)}, the space {sorted(told)}"
+            expect(step.obs.keys() == told.keys(), what)
+            expect(bool(np.isfinite(step.reward)), f"row {t} has the reward {step.reward}")
+            for key, space in told.items():
+                value = step.obs[key]
+                given = f"row {t} gave {key!r} as {value.dtype}{list(value.shape)}"
+                right = value.shape == space.shape and value.dtype == dtypes[type(space)]
+                expect(right, f"{given}, the space is {space}")
+                if isinstance(space, Discrete):
+                    inside = bool(((value >= 0) & (value < space.classes)).all())
+                    expect(inside, f"{given} with {value}, the space is {space}")
+                expect(bool(np.isfinite(value).all()), f"{given} with NaN or inf")
+
+
+@promise(
+    "first-row",
+    "The row of `reset` has is_first, no other flag and a reward of 0; no later row has is_first.",
+    "the flags of the reset, and what is left of the episode before",
+)
+def first_row(case: Case) -> None:
+    for seed in range(EPISODES):
+        first, *later = case.episode(seed)
+        expect(flags(first) == "is_first", f"the row of a reset has {flags(first)}")
+        expect(first.reward == 0, f"the row of a reset has the reward {first.reward}")
+        wrong = [t for t, step in enumerate(later, 1) if step.is_first]
+        expect(not wrong, f"is_first stands on rows {wrong} of an episode")
+
+
+@promise("ends", "What is terminal is the last row.", "is_terminal without is_last")
+def ends(case: Case) -> None:
+    for seed in range(EPISODES):
+        for t, step in enumerate(case.episode(seed)):
+            what = f"row {t} is terminal and the episode goes on"
+            expect(step.is_last or not step.is_terminal, what)
+
+
+@promise(
+    "time-limit",
+    "After `limit` actions an episode is cut: is_last, and not is_terminal by that alone.",
+    "terminated and truncated: only the first is is_terminal",
+)
+def time_limit(case: Case) -> None:
+    if case.limit is None:
+        raise NotHere("pass limit=, the actions after which an episode is cut")
+    cut = 0
+    for seed in range(20 * EPISODES):
+        rows = case.episode(seed)
+        actions = len(rows) - 1
+        what = f"an episode of seed {seed} has {actions} actions, the limit is {case.limit}"
+        expect(actions <= case.limit, what)
+        expect(rows[-1].is_last, f"{what}; its last row has {flags(rows[-1])}")
+        cut += actions == case.limit and not rows[-1].is_terminal
+    what = f"of {20 * EPISODES} episodes none was cut by the limit of {case.limit}: those that "
+    what += "reach it are all flagged as terminal"
+    expect(cut > 0, what)
+
+
+@promise(
+    "seeded",
+    "An episode follows from the seed of its reset and its actions, in this copy and a new one.",
+    "random numbers that no reset seeds, and state that a reset leaves",
+)
+def seeded_episodes(case: Case) -> None:
+    fresh = case.make()
+    for seed in (3, 0, 3):
+        told, ours = case.episode(seed), case.episode(seed, fresh)
+        case.episode(seed + 1)
+        again = case.episode(seed)
+        for name, rows in (("in a new copy", ours), ("after another episode", again)):
+            wrong = [t for t, (a, b) in enumerate(zip(told, rows, strict=False)) if not same(a, b)]
+            what = f"the episode of seed {seed} is another {name}"
+            expect(len(rows) == len(told) and not wrong, f"{what}, from row {wrong[:1] or 'end'}")
+    close(fresh)
+
+
+@promise(
+    "seeds-differ",
+    "Episodes of other seeds are others.",
+    "the seed: is it used?",
+)
+def seeds_differ(case: Case) -> None:
+    told = [case.episode(seed, policy=0) for seed in range(8)]
+    expect(
+        not all(alike(rows, told[0]) for rows in told),
+        "eight seeds gave the same episode (skip=['seeds-differ'] if nothing is drawn)",
+    )
+
+
+@promise(
+    "actions-matter",
+    "Another action leads to another episode.",
+    "how the action reaches the simulator",
+)
+def actions_matter(case: Case) -> None:
+    for seed in range(EPISODES):
+        one, other = (case.episode(seed, policy=policy) for policy in (1, 2))
+        if not alike(one, other):
+            return
+    raise Found("other actions led to the same rows in every episode")
+
+
+@promise(
+    "has-its-own-memory",
+    "An observation does not change when the environment goes on.",
+    "arrays that the simulator writes again: copy them",
+)
+def has_its_own_memory(case: Case) -> None:
+    random = np.random.default_rng(0)
+    step = case.environment.reset(0)
+    for t in range(min(case.steps, 20)):
+        if step.is_last:
+            return
+        kept = copied(step)
+        after = case.environment.step(case.action(random))
+        expect(same(step, kept), f"the observation of row {t} changed in the step after it")
+        step = after
+
+
+@promise(
+    "restores",
+    "`set_state` of `get_state` continues exactly, in a new copy.",
+    "what the state holds: the simulator, its random numbers, and what a wrapper counts",
+)
+def restores(case: Case) -> None:
+    random = np.random.default_rng(0)
+    environment, fresh = case.environment, case.make()
+    environment.reset(1)
+    state = environment.get_state()
+    if state is None:
+        raise NotHere("this environment has no state of its own (get_state gives None)")
+    fresh.reset(2)
+    try:
+        fresh.set_state(state)
+    except NotRestored as error:
+        raise Found(f"a new copy refused the state: {error}") from error
+    for t in range(case.steps):
+        action = case.action(random)
+        ours, told = fresh.step(action), environment.step(action)
+        expect(same(ours, told), f"the restored copy gave another row {t + 1}")
+        if told.is_last:
+            break
+    close(fresh)
+
+
+def close(environment: Any) -> None:
+    """Release what a copy holds."""
+    environment.close()
+
+
+@promise.of
+def check_env(
+    make: Callable[[], Environment],
+    *,
+    limit: int | None = None,
+    steps: int = 200,
+    only: Names = (),
+    skip: Names = (),
+) -> Report:
+    """Test an environment by its protocol (`worldblocks.envs.Environment`).
+
+    Args:
+        make: gives a new copy.
+        limit: the number of actions after which an episode is cut, if it ever is.
+        steps: how far an episode is played at most.
+        only, skip: names of promises that alone are tested, or are not. Where nothing is drawn at
+            random, skip `seeds-differ`.
+
+    Raises:
+        BrokenPromise: names each promise that is broken, and says how.
+    """
+    return promise.keep(Case(make, limit, steps), make, only, skip)

@@ -1,0 +1,208 @@
+"""What a balanced KL promises."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldblocks.testing.compare import (
+    SAME,
+    expect,
+    expect_compiles,
+    expect_equal,
+    gradients,
+    seeded,
+    weighted,
+)
+from worldblocks.testing.promise import Names, Promises, Report, for_all
+from worldblocks.testing.statistics import expect_mean
+from worldblocks.testing.strategies import parameters
+
+promise = Promises()
+NAMES = ("dyn", "rep")
+BATCH, TIME = 3, 2
+DRAWS = 4000
+Pair = tuple[Tensor, Tensor]
+
+
+class Case:
+    """A KL of raw parameters, and the distribution that they stand for."""
+
+    def __init__(
+        self,
+        kl: Callable[[Tensor, Tensor, float], Pair],
+        distribution: Callable[[Tensor], Any],
+        size: tuple[int, ...],
+    ) -> None:
+        self.kl, self.distribution, self.size = kl, distribution, size
+
+    def raw(self, seed: int) -> Tensor:
+        """Raw parameters `batch time ...`."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(BATCH, TIME, *self.size, generator=generator)
+
+
+@promise("shape", "Two losses, one number for each row of each element.", "which axes are summed")
+def shape(case: Case) -> None:
+    for name, loss in zip(NAMES, case.kl(case.raw(0), case.raw(1), 1.0), strict=True):
+        expect(loss.shape == (BATCH, TIME), f"{name} has shape {tuple(loss.shape)}")
+
+
+@promise(
+    "monte-carlo",
+    "Without free nats both are KL(post || prior): the mean of log post - log prior over samples "
+    "of the posterior.",
+    "the direction of the KL, sums over groups, and unimix in both distributions",
+)
+def monte_carlo(case: Case) -> None:
+    post, prior = case.raw(0), case.raw(1)
+    with seeded(), torch.no_grad():
+        many = [x[:1, 0].expand(DRAWS, *case.size) for x in (post, prior)]
+        ours, theirs = (case.distribution(x) for x in many)
+        drawn = ours.sample()
+        samples = (ours.log_prob(drawn) - theirs.log_prob(drawn))[:, None]
+    for name, loss in zip(NAMES, case.kl(post, prior, 0.0), strict=True):
+        expect_mean(samples, loss[0, :1].detach(), f"{name} is not the KL")
+
+
+@promise("equal-is-free", "Of equal distributions both are the free nats.", "max(KL, free nats)")
+def equal_is_free(case: Case) -> None:
+    for nats in (0.0, 1.0):
+        for name, loss in zip(NAMES, case.kl(case.raw(0), case.raw(0), nats), strict=True):
+            what = f"{name} of equal distributions with {nats} free nats"
+            expect_equal(loss, torch.full_like(loss, nats), what, allowed=1e-5)
+
+
+@promise(
+    "free-nats-by-element",
+    "Each row of each element has its free nats: one that is far away frees no other.",
+    "the order: sum over groups, then the floor, then (in the recipe) the mean of the batch",
+)
+def free_nats_by_element(case: Case) -> None:
+    post, prior = case.raw(0), case.raw(0)
+    prior[0, 0] = case.raw(1)[0, 0] * 3
+    prior[1, 0, 0] = case.raw(1)[1, 0, 0] * 3  # a part of a row is far away, the rest is equal
+    exact, nats = case.kl(post, prior, 0.0), 0.3
+    for name, loss, kl in zip(NAMES, case.kl(post, prior, nats), exact, strict=True):
+        told = kl.clamp(min=nats)
+        expect_equal(loss, told, f"{name} is not max(KL, {nats}) of each row", allowed=1e-5)
+
+
+@promise(
+    "dyn-trains-the-prior",
+    "The first loss trains the prior and the second the posterior, and nothing else.",
+    "the two stop-gradients",
+)
+def dyn_trains_the_prior(case: Case) -> None:
+    post, prior = (case.raw(seed).requires_grad_() for seed in (0, 1))
+    for name, other, loss in zip(NAMES, NAMES[::-1], case.kl(post, prior, 0.0), strict=True):
+        found = dict(zip(NAMES, gradients(weighted([loss]), [prior, post]), strict=True))
+        whose = {"dyn": "prior", "rep": "posterior"}
+        what = f"{name} has no gradient by the {whose[name]}"
+        expect(bool(found[name].ne(0).any()), what)
+        what = f"{name} has a gradient by the {whose[other]}"
+        zero = torch.zeros_like(found[other])
+        expect_equal(found[other], zero, what, allowed=0.0)
+
+
+@promise(
+    "slope",
+    "The gradient of each loss is the slope of its value.",
+    "a stop-gradient inside the KL of the distribution that is trained",
+)
+def slope(case: Case) -> None:
+    step = 1e-2
+    direction = case.raw(2)
+    for place, name in enumerate(NAMES):
+        trained = (1, 0)[place]
+
+        def loss(raw: Tensor, place: int = place, trained: int = trained) -> Tensor:
+            both = [case.raw(0), case.raw(1)]
+            both[trained] = raw
+            return case.kl(both[0], both[1], 0.0)[place]
+
+        at = case.raw(trained).requires_grad_()
+        out = loss(at).sum()
+        expect(out.requires_grad, f"{name} has no gradient at all")
+        ours = (torch.autograd.grad(out, at)[0] * direction).sum((*range(2, at.ndim),))
+        at = at.detach()
+        told = (loss(at + step * direction) - loss(at - step * direction)) / (2 * step)
+        expect_equal(ours, told, f"the gradient of {name} is not its slope", allowed=1e-2)
+
+
+@promise(
+    "free-nats-stop-gradients",
+    "A loss at its free nats has a gradient of exactly 0.",
+    "clamp or maximum, not a subtraction",
+)
+def free_nats_stop_gradients(case: Case) -> None:
+    post, prior = (case.raw(seed).requires_grad_() for seed in (0, 1))
+    for name, loss in zip(NAMES, case.kl(post, prior, 1e6), strict=True):
+        expect_equal(loss, torch.full_like(loss, 1e6), f"{name} is not at its floor")
+        for found in gradients(loss.sum(), [post, prior]):
+            what = f"{name} trains something though it is at its free nats"
+            expect_equal(found, torch.zeros_like(found), what, allowed=0.0)
+
+
+@promise("batch", "Elements of a batch do not see each other.", "means over the batch axis")
+def batch(case: Case) -> None:
+    post, prior, other = case.raw(0), case.raw(1), case.raw(2)
+    mixed = torch.cat([post[:1], other[1:]])
+    for name, ours, theirs in zip(
+        NAMES, case.kl(mixed, prior, 0.1), case.kl(post, prior, 0.1), strict=True
+    ):
+        expect_equal(
+            ours[:1], theirs[:1], f"{name} of element 0 changed with another", allowed=SAME
+        )
+
+
+@promise(
+    "extremes",
+    "Parameters of any magnitude, 1e-30 to 1e30, give losses and gradients that are finite.",
+    "logarithms of probabilities that are 0",
+)
+def extremes(case: Case) -> None:
+    def body(raw: Tensor) -> None:
+        post, prior = (x.clone().requires_grad_() for x in (raw, raw.flip(0)))
+        losses = case.kl(post, prior, 1.0)
+        found = gradients(weighted(losses), [post, prior])
+        for x in (*losses, *found):
+            expect(bool(x.isfinite().all()), "a loss or gradient is not finite")
+        expect(all(bool((x >= 1.0).all()) for x in losses), "a loss is below its free nats")
+
+    for_all(parameters(BATCH, TIME, *case.size), body)
+
+
+@promise("compiles", "One graph, with the values and gradients of eager mode.", "Python branches")
+def compiles(case: Case) -> None:
+    given = [case.raw(0), case.raw(1)]
+    expect_compiles(lambda post, prior: case.kl(post, prior, 0.5), given, "the KL")
+
+
+@promise.of
+def check_kl(
+    kl: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]],
+    *,
+    distribution: Callable[[Float[Tensor, "*shape"]], Any],
+    size: tuple[int, ...],
+    only: Names = (),
+    skip: Names = (),
+) -> Report:
+    """Test a balanced KL with free nats, `kl(post, prior, free_nats) -> (dyn, rep)`.
+
+    Posterior and prior are given as raw parameters `batch time *size`, so that a KL of logits, of
+    means and deviations, or of distributions can be tested alike.
+
+    Args:
+        kl: the two losses, `batch time` each.
+        distribution: makes of raw parameters the distribution that they stand for, with `sample`
+            and `log_prob`.
+        size: of the parameters of one row.
+        only, skip: names of promises that alone are tested, or are not.
+
+    Raises:
+        BrokenPromise: names each promise that is broken, and says how.
+    """
+    return promise.keep(Case(kl, distribution, size), kl, only, skip)

@@ -1,0 +1,33 @@
+"""What a sequence replay promises."""
+
+from collections.abc import Callable
+from typing import Any
+
+from worldblocks.testing.promise import Names, Report
+from worldblocks.testing.replay import carries, draws, files, windows
+from worldblocks.testing.replay.case import Case, promise
+
+ROOMS = (windows, draws, carries, files)
+promise.order(ROOMS)
+
+
+@promise.of
+def check_replay(
+    make: Callable[..., Any],
+    *,
+    only: Names = (),
+    skip: Names = (),
+) -> Report:
+    """Test a replay of sequences by the interface of `worldblocks.replay.SequenceReplay`.
+
+    It needs `add`, `sample`, `len` and batches as `worldblocks.replay.Batch`; an online queue
+    (`online=` of `sample`), `write_back`, and `save` and `load` are tested where there are any.
+
+    Args:
+        make: `make(capacity=, streams=, length=, context=, seed=)` gives an empty replay.
+        only, skip: names of promises that alone are tested, or are not.
+
+    Raises:
+        BrokenPromise: names each promise that is broken, and says how.
+    """
+    return promise.keep(Case(make), make, only, skip)

@@ -1,0 +1,144 @@
+"""Promises about which windows are drawn."""
+
+from collections import Counter
+
+import torch
+
+from worldblocks.testing.compare import expect
+from worldblocks.testing.promise import Found, NotHere, for_all
+from worldblocks.testing.replay.case import STARTS, Case, Sizes, flags, promise, row, sizes, uniform
+from worldblocks.testing.statistics import ALARM, chi_squared
+
+FULL = Sizes(share=7, streams=2, length=3, context=0, rows=20, flags=0)
+DRAWS = 8000
+
+
+@promise(
+    "keeps-what-it-says",
+    "So many windows can be drawn as the capacity says, none less and none more, at any time.",
+    f"{STARTS}; and how many rows a stream keeps",
+)
+def keeps_what_it_says(case: Case) -> None:
+    def body(size: Sizes) -> None:
+        replay, told = case.empty(size), flags(size)
+        for time in range(size.rows):
+            replay.add(**row(size, time, told))
+            starts = size._replace(rows=time + 1).starts
+            what = f"after {time + 1} rows len() is {len(replay)}, there are {len(starts)} starts "
+            what += f"in each of {size.streams} streams"
+            expect(len(replay) == size.streams * len(starts), what)
+
+    for_all(sizes(), body, share=0.5)
+
+
+@promise("every-start", "Every window that is kept is drawn, the oldest and newest too.", STARTS)
+def every_start(case: Case) -> None:
+    def body(size: Sizes) -> None:
+        kept = size.streams * len(size.starts)
+        count = 40 * kept  # each is missed with a probability of e^-40
+        which = uniform(case.filled(size), count).obs["which"][:, 0] - size.context * size.streams
+        seen = set(which.tolist())
+        told = {time * size.streams + s for time in size.starts for s in range(size.streams)}
+        missing = sorted(told - seen)
+        expect(not missing, f"of {kept} starts {missing} were not drawn in {count} draws")
+
+    for_all(sizes(), body, share=0.5)
+
+
+@promise(
+    "draws-are-even",
+    "Every start of every stream is drawn equally often (χ², a false alarm in a million).",
+    "the distribution of starts, and of streams",
+)
+def draws_are_even(case: Case) -> None:
+    for size in (FULL, FULL._replace(rows=8), FULL._replace(streams=3, context=1)):
+        which = uniform(case.filled(size), DRAWS).obs["which"][:, 0]
+        bins = size.streams * len(size.starts)
+        first = size.oldest * size.streams + size.context * size.streams
+        counts = torch.bincount(which - first, minlength=bins).double()
+        chance = chi_squared(counts, torch.full((bins,), DRAWS / bins).double())
+        if len(counts) != bins or not chance > ALARM:
+            what = f"{DRAWS} draws of {bins} starts: {counts.int().tolist()}"
+            even = (counts * bins / DRAWS - 1).abs().max().item()
+            raise Found(what, deviation=even, example=size)
+
+
+@promise(
+    "draws-are-independent",
+    "What is drawn next to a window in a batch does not depend on it.",
+    "draws without replacement, or one draw for two windows",
+)
+def draws_are_independent(case: Case) -> None:
+    which = uniform(case.filled(FULL), DRAWS).obs["which"][:, 0]
+    bins = FULL.streams * len(FULL.starts)
+    equal = (which[1:] == which[:-1]).sum().double()
+    told = (DRAWS - 1) / bins
+    counts, expected = (torch.stack([x, DRAWS - 1 - x]) for x in (equal, torch.tensor(told)))
+    if not chi_squared(counts, expected.double()) > ALARM:
+        what = f"{int(equal)} of {DRAWS - 1} neighbours in a batch are equal, expected {told:.0f}"
+        raise Found(what, example=FULL)
+
+
+@promise(
+    "seeds",
+    "Two replays of one seed draw the same windows, of another seed others.",
+    "where the random numbers come from",
+)
+def seeds(case: Case) -> None:
+    drawn = [uniform(case.filled(FULL, seed), 64).obs["which"] for seed in (0, 0, 1)]
+    expect(torch.equal(drawn[0], drawn[1]), "the same seed drew other windows")
+    expect(not torch.equal(drawn[0], drawn[2]), "another seed drew the same windows")
+
+
+@promise(
+    "queue-gives-each-once",
+    "The online queue gives each stretch of new rows once, in the order they came, and drops none.",
+    "the next entry of the queue, and when a window is complete",
+)
+def queue_gives_each_once(case: Case) -> None:
+    case.needs("queued")
+
+    def body(size: Sizes) -> None:
+        size = size._replace(share=40)
+        replay, told, seen = case.empty(size), flags(size), []
+        for time in range(size.rows):
+            replay.add(**row(size, time, told))
+            while replay.queued:
+                take = min(replay.queued, 1 + time % 2)
+                which = replay.sample(take, online=True).obs["which"]
+                seen += (which[:, 0] - size.context * size.streams).tolist()
+                if len(seen) > 4 * size.rows * size.streams:
+                    raise Found("the queue does not run dry")
+        rows = Counter(
+            (start // size.streams + k, start % size.streams)
+            for start in seen
+            for k in range(size.window)
+        )
+        twice = sorted(key for key, count in rows.items() if count > 1)
+        expect(not twice, f"rows (time, stream) {twice} came twice from the queue")
+        whole = (size.rows - 1) // size.window * size.window
+        told_rows = {(1 + t, s) for t in range(whole) for s in range(size.streams)}
+        missing = sorted(told_rows - set(rows))
+        expect(not missing, f"rows (time, stream) {missing} never came from the queue")
+        order = [start // size.streams for start in seen]
+        expect(order == sorted(order), f"the queue gave windows in the order of rows {order}")
+
+    for_all(sizes(), body)
+
+
+@promise(
+    "queue-comes-first",
+    "A batch takes what the queue has before it draws.",
+    "the order of queue and draws in sample()",
+)
+def queue_comes_first(case: Case) -> None:
+    case.needs("queued")
+    size = Sizes(share=40, streams=2, length=3, context=0, rows=13, flags=0)
+    replay = case.filled(size)
+    queued = replay.queued
+    if not queued:
+        raise NotHere("the queue is empty after 13 rows")
+    which = replay.sample(queued + 2, online=True).obs["which"][:, 0]
+    told = len(set(which[:queued].tolist()))
+    expect(told == queued, f"the queue has {queued} windows, a batch began with {told} of them")
+    expect(replay.queued == 0, f"{replay.queued} windows are left in the queue of {queued}")

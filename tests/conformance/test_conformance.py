@@ -1,0 +1,83 @@
+"""Our blocks keep the promises that we ask of other people's."""
+
+import pytest
+from suites import SUITES
+
+from test_house import BLOCKS, public_names
+from worldblocks.testing import promises
+from worldblocks.testing.promise import choose
+
+# Public names without a suite, and why.
+LAYER = "a layer inside a block: tests/test_layers.py"
+RUN = "bookkeeping of a run: tests/run"
+CONTAINER = "a container, whose fields are those of what is tested"
+REASONS = {
+    "transforms": "functions of numbers: identities and oracles in tests/test_transforms.py",
+    "layers": LAYER,
+    "run": RUN,
+    "diagnose": "reports about agents: tests/diagnose",
+    "interop": "weights from files: tests/test_interop.py and the parity table",
+    "losses.gaussian_kl": "one formula, against its integral in tests/test_losses.py",
+    "optim.warmup": "a schedule of torch: tests/test_optim.py",
+    "replay.Prefetch": "the same batches from a thread: tests/replay/test_replay_prefetch.py",
+    "rssm.Dynamics": "a protocol; a toy that keeps it is in test_toy.py",
+    "rssm.frozen": "a context of gradients: tests/rssm/test_imagination.py",
+    "encoders.check_keys": "an error: tests/test_encoders.py",
+    "encoders.image_side": "an error: tests/test_encoders.py",
+    "encoders.images_of": "a selection of spaces: tests/test_encoders.py",
+    "encoders.vectors_of": "a selection of spaces: tests/test_encoders.py",
+    "decoders.Latent": "a protocol",
+    "envs.ActionLog": "tests/envs/test_reenact.py",
+    "envs.Atari": "the factory of `atari`: tests/envs/test_ale.py",
+    "envs.Failure": CONTAINER,
+    "envs.NotRestored": "an error",
+    "envs.atari": "a simulator: tests/envs/test_ale.py, by hand and by recorded rows",
+    "envs.atari_games": "a list of names: tests/envs/test_ale.py",
+    "envs.atari_image": "a function of images: tests/envs/test_pixels.py",
+    "envs.crafter": "a simulator: tests/envs/test_crafter.py",
+    "envs.dmc": "a simulator: tests/envs/test_control.py",
+    "envs.reenact": "tests/envs/test_reenact.py",
+}
+# Compiling takes seconds, and the tests of these blocks do it too.
+COMPILED_ELSEWHERE = ("rssm.RSSM", "encoders", "decoders", "heads", "distributions")
+TESTING = [name for name in public_names("testing") if not name[0].isupper()]  # tested by mutants
+TESTING += ["BrokenPromise", "Promise", "RUNGS", "Report", "Result", "Rung", "Trajectory"]
+
+
+def cases():
+    for name, (check, subject, options) in SUITES.items():
+        skip = options.get("skip", ())
+        for promise in choose(name, promises(check), (), skip):
+            case = check, subject, {key: x for key, x in options.items() if key != "skip"}
+            slow = promise.name == "compiles" and name.startswith(COMPILED_ELSEWHERE)
+            marks = [pytest.mark.slow] * slow
+            test = f"{name.split('+')[0]}-{promise.name}"
+            yield pytest.param(*case, promise.name, id=test, marks=marks)
+
+
+@pytest.mark.parametrize(("check", "subject", "options", "promise"), list(cases()))
+def test_block_keeps(check, subject, options, promise):
+    report = check(subject, only=promise, **options)
+    if promise in report.skipped:
+        pytest.skip(report.skipped[promise])
+
+
+def covered():
+    for name in SUITES:
+        module, _, rest = name.split(" ")[0].partition(".")
+        yield from (f"{module}.{one}" for one in rest.split("+"))
+
+
+@pytest.mark.parametrize("module", BLOCKS)
+def test_every_public_name_has_a_suite_or_a_reason(module):
+    if module in REASONS:
+        return
+    known = {*covered(), *REASONS, *(f"testing.{name}" for name in TESTING)}
+    missing = [name for name in public_names(module) if f"{module}.{name}" not in known]
+    assert missing == [], "a line in tests/conformance/suites.py, or a reason here"
+
+
+def test_no_reason_is_left_over():
+    known = {f"{module}.{name}" for module in BLOCKS for name in public_names(module)}
+    stale = [name for name in [*covered(), *REASONS] if name not in known | set(BLOCKS)]
+    assert stale == []
