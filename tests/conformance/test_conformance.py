@@ -11,8 +11,11 @@ from worldblocks.testing.promise import choose
 LAYER = "a layer inside a block: tests/test_layers.py"
 RUN = "bookkeeping of a run: tests/run"
 CONTAINER = "a container, whose fields are those of what is tested"
+PROTOCOL = "a protocol: what is written of a part, not a part"
 REASONS = {
-    "transforms": "functions of numbers: identities and oracles in tests/test_transforms.py",
+    "transforms": "functions of numbers: identities and oracles in tests/test_transforms.py and "
+    "tests/test_learnable_symlog.py",
+    "balance": "numbers times losses, by the formulas and their optima: tests/test_balance.py",
     "layers": LAYER,
     "run": RUN,
     "diagnose": "reports about agents: tests/diagnose",
@@ -21,12 +24,18 @@ REASONS = {
     "optim.warmup": "a schedule of torch: tests/test_optim.py",
     "replay.Prefetch": "the same batches from a thread: tests/replay/test_replay_prefetch.py",
     "rssm.Dynamics": "a protocol; a toy that keeps it is in test_toy.py",
+    "rssm.AnyCarry": PROTOCOL,
+    "rssm.AnyState": PROTOCOL,
+    "rssm.Core": PROTOCOL,
+    "rssm.Latent": PROTOCOL,
+    "rssm.PriorPosterior": "the networks of both latents, whose suites they are in",
     "rssm.frozen": "a context of gradients: tests/rssm/test_imagination.py",
     "encoders.check_keys": "an error: tests/test_encoders.py",
     "encoders.image_side": "an error: tests/test_encoders.py",
     "encoders.images_of": "a selection of spaces: tests/test_encoders.py",
     "encoders.vectors_of": "a selection of spaces: tests/test_encoders.py",
-    "decoders.Latent": "a protocol",
+    "decoders.Parted": PROTOCOL,
+    "distributions.Transform": PROTOCOL,
     "envs.ActionLog": "tests/envs/test_reenact.py",
     "envs.Atari": "the factory of `atari`: tests/envs/test_ale.py",
     "envs.Failure": CONTAINER,
