@@ -5,7 +5,7 @@ from suites import SUITES
 
 from test_house import BLOCKS, public_names
 from worldblocks.testing import promises
-from worldblocks.testing.promise import choose
+from worldblocks.testing.promise import choose, searching
 
 # Public names without a suite, and why.
 LAYER = "a layer inside a block: tests/test_layers.py"
@@ -48,7 +48,7 @@ REASONS = {
     "envs.reenact": "tests/envs/test_reenact.py",
 }
 # Compiling takes seconds, and the tests of these blocks do it too.
-COMPILED_ELSEWHERE = ("rssm.RSSM", "encoders", "decoders", "heads", "distributions")
+COMPILED_ELSEWHERE = ("rssm", "encoders", "decoders", "heads", "distributions")
 TESTING = [name for name in public_names("testing") if not name[0].isupper()]  # tested by mutants
 TESTING += ["BrokenPromise", "Promise", "RUNGS", "Report", "Result", "Rung", "Trajectory"]
 
@@ -57,7 +57,7 @@ def cases():
     for name, (check, subject, options) in SUITES.items():
         skip = options.get("skip", ())
         for promise in choose(name, promises(check), (), skip):
-            case = check, subject, {key: x for key, x in options.items() if key != "skip"}
+            case = check, subject, {k: x for k, x in options.items() if k != "skip"}
             slow = promise.name == "compiles" and name.startswith(COMPILED_ELSEWHERE)
             marks = [pytest.mark.slow] * slow
             test = f"{name.split('+')[0]}-{promise.name}"
@@ -66,7 +66,9 @@ def cases():
 
 @pytest.mark.parametrize(("check", "subject", "options", "promise"), list(cases()))
 def test_block_keeps(check, subject, options, promise):
-    report = check(subject, only=promise, **options)
+    options = dict(options)
+    with searching(share=options.pop("share", 1.0)):
+        report = check(subject, only=promise, **options)
     if promise in report.skipped:
         pytest.skip(report.skipped[promise])
 
