@@ -127,7 +127,7 @@ def test_values_of_actions():
 
 def test_the_agent_reads_and_answers_every_space():
     """Encoder, decoder and actor on the rows of each pair of spaces, through the vector."""
-    latent = SimpleNamespace(deter=torch.zeros(1, 8), stoch=torch.zeros(1, 2, 4))
+    latent = SimpleNamespace(parts=lambda: (torch.zeros(1, 8), torch.zeros(1, 8)))
     pairs = zip(list(OBSERVATIONS) * 2, [*list(ACTIONS), "discrete", "nested"], strict=False)
     for observed, acted in pairs:
         environment = gym(OBSERVATIONS[observed][0], ACTIONS[acted][0])

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from worldblocks.replay import rings as module
 from worldblocks.replay.layout import Spec
 from worldblocks.replay.rings import HostRings, Rings
 from worldblocks.replay.storage import Memory, OnDevice
@@ -67,15 +68,17 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_row_on_the_device_is_waited_for_once():
-    """However many of its entries must be finite; that of a host is read where it is."""
+def test_a_row_on_the_device_is_waited_for_once(monkeypatch):
+    """However many of its entries must be finite; none of them is copied."""
+    copied = []
+    monkeypatch.setattr(module, "as_array", lambda value: copied.append(1) or value.numpy())
     names = ["reward", "obs/a", "obs/b"]
     layout = {name: Spec(torch.float32, (3,)) for name in names}
     rings = Rings(layout, streams=2, rows=5, storage=OnDevice("cpu"))
     values = {name: torch.ones(2, 3) for name in names}
     with Reads() as reads:
         rings.add(values)
-    assert reads.count == 1
+    assert (reads.count, copied) == (1, [])
     values["obs/a"][1, 2] = torch.inf
     with pytest.raises(
         ValueError, match="observation 'a' of stream 1 holds inf at row 1; only fin"

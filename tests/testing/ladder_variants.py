@@ -1,6 +1,6 @@
 """The ladder's agent with one block changed, as the documentation shows the change.
 
-    PYTHONPATH=recipes:tests/recipes python tests/testing/ladder_variants.py --seeds 0 1
+    PYTHONPATH=recipes:tests python tests/testing/ladder_variants.py --seeds 0 1
 
 prints the table of docs/variants.md: scores of the trained agent, by rung and variant.
 """
@@ -10,8 +10,8 @@ import time
 
 import ladder_agent
 import torch
-from changed_recipes import diffs, recipe
 
+from changed_recipes import diffs, recipe
 from worldblocks.testing import RUNGS
 
 HARMONY = diffs("blocks/balance.md", "## HarmonyWeights")

@@ -76,7 +76,7 @@ def counted(number: int, what: str) -> str:
 
 
 def trajectories(
-    *, batch: tuple[int, int] = (1, 3), time: tuple[int, int] = (1, 6), ends: str = ".TLA"
+    *, batch: tuple[int, int] = (1, 3), time: tuple[int, int] = (1, 6), ends: str = ".ALT"
 ) -> Any:
     """Trajectories whose ends stand where they hurt: in the first row, the last, in a row, at once.
 
@@ -88,26 +88,23 @@ def trajectories(
         ends: which letters of `Trajectory` may stand in a row.
     """
     st = hypothesis_strategies("trajectories")
-    # All parts are drawn for the largest size and cut then: so that sizes shrink by themselves.
-    letters = st.text(st.sampled_from(ends), min_size=time[1], max_size=time[1])
-    element = st.tuples(st.booleans(), letters, st.sampled_from(["free", "all", "ends"]))
 
-    def build(elements: int, count: int, alike: bool, seed: int, *drawn: Any) -> Trajectory:
-        drawn = drawn[:1] * elements if alike else drawn[:elements]
-        begins = tuple(begin for begin, _, _ in drawn)
-        return Trajectory(begins, tuple(_row(count, *one[1:]) for one in drawn), seed)
+    def of(size: tuple[int, int]) -> Any:
+        elements, count = size
+        letter = st.sampled_from(ends)
+        row = st.one_of(
+            st.tuples(*[letter] * count).map("".join),  # not text: that prefers T to .
+            letter.map(lambda end: end * count),
+            letter.map(lambda end: end + "." * (count - 2) + end * (count > 1)),
+        )
+        begin = st.booleans()
+        alike = st.tuples(begin, row).map(lambda one: ((one[0],) * elements, (one[1],) * elements))
+        free = st.tuples(st.tuples(*[begin] * elements), st.tuples(*[row] * elements))
+        pair = st.one_of(free, alike)
+        return st.builds(lambda one, seed: Trajectory(one[0], one[1], seed), pair, seeds)
 
-    parts = [st.integers(*batch), st.integers(*time), st.booleans(), st.integers(0, 9)]
-    return st.builds(build, *parts, *[element] * batch[1])
-
-
-def _row(count: int, letters: str, form: str) -> str:
-    """The letters of one element: as drawn, the first in every row, or in both outermost."""
-    if form == "all":
-        return letters[0] * count
-    if form == "ends":
-        return letters[0] + "." * (count - 2) + letters[0] * (count > 1)
-    return letters[:count]
+    seeds = st.integers(0, 9)
+    return st.tuples(st.integers(*batch), st.integers(*time)).flatmap(of)
 
 
 def hypothesis_strategies(needed_by: str) -> Any:

@@ -59,7 +59,7 @@ def destination(trajectory: Trajectory, other: int = 0) -> Rows:
 
 def some(case: Case, time: tuple[int, int] = (1, 6)) -> Any:
     """Trajectories, with ends that are cuts if the estimator knows those, else with terminals."""
-    return trajectories(time=time, ends=".TLA" if case.cuts else ".T")
+    return trajectories(time=time, ends=".ALT" if case.cuts else ".T")
 
 
 @promise("shape", "One return for each row, of the dtype of the rewards.", "the last lines")

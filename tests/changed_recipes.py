@@ -5,7 +5,7 @@ import sys
 import types
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def changed(text, diff):
