@@ -8,6 +8,7 @@ import functools
 import tempfile
 
 import torch
+from torch import nn
 
 import worldblocks as wb
 from mutants import dynamics as sizes
@@ -16,25 +17,28 @@ from mutants.distributions import BINS, grouped, joint, normal
 from worldblocks import distributions as dists
 from worldblocks import testing
 from worldblocks.spaces import Continuous, Discrete
+from worldblocks.testing.compare import stirred
 
-UNIMIX = 0.05
 FEATURE = perception.FEATURE
 SPACES = perception.SPACES
 VECTORS = {key: space for key, space in SPACES.items() if key != "image"}
+PICTURE = {"image": SPACES["image"]}
 ACTIONS = {"jump": Discrete(3), "arm": Continuous((2,))}
 STATE = perception.STATE
+TRAINED = stirred(wb.transforms.LearnableSymlog)  # one that is not symlog
 
 
-def rssm(**options):
-    """A small RSSM and how it is tested."""
+SOME = 0.4  # of the examples, where other parts are the same
+GRU = {key: x for key, x in sizes.SIZES.items() if key != "blocks"}
+GAUSSIAN = {"deter": 12, "hidden": 6, "stoch": 5}
+
+
+def rssm(kind=wb.rssm.dreamer_rssm, numbers=sizes.SIZES, *, share=1.0, **options):
+    """A small RSSM and how it is tested: by so many of the examples."""
     make = functools.partial(
-        wb.rssm.dreamer_rssm,
-        embed_dim=sizes.EMBED,
-        action_dim=sizes.ACTION,
-        **sizes.SIZES,
-        **options,
+        kind, embed_dim=sizes.EMBED, action_dim=sizes.ACTION, **numbers, **options
     )
-    return testing.check_dynamics, make, dynamics_options(subjects.rssm_prior)
+    return testing.check_dynamics, make, dynamics_options(subjects.rssm_prior) | {"share": share}
 
 
 def dynamics_options(prior):
@@ -46,16 +50,57 @@ def dynamics_options(prior):
     }
 
 
-def kl(post, prior, free_nats):
-    return wb.losses.balanced_kl(post, prior, free_nats=free_nats, unimix=UNIMIX)
+def kl(distribution, *size):
+    return testing.check_kl, wb.losses.balanced_kl, {"distribution": distribution, "size": size}
 
 
-def kl_distribution(raw):
-    return dists.OneHot(raw, unimix=UNIMIX, event=1)
+def gaussian(raw):
+    """Of raw numbers up to 1000: the KL of means at 1e30 is beyond float32."""
+    mean, raw_std = raw.clamp(-1e3, 1e3).chunk(2, -1)
+    return dists.Normal(mean, torch.nn.functional.softplus(raw_std) + 0.1, event=1)
 
 
-def lambda_return(reward, discount, value, cut):
-    return wb.returns.lambda_return(reward, discount, value, 0.9 * (~cut).to(value.dtype))
+def transformed(raw):
+    return normal(raw, functools.partial(dists.TransformedNormal, transform=TRAINED))
+
+
+def returns(estimate, definition=subjects.lambda_definition, lam=0.9):
+    """An estimator by one λ, and 0 where an episode is cut."""
+
+    def estimator(reward, discount, value, cut):
+        return estimate(reward, discount, value, lam * (~cut).to(value.dtype))
+
+    return testing.check_return, estimator, {"definition": definition}
+
+
+def over_baseline(estimate):
+    """What is given over the value of the row before; policies are equal."""
+
+    def estimator(reward, discount, value, lam):
+        before = torch.cat([torch.zeros_like(value[:, :1]), value[:, :-1]], 1)
+        return estimate(reward, discount, value, before, lam)
+
+    return returns(estimator)
+
+
+def gae(reward, discount, value, before, lam):
+    return before + wb.returns.gae(reward, discount, value, before, lam)
+
+
+def vtrace(reward, discount, value, before, lam):
+    return wb.returns.vtrace(reward, discount, value, before, torch.zeros_like(value), lam).value
+
+
+def retrace(reward, discount, value, before, lam):
+    return wb.returns.retrace(reward, discount, value, before, torch.zeros_like(value), lam)
+
+
+def three_steps(reward, discount, value, lam):
+    return wb.returns.n_step_return(reward, discount, value, 3, lam)
+
+
+def discounted(reward, discount, value):
+    return wb.returns.discounted_return(reward, discount, value[:, -1])
 
 
 def distribution(make, **options):
@@ -67,7 +112,7 @@ def image(kind):
 
     def make(raw):
         shaped = raw.reshape(*raw.shape[:-1], 2, 3, 1)
-        return kind(shaped if kind is dists.SigmoidImageMSE else shaped.sigmoid())
+        return kind(shaped if issubclass(kind, dists.SigmoidImageMSE) else shaped.sigmoid())
 
     return distribution(make, target=subjects.pixels)
 
@@ -124,6 +169,36 @@ def decoders(spaces):
     return wb.decoders.dreamer_decoder(spaces, **STATE, depth=2, units=10)
 
 
+class Seer(nn.Module):
+    """All that a `GaussianEncoder` says of an image: its embedding and the deviations."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = wb.encoders.GaussianEncoder(channels=3, size=48, latent=5, depth=2)
+        self.embed_dim = 2 * self.inner.embed_dim
+
+    def forward(self, obs):
+        return torch.cat([self.inner(obs["image"]), self.inner.posterior(obs["image"]).std], -1)
+
+
+class Painter(nn.Module):
+    """A `GaussianDecoder` as a decoder of one key."""
+
+    def __init__(self, output):
+        super().__init__()
+        self.inner = wb.decoders.GaussianDecoder(
+            latent=5, channels=3, size=48, depth=2, output=output
+        )
+
+    def forward(self, latent):
+        return wb.decoders.Decoded({"image": self.inner(latent)})
+
+
+def gaussian_decoder(output):
+    options = {"spaces": PICTURE, "state": lambda *batch: torch.randn(*batch, 5)}
+    return testing.check_decoder, functools.partial(Painter, output), options
+
+
 def world(kind, **options):
     return testing.check_env, kind, options
 
@@ -135,17 +210,25 @@ def cartpole():
 HASHED = {"skip": ["seeds-differ"]}  # nothing is drawn in these
 SUITES = {
     "rssm.RSSM+dreamer_rssm+BlockGRU+CategoricalLatent+Carry+Packed+State+rollout+imagine": rssm(),
-    "rssm.RSSM deep": rssm(absolute=True, core_layers=2, posterior_layers=2),
-    "rssm.RSSM recompute": rssm(recompute=2),
-    "losses.balanced_kl+categorical_kl": (
-        testing.check_kl,
-        kl,
-        {"distribution": kl_distribution, "size": (3, 4)},
+    "rssm.RSSM deep": rssm(share=SOME, absolute=True, core_layers=2, posterior_layers=2),
+    "rssm.RSSM recompute": rssm(share=SOME, recompute=2),
+    "rssm.gru_rssm+GRU": rssm(wb.rssm.gru_rssm, GRU, share=SOME),
+    "rssm.gru_rssm absolute": rssm(wb.rssm.gru_rssm, GRU, share=SOME, absolute=True),
+    "rssm.gaussian_rssm+GaussianLatent+GaussianCarry+GaussianState": rssm(
+        wb.rssm.gaussian_rssm, GAUSSIAN, share=SOME
     ),
-    "returns.lambda_return": (
+    "rssm.gaussian_rssm absolute": rssm(wb.rssm.gaussian_rssm, GAUSSIAN, share=SOME, absolute=True),
+    "losses.balanced_kl+categorical_kl": kl(subjects.categorical, 3, 4),
+    "losses.balanced_kl of normals": kl(gaussian, 6),
+    "returns.lambda_return": returns(wb.returns.lambda_return),
+    "returns.n_step_return": returns(three_steps, subjects.three_steps_definition, lam=1.0),
+    "returns.gae": over_baseline(gae),
+    "returns.vtrace+VTrace": over_baseline(vtrace),
+    "returns.retrace": over_baseline(retrace),
+    "returns.discounted_return": (
         testing.check_return,
-        lambda_return,
-        {"definition": subjects.lambda_definition},
+        discounted,
+        {"definition": subjects.discounted_definition, "cuts": False},
     ),
     "distributions.Normal": distribution(normal),
     "distributions.BoundedNormal": distribution(
@@ -153,6 +236,10 @@ SUITES = {
     ),
     "distributions.OneHot+mix_uniform+softmax+modes+wants_mode+Output": distribution(grouped),
     "distributions.OneHot plain": distribution(functools.partial(grouped, unimix=0.0)),
+    "distributions.TransformedNormal": distribution(
+        transformed,
+        skip=["mean-matches-samples"],  # its mean is the median
+    ),
     "distributions.Joint": distribution(joint),
     "distributions.Bernoulli": distribution(
         lambda raw: dists.Bernoulli(raw, event=1), pathwise=False
@@ -164,6 +251,7 @@ SUITES = {
     ),
     "distributions.ImageMSE": image(dists.ImageMSE),
     "distributions.SigmoidImageMSE": image(dists.SigmoidImageMSE),
+    "distributions.SigmoidImageL1": image(dists.SigmoidImageL1),
     "normalize.PercentileScale": (
         subjects.check_percentiles,
         wb.normalize.PercentileScale,
@@ -180,11 +268,15 @@ SUITES = {
     "encoders.VectorEncoder": encoder(
         lambda: wb.encoders.VectorEncoder(VECTORS, units=10), VECTORS
     ),
+    "encoders.GaussianEncoder": encoder(Seer, PICTURE),
     "decoders.MultiDecoder+ImageDecoder+dreamer_decoder+Decoded+target": decoder(
         perception.decoder, SPACES
     ),
     "decoders.VectorDecoder": decoder(lambda: decoders(VECTORS), VECTORS),
     "heads.TwoHotHead": head(wb.heads.TwoHotHead, numbers),
+    "decoders.GaussianDecoder": gaussian_decoder(dists.SigmoidImageMSE),
+    "decoders.GaussianDecoder of absolute errors": gaussian_decoder(dists.SigmoidImageL1),
+    "heads.SymlogHead": head(wb.heads.SymlogHead, numbers),
     "heads.BinaryHead": head(wb.heads.BinaryHead, shares),
     "heads.OneHotHead": head(wb.heads.OneHotHead, one_hots, groups=2, classes=4),
     "heads.NormalHead": head(wb.heads.NormalHead, vectors, size=3),

@@ -5,14 +5,17 @@ from suites import SUITES
 
 from test_house import BLOCKS, public_names
 from worldblocks.testing import promises
-from worldblocks.testing.promise import choose
+from worldblocks.testing.promise import choose, searching
 
 # Public names without a suite, and why.
 LAYER = "a layer inside a block: tests/test_layers.py"
 RUN = "bookkeeping of a run: tests/run"
 CONTAINER = "a container, whose fields are those of what is tested"
+PROTOCOL = "a protocol: what is written of a part, not a part"
 REASONS = {
-    "transforms": "functions of numbers: identities and oracles in tests/test_transforms.py",
+    "transforms": "functions of numbers: identities and oracles in tests/test_transforms.py and "
+    "tests/test_learnable_symlog.py",
+    "balance": "numbers times losses, by the formulas and their optima: tests/test_balance.py",
     "layers": LAYER,
     "run": RUN,
     "diagnose": "reports about agents: tests/diagnose",
@@ -21,12 +24,18 @@ REASONS = {
     "optim.warmup": "a schedule of torch: tests/test_optim.py",
     "replay.Prefetch": "the same batches from a thread: tests/replay/test_replay_prefetch.py",
     "rssm.Dynamics": "a protocol; a toy that keeps it is in test_toy.py",
+    "rssm.AnyCarry": PROTOCOL,
+    "rssm.AnyState": PROTOCOL,
+    "rssm.Core": PROTOCOL,
+    "rssm.Latent": PROTOCOL,
+    "rssm.PriorPosterior": "the networks of both latents, whose suites they are in",
     "rssm.frozen": "a context of gradients: tests/rssm/test_imagination.py",
     "encoders.check_keys": "an error: tests/test_encoders.py",
     "encoders.image_side": "an error: tests/test_encoders.py",
     "encoders.images_of": "a selection of spaces: tests/test_encoders.py",
     "encoders.vectors_of": "a selection of spaces: tests/test_encoders.py",
-    "decoders.Latent": "a protocol",
+    "decoders.Parted": PROTOCOL,
+    "distributions.Transform": PROTOCOL,
     "envs.ActionLog": "tests/envs/test_reenact.py",
     "envs.Atari": "the factory of `atari`: tests/envs/test_ale.py",
     "envs.Failure": CONTAINER,
@@ -39,7 +48,7 @@ REASONS = {
     "envs.reenact": "tests/envs/test_reenact.py",
 }
 # Compiling takes seconds, and the tests of these blocks do it too.
-COMPILED_ELSEWHERE = ("rssm.RSSM", "encoders", "decoders", "heads", "distributions")
+COMPILED_ELSEWHERE = ("rssm", "encoders", "decoders", "heads", "distributions")
 TESTING = [name for name in public_names("testing") if not name[0].isupper()]  # tested by mutants
 TESTING += ["BrokenPromise", "Promise", "RUNGS", "Report", "Result", "Rung", "Trajectory"]
 
@@ -48,7 +57,7 @@ def cases():
     for name, (check, subject, options) in SUITES.items():
         skip = options.get("skip", ())
         for promise in choose(name, promises(check), (), skip):
-            case = check, subject, {key: x for key, x in options.items() if key != "skip"}
+            case = check, subject, {k: x for k, x in options.items() if k != "skip"}
             slow = promise.name == "compiles" and name.startswith(COMPILED_ELSEWHERE)
             marks = [pytest.mark.slow] * slow
             test = f"{name.split('+')[0]}-{promise.name}"
@@ -57,7 +66,9 @@ def cases():
 
 @pytest.mark.parametrize(("check", "subject", "options", "promise"), list(cases()))
 def test_block_keeps(check, subject, options, promise):
-    report = check(subject, only=promise, **options)
+    options = dict(options)
+    with searching(share=options.pop("share", 1.0)):
+        report = check(subject, only=promise, **options)
     if promise in report.skipped:
         pytest.skip(report.skipped[promise])
 

@@ -14,8 +14,11 @@ from . import agents, dynamics, environments, losses, perception
 
 def rssm_prior(block, state):
     """What an RSSM expects, or one that stands inside another module."""
-    rssm = getattr(block, "inner", block)
-    return OneHot(rssm.prior(state.deter), unimix=rssm.latent.unimix, event=1)
+    return getattr(block, "inner", block).prior(state.deter)
+
+
+def categorical(raw):
+    return OneHot(raw, unimix=losses.UNIMIX, event=1)
 
 
 def lambda_definition(reward, discount, value, cut, lam=0.9):
@@ -31,6 +34,33 @@ def lambda_definition(reward, discount, value, cut, lam=0.9):
             factor *= discount[t]
             share *= kept
         found.append(total)
+    return found
+
+
+def three_steps_definition(reward, discount, value, cut):
+    """The 3-step return: rewards until then, until a cut or the end, and the value there."""
+    found = []
+    for start in range(len(reward)):
+        total, factor = 0.0, 1.0
+        for t in range(start, len(reward)):
+            total += factor * reward[t]
+            factor *= discount[t]
+            if cut[t] or t in (start + 2, len(reward) - 1):
+                total += factor * value[t]
+                break
+        found.append(total)
+    return found
+
+
+def discounted_definition(reward, discount, value, cut):
+    """All rewards to come, and the last value."""
+    found = []
+    for start in range(len(reward)):
+        total, factor = 0.0, 1.0
+        for t in range(start, len(reward)):
+            total += factor * reward[t]
+            factor *= discount[t]
+        found.append(total + factor * value[-1])
     return found
 
 
@@ -121,7 +151,7 @@ CHECKS = {
     ),
     "kl": functools.partial(
         testing.check_kl,
-        distribution=lambda raw: OneHot(raw, unimix=losses.UNIMIX, event=1),
+        distribution=categorical,
         size=(3, 4),
     ),
     "return": check_lambda_return,

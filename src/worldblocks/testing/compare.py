@@ -124,7 +124,7 @@ def weighted(tree: Any) -> Tensor:
 def gradients(output: Tensor, inputs: Any) -> list[Tensor]:
     """By each floating-point tensor of the inputs; zeros where nothing comes."""
     leaves = [x for x in tensors(inputs) if x.requires_grad]
-    if not output.requires_grad:
+    if not leaves or not output.requires_grad:
         return [torch.zeros_like(x) for x in leaves]
     found = torch.autograd.grad(output, leaves, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]

@@ -28,15 +28,20 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Case:
-    """A KL of raw parameters, and the distribution that they stand for."""
+    """A KL of two distributions, and the raw parameters that they are made of."""
 
     def __init__(
         self,
-        kl: Callable[[Tensor, Tensor, float], Pair],
+        kl: Callable[..., Pair],
         distribution: Callable[[Tensor], Any],
         size: tuple[int, ...],
     ) -> None:
-        self.kl, self.distribution, self.size = kl, distribution, size
+        self._kl, self.distribution, self.size = kl, distribution, size
+
+    def kl(self, post: Tensor, prior: Tensor, free_nats: float) -> Pair:
+        """The two losses of raw parameters."""
+        both = (self.distribution(raw) for raw in (post, prior))
+        return self._kl(*both, free_nats=free_nats)
 
     def raw(self, seed: int) -> Tensor:
         """Raw parameters `batch time ...`."""
@@ -183,23 +188,23 @@ def compiles(case: Case) -> None:
 
 @promise.of
 def check_kl(
-    kl: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]],
+    kl: Callable[..., tuple[Float[Tensor, "batch time"], Float[Tensor, "batch time"]]],
     *,
-    distribution: Callable[[Float[Tensor, "*shape"]], Any],
+    distribution: Callable[[Float[Tensor, "batch time ..."]], Any],
     size: tuple[int, ...],
     only: Names = (),
     skip: Names = (),
 ) -> Report:
-    """Test a balanced KL with free nats, `kl(post, prior, free_nats) -> (dyn, rep)`.
+    """Test a balanced KL, `kl(post, prior, free_nats=...) -> (dyn, rep)`, of two distributions.
 
-    Posterior and prior are given as raw parameters `batch time *size`, so that a KL of logits, of
-    means and deviations, or of distributions can be tested alike.
+    Posterior and prior are made of raw parameters `batch time *size` by `distribution`. A KL that
+    takes logits, or means and deviations, goes in with a line around it that reads them off.
 
     Args:
-        kl: the two losses, `batch time` each.
-        distribution: makes of raw parameters the distribution that they stand for, with `sample`
-            and `log_prob`.
-        size: of the parameters of one row.
+        kl: the two losses, `batch time` each, not reduced.
+        distribution: makes of raw parameters, any real numbers, what `kl` is given: a distribution
+            with `sample` and `log_prob`.
+        size: of the raw parameters of one row.
         only, skip: names of promises that alone are tested, or are not.
 
     Raises:

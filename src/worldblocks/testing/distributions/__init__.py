@@ -27,7 +27,8 @@ def check_distribution(
     """Test a distribution, or a regression: an output with `mean` and `nll`, which can be sliced.
 
     The numbers of one event are taken to be independent given the parameters, but for groups of
-    finitely many values (one-hots), of which all combinations are looked at.
+    finitely many values (one-hots), of which all combinations are looked at. A distribution without
+    `entropy` or without `mode`, where there is no closed form, is not asked for it.
 
     Args:
         make: gives the output of raw parameters `*batch size`, any real numbers: where a deviation

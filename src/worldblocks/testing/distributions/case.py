@@ -43,6 +43,12 @@ class Case:
         if not hasattr(type(self.make(self.raw())), "sample"):
             raise NotHere("this output is a regression: it has no sample()")
 
+    def has(self, name: str) -> None:
+        """Raise unless this output is a distribution that knows it."""
+        self.sampled()
+        if not hasattr(type(self.make(self.raw())), name):
+            raise NotHere(f"this distribution has no {name}")
+
     def regressed(self) -> None:
         """Raise unless there is a target that fits a regression best."""
         if hasattr(type(self.make(self.raw())), "sample"):
