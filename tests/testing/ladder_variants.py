@@ -36,6 +36,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--rungs", nargs="+", choices=[rung.name for rung in RUNGS], default=LOW)
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--times", type=int, default=1, help="of each rung's steps")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     recipes = {name: recipe("dreamerv3_atari", VARIANTS[name]) for name in chosen.variants}
@@ -47,7 +48,9 @@ def main():
         print(f"| `{rung.name}` | {rung.needed:g} |", end="", flush=True)
         for changed in recipes.values():
             scores = [
-                ladder_agent.train(rung.environment, rung.steps, seed, recipe=changed)
+                ladder_agent.train(
+                    rung.environment, chosen.times * rung.steps, seed, recipe=changed
+                )
                 for seed in chosen.seeds
             ]
             passed = sum(score >= rung.needed for score in scores)
