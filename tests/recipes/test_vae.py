@@ -6,11 +6,11 @@ import re
 import pytest
 import tiny_runs
 import torch
-from changed_recipes import diffs, gym_recipe
 from tiny_runs import python, same
 
 import vae as recipe
 import worldblocks as wb
+from changed_recipes import diffs, gym_recipe
 
 pytest.importorskip("gymnasium", reason="needs the extra gym")
 
