@@ -1,0 +1,76 @@
+"""Run tests in a fork of this process, with a mutant in its place, and say what came of it."""
+
+import json
+import os
+import resource
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+GRACE = 5.0  # seconds that any mutant has
+FACTOR = 10  # times what the tests take without a mutant
+MEMORY = 6 * 2**30  # bytes more than the parent has
+
+
+class Outcome(NamedTuple):
+    """What came of a mutant.
+
+    `state`: killed, crashed, endless, survived, or untested (no test runs its line). `by`: the test
+    that failed.
+    """
+
+    state: str
+    by: str = ""
+    seconds: float = 0.0
+
+    @property
+    def caught(self) -> bool:
+        return self.state in ("killed", "crashed", "endless")
+
+
+class Child:
+    """A fork that calls a function and sends its result; it is ended when its time is over.
+
+    Its processor time is limited (other work on the machine does not count), and as a waiting
+    mutant uses none, so is its time by the clock, generously.
+    """
+
+    def __init__(self, work: Callable[[], Any], expected: float) -> None:
+        limit = GRACE + FACTOR * expected
+        self.began, self.latest = time.monotonic(), time.monotonic() + 10 + 4 * limit
+        self.answer = tempfile.TemporaryFile()  # not a pipe, which is full at 64 KiB
+        self.pid = os.fork()
+        if self.pid:
+            return
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
+            resource.setrlimit(resource.RLIMIT_AS, (used() + MEMORY,) * 2)
+            self.answer.write(json.dumps(work()).encode())
+            self.answer.flush()
+        finally:
+            os._exit(0)
+
+    def result(self, wait: bool = False) -> Any:
+        """What the function returned; "crashed" or "endless" if nothing; None if it still runs."""
+        late = time.monotonic() > self.latest
+        if late:
+            os.killpg(self.pid, signal.SIGKILL)
+        pid, status = os.waitpid(self.pid, 0 if late or wait else os.WNOHANG)
+        if not pid:
+            return None
+        with self.answer as file:
+            file.seek(0)
+            text = file.read()
+        out_of_time = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+        if late or out_of_time:
+            return "endless"
+        return json.loads(text) if text else "crashed"
+
+
+def used() -> int:
+    """Bytes of addresses that this process has."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
