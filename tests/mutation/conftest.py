@@ -1,5 +1,6 @@
-"""Without mutmut (the extra `mutation`) what imports it is left out."""
+"""Without the extra `mutation` what needs mutmut is left out."""
 
 import importlib.util
 
-collect_ignore = [] if importlib.util.find_spec("mutmut") else ["mutate.py", "test_mutation.py"]
+NEEDS = ["command.py", "known.py", "mutate.py", "session.py", "test_mutation.py"]
+collect_ignore = [] if importlib.util.find_spec("mutmut") else NEEDS

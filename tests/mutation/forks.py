@@ -6,19 +6,20 @@ import resource
 import signal
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 GRACE = 5.0  # seconds that any mutant has
 FACTOR = 10  # times what the tests take without a mutant
-MEMORY = 6 * 2**30  # bytes more than the parent has
+MEMORY = 6 * 2**30  # bytes that it may hold: not of addresses, of which some tests reserve many
 
 
 class Outcome(NamedTuple):
     """What came of a mutant.
 
     `state`: killed, crashed, endless, survived, or untested (no test runs its line). `by`: the test
-    that failed.
+    that failed. `endless` is out of time, or out of memory.
     """
 
     state: str
@@ -47,15 +48,15 @@ class Child:
         try:
             os.setsid()
             resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
-            resource.setrlimit(resource.RLIMIT_AS, (used() + MEMORY,) * 2)
-            self.answer.write(json.dumps(work()).encode())
-            self.answer.flush()
+            self.send({"found": work()})
+        except Exception:
+            self.send({"raised": traceback.format_exc()})
         finally:
             os._exit(0)
 
     def result(self, wait: bool = False) -> Any:
         """What the function returned; "crashed" or "endless" if nothing; None if it still runs."""
-        late = time.monotonic() > self.latest
+        late = time.monotonic() > self.latest or held(self.pid) > MEMORY
         if late:
             os.killpg(self.pid, signal.SIGKILL)
         pid, status = os.waitpid(self.pid, 0 if late or wait else os.WNOHANG)
@@ -67,10 +68,20 @@ class Child:
         out_of_time = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
         if late or out_of_time:
             return "endless"
-        return json.loads(text) if text else "crashed"
+        answer = json.loads(text or '{"found": "crashed"}')
+        if "raised" in answer:
+            raise RuntimeError(answer["raised"])
+        return answer["found"]
+
+    def send(self, answer: dict[str, Any]) -> None:
+        self.answer.write(json.dumps(answer).encode())
+        self.answer.flush()
 
 
-def used() -> int:
-    """Bytes of addresses that this process has."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
+def held(pid: int) -> int:
+    """Bytes of memory of a process."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:  # no such folder on other systems than Linux
+        return 0
