@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -24,8 +23,9 @@ from mutation import command, known
 from mutation.parts import PARTS, Part
 PARTS["transforms"] = Part("transforms.py", ())
 known.KEPT = pathlib.Path(sys.argv[1])
-for only in ("symlog:1", "_in_graph:1"):
-    command.main(["transforms", "--only", only])
+ends = ("py:symlog:1", "_in_graph:1")
+drawn = [one for one in command.draw(PARTS["transforms"], 0) if one.name.endswith(ends)]
+command.run("transforms", drawn, float("inf"), 1)
 """
 
 
@@ -47,25 +47,21 @@ def test_typed_functions_are_mutated_and_messages_are_not():
         "return x.clamp(min=0).log1p() - relu(-x).log1p()",
         "return x.clamp(min=0).log1p() + relu(-x).log1p()",
     )
-    assert not any("XXtwo_hot takes" in one.source() for one in mutants)
+    strings = [getattr(one.mutation.original_node, "value", "") for one in mutants]
+    assert '"forward"' in strings
+    assert not any("sum to 1" in str(text) for text in strings)
 
 
 def test_a_mutant_is_in_place_behind_its_decorator():
-    one = mutant(":symlog:1")
-    before, after = TRANSFORMS.read_text("utf-8"), one.source()
-    minus = torch.tensor(-1.0)
+    function, minus = transforms.symlog.__wrapped__, torch.tensor(-1.0)
+    code = function.__code__
     try:
-        assert swap.put(str(TRANSFORMS), before, after) == 1
+        text = TRANSFORMS.read_text("utf-8")
+        assert swap.put(str(TRANSFORMS), text, mutant(":symlog:1").source()) == 1
         assert transforms.symlog(minus).item() == pytest.approx(math.log(2))
     finally:
-        for function in swap.functions()[str(TRANSFORMS), "symlog", 16]:
-            function.__code__ = original(before)
+        function.__code__ = code
     assert transforms.symlog(minus).item() == pytest.approx(-math.log(2))
-
-
-def original(text):
-    code = compile(text, str(TRANSFORMS), "exec")
-    return next(part for part in swap.codes(code) if part.co_qualname == "symlog")
 
 
 def test_a_changed_default_is_in_place():
@@ -88,10 +84,8 @@ def test_a_fork_answers_crashes_or_is_ended(monkeypatch):
             pass
 
     assert forks.Child(lambda: ["x"] * 99_999, 0).result(wait=True) == ["x"] * 99_999
-    assert forks.Child(lambda: os.abort(), 0).result(wait=True) == "crashed"
-    began = time.process_time()
+    assert forks.Child(lambda: os._exit(3), 0).result(wait=True) == "crashed"
     assert forks.Child(spin, 0).result(wait=True) == "endless"
-    assert time.process_time() - began < 1
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         forks.Child(lambda: 1 / 0, 0).result(wait=True)
 
