@@ -194,7 +194,7 @@ def test_missing_axes_and_bool_flags_are_refused():
 
 
 def test_no_rows():
-    with pytest.raises(ValueError, match="^lambda_return needs at least one destination row"):
+    with pytest.raises(ValueError, match=r"^lambda_return needs at least one destination row"):
         lambda_return(*random_rows(0, time=0))
 
 

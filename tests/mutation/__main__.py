@@ -4,7 +4,9 @@
     python tests/mutation returns --sample 100  a hundred of one part, drawn by --seed
     python tests/mutation --seconds 600         as many as fit; the next call goes on
 
-What has been found is kept in `.mutation/` and is not run again while source and tests are the same.
+    python tests/mutation --page                write the page from what is known
+
+What is known is kept in `.mutation/`; it is not run again while source and tests are the same.
 """
 
 import sys

@@ -41,7 +41,8 @@ class Child:
     def __init__(self, work: Callable[[], Any], expected: float) -> None:
         limit = GRACE + FACTOR * expected
         self.began, self.latest = time.monotonic(), time.monotonic() + 10 + 4 * limit
-        self.answer = tempfile.TemporaryFile()  # not a pipe, which is full at 64 KiB
+        # Not a pipe, which is full at 64 KiB; closed when it is read.
+        self.answer = tempfile.TemporaryFile()  # noqa: SIM115
         self.pid = os.fork()
         if self.pid:
             return

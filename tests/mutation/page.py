@@ -27,19 +27,20 @@ pip install -c constraints.txt -e ".[dev]"
 
 {tool}, commit `{commit}`, {date}. {sampled}
 
-| module | mutants | drawn | killed | crashed | endless | survived | not run by a test | score | without those that change nothing |
+| module | mutants | drawn | killed | crashed | endless | survived | untested | score | noticeable |
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
 - **score**: killed, crashed and endless of all that were drawn. In brackets, where a sample was
   drawn, the 95% Wilson interval of the score of all.
 - **endless**: out of {factor} times the time of its tests, or of memory; a test run would notice.
-- **without those that change nothing**: survivors of the kind *{same}* not counted. The score itself
-  counts them as survivors, and they are listed with their reason.
-- mutmut alone leaves every function with a decorator as it is, so every `@typed` one, and its import
-  of a mutated package a mutant takes seconds. `tests/mutation` takes its operators and rules, and
-  exchanges the code of the function in a fork of one pytest that has imported and collected once:
-  a mutant takes about {each} seconds.
+- **untested**: no test of the module runs the line. Counted as survivors.
+- **noticeable**: the score without survivors of the kind *{same}*. The score itself counts them as
+  survivors, and they are listed with their reason.
+- mutmut alone leaves every function with a decorator as it is, so every `@typed` one. Therefore
+  `tests/mutation` takes its operators and its rules, and exchanges the code of the function in a
+  fork of one pytest that has imported and collected once: half of the mutants took less than
+  {each} seconds.
 - Not mutated: constants of modules and classes, annotations and decorators, `len` and `isinstance`
   (mutmut's rules); the strings of a `raise` (ours: that a message says *these* words is tested by
   a pattern, not to the letter).

@@ -1,4 +1,4 @@
-"""The tool still works here: it finds mutants in typed functions, places them, and sees them die."""
+"""The tool still works here: it finds mutants in typed functions, places them, sees them die."""
 
 import json
 import math
