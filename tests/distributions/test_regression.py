@@ -4,7 +4,13 @@ import math
 import pytest
 import torch
 
-from worldblocks.distributions import MSE, ImageMSE, SigmoidImageMSE, SymlogMSE
+from worldblocks.distributions import (
+    MSE,
+    ImageMSE,
+    SigmoidImageL1,
+    SigmoidImageMSE,
+    SymlogMSE,
+)
 
 
 def test_mse_by_hand():
