@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 GRACE = 5.0  # seconds that any mutant has
 FACTOR = 10  # times what the tests take without a mutant
+ASLEEP = 30.0  # seconds without any work
 MEMORY = 6 * 2**30  # bytes that it may hold: not of addresses, of which some tests reserve many
 
 
@@ -34,14 +35,15 @@ class Outcome(NamedTuple):
 class Child:
     """A fork that calls a function and sends its result; it is ended when its time is over.
 
-    Its processor time is limited (other work on the machine does not count), and as a waiting
-    mutant uses none, so is its time by the clock, generously.
+    Its processor time is limited, as other work on the machine does not count; and as a mutant
+    that waits uses none, so is the time it sleeps, and generously its time by the clock.
     """
 
     def __init__(self, work: Callable[[], Any], expected: float) -> None:
         limit = GRACE + FACTOR * expected
         self.began, self.latest = time.monotonic(), time.monotonic() + 10 + 4 * limit
         # Not a pipe, which is full at 64 KiB; closed when it is read.
+        self.doing, self.did = [], self.began
         self.answer = tempfile.TemporaryFile()  # noqa: SIM115
         self.pid = os.fork()
         if self.pid:
@@ -57,7 +59,7 @@ class Child:
 
     def result(self, wait: bool = False) -> Any:
         """What the function returned; "crashed" or "endless" if nothing; None if it still runs."""
-        late = time.monotonic() > self.latest or held(self.pid) > MEMORY
+        late = time.monotonic() > self.latest or self.sleeps() or held(self.pid) > MEMORY
         if late:
             os.killpg(self.pid, signal.SIGKILL)
         pid, status = os.waitpid(self.pid, 0 if late or wait else os.WNOHANG)
@@ -74,9 +76,26 @@ class Child:
             raise RuntimeError(answer["raised"])
         return answer["found"]
 
+    def sleeps(self) -> bool:
+        """Whether it has done nothing for long, and not because others had the processor."""
+        doing = activity(self.pid)
+        if doing != self.doing or doing[:1] == ["R"]:
+            self.doing, self.did = doing, time.monotonic()
+        return bool(doing) and time.monotonic() - self.did > ASLEEP
+
     def send(self, answer: dict[str, Any]) -> None:
         self.answer.write(json.dumps(answer).encode())
         self.answer.flush()
+
+
+def activity(pid: int) -> list[str]:
+    """State and processor time of a process (Linux)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+    return [fields[0], *fields[11:13]]
 
 
 def held(pid: int) -> int:

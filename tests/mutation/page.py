@@ -31,12 +31,14 @@ pip install -c constraints.txt -e ".[dev]"
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
+In the first run, before tests were written for what survived, the scores were {first}.
+
 - **score**: killed, crashed and endless of all that were drawn. In brackets, where a sample was
   drawn, the 95% Wilson interval of the score of all.
 - **endless**: out of {factor} times the time of its tests, or of memory; a test run would notice.
 - **untested**: no test of the module runs the line. Counted as survivors.
-- **noticeable**: the score without survivors of the kind *{same}*. The score itself counts them as
-  survivors, and they are listed with their reason.
+- **noticeable**: the score without survivors of the kind *{same}*. The score itself counts
+  them as survivors, and they are listed with their reason.
 - mutmut alone leaves every function with a decorator as it is, so every `@typed` one. Therefore
   `tests/mutation` takes its operators and its rules, and exchanges the code of the function in a
   fork of one pytest that has imported and collected once: half of the mutants took less than
@@ -54,6 +56,8 @@ pip install -c constraints.txt -e ".[dev]"
 
 {survivors}
 """
+
+FIRST = {"transforms": 0.957, "returns": 0.942, "losses": 0.969, "distributions": 0.953}
 
 
 def write(found: dict[str, Any]) -> None:
@@ -103,6 +107,7 @@ def page(found: dict[str, Any]) -> str:
         rows=rows,
         sampled=text,
         same=kinds()[0]["name"],
+        first=", ".join(f"{score:.1%} of {name}" for name, score in FIRST.items()),
         each=found["each"],
         survivors="\n".join(text for text in texts if text).strip(),
     )

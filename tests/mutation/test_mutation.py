@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -76,8 +77,15 @@ def test_a_changed_default_is_in_place():
     assert space["f"](1) == 5
 
 
+def until_over(child):
+    while (found := child.result()) is None:
+        time.sleep(0.05)
+    return found
+
+
 def test_a_fork_answers_crashes_or_is_ended(monkeypatch):
     monkeypatch.setattr(forks, "GRACE", 1)
+    monkeypatch.setattr(forks, "ASLEEP", 0.5)
 
     def spin():
         while True:
@@ -86,6 +94,7 @@ def test_a_fork_answers_crashes_or_is_ended(monkeypatch):
     assert forks.Child(lambda: ["x"] * 99_999, 0).result(wait=True) == ["x"] * 99_999
     assert forks.Child(lambda: os._exit(3), 0).result(wait=True) == "crashed"
     assert forks.Child(spin, 0).result(wait=True) == "endless"
+    assert until_over(forks.Child(lambda: time.sleep(60), 0)) == "endless"
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         forks.Child(lambda: 1 / 0, 0).result(wait=True)
 
