@@ -31,7 +31,8 @@ pip install -c constraints.txt -e ".[dev]"
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-In the first run, before tests were written for what survived, the scores were {first}.
+In the first run, before tests were written for what survived, the scores were
+{first}. Survivors of it then met the new tests.
 
 - **score**: killed, crashed and endless of all that were drawn. In brackets, where a sample was
   drawn, the 95% Wilson interval of the score of all.
@@ -57,7 +58,14 @@ In the first run, before tests were written for what survived, the scores were {
 {survivors}
 """
 
-FIRST = {"transforms": 0.957, "returns": 0.942, "losses": 0.969, "distributions": 0.953}
+FIRST = {
+    "transforms": 0.957,
+    "returns": 0.942,
+    "losses": 0.969,
+    "distributions": 0.953,
+    "rssm": 0.975,
+    "replay": 0.828,
+}
 
 
 def write(found: dict[str, Any]) -> None:
