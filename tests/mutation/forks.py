@@ -41,7 +41,7 @@ class Child:
 
     def __init__(self, work: Callable[[], Any], expected: float) -> None:
         limit = GRACE + FACTOR * expected
-        self.began, self.latest = time.monotonic(), time.monotonic() + 10 + 4 * limit
+        self.began, self.latest = time.monotonic(), time.monotonic() + 60 + 20 * limit
         # Not a pipe, which is full at 64 KiB; closed when it is read.
         self.doing, self.did = [], self.began
         self.answer = tempfile.TemporaryFile()  # noqa: SIM115
