@@ -51,7 +51,7 @@ def test_smoke_from_numbers_does_not_render(tmp_path):
 
 def test_smoke_from_images_leaves_a_video(tmp_path, monkeypatch):
     """Shorter than the preset: without a graphics card each image takes a while."""
-    options = "--steps 48 --prefill 16 --video-every 48 --image 48"
+    options = "--steps 64 --prefill 16 --video-every 64 --image 48"
     command = f"recipe.py smoke --pixels {options} --logdir {tmp_path}"
     monkeypatch.setattr("sys.argv", command.split())
     try:
