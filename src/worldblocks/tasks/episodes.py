@@ -1,0 +1,105 @@
+"""Whole episodes of a policy, and of none."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldblocks.envs import EnvVector, Rows
+from worldblocks.spaces import Continuous
+
+
+class Player:
+    """A trained agent as a policy of rows: it carries from row to row what `act` wants carried.
+
+    Args:
+        act: `act(agent, obs, carry, is_first) -> (action, carry)`.
+        agent: what `act` takes; `agent.initial(n)` is the first carry.
+        n: environments.
+    """
+
+    def __init__(self, act: Callable[..., Any], agent: Any, n: int) -> None:
+        self.act, self.agent, self.carry = act, agent, agent.initial(n)
+
+    def __call__(self, rows: Rows) -> Any:
+        """The action of each environment, on the host."""
+        action, self.carry = self.act(self.agent, rows.obs, self.carry, rows.is_first)
+        return action.cpu()
+
+
+def play_episodes(policy: Callable[[Rows], Any], envs: EnvVector, episodes: int) -> list[float]:
+    """Scores of so many episodes, played side by side from a reset on.
+
+    Every environment plays the same number, decided beforehand: counting whichever end first would
+    favour short ones.
+
+    Args:
+        policy: rows of all environments to a flat action of each, `env action`.
+        envs: environments; closed in the end.
+        episodes: how many in all.
+
+    Raises:
+        ValueError: fewer than one episode.
+        RuntimeError: the environments failed too often; with the last traceback.
+    """
+    if episodes < 1:
+        raise ValueError(f"{episodes} episodes were to be played; it takes at least one")
+    quota = [len(range(env, episodes, len(envs))) for env in range(len(envs))]
+    scores: list[list[float]] = [[] for _ in quota]
+    rows = envs.reset()
+    while any(len(own) < due for own, due in zip(scores, quota, strict=True)):
+        rows = envs.step(policy(rows))
+        if envs.stopped:
+            raise RuntimeError(envs.stopped)
+        for env, score, _ in envs.finished:
+            if len(scores[env]) < quota[env]:
+                scores[env].append(score)
+    envs.close()
+    return [one for own in scores for one in own]
+
+
+def random_policy(envs: EnvVector, seed: int) -> Callable[[Rows], Any]:
+    """A policy that draws every action uniformly: numbers in [-1, 1], classes alike.
+
+    Args:
+        envs: whose actions.
+        seed: of the draws.
+    """
+    random = np.random.default_rng(seed)
+
+    def policy(_: Rows) -> torch.Tensor:
+        parts = []
+        for _, space in sorted(envs.action.items()):
+            shape = (len(envs), *space.shape)
+            if isinstance(space, Continuous):
+                part = random.uniform(-1, 1, shape)
+            else:
+                part = np.eye(space.classes)[random.integers(space.classes, size=shape)]
+            parts.append(part.reshape(len(envs), -1))
+        return torch.from_numpy(np.concatenate(parts, -1)).float()
+
+    return policy
+
+
+def verdict(judged: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line a task: whether its mean score is above the 95th percentile of a random policy's.
+
+    Args:
+        judged: by task, `random` and `trained`, each with the `scores` of episodes.
+
+    >>> print(verdict({"walk": {"random": {"scores": [1.0, 2.0]}, "trained": {"scores": [3.0]}}}))
+    PASS  walk: mean 3 of 1 episodes > 1.95, the 95th percentile of 2 random ones
+    """
+    lines = []
+    for task, scores in judged.items():
+        bar = float(np.percentile(scores["random"]["scores"], 95))
+        mean = statistics.fmean(scores["trained"]["scores"])
+        word, than = ("PASS", ">") if mean > bar else ("FAIL", "not >")
+        counts = [len(scores[name]["scores"]) for name in ("trained", "random")]
+        lines.append(
+            f"{word}  {task}: mean {mean:.4g} of {counts[0]} episodes {than} {bar:.4g}, the 95th "
+            f"percentile of {counts[1]} random ones"
+        )
+    return "\n".join(lines)
