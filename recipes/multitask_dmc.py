@@ -108,7 +108,7 @@ PRESETS = {
     "reacher": Config(tasks=("reacher_easy", "reacher_hard")),
     "cpu": Config(
         tasks=("reacher_easy", "reacher_hard"),
-        steps=6000,
+        steps=8000,
         device="cpu",
         bf16=False,
         envs=1,
@@ -120,6 +120,7 @@ PRESETS = {
         deter=256,
         classes=8,
         groups=8,
+        horizon=10,
         imag_last=4,
         lr=6e-4,
         warmup=200,
