@@ -16,9 +16,7 @@ An interrupted run continues with --resume; --tasks may then name more tasks or 
 
 import dataclasses
 import functools
-import json
 import sys
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,8 +49,7 @@ class Config:
     # Sharing
     conditioned: bool = False  # the world model is told the task, as a one-hot beside the action
     reward_grad: Literal["none", "all"] = "none"  # of task heads, into the world model
-    sampler: Literal["balanced", "proportional", "progress"] = "balanced"  # windows of a batch
-    own_starts: bool = False  # imagine from the states of the task itself alone
+    progress: bool = False  # more windows of tasks whose score is moving; else equally many
 
     # Replay
     capacity: int = 1_000_000  # window starts kept of each task
@@ -153,92 +150,62 @@ PRESETS = {
 }
 
 
-class World(nn.Module):
-    """What all tasks share."""
+class Agent(nn.Module):
+    """What all tasks share, and `heads` of each; everything that trains them is below."""
 
-    def __init__(self, observation: wb.spaces.Spaces, action_size: int, cfg: Config):
+    def __init__(self, observation: wb.spaces.Spaces, actions: dict[str, Any], cfg: Config):
         super().__init__()
+        self.cfg, self.told = cfg, list(actions) if cfg.conditioned else []
+        self.width = max(map(wb.spaces.action_size, actions.values())) + len(self.told)
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
         sizes: Any = {"deter": deter, "hidden": cfg.hidden or units}
-        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": action_size}
+        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": self.width}
         onehots: Any = {"groups": cfg.groups, "classes": classes, "unimix": 0.01}
         self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, **onehots, **sizes)
         self.decoder = wb.decoders.dreamer_decoder(
             observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
         )
         self.cont = wb.heads.BinaryHead(self.rssm.feature_dim, units=units, layers=1)
-
-
-class Agent(nn.Module):
-    """The world and the heads of all tasks; everything that trains them is below."""
-
-    def __init__(self, observation: wb.spaces.Spaces, actions: dict[str, Any], cfg: Config):
-        super().__init__()
-        self.cfg, self.founders = cfg, list(actions)  # the tasks that the world is made for
-        self.action_size = max(wb.spaces.action_size(action) for action in actions.values())
-        self.action_size += cfg.conditioned * len(actions)
-        self.world = World(observation, self.action_size, cfg)
         self.heads = wb.tasks.TaskHeads()
 
     def head(self, task: str, action: wb.spaces.Actions) -> wb.tasks.TaskHead:
-        """A new head for a task; in a conditioned world it says which task is played."""
-        feature, units = self.world.rssm.feature_dim, self.cfg.units
-        tail = torch.zeros(self.action_size - wb.spaces.action_size(action))
-        if self.cfg.conditioned:
-            tail[self.founders.index(task) - len(self.founders)] = 1.0
-        actor = wb.heads.ActorHead(feature, action, units=units, layers=3)
-        value = wb.heads.TwoHotHead(feature, units=units, layers=3)
-        return wb.tasks.TaskHead(
-            reward=wb.heads.TwoHotHead(feature, units=units, layers=1),
-            actor=wb.tasks.PaddedActor(actor, width=self.action_size, tail=tail),
-            value=value,
-            slow_value=wb.ema.SlowCopy(value, rate=self.cfg.slow_rate),
-            return_scale=wb.normalize.PercentileScale(0.01, 5, 95, floor=self.cfg.return_floor),
-        )
+        """A new head for a task; in a conditioned world its actions say which task it is."""
+        options: Any = {"units": self.cfg.units, "width": self.width}
+        options |= {"slow_rate": self.cfg.slow_rate, "return_floor": self.cfg.return_floor}
+        if self.told:
+            options["tail"] = torch.zeros(self.width - wb.spaces.action_size(action))
+            options["tail"][self.told.index(task) - len(self.told)] = 1.0
+        head = wb.tasks.dreamer_head(self.rssm.feature_dim, action, **options)
+        return head.to(next(self.parameters()).device)
 
     def task(self, name: str) -> wb.tasks.OneTask:
-        """The agent of one task, whose world is that of all."""
-        return wb.tasks.OneTask(
-            self.world, self.heads[name], cfg=self.cfg, initial=self.initial, name=name
-        )
+        """The agent of one task, which shares its world with the others."""
+        return wb.tasks.OneTask(self, name, cfg=self.cfg, initial=self.initial)
 
     def initial(self, n: int):
         """What `act` carries before the first row: the dynamics carry and the last action."""
-        carry = self.world.rssm.initial(n)
-        return carry, carry.deter.new_zeros(n, self.action_size)
+        carry = self.rssm.initial(n)
+        return carry, carry.deter.new_zeros(n, self.width)
 
 
-def world_model_loss(world, batch, cfg):
+def world_model_loss(agent, batch, cfg):
     """The rewards of `batch` are not read."""
-    embed = world.encoder(batch.obs)
-    post = world.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
-    prior, posterior = world.rssm.prior(post.deter), world.rssm.posterior(post)
+    embed = agent.encoder(batch.obs)
+    post = agent.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
+    prior, posterior = agent.rssm.prior(post.deter), agent.rssm.posterior(post)
     dyn, rep = wb.losses.balanced_kl(posterior, prior, free_nats=1.0)
     feature = post.feature()
     alive = 1.0 - batch.is_terminal.float()  # a time limit (is_last alone) is alive
     losses = {
         "dyn": 1.0 * dyn,
         "rep": 0.1 * rep,
-        "obs": cfg.reconstruction * world.decoder(post).nll(batch.obs),
-        "cont": 1.0 * world.cont(feature).nll(cfg.gamma * alive),  # gamma lives here
+        "obs": cfg.reconstruction * agent.decoder(post).nll(batch.obs),
+        "cont": 1.0 * agent.cont(feature).nll(cfg.gamma * alive),  # gamma lives here
     }
     metrics = {"prior_entropy": prior.entropy(), "posterior_entropy": posterior.entropy()}
     return post, losses, metrics
-
-
-def task_loss(agent, post, batch, known, own, cfg):
-    """What the head of one task learns; `known` rewards, `own` windows of the task's policy."""
-    seen = post if cfg.reward_grad == "all" else post.detach()
-    reward = agent.reward(seen.feature()).nll(batch.reward)
-    losses, metrics = actor_critic_loss(agent, seen, batch, own, cfg)
-    return {"reward": 1.0 * only(known, reward), **losses}, metrics
-
-
-def only(rows, x):
-    """`x` on some of its rows, so that the mean over all rows is that over those."""
-    return x * rows / rows.float().mean().clamp(min=1 / rows.numel())
 
 
 def actor_critic_loss(agent, post, batch, own, cfg):
@@ -255,8 +222,6 @@ def actor_critic_loss(agent, post, batch, own, cfg):
     baseline = value.mean.detach()  # the online critic bootstraps
     target = wb.returns.lambda_return(reward[:, 1:], cont[:, 1:], baseline[:, 1:], cfg.lam)
     weight = cont.cumprod(1)[:, :-1]  # starts with the cont of row 0
-    if cfg.own_starts:
-        weight = only(own.repeat_interleave(batch.reward.shape[1])[:, None], weight)
     scale = agent.return_scale(target)  # updated first, then read
     advantage = (target - baseline[:, :-1]) / scale
     policy = agent.actor(feature)[:, :-1]
@@ -281,105 +246,76 @@ def replay_critic_loss(agent, post, batch, first_return, own, cfg):
     value = agent.value(post.feature())[:, :-1]
     slow = agent.slow_value(post.feature().detach()).mean[:, :-1]
     alive = (1 - batch.is_last.float())[:, :-1]
-    return only(own[:, None], alive * (value.nll(target) + value.nll(slow)))
+    own = own[:, None].expand_as(alive)
+    return wb.losses.on_rows(alive * (value.nll(target) + value.nll(slow)), own)
 
 
-def update(agent, optimizers, mixture, cfg):
+def update(agent, optimizer, mixture, cfg):
     """One step of everything on one mixture; returns the posterior states and metrics."""
     batch = mixture.batch
     with torch.autocast(batch.reward.device.type, torch.bfloat16, enabled=cfg.bf16):
-        post, losses, metrics = world_model_loss(agent.world, batch, cfg)
+        post, losses, metrics = world_model_loss(agent, batch, cfg)
+        seen = post if cfg.reward_grad == "all" else post.detach()
         for place, name in enumerate(agent.heads):
-            rows = batch._replace(reward=mixture.reward[place])
-            known, own = mixture.known[place], mixture.task == place
-            more, values = task_loss(agent.task(name), post, rows, known, own, cfg)
-            losses |= {f"{name}/{key}": loss for key, loss in more.items()}
+            one, rows = agent.task(name), batch._replace(reward=mixture.reward[place])
+            reward = one.reward(seen.feature()).nll(rows.reward)
+            own = {"reward": 1.0 * wb.losses.on_rows(reward, mixture.known[place])}
+            more, values = actor_critic_loss(one, seen, rows, mixture.task == place, cfg)
+            losses |= {f"{name}/{key}": loss for key, loss in (own | more).items()}
             metrics |= {f"{name}/{key}": value for key, value in values.items()}
     total = torch.stack([loss.mean() for loss in losses.values()]).sum()
-    for optimizer in optimizers.values():
-        optimizer.zero_grad()
+    optimizer.zero_grad()
     total.backward()
-    for optimizer in optimizers.values():
-        optimizer.step()
+    optimizer.step()
     for name in agent.heads:
         agent.heads[name].slow_value.update(agent.heads[name].value)
     metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
     return post.detach(), {name: metric.detach().mean() for name, metric in metrics.items()}
 
 
-def sample(agent, replay, counts, **options):
-    """A mixture from replay, on the agent's device, with the carry it starts from."""
-    device = next(agent.parameters()).device
-    mixture = replay.sample(counts, **options).to(device, non_blocking=True)
-    batch = mixture.batch
-    return mixture._replace(batch=batch._replace(carry=agent.world.rssm.unpack(batch.carry)))
-
-
 def learn(train, agent, replay, counts):
-    """One update on a mixture from replay, whose latents it refreshes."""
-    mixture = sample(agent, replay, counts)
-    post, metrics = train(mixture._replace(batch=mixture.batch._replace(row=None)))
-    replay.write_back(mixture, agent.world.rssm.pack(post.carry))
+    """One update on windows from replay, so many of each task, whose latents it refreshes."""
+    device = next(agent.parameters()).device
+    mixture = replay.sample(counts).to(device, non_blocking=True)
+    batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
+    post, metrics = train(mixture._replace(batch=batch))
+    replay.write_back(mixture, agent.rssm.pack(post.carry))
     return metrics
 
 
-def environments(cfg: Config, n: int, seed: int, task: str = "", observation: Any = None):
-    """Environments of one task; with the `observation` of all tasks they are padded to it."""
+def stage(cfg: Config, tasks=()) -> wb.tasks.Stage:
+    """Where the world's tasks and others are played."""
+
+    def make(task: str):
+        known = wb.tasks.control_reward(task) if cfg.relabel else None
+        options: Any = {"pixels": cfg.pixels, "size": cfg.image, "repeat": cfg.repeat}
+        options["features"] = known.features if known else ()
+        return functools.partial(wb.envs.dmc, task, **options)
+
+    return wb.tasks.Stage(make, cfg.tasks, tasks)
+
+
+def environments(cfg: Config, n: int, seed: int, task: str = "") -> wb.envs.EnvVector:
     task = task or cfg.tasks[0]
-    known = wb.tasks.control_reward(task) if cfg.relabel else None
-    options: Any = {"pixels": cfg.pixels, "size": cfg.image, "repeat": cfg.repeat}
-    options["features"] = known.features if known else ()
-    make = functools.partial(wb.envs.dmc, task, **options)
-    make = functools.partial(wb.tasks.Padded, make, observation) if observation else make
-    seed += zlib.crc32(task.encode())  # the same episodes whichever tasks are beside it
-    return wb.envs.EnvVector([make] * n, seed=seed, workers=cfg.workers)
+    return stage(cfg, [task]).envs(task, n, seed=seed, workers=cfg.workers)
 
 
-def spaces(cfg: Config, tasks):
-    """What all these tasks observe together, and the action of each."""
-    cfg = dataclasses.replace(cfg, workers=False)
-    opened = {task: environments(cfg, 1, cfg.seed, task) for task in tasks}
-    for envs in opened.values():
-        envs.close()
-    observation = wb.tasks.union({task: envs.observation for task, envs in opened.items()})
-    return observation, {task: envs.action for task, envs in opened.items()}
-
-
-def build(cfg: Config, observation: wb.spaces.Spaces, actions: dict[str, Any], tasks):
-    """An agent whose world is made for the tasks of `actions`, and an optimiser for it."""
+def build(cfg: Config, observation: wb.spaces.Spaces, actions: dict[str, Any]):
+    """An agent without heads, its world made for the tasks of `actions`, and its optimiser."""
     agent = Agent(observation, actions, cfg).to(wb.run.pick_device(cfg.device))
-    optimizers = {"world": optimizer(cfg, agent.world)}
-    for task, action in tasks.items():
-        join(agent, optimizers, task, action)
-    return agent, optimizers
-
-
-def optimizer(cfg: Config, part: nn.Module):
     options = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
-    return wb.optim.dreamer_optimizer(part.parameters(), **options)
-
-
-def join(agent, optimizers, task: str, action: wb.spaces.Actions):
-    """A task more: a head of its own with an optimiser of its own; no other changes."""
-    agent.heads.add(task, agent.head(task, action).to(next(agent.parameters()).device))
-    optimizers[task] = optimizer(agent.cfg, agent.heads[task])
-
-
-def crew(run: str | Path, cfg: Config):
-    """The tasks that the world was made for, and those that have a head."""
-    checkpoint = wb.run.Checkpoint(run)
-    if not checkpoint.exists():
-        return list(cfg.tasks), list(cfg.tasks)
-    position = checkpoint.header()["position"]
-    return position["founders"], position["tasks"]
+    optimizer = wb.optim.dreamer_optimizer(agent.parameters(), **options)
+    return agent, optimizer
 
 
 def load(run: str | Path, device: str = "auto", task: str = ""):
-    """The trained agent of one task (else the first) of a run folder and its configuration."""
+    """The trained agent of one task (else the first) of a run folder, and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
-    founders, tasks = crew(run, cfg)
-    observation, actions = spaces(cfg, founders)
-    agent, _ = build(cfg, observation, actions, spaces(cfg, tasks)[1])
+    _, tasks = wb.tasks.tasks_of(run, cfg.tasks)
+    there = stage(cfg, tasks)
+    agent, _ = build(cfg, there.observation, {name: there.actions[name] for name in cfg.tasks})
+    for name in tasks:
+        agent.heads.add(name, agent.head(name, there.actions[name]))
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
     return agent.eval().task(task or tasks[0]), cfg
 
@@ -395,134 +331,85 @@ def act(agent, obs, carry, is_first, mode: bool = False):
         state = agent.rssm.observe_step(dynamics, embed, prev_action, is_first)
         policy = agent.actor(state.feature())
     action = policy.mode if mode else policy.sample()
-    return action[:, : policy.size], (state.carry, action)  # the task's own numbers
-
-
-def judge(run: Path, agent, cfg: Config, replay):
-    """Episodes of each task, trained and random, in `scores.json` and `tasks.png`."""
-    observation, _ = spaces(cfg, agent.founders)
-    cfg, judged = dataclasses.replace(cfg, workers=False), {}
-    for task in agent.heads if cfg.judge else []:
-        judged[task] = {}
-        for name in ("random", "trained"):
-            envs = environments(cfg, min(10, cfg.judge), cfg.seed + 1, task, observation)
-            policy = wb.tasks.random_policy(envs, cfg.seed)
-            if name == "trained":
-                policy = wb.tasks.Player(act, agent.task(task), len(envs))
-            judged[task][name] = {"scores": wb.tasks.play_episodes(policy, envs, cfg.judge)}
-    (run / "scores.json").write_text(json.dumps(judged, indent=2) + "\n", encoding="utf-8")
-    latents = {}
-    with torch.no_grad():
-        for task in agent.heads:
-            batch = sample(agent, replay, {task: 16}, length=cfg.length).batch
-            latents[task] = world_model_loss(agent.world, batch, cfg)[0].feature().flatten(0, 1)
-    wb.tasks.plot_tasks(run, latents=latents)
-    return wb.tasks.verdict(judged)
+    return action[:, : policy.size], (state.carry, action)  # what follows is for the world
 
 
 def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
+    wanted, (founders, tasks) = cfg.tasks, wb.tasks.tasks_of(cfg.logdir, cfg.tasks)
+    cfg = dataclasses.replace(cfg, tasks=founders)
+    there = stage(cfg, [*tasks, *wanted])
+    agent, optimizer = build(
+        cfg, there.observation, {name: there.actions[name] for name in founders}
+    )
+    train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device", "workers", "tasks")  # may differ when resumed
+    free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"run folder {run}", flush=True)
-    founders, tasks = crew(run, cfg)
-    every = list(dict.fromkeys([*tasks, *cfg.tasks]))
-    observation, actions = spaces(cfg, founders)
-    actions |= spaces(cfg, every)[1]
-    founding = {task: actions[task] for task in founders}
-    agent, optimizers = build(cfg, observation, founding, {task: actions[task] for task in tasks})
-    known = {task: wb.tasks.control_reward(task) for task in every if cfg.relabel}
-    replay = wb.replay.MixtureReplay(
-        tasks,
-        relabel={task: reward for task, reward in known.items() if reward},
-        capacity=cfg.capacity,
-        streams=cfg.envs,
-        length=cfg.length,
-        seed=cfg.seed,
-    )
-    weights = {"balanced": wb.tasks.balanced, "progress": wb.tasks.LearningProgress()}
-    weights["proportional"] = wb.tasks.Proportional(lambda task: len(replay[task]))
-    sampler = wb.tasks.TaskSampler(seed=cfg.seed, weights=weights[cfg.sampler])
-    players, carries = {}, {}
-
-    def enter(task: str):
-        players[task] = environments(cfg, cfg.envs, cfg.seed, task, observation)
-        players[task].reset()
-        carries[task] = agent.initial(cfg.envs)
-
+    relabel = {name: wb.tasks.control_reward(name) for name in there.actions if cfg.relabel}
+    rows = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}
+    replay = wb.replay.MixtureReplay(relabel=relabel, seed=cfg.seed, **rows)
+    weights: Any = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
+    sampler, players = wb.tasks.TaskSampler(seed=cfg.seed, weights=weights), wb.tasks.Players()
     checkpoint = wb.run.Checkpoint(run)
     logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
     due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
     log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
+    parts = {"agent": agent, "optimizer": optimizer, "players": players, "replay": replay}
+    parts |= {"sampler": sampler, "logger": logger, "due": due, "log": log, "save": save}
+    session = wb.run.Session(checkpoint, parts)
 
-    def session():
-        parts = {"agent": agent, "replay": replay, "sampler": sampler, "logger": logger}
-        parts |= {"due": due, "log": log, "save": save}
-        parts |= {f"optimizer {name}": own for name, own in optimizers.items()}
-        return wb.run.Session(checkpoint, parts | {f"envs {t}": own for t, own in players.items()})
+    def enter(task: str):
+        envs = there.envs(task, cfg.envs, seed=cfg.seed, workers=cfg.workers)
+        return agent.head(task, there.actions[task]), envs, agent.initial(cfg.envs)
 
-    for task in tasks:
-        enter(task)
-    begin = {"step": 0, "acted": 0, "updates": 0, "carries": carries}
-    step, acted, updates, carries = session().restore(**begin).values()
-    for task in [task for task in tasks if task not in cfg.tasks]:  # those that leave
-        players.pop(task).close()
-        del carries[task], optimizers[task]
-        agent.heads.remove(task)
-        replay.remove_task(task)
-    for task in [task for task in cfg.tasks if task not in tasks]:  # those that join
-        replay.add_task(task)
-        join(agent, optimizers, task, actions[task])
-        enter(task)
-    train = wb.run.Captured(functools.partial(update, agent, optimizers, cfg=cfg))  # one CUDA graph
+    cast = functools.partial(wb.tasks.recast, enter=enter)
+    cast(tasks, agent.heads, optimizer, replay, players)
+    step, acted, updates = session.restore(step=0, acted=0, updates=0).values()
+    cast(wanted, agent.heads, optimizer, replay, players)  # a resumed run may have others
 
     def keep():
-        position = {"step": step, "acted": acted, "updates": updates, "carries": carries}
-        session().save(**position, founders=founders, tasks=list(players))
+        session.save(step=step, acted=acted, updates=updates, tasks=players.tasks)
         wb.tasks.plot_tasks(run)
 
-    def stopped():
-        return "".join(envs.stopped for envs in players.values())
-
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
-        while step < cfg.steps and not (interrupt.requested or stopped()):
-            for task, envs in players.items():
-                rows, (_, prev_action) = envs.rows, carries[task]  # the action led to these rows
-                action, carries[task] = act(
-                    agent.task(task), rows.obs, carries[task], rows.is_first
-                )
-                packed = agent.world.rssm.pack(carries[task][0])
-                replay.add(task, **rows._asdict(), prev_action=prev_action, carry=packed)
+        while step < cfg.steps and not (interrupt.requested or players.stopped):
+            for task, envs in players:
+                row, before = envs.rows, players.carry[task]
+                action, carry = act(agent.task(task), row.obs, before, row.is_first)
+                led = {"prev_action": before[1], "carry": agent.rssm.pack(carry[0])}
+                replay.add(task, **row._asdict(), **led)
+                players.carry[task] = carry
                 envs.send(action)  # workers step while the agent learns
-            step, acted = step + cfg.envs, acted + cfg.envs * len(players)
+            step, acted = step + cfg.envs, acted + cfg.envs * len(players.tasks)
             for _ in range(due(acted) if len(replay) >= cfg.prefill else 0):
-                logger.add(learn(train, agent, replay, sampler.counts(list(players), cfg.batch)))
+                logger.add(learn(train, agent, replay, sampler.counts(players.tasks, cfg.batch)))
                 updates += 1
-            for task, envs in players.items():
+            for task, envs in players:
                 envs.receive()
                 logger.played(step, envs.finished, envs.failures, task=task)
-                for _, score, _ in envs.finished:
-                    sampler.observe(task, score)
+                sampler.observe(task, [score for _, score, _ in envs.finished])
             if log(step):
                 logger.write(step, {"updates": updates, "episodes": logger.episodes})
                 logger.timing(step, progress.rates())
             if save(step):
                 keep()
-            scores = {task: logger.score_of(task) for task in players}
+            scores = {task: logger.score_of(task) for task in players.tasks}
             progress.update(step, updates=updates, episodes=logger.episodes, **scores)
         keep()
-    for envs in players.values():
-        envs.close()
-    if interrupt.requested or stopped():
-        print(f"{stopped()}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
+    players.close()
+    if interrupt.requested or players.stopped:
+        print(
+            f"{players.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}"
+        )
     else:
-        print(judge(run, agent, cfg, replay))
+        open_some = functools.partial(there.envs, n=10, seed=cfg.seed + 1)
+        agents = {task: agent.eval().task(task) for task in agent.heads}
+        print(wb.tasks.judge(run, act, agents, open_some, episodes=cfg.judge))
     logger.close()
-    print(
-        f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task {cfg.tasks[0]}"
-    )
-    return interrupt.exit_code or int(bool(stopped()))
+    print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task TASK")
+    return interrupt.exit_code or int(bool(players.stopped))
 
 
 if __name__ == "__main__":

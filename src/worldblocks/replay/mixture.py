@@ -75,24 +75,21 @@ class MixtureReplay:
         options: of each `SequenceReplay`; `capacity` is that of one task.
 
     Raises:
-        ValueError: no task, a name twice or one that cannot be a folder, or an option is out of
-            range.
+        ValueError: a name twice or one that cannot be a folder, or an option is out of range.
 
     Source: ours; a buffer for each task as in multi-task SAC (Yu et al. 2019, arXiv:1910.10897).
     """
 
     def __init__(
         self,
-        tasks: Sequence[str],
+        tasks: Sequence[str] = (),
         *,
-        relabel: Mapping[str, Relabel] | None = None,
+        relabel: Mapping[str, Relabel | None] | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
         self.relabel, self.seed, self._options = dict(relabel or {}), seed, options
         self._replays: dict[str, SequenceReplay] = {}
-        if not tasks:
-            raise ValueError("a mixture was given no task; it needs at least one name")
         for task in tasks:
             self.add_task(task)
 
@@ -112,8 +109,8 @@ class MixtureReplay:
         return self._replays[task]
 
     def __len__(self) -> int:
-        """Window starts of the task that has fewest."""
-        return min(len(replay) for replay in self._replays.values())
+        """Window starts of the task that has fewest; 0 without a task."""
+        return min(map(len, self._replays.values()), default=0)
 
     def add_task(self, task: str) -> None:
         """Begin an empty replay for one more task, the last of the axis `task`.
@@ -136,11 +133,8 @@ class MixtureReplay:
 
         Raises:
             KeyError: there is no such task.
-            ValueError: it is the only one.
         """
         self[task]
-        if len(self._replays) == 1:
-            raise ValueError(f"{task!r} is the only task of this mixture, which needs one; add one")
         del self._replays[task]
 
     def add(self, task: str, **row: Any) -> None:

@@ -1,14 +1,21 @@
 """Whole episodes of a policy, and of none."""
 
+import json
 import statistics
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from worldblocks.envs import EnvVector, Rows
+from worldblocks.run.durable import replace_text
 from worldblocks.spaces import Continuous
+from worldblocks.tasks.picture import plot_tasks
+
+MAPPED = 500  # states of a task on the map of latents
 
 
 class Player:
@@ -18,15 +25,24 @@ class Player:
         act: `act(agent, obs, carry, is_first) -> (action, carry)`.
         agent: what `act` takes; `agent.initial(n)` is the first carry.
         n: environments.
+        keep: how many states are kept in `latents`: as many first ones.
     """
 
-    def __init__(self, act: Callable[..., Any], agent: Any, n: int) -> None:
+    def __init__(self, act: Callable[..., Any], agent: Any, n: int, *, keep: int = 0) -> None:
         self.act, self.agent, self.carry = act, agent, agent.initial(n)
+        self._keep, self._kept = -(-keep // n), []
 
     def __call__(self, rows: Rows) -> Any:
         """The action of each environment, on the host."""
         action, self.carry = self.act(self.agent, rows.obs, self.carry, rows.is_first)
+        if len(self._kept) < self._keep:
+            self._kept.append(torch.cat(self.carry[0].parts(), -1).float().cpu())
         return action.cpu()
+
+    @property
+    def latents(self) -> Float32[torch.Tensor, "batch feature"]:
+        """Features of states that were met."""
+        return torch.cat(self._kept)
 
 
 def play_episodes(policy: Callable[[Rows], Any], envs: EnvVector, episodes: int) -> list[float]:
@@ -81,6 +97,44 @@ def random_policy(envs: EnvVector, seed: int) -> Callable[[Rows], Any]:
         return torch.from_numpy(np.concatenate(parts, -1)).float()
 
     return policy
+
+
+def judge(
+    run: Path | str,
+    act: Callable[..., Any],
+    agents: Mapping[str, Any],
+    environments: Callable[[str], EnvVector],
+    *,
+    episodes: int,
+    seed: int = 0,
+) -> str:
+    """Episodes of each task by a random policy and by its agent: `scores.json` and `tasks.png`.
+
+    Args:
+        run: the run folder.
+        act: as of `Player`.
+        agents: of each task.
+        environments: opens environments of a task, the same ones each time.
+        episodes: of each policy in each task; 0: none, and a picture without them.
+        seed: of the random policy.
+
+    Returns:
+        What `verdict` says.
+    """
+    judged: dict[str, dict[str, Any]] = {}
+    latents = {}
+    for task, agent in agents.items() if episodes else ():
+        envs = environments(task)
+        scores = {"random": play_episodes(random_policy(envs, seed), envs, episodes)}
+        envs = environments(task)
+        player = Player(act, agent, len(envs), keep=MAPPED)
+        scores["trained"] = play_episodes(player, envs, episodes)
+        judged[task] = {name: {"scores": own} for name, own in scores.items()}
+        latents[task] = player.latents
+    if judged:
+        replace_text(Path(run) / "scores.json", json.dumps(judged) + "\n")
+    plot_tasks(run, latents=latents)
+    return verdict(judged)
 
 
 def verdict(judged: Mapping[str, Mapping[str, Any]]) -> str:

@@ -3,7 +3,15 @@
 import copy
 from collections.abc import Iterator
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldblocks.ema import SlowCopy
+from worldblocks.heads import ActorHead, TwoHotHead
+from worldblocks.normalize import PercentileScale
+from worldblocks.spaces import Actions
+from worldblocks.tasks.padding import PaddedActor
 
 
 class TaskHead(nn.Module):
@@ -111,26 +119,75 @@ class TaskHeads(nn.Module):
 
 
 class OneTask(nn.Module):
-    """A world and the head of one task as one agent: the modules of both under their own names.
+    """One task's agent: the head of the task and what all tasks share, under their own names.
 
-    It shares them: whoever trains it trains the world of all tasks and the head of that one.
+    It shares the modules: whoever trains it trains the world of all tasks and the head of that one.
 
     Args:
-        world: its children become children of this module, and so do
-        head: those of the head.
+        agent: a module whose child `heads` is a `TaskHeads`; all its other children are shared.
+        task: whose head.
         options: further attributes.
 
     Raises:
-        ValueError: world and head have a part of the same name.
+        KeyError: there is no such task.
+        ValueError: the head has a part of the name of a shared one.
+
+    >>> agent = nn.Module()
+    >>> agent.world, agent.heads = nn.Linear(2, 3), TaskHeads()
+    >>> agent.heads.add("walk", nn.ModuleDict({"actor": nn.Linear(3, 1)}))
+    >>> [name for name, _ in OneTask(agent, "walk").named_children()]
+    ['world', 'actor']
     """
 
-    def __init__(self, world: nn.Module, head: nn.Module, **options: object) -> None:
+    def __init__(self, agent: nn.Module, task: str, **options: object) -> None:
         super().__init__()
-        ours, theirs = dict(world.named_children()), dict(head.named_children())
-        if both := sorted(ours.keys() & theirs.keys()):
-            raise ValueError(f"world and head both have {both}; a part is either's, so rename one")
-        for name, part in (ours | theirs).items():
+        shared = {name: part for name, part in agent.named_children() if name != "heads"}
+        own = dict(agent.heads[task].named_children())  # type: ignore[index]
+        if both := sorted(shared.keys() & own.keys()):
+            raise ValueError(
+                f"the head of {task!r} and what all tasks share both have {both}; rename one"
+            )
+        for name, part in (shared | own).items():
             self.add_module(name, part)
         for name, value in options.items():
             setattr(self, name, value)
-        self.training = world.training
+        self.training = agent.training
+
+
+def dreamer_head(
+    feature_dim: int,
+    actions: Actions,
+    *,
+    units: int,
+    width: int,
+    tail: Float[Tensor, " rest"] | None = None,
+    slow_rate: float = 0.02,
+    return_floor: float = 1.0,
+) -> TaskHead:
+    """The heads of DreamerV3's released code, for one task of several.
+
+    Reward head of 1 layer; actor and critic of 3; a slow copy that takes over `slow_rate` of the
+    critic at each update; returns scaled by max(`return_floor`, p95 - p5).
+
+    Args:
+        feature_dim: width of the feature vector.
+        actions: the task's own action description.
+        units: of every MLP.
+        width, tail: of an action in the world, see `PaddedActor`.
+        slow_rate: see `wb.ema.SlowCopy`.
+        return_floor: see `wb.normalize.PercentileScale`.
+
+    >>> from worldblocks.spaces import Continuous
+    >>> head = dreamer_head(7, {"arm": Continuous((2,))}, units=4, width=3)
+    >>> head.actor(torch.zeros(5, 7)).sample().shape
+    torch.Size([5, 3])
+    """
+    actor = ActorHead(feature_dim, actions, units=units, layers=3)
+    value = TwoHotHead(feature_dim, units=units, layers=3)
+    return TaskHead(
+        reward=TwoHotHead(feature_dim, units=units, layers=1),
+        actor=PaddedActor(actor, width=width, tail=tail),
+        value=value,
+        slow_value=SlowCopy(value, rate=slow_rate),
+        return_scale=PercentileScale(0.01, 5, 95, floor=return_floor),
+    )

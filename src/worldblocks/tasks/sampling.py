@@ -127,10 +127,11 @@ class TaskSampler:
         upto[-1] = n
         return dict(zip(tasks, np.diff(upto, prepend=0).tolist(), strict=True))
 
-    def observe(self, task: str, score: float) -> None:
-        """Tell the weights of a finished episode, if they ask for such (`LearningProgress`)."""
+    def observe(self, task: str, scores: Sequence[float]) -> None:
+        """Tell the weights of finished episodes, if they ask for such (`LearningProgress`)."""
         if hasattr(self.weights, "observe"):
-            self.weights.observe(task, score)  # type: ignore[attr-defined]
+            for score in scores:
+                self.weights.observe(task, score)  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random numbers, and of the weights where they have one."""
