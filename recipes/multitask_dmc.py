@@ -72,10 +72,8 @@ class Config:
     imag_last: int = 0  # imagine from so many last rows of a window; 0: from all of them
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
-    slow_rate: float = 0.02  # share of the critic that its slow copy takes over at each update
     entropy: float = 3e-4
     reconstruction: float = 1.0  # weight of that loss; small images and small numbers need more
-    return_floor: float = 1.0  # smallest divisor of the advantage
     lr: float = 4e-5
     warmup: int = 1000
     agc: float = 0.3
@@ -153,31 +151,26 @@ PRESETS = {
 class Agent(nn.Module):
     """What all tasks share, and `heads` of each; everything that trains them is below."""
 
-    def __init__(self, observation: wb.spaces.Spaces, actions: dict[str, Any], cfg: Config):
+    def __init__(self, there: wb.tasks.Stage, cfg: Config):
         super().__init__()
-        self.cfg, self.told = cfg, list(actions) if cfg.conditioned else []
-        self.width = max(map(wb.spaces.action_size, actions.values())) + len(self.told)
+        self.cfg, self.there = cfg, there
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
-        self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
+        self.encoder = wb.encoders.dreamer_encoder(there.observation, depth=depth, units=units)
         sizes: Any = {"deter": deter, "hidden": cfg.hidden or units}
-        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": self.width}
+        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": there.width}
         onehots: Any = {"groups": cfg.groups, "classes": classes, "unimix": 0.01}
         self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, **onehots, **sizes)
         self.decoder = wb.decoders.dreamer_decoder(
-            observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
+            there.observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
         )
         self.cont = wb.heads.BinaryHead(self.rssm.feature_dim, units=units, layers=1)
         self.heads = wb.tasks.TaskHeads()
 
-    def head(self, task: str, action: wb.spaces.Actions) -> wb.tasks.TaskHead:
-        """A new head for a task; in a conditioned world its actions say which task it is."""
-        options: Any = {"units": self.cfg.units, "width": self.width}
-        options |= {"slow_rate": self.cfg.slow_rate, "return_floor": self.cfg.return_floor}
-        if self.told:
-            options["tail"] = torch.zeros(self.width - wb.spaces.action_size(action))
-            options["tail"][self.told.index(task) - len(self.told)] = 1.0
-        head = wb.tasks.dreamer_head(self.rssm.feature_dim, action, **options)
+    def head(self, task: str) -> wb.tasks.TaskHead:
+        """A new head: reward, actor, critic with its slow copy, scale of returns."""
+        sizes = {"units": self.cfg.units, "width": self.there.width, "tail": self.there.tail(task)}
+        head = wb.tasks.dreamer_head(self.rssm.feature_dim, self.there.actions[task], **sizes)
         return head.to(next(self.parameters()).device)
 
     def task(self, name: str) -> wb.tasks.OneTask:
@@ -187,11 +180,10 @@ class Agent(nn.Module):
     def initial(self, n: int):
         """What `act` carries before the first row: the dynamics carry and the last action."""
         carry = self.rssm.initial(n)
-        return carry, carry.deter.new_zeros(n, self.width)
+        return carry, carry.deter.new_zeros(n, self.there.width)
 
 
 def world_model_loss(agent, batch, cfg):
-    """The rewards of `batch` are not read."""
     embed = agent.encoder(batch.obs)
     post = agent.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
     prior, posterior = agent.rssm.prior(post.deter), agent.rssm.posterior(post)
@@ -231,9 +223,7 @@ def actor_critic_loss(agent, post, batch, own, cfg):
         "critic": 1.0 * weight * (value[:, :-1].nll(target) + value[:, :-1].nll(slow[:, :-1])),
         "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, target[:, 0], own, cfg),
     }
-    metrics = {"reward": reward, "continue": cont, "value": baseline, "return": target}
-    metrics |= {"return_min": target.min(), "return_max": target.max(), "return_scale": scale}
-    metrics |= {"advantage_abs": advantage.abs(), "policy_entropy": entropy}
+    metrics = {"value": baseline, "return": target, "return_scale": scale, "entropy": entropy}
     return losses, metrics
 
 
@@ -275,8 +265,7 @@ def update(agent, optimizer, mixture, cfg):
 
 def learn(train, agent, replay, counts):
     """One update on windows from replay, so many of each task, whose latents it refreshes."""
-    device = next(agent.parameters()).device
-    mixture = replay.sample(counts).to(device, non_blocking=True)
+    mixture = replay.sample(counts).to(next(agent.parameters()).device, non_blocking=True)
     batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
     post, metrics = train(mixture._replace(batch=batch))
     replay.write_back(mixture, agent.rssm.pack(post.carry))
@@ -284,15 +273,10 @@ def learn(train, agent, replay, counts):
 
 
 def stage(cfg: Config, tasks=()) -> wb.tasks.Stage:
-    """Where the world's tasks and others are played."""
-
-    def make(task: str):
-        known = wb.tasks.control_reward(task) if cfg.relabel else None
-        options: Any = {"pixels": cfg.pixels, "size": cfg.image, "repeat": cfg.repeat}
-        options["features"] = known.features if known else ()
-        return functools.partial(wb.envs.dmc, task, **options)
-
-    return wb.tasks.Stage(make, cfg.tasks, tasks)
+    """Where the tasks that the world is made for are played, and others."""
+    options = {"relabel": cfg.relabel, "pixels": cfg.pixels, "size": cfg.image}
+    make = functools.partial(wb.tasks.control, repeat=cfg.repeat, **options)
+    return wb.tasks.Stage(make, cfg.tasks, tasks, told=cfg.conditioned)
 
 
 def environments(cfg: Config, n: int, seed: int, task: str = "") -> wb.envs.EnvVector:
@@ -300,22 +284,20 @@ def environments(cfg: Config, n: int, seed: int, task: str = "") -> wb.envs.EnvV
     return stage(cfg, [task]).envs(task, n, seed=seed, workers=cfg.workers)
 
 
-def build(cfg: Config, observation: wb.spaces.Spaces, actions: dict[str, Any]):
-    """An agent without heads, its world made for the tasks of `actions`, and its optimiser."""
-    agent = Agent(observation, actions, cfg).to(wb.run.pick_device(cfg.device))
+def build(cfg: Config, there: wb.tasks.Stage):
+    """An agent without heads and its optimiser: one for everything."""
+    agent = Agent(there, cfg).to(wb.run.pick_device(cfg.device))
     options = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
-    optimizer = wb.optim.dreamer_optimizer(agent.parameters(), **options)
-    return agent, optimizer
+    return agent, wb.optim.dreamer_optimizer(agent.parameters(), **options)
 
 
 def load(run: str | Path, device: str = "auto", task: str = ""):
     """The trained agent of one task (else the first) of a run folder, and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
     _, tasks = wb.tasks.tasks_of(run, cfg.tasks)
-    there = stage(cfg, tasks)
-    agent, _ = build(cfg, there.observation, {name: there.actions[name] for name in cfg.tasks})
+    agent, _ = build(cfg, stage(cfg, tasks))
     for name in tasks:
-        agent.heads.add(name, agent.head(name, there.actions[name]))
+        agent.heads.add(name, agent.head(name))
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
     return agent.eval().task(task or tasks[0]), cfg
 
@@ -339,9 +321,7 @@ def main(cfg: Config) -> int:
     wanted, (founders, tasks) = cfg.tasks, wb.tasks.tasks_of(cfg.logdir, cfg.tasks)
     cfg = dataclasses.replace(cfg, tasks=founders)
     there = stage(cfg, [*tasks, *wanted])
-    agent, optimizer = build(
-        cfg, there.observation, {name: there.actions[name] for name in founders}
-    )
+    agent, optimizer = build(cfg, there)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
@@ -359,28 +339,17 @@ def main(cfg: Config) -> int:
     parts = {"agent": agent, "optimizer": optimizer, "players": players, "replay": replay}
     parts |= {"sampler": sampler, "logger": logger, "due": due, "log": log, "save": save}
     session = wb.run.Session(checkpoint, parts)
-
-    def enter(task: str):
-        envs = there.envs(task, cfg.envs, seed=cfg.seed, workers=cfg.workers)
-        return agent.head(task, there.actions[task]), envs, agent.initial(cfg.envs)
-
-    cast = functools.partial(wb.tasks.recast, enter=enter)
-    cast(tasks, agent.heads, optimizer, replay, players)
+    envs = functools.partial(there.envs, n=cfg.envs, seed=cfg.seed, workers=cfg.workers)
+    wb.tasks.recast(tasks, agent, optimizer, replay, players, envs)
     step, acted, updates = session.restore(step=0, acted=0, updates=0).values()
-    cast(wanted, agent.heads, optimizer, replay, players)  # a resumed run may have others
-
-    def keep():
-        session.save(step=step, acted=acted, updates=updates, tasks=players.tasks)
-        wb.tasks.plot_tasks(run)
-
+    wb.tasks.recast(wanted, agent, optimizer, replay, players, envs)  # others, if it is resumed
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
         while step < cfg.steps and not (interrupt.requested or players.stopped):
             for task, envs in players:
-                row, before = envs.rows, players.carry[task]
-                action, carry = act(agent.task(task), row.obs, before, row.is_first)
-                led = {"prev_action": before[1], "carry": agent.rssm.pack(carry[0])}
-                replay.add(task, **row._asdict(), **led)
-                players.carry[task] = carry
+                row, (_, prev_action) = envs.rows, players.carry[task]  # it led to these rows
+                action, carry = act(agent.task(task), row.obs, players.carry[task], row.is_first)
+                players.carry[task], packed = carry, agent.rssm.pack(carry[0])
+                replay.add(task, **row._asdict(), prev_action=prev_action, carry=packed)
                 envs.send(action)  # workers step while the agent learns
             step, acted = step + cfg.envs, acted + cfg.envs * len(players.tasks)
             for _ in range(due(acted) if len(replay) >= cfg.prefill else 0):
@@ -394,19 +363,15 @@ def main(cfg: Config) -> int:
                 logger.write(step, {"updates": updates, "episodes": logger.episodes})
                 logger.timing(step, progress.rates())
             if save(step):
-                keep()
-            scores = {task: logger.score_of(task) for task in players.tasks}
-            progress.update(step, updates=updates, episodes=logger.episodes, **scores)
-        keep()
+                session.save(step=step, acted=acted, updates=updates, tasks=players.tasks)
+            progress.update(step, updates=updates, **{t: logger.score_of(t) for t in players.tasks})
+        session.save(step=step, acted=acted, updates=updates, tasks=players.tasks)
     players.close()
+    wb.tasks.plot_tasks(run)
     if interrupt.requested or players.stopped:
-        print(
-            f"{players.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}"
-        )
+        print(f"{players.stopped}saved at step {step}; {wb.run.resume_command(run)} continues it")
     else:
-        open_some = functools.partial(there.envs, n=10, seed=cfg.seed + 1)
-        agents = {task: agent.eval().task(task) for task in agent.heads}
-        print(wb.tasks.judge(run, act, agents, open_some, episodes=cfg.judge))
+        print(wb.tasks.judge(run, act, agent.eval(), there, episodes=cfg.judge, seed=cfg.seed))
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task TASK")
     return interrupt.exit_code or int(bool(players.stopped))

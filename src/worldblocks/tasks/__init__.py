@@ -3,7 +3,7 @@
 The replay of several tasks is `wb.replay.MixtureReplay`, which imports no network.
 """
 
-from worldblocks.tasks.control import control_reward, tolerance
+from worldblocks.tasks.control import control, control_reward, tolerance
 from worldblocks.tasks.episodes import Player, judge, play_episodes, random_policy, verdict
 from worldblocks.tasks.heads import OneTask, TaskHead, TaskHeads, dreamer_head
 from worldblocks.tasks.padding import Padded, PaddedActor, PaddedPolicy, seen, union
@@ -26,6 +26,7 @@ __all__ = [
     "TaskHeads",
     "TaskSampler",
     "balanced",
+    "control",
     "control_reward",
     "dreamer_head",
     "judge",

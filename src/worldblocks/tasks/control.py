@@ -3,11 +3,14 @@
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from worldblocks.envs import dmc
+from worldblocks.envs.control import Control
 from worldblocks.replay import Relabel
 from worldblocks.typing import typed
 
@@ -32,6 +35,18 @@ def control_reward(task: str) -> Relabel | None:
     tensor([1., 2.])
     """
     return KNOWN.get(task)
+
+
+def control(task: str, *, relabel: bool = True, **options: Any) -> Control:
+    """An environment of `wb.envs.dmc`, with the features that its reward is a function of.
+
+    Args:
+        task: as of `wb.envs.dmc`.
+        relabel: whether to give them, as far as the reward is known.
+        options: of `wb.envs.dmc`.
+    """
+    known = control_reward(task) if relabel else None
+    return dmc(task, features=known.features if known else (), **options)
 
 
 @typed

@@ -14,6 +14,7 @@ from worldblocks.envs import EnvVector, Rows
 from worldblocks.run.durable import replace_text
 from worldblocks.spaces import Continuous
 from worldblocks.tasks.picture import plot_tasks
+from worldblocks.tasks.stage import Stage
 
 MAPPED = 500  # states of a task on the map of latents
 
@@ -102,33 +103,35 @@ def random_policy(envs: EnvVector, seed: int) -> Callable[[Rows], Any]:
 def judge(
     run: Path | str,
     act: Callable[..., Any],
-    agents: Mapping[str, Any],
-    environments: Callable[[str], EnvVector],
+    agent: Any,
+    stage: Stage,
     *,
     episodes: int,
-    seed: int = 0,
+    seed: int,
+    envs: int = 10,
 ) -> str:
     """Episodes of each task by a random policy and by its agent: `scores.json` and `tasks.png`.
 
     Args:
         run: the run folder.
         act: as of `Player`.
-        agents: of each task.
-        environments: opens environments of a task, the same ones each time.
+        agent: has `heads`, and `task(name)` gives the agent of one task.
+        stage: where they are played, by the same episodes.
         episodes: of each policy in each task; 0: none, and a picture without them.
-        seed: of the random policy.
+        seed: of the run; that of the episodes is a million more.
+        envs: played side by side.
 
     Returns:
         What `verdict` says.
     """
     judged: dict[str, dict[str, Any]] = {}
     latents = {}
-    for task, agent in agents.items() if episodes else ():
-        envs = environments(task)
-        scores = {"random": play_episodes(random_policy(envs, seed), envs, episodes)}
-        envs = environments(task)
-        player = Player(act, agent, len(envs), keep=MAPPED)
-        scores["trained"] = play_episodes(player, envs, episodes)
+    for task in agent.heads if episodes else ():
+        n, far = min(envs, episodes), seed + 1_000_000
+        random, same = (stage.envs(task, n, seed=far) for _ in range(2))
+        player = Player(act, agent.task(task), len(same), keep=MAPPED)
+        scores = {"random": play_episodes(random_policy(random, seed), random, episodes)}
+        scores["trained"] = play_episodes(player, same, episodes)
         judged[task] = {name: {"scores": own} for name, own in scores.items()}
         latents[task] = player.latents
     if judged:

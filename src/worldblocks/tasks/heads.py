@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
@@ -13,7 +13,6 @@ from worldblocks.optim import remove_parameters
 from worldblocks.replay import MixtureReplay
 from worldblocks.run.checkpoint import Checkpoint
 from worldblocks.run.folder import read_config
-from worldblocks.tasks.heads import TaskHeads
 
 
 class Players:
@@ -109,12 +108,11 @@ def tasks_of(run: Path | str, tasks: Sequence[str]) -> tuple[tuple[str, ...], tu
 
 def recast(
     tasks: Sequence[str],
-    heads: TaskHeads,
+    agent: Any,
     optimizer: Optimizer,
     replay: MixtureReplay,
     players: Players,
-    *,
-    enter: Callable[[str], tuple[nn.Module, EnvVector, Any]],
+    envs: Callable[[str], EnvVector],
 ) -> None:
     """Let exactly these tasks be trained on: others leave, those that are new join.
 
@@ -123,18 +121,20 @@ def recast(
 
     Args:
         tasks: wanted; new ones join in this order, behind those that stay.
-        heads, optimizer, replay, players: what belongs to tasks. The parameters of a new head are
-            a new group of the optimiser.
-        enter: gives the head, the environments and the first carry of a task that joins.
+        agent: has `heads`, a `TaskHeads`; `head(task)` gives a new one and `initial(n)` the first
+            carry of n environments.
+        optimizer: the parameters of a new head become a new group of it.
+        replay, players: of the same tasks.
+        envs: opens the environments of a task.
     """
     for task in [task for task in players.tasks if task not in tasks]:
-        remove_parameters(optimizer, heads[task].parameters())
-        heads.remove(task)
+        remove_parameters(optimizer, agent.heads[task].parameters())
+        agent.heads.remove(task)
         replay.remove_task(task)
         players.remove(task)
     for task in [task for task in tasks if task not in players.tasks]:
-        head, envs, carry = enter(task)
-        heads.add(task, head)
-        optimizer.add_param_group({"params": list(head.parameters())})
+        agent.heads.add(task, agent.head(task))
+        optimizer.add_param_group({"params": list(agent.heads[task].parameters())})
         replay.add_task(task)
-        players.add(task, envs, carry)
+        opened = envs(task)
+        players.add(task, opened, agent.initial(len(opened)))
