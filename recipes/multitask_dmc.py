@@ -200,7 +200,7 @@ def world_model_loss(agent, batch, cfg):
     return post, losses, metrics
 
 
-def actor_critic_loss(agent, post, batch, own, cfg):
+def actor_critic_loss(agent, post, batch, cfg, own=None):
     if cfg.imag_last:
         post, batch = post[:, -cfg.imag_last :], batch.last(cfg.imag_last)
     start = post.flatten().detach()  # every posterior is a start, whichever task it is of
@@ -221,13 +221,13 @@ def actor_critic_loss(agent, post, batch, own, cfg):
     losses = {
         "actor": -1.0 * weight * (log_prob * advantage + cfg.entropy * entropy),
         "critic": 1.0 * weight * (value[:, :-1].nll(target) + value[:, :-1].nll(slow[:, :-1])),
-        "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, target[:, 0], own, cfg),
+        "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, target[:, 0], cfg, own),
     }
     metrics = {"value": baseline, "return": target, "return_scale": scale, "entropy": entropy}
     return losses, metrics
 
 
-def replay_critic_loss(agent, post, batch, first_return, own, cfg):
+def replay_critic_loss(agent, post, batch, first_return, cfg, own):
     """The critic on the rows that its own task played: those of another policy say nothing."""
     boot = first_return.reshape(batch.reward.shape)  # of the imagination that starts there
     live = cfg.gamma * (1 - batch.is_terminal.float())
@@ -236,7 +236,6 @@ def replay_critic_loss(agent, post, batch, first_return, own, cfg):
     value = agent.value(post.feature())[:, :-1]
     slow = agent.slow_value(post.feature().detach()).mean[:, :-1]
     alive = (1 - batch.is_last.float())[:, :-1]
-    own = own[:, None].expand_as(alive)
     return wb.losses.on_rows(alive * (value.nll(target) + value.nll(slow)), own)
 
 
@@ -250,7 +249,7 @@ def update(agent, optimizer, mixture, cfg):
             one, rows = agent.task(name), batch._replace(reward=mixture.reward[place])
             reward = one.reward(seen.feature()).nll(rows.reward)
             own = {"reward": 1.0 * wb.losses.on_rows(reward, mixture.known[place])}
-            more, values = actor_critic_loss(one, seen, rows, mixture.task == place, cfg)
+            more, values = actor_critic_loss(one, seen, rows, cfg, mixture.task == place)
             losses |= {f"{name}/{key}": loss for key, loss in (own | more).items()}
             metrics |= {f"{name}/{key}": value for key, value in values.items()}
     total = torch.stack([loss.mean() for loss in losses.values()]).sum()
@@ -280,7 +279,7 @@ def stage(cfg: Config, tasks=()) -> wb.tasks.Stage:
 
 
 def environments(cfg: Config, n: int, seed: int, task: str = "") -> wb.envs.EnvVector:
-    task = task or cfg.tasks[0]
+    task, cfg = task or cfg.tasks[0], dataclasses.replace(cfg, relabel=False)  # no features
     return stage(cfg, [task]).envs(task, n, seed=seed, workers=cfg.workers)
 
 
@@ -371,7 +370,7 @@ def main(cfg: Config) -> int:
     if interrupt.requested or players.stopped:
         print(f"{players.stopped}saved at step {step}; {wb.run.resume_command(run)} continues it")
     else:
-        print(wb.tasks.judge(run, act, agent.eval(), there, episodes=cfg.judge, seed=cfg.seed))
+        print(wb.tasks.judge(run, act, agent.eval(), there, cfg.judge, cfg.seed))
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task TASK")
     return interrupt.exit_code or int(bool(players.stopped))

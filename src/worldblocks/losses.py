@@ -94,7 +94,9 @@ def gaussian_kl(
 
 
 @typed
-def on_rows(x: Float[Tensor, "*batch"], rows: Bool[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+def on_rows(
+    x: Float[Tensor, "*batch"], rows: Bool[Tensor, "..."] | None
+) -> Float[Tensor, "*batch"]:
     """A loss on some of its rows, scaled so that its mean over all is the mean over those.
 
         x · rows · (number of all) / max(1, number of rows)
@@ -104,10 +106,23 @@ def on_rows(x: Float[Tensor, "*batch"], rows: Bool[Tensor, "*batch"]) -> Float[T
 
     Args:
         x: a loss, unreduced.
-        rows: those that count.
+        rows: those that count, over the first axes of `x` (or all of them); None: all count.
+
+    Raises:
+        ValueError: these are not the first axes of `x`.
+
+    Source: ours; a masked mean.
 
     >>> import torch
     >>> on_rows(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([True, False, True])).mean().item()
     3.5
     """
+    if rows is None:
+        return x
+    if x.shape[: rows.ndim] != rows.shape:
+        raise ValueError(
+            f"rows of shape {tuple(rows.shape)} were chosen of a loss of shape {tuple(x.shape)}; "
+            f"they are its first axes, or all"
+        )
+    rows = rows.reshape(*rows.shape, *[1] * (x.ndim - rows.ndim))
     return x * rows * (rows.numel() / rows.sum().clamp(min=1))

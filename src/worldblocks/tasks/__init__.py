@@ -4,7 +4,7 @@ The replay of several tasks is `wb.replay.MixtureReplay`, which imports no netwo
 """
 
 from worldblocks.tasks.control import control, control_reward, tolerance
-from worldblocks.tasks.episodes import Player, judge, play_episodes, random_policy, verdict
+from worldblocks.tasks.episodes import Player, judge, play_episodes, random_policy, reports, verdict
 from worldblocks.tasks.heads import OneTask, TaskHead, TaskHeads, dreamer_head
 from worldblocks.tasks.padding import Padded, PaddedActor, PaddedPolicy, seen, union
 from worldblocks.tasks.picture import plot_tasks, principal_axes
@@ -35,6 +35,7 @@ __all__ = [
     "principal_axes",
     "random_policy",
     "recast",
+    "reports",
     "seen",
     "tasks_of",
     "tolerance",

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from worldblocks.diagnose import report
 from worldblocks.envs import EnvVector, Rows
+from worldblocks.replay import MixtureReplay
 from worldblocks.run.durable import replace_text
 from worldblocks.spaces import Continuous
 from worldblocks.tasks.picture import plot_tasks
@@ -105,10 +107,11 @@ def judge(
     act: Callable[..., Any],
     agent: Any,
     stage: Stage,
-    *,
     episodes: int,
     seed: int,
+    *,
     envs: int = 10,
+    gated: bool = True,
 ) -> str:
     """Episodes of each task by a random policy and by its agent: `scores.json` and `tasks.png`.
 
@@ -120,6 +123,7 @@ def judge(
         episodes: of each policy in each task; 0: none, and a picture without them.
         seed: of the run; that of the episodes is a million more.
         envs: played side by side.
+        gated: as of `verdict`.
 
     Returns:
         What `verdict` says.
@@ -137,14 +141,15 @@ def judge(
     if judged:
         replace_text(Path(run) / "scores.json", json.dumps(judged) + "\n")
     plot_tasks(run, latents=latents)
-    return verdict(judged)
+    return verdict(judged, gated)
 
 
-def verdict(judged: Mapping[str, Mapping[str, Any]]) -> str:
+def verdict(judged: Mapping[str, Mapping[str, Any]], gated: bool = True) -> str:
     """One line a task: whether its mean score is above the 95th percentile of a random policy's.
 
     Args:
         judged: by task, `random` and `trained`, each with the `scores` of episodes.
+        gated: whether a line is PASS or FAIL; else it is INFO.
 
     >>> print(verdict({"walk": {"random": {"scores": [1.0, 2.0]}, "trained": {"scores": [3.0]}}}))
     PASS  walk: mean 3 of 1 episodes > 1.95, the 95th percentile of 2 random ones
@@ -154,9 +159,45 @@ def verdict(judged: Mapping[str, Mapping[str, Any]]) -> str:
         bar = float(np.percentile(scores["random"]["scores"], 95))
         mean = statistics.fmean(scores["trained"]["scores"])
         word, than = ("PASS", ">") if mean > bar else ("FAIL", "not >")
+        word = word if gated else "INFO"
         counts = [len(scores[name]["scores"]) for name in ("trained", "random")]
         lines.append(
             f"{word}  {task}: mean {mean:.4g} of {counts[0]} episodes {than} {bar:.4g}, the 95th "
             f"percentile of {counts[1]} random ones"
         )
     return "\n".join(lines)
+
+
+def reports(
+    run: Path | str,
+    act: Callable[..., Any],
+    agent: Any,
+    stage: Stage,
+    replay: MixtureReplay,
+    steps: int,
+    gamma: float,
+    seed: int,
+) -> str:
+    """The report of the world model (`wb.diagnose.report`) on held-out rows of each task.
+
+    Each is written into a folder of the task's name in the run folder.
+
+    Args:
+        run, act, agent, stage: as of `judge`.
+        replay: what the agent was trained on.
+        steps: held-out rows of each task; 0: no report.
+        gamma: the discount of the agent's values.
+        seed: of the run; that of the episodes is a million more.
+
+    Returns:
+        The texts.
+    """
+    texts = []
+    for task in agent.heads if steps else ():
+        envs = stage.envs(task, 4, seed=seed + 1_000_000)
+        seen = replay.sample({task: 64}, length=replay[task].length).batch
+        folder = Path(run) / task
+        folder.mkdir(exist_ok=True)
+        known: Any = {"steps": steps, "gamma": gamma, "seen": seen}
+        texts.append(f"{task}\n{report(folder, agent.task(task), act, envs, **known)}")
+    return "\n".join(texts)
