@@ -45,9 +45,7 @@ class Config:
 
     def __post_init__(self):
         if not self.marks or list(self.marks) != sorted(set(self.marks)) or self.marks[0] < 0:
-            raise ValueError(
-                f"--marks takes ascending numbers of steps from 0 on, got {self.marks}"
-            )
+            raise ValueError(f"--marks takes ascending steps from 0 on, got {self.marks}")
         if self.freeze and self.world == "fresh":
             raise ValueError("a fresh world cannot be frozen; give --world kept or leave --freeze")
 
@@ -62,7 +60,7 @@ def take(agent, tensors: dict[str, Any]) -> int:
 
 @torch.no_grad()
 def shuffle(agent):
-    """Permute the numbers of each tensor of the dynamics: their scale stays, what they know goes."""
+    """Permute the numbers of each tensor of the dynamics: what they know goes, their scale not."""
     for parameter in agent.rssm.parameters():
         mixed = parameter.flatten()[torch.randperm(parameter.numel()).to(parameter.device)]
         parameter.copy_(mixed.view_as(parameter))
@@ -71,7 +69,7 @@ def shuffle(agent):
 def prepare(cfg: Config, recipe: Any, saved: Any):
     """The agent of the new task on the world that was asked for, and where it is played."""
     there = recipe.stage(dataclasses.replace(saved, tasks=(cfg.task,)))
-    agent, optimizer = recipe.build(saved, there)
+    agent, _ = recipe.build(saved, there)
     weights = wb.run.Checkpoint(cfg.run).weights("agent") if cfg.world != "fresh" else {}
     fit = take(agent, weights)
     print(f"{fit} of {len(weights)} tensors of {cfg.run} fit the world of {cfg.task}", flush=True)
@@ -107,7 +105,7 @@ def update(recipe: Any, agent, optimizer, saved, mixture, place: int):
     own = (mixture.task == place).long() - 1  # 0 where the new task played, else none
     parts = {"reward": mixture.reward[place : place + 1], "known": mixture.known[place : place + 1]}
     mixture = mixture._replace(batch=batch, task=own, **parts)
-    return recipe.update(agent, optimizer, mixture.to(batch.reward.device), saved)
+    return recipe.update(agent, optimizer, mixture, saved)
 
 
 def main(cfg: Config) -> int:

@@ -45,8 +45,6 @@ class Config:
     gray: bool = False
     repeat: int = 4  # frames an action lasts
     sticky: float = 0.0  # probability that a frame keeps the previous action
-    noops: int = 30  # up to this many no-ops open an episode
-    full_actions: bool = False  # all 18 actions, or those each game uses
 
     # Sharing
     conditioned: bool = False  # the world model is told the task, as a one-hot beside the action
@@ -287,8 +285,7 @@ def learn(train, agent, replay, counts):
 
 def stage(cfg: Config, tasks=()) -> wb.tasks.Stage:
     """Where the tasks that the world is made for are played, and others."""
-    options: Any = {"size": cfg.image, "gray": cfg.gray, "repeat": cfg.repeat, "noops": cfg.noops}
-    options |= {"sticky": cfg.sticky, "full_actions": cfg.full_actions}
+    options: Any = {"size": cfg.image, "gray": cfg.gray, "repeat": cfg.repeat, "sticky": cfg.sticky}
     make = functools.partial(wb.envs.atari, **options)
     return wb.tasks.Stage(make, cfg.tasks, tasks, told=cfg.conditioned)
 
