@@ -382,9 +382,7 @@ def main(cfg: Config) -> int:
         print(f"{players.stopped}saved at step {step}; {wb.run.resume_command(run)} continues it")
     else:
         print(wb.tasks.judge(run, act, agent.eval(), there, cfg.judge, cfg.seed, gated=False))
-        print(
-            wb.tasks.reports(run, act, agent, there, replay, cfg.report_steps, cfg.gamma, cfg.seed)
-        )
+        print(wb.tasks.reports(run, act, agent, there, replay, cfg.report_steps, cfg.gamma))
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task TASK")
     return interrupt.exit_code or int(bool(players.stopped))
