@@ -101,7 +101,9 @@ def replays(cfg: Config, saved: Any):
 
 def update(recipe: Any, agent, optimizer, saved, mixture, place: int):
     """One update on windows whose reward is that of one place; refreshes nothing."""
-    batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
+    kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files has no type for it
+    carry = agent.rssm.unpack(kind(*mixture.batch.carry))
+    batch = mixture.batch._replace(carry=carry, row=None)
     own = (mixture.task == place).long() - 1  # 0 where the new task played, else none
     parts = {"reward": mixture.reward[place : place + 1], "known": mixture.known[place : place + 1]}
     mixture = mixture._replace(batch=batch, task=own, **parts)

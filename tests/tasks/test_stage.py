@@ -196,10 +196,10 @@ def test_the_tasks_of_a_run(tmp_path):
 
 def test_messages():
     with pytest.raises(
-        ValueError, match="observation 'a' is Discrete.* in 'y' and Continuous.* in"
+        ValueError, match=r"observation 'a' is Discrete.* in 'y' and Continuous.* in"
     ):
         union({"x": {"a": Continuous((2,))}, "y": {"a": Discrete(2)}})
-    with pytest.raises(ValueError, match="'joints' is .* and there is room for None; give the uni"):
+    with pytest.raises(ValueError, match=r"'joints' is .* and there is room for None; give t"):
         Padded(Body(2), {"time": Continuous()})
     with pytest.raises(
         ValueError, match="'leg' has no place in this world, whose actions are 2 nu"
