@@ -231,6 +231,10 @@ def cartpole():
     return wb.envs.gym("CartPole-v1")
 
 
+def padded_walk():
+    return wb.tasks.Padded(environments.Walk, environments.Walk().observation)
+
+
 HASHED = {"skip": ["seeds-differ"]}  # nothing is drawn in these
 SUITES = {
     "rssm.RSSM+dreamer_rssm+BlockGRU+CategoricalLatent+Carry+Packed+State+rollout+imagine": rssm(),

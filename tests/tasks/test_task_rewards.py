@@ -1,4 +1,4 @@
-"""Rewards known from features against the simulator; principal axes; the picture and the verdict."""
+"""Rewards known from features against the simulator; principal axes; picture and verdict."""
 
 import json
 
@@ -52,8 +52,6 @@ def test_the_reward_is_that_of_the_simulator(task):
     pytest.importorskip("dm_control", reason="needs the extra dmc")
     env, known = control(task, repeat=7), control_reward(task)
     random, steps = np.random.default_rng(0), [env.reset(1)]
-    if task.startswith("reacher"):  # random arms rarely reach: begin where the target is easy
-        steps = [env.reset(seed) for seed in range(1)]
     while not steps[-1].is_last:
         action = random.uniform(-1, 1, env.action["action"].shape)
         steps.append(env.step({"action": action.astype(np.float32)}))
@@ -70,9 +68,7 @@ def test_the_reward_is_that_of_the_simulator(task):
 
 def test_features_that_the_physics_has_not():
     pytest.importorskip("dm_control", reason="needs the extra dmc")
-    with pytest.raises(
-        ValueError, match=r"no features \['mood'\]; its physics has \['finger_to_ta"
-    ):
+    with pytest.raises(ValueError, match=r"no features \['mood'\]; its physics has \['finger"):
         wb.envs.dmc("reacher_easy", features=["mood"])
 
 
@@ -101,9 +97,7 @@ def test_principal_axes_do_not_care_where_points_are(offset, seed):
 
 
 def test_axes_that_are_not_there():
-    with pytest.raises(
-        ValueError, match="3 principal axes were asked of 2 points of 4 numbers; ask"
-    ):
+    with pytest.raises(ValueError, match="3 principal axes were asked of 2 points of 4 numbers"):
         principal_axes(torch.zeros(2, 4), 3)
 
 
@@ -112,9 +106,10 @@ def test_the_picture_of_a_run(tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra run")
     assert plot_tasks(tmp_path).stat().st_size > 0
     (tmp_path / "config.json").write_text(json.dumps({"repeat": 2}))
-    with wb.run.JsonlSink(tmp_path / "episodes.jsonl") as sink:
-        for step in range(3):
-            sink.write(step, {"score": 1.0 * step, "length": 5, "task": "walk"})
+    sink = wb.run.JsonlSink(tmp_path / "episodes.jsonl")
+    for step in range(3):
+        sink.write(step, {"score": 1.0 * step, "length": 5, "task": "walk"})
+    sink.close()
     assert plot_tasks(tmp_path).stat().st_size > 0
     scores = {"random": {"scores": [1.0, 2.0]}, "trained": {"scores": [3.0, 5.0]}}
     (tmp_path / "scores.json").write_text(json.dumps({"walk": scores, "run": scores}))
