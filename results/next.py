@@ -85,7 +85,7 @@ class Queue:
             wb.run.export(run, kept)
             if entry.group:  # experiments of a minute, many of them: their curves alone
                 shutil.rmtree(kept / "checkpoint")
-                (kept / "curve.png").unlink()
+                (kept / "curve.png").unlink(missing_ok=True)
         (kept / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         self.tell(event="finished", **{"name": entry.name, **pages.line(result)})
         return True

@@ -85,7 +85,7 @@ def texts(entries: Sequence[Entry], results: Path) -> dict[str, str]:
     pages = {"queue": markdown(*overview_rows(entries, results))}
     pages |= multitask.texts(entries, results)
     for entry in entries:
-        if entry.group:
+        if entry.group and entry.kind == "run":
             group = [one for one in entries if one.group == entry.group]
             pages[entry.group] = group_table(group, results)
         elif entry.kind == "run":

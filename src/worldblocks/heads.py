@@ -201,9 +201,7 @@ class FeatureHead(nn.Module):
             found[key] = dists.SymlogMSE(mean, event=len(space.shape))
         return found
 
-    def read(
-        self, feature: Float[Tensor, "*batch feature"]
-    ) -> dict[str, Float[Tensor, "*batch ..."]]:
+    def read(self, feature: Float[Tensor, "*batch feature"]) -> dict[str, Float[Tensor, "..."]]:
         """The predicted numbers by name, `*batch *shape`."""
         return {key: symexp(mean) for key, mean in self(feature).mean.items()}
 
