@@ -141,7 +141,7 @@ def test_in_bfloat16_samples_are_float32():
 def test_gradient_reaches_every_weight_of_the_policy():
     actor = head(LEGS).actor
     policy = actor(torch.randn(4, FEATURE))
-    (policy.log_prob(policy.sample()) + policy.entropy()).sum().backward()
+    (policy.log_prob(policy.sample().detach()) + policy.entropy()).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in actor.parameters())
 
 
