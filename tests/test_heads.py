@@ -3,9 +3,16 @@ import torch
 from jaxtyping import TypeCheckError
 
 from worldblocks import distributions as dists
-from worldblocks.heads import ActorHead, BinaryHead, NormalHead, OneHotHead, TwoHotHead
+from worldblocks.heads import (
+    ActorHead,
+    BinaryHead,
+    FeatureHead,
+    NormalHead,
+    OneHotHead,
+    TwoHotHead,
+)
 from worldblocks.spaces import Continuous, Discrete
-from worldblocks.transforms import symexp_bins
+from worldblocks.transforms import symexp_bins, symlog
 
 FEATURE = 11
 MLP = {"units": 7, "layers": 2}
@@ -175,3 +182,28 @@ def test_the_deviation_of_an_actor_is_bounded():
 def test_an_actor_needs_an_action():
     with pytest.raises(ValueError, match="ActorHead needs at least one action key, got none"):
         ActorHead(FEATURE, {}, **MLP)
+
+
+def test_features_by_name():
+    """Keys in sorted order, each in its own shape; read as they are, learnt in symlog space."""
+    spaces = {"speed": Continuous((2,)), "height": Continuous()}
+    head = FeatureHead(6, spaces, units=5, layers=1)
+    feature = torch.randn(3, 4, 6)
+    output, read = head(feature), head.read(feature)
+    assert list(output) == ["height", "speed"]
+    assert {key: tuple(x.shape) for key, x in read.items()} == {
+        "height": (3, 4),
+        "speed": (3, 4, 2),
+    }
+    torch.testing.assert_close(symlog(read["speed"]), output["speed"].mean)
+    target = {key: torch.full_like(x, 2.0) for key, x in read.items()}
+    parts = [output[key].nll(target[key]) for key in output]
+    torch.testing.assert_close(output.nll(target), sum(parts))
+    output.nll(target).sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+def test_features_that_are_no_numbers():
+    for spaces in ({}, {"kind": Discrete(3)}):
+        with pytest.raises(ValueError, match=r"FeatureHead predicts numbers and was given .*; "):
+            FeatureHead(6, spaces, units=5, layers=1)

@@ -23,7 +23,7 @@ FLOORS = [
     ["layers", "ema", "normalize", "balance"],
     ["encoders", "decoders", "heads", "rssm"],
     ["replay", "optim", "envs", "run"],
-    ["interop", "diagnose", "parity", "testing"],
+    ["interop", "diagnose", "tasks", "parity", "testing"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ORDER = {name: place for place, name in enumerate(itertools.chain(*FLOORS))}

@@ -8,7 +8,7 @@ from jaxtyping import TypeCheckError
 from torch import distributions as td
 
 from worldblocks.distributions import MSE, Normal, OneHot, mixture
-from worldblocks.losses import balanced_kl, categorical_kl, gaussian_kl
+from worldblocks.losses import balanced_kl, categorical_kl, gaussian_kl, on_rows
 
 seeds = st.integers(0, 2**32 - 1)
 shares = st.sampled_from([0.0, 0.01, 0.5, 1.0])
@@ -288,3 +288,32 @@ def test_capture_of_the_plain_divergences(same_when_compiled):
     same_when_compiled(lambda a, b: categorical_kl(a, b, unimix=0.01), *logits(0))
     mean, std = logits(0, (3, 5))
     same_when_compiled(lambda a, b: gaussian_kl(a, b.exp(), b, a.exp()), mean, std)
+
+
+def test_a_loss_on_rows_by_hand():
+    """Two of four rows: each counts twice; over the first axes, whole rows do."""
+    x, rows = torch.tensor([1.0, 2.0, 4.0, 8.0]), torch.tensor([True, False, True, False])
+    assert on_rows(x, rows).tolist() == [2.0, 0.0, 8.0, 0.0]
+    assert on_rows(x.view(2, 2), torch.tensor([False, True])).tolist() == [[0, 0], [8, 16]]
+    assert on_rows(x, None) is x
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9))
+def test_the_mean_of_a_loss_on_rows_is_that_of_the_rows(chosen):
+    rows = torch.tensor(chosen)
+    x = torch.linspace(-1, 2, len(chosen)).requires_grad_()
+    mean = on_rows(x, rows).mean()
+    expected = x[rows].mean() if any(chosen) else torch.zeros(())
+    torch.testing.assert_close(mean, expected)
+    mean.backward()
+    assert not x.grad[~rows].any()
+
+
+def test_a_loss_on_rows_compiles(same_when_compiled):
+    rows = torch.tensor([True, False, True])
+    same_when_compiled(lambda x: on_rows(x, rows), torch.randn(3, 4))
+
+
+def test_rows_of_another_loss():
+    with pytest.raises(ValueError, match=r"rows of shape \(2,\) were chosen of a loss of shape"):
+        on_rows(torch.zeros(3), torch.ones(2, dtype=torch.bool))

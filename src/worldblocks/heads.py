@@ -3,14 +3,17 @@
 Every output has `mean` and `nll(target)` and slices like a tensor; see `worldblocks.distributions`.
 """
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks import distributions as dists
+from worldblocks.decoders import Decoded
 from worldblocks.layers import MLP, Linear
 from worldblocks.spaces import Actions, Continuous, Discrete
-from worldblocks.transforms import LearnableSymlog, symexp_bins
+from worldblocks.transforms import LearnableSymlog, symexp, symexp_bins
 from worldblocks.typing import typed
 
 
@@ -151,6 +154,56 @@ class NormalHead(nn.Module):
         hidden = self.mlp(feature)
         mean, std = self.mean(hidden), self.std(hidden)
         return dists.BoundedNormal(mean, std, low=self.low, high=self.high, event=1)
+
+
+class FeatureHead(nn.Module):
+    """Predicts named numbers of the world, such as a height or a speed: one map a name, one MLP.
+
+    They are regressed in symlog space, so that a speed of 10 and an angle of 0.1 both count; `nll`
+    is the sum over names, `read` gives the numbers themselves. A reward that is a function of them
+    can then be imagined without a head of its own.
+
+    Args:
+        feature_dim: width of the feature vector.
+        spaces: the numbers by name.
+        units, layers: of the MLP.
+
+    Raises:
+        ValueError: there is none, or one is not made of numbers.
+
+    Source: ours; the vector decoder of DreamerV3 on features of the state.
+
+    >>> head = FeatureHead(4, {"speed": Continuous((2,))}, units=3, layers=1)
+    >>> head.read(torch.zeros(5, 4))["speed"].shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self, feature_dim: int, spaces: Mapping[str, Continuous], *, units: int, layers: int
+    ) -> None:
+        super().__init__()
+        if not spaces or not all(isinstance(space, Continuous) for space in spaces.values()):
+            raise ValueError(
+                f"FeatureHead predicts numbers and was given {dict(spaces)}; give Continuous "
+                f"spaces, at least one"
+            )
+        self.spaces = {key: spaces[key] for key in sorted(spaces)}
+        self.mlp = MLP(feature_dim, units=units, layers=layers)
+        # A list, because a feature may be called "keys" or "a.b".
+        self.outs = nn.ModuleList(Linear(units, space.size) for space in self.spaces.values())
+
+    @typed
+    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Decoded:
+        """Predict the numbers of each name for each feature vector."""
+        hidden, found = self.mlp(feature), Decoded()
+        for (key, space), out in zip(self.spaces.items(), self.outs, strict=True):
+            mean = out(hidden).reshape(*feature.shape[:-1], *space.shape)
+            found[key] = dists.SymlogMSE(mean, event=len(space.shape))
+        return found
+
+    def read(self, feature: Float[Tensor, "*batch feature"]) -> dict[str, Float[Tensor, "..."]]:
+        """The predicted numbers by name, `*batch *shape`."""
+        return {key: symexp(mean) for key, mean in self(feature).mean.items()}
 
 
 class ActorHead(nn.Module):

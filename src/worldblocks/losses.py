@@ -1,6 +1,6 @@
 """Losses with a name in a paper: balanced KL with free nats, KL of categoricals and normals."""
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldblocks.distributions import Normal, OneHot, Output
@@ -91,3 +91,38 @@ def gaussian_kl(
     0.5
     """
     return Normal(mean, std).kl(Normal(other_mean, other_std))
+
+
+@typed
+def on_rows(
+    x: Float[Tensor, "*batch"], rows: Bool[Tensor, "..."] | None
+) -> Float[Tensor, "*batch"]:
+    """A loss on some of its rows, scaled so that its mean over all is the mean over those.
+
+        x · rows · (number of all) / max(1, number of rows)
+
+    Without such a row it is 0, and so is its gradient. What stands in the other rows must be
+    finite.
+
+    Args:
+        x: a loss, unreduced.
+        rows: those that count, over the first axes of `x` (or all of them); None: all count.
+
+    Raises:
+        ValueError: these are not the first axes of `x`.
+
+    Source: ours; a masked mean.
+
+    >>> import torch
+    >>> on_rows(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([True, False, True])).mean().item()
+    3.5
+    """
+    if rows is None:
+        return x
+    if x.shape[: rows.ndim] != rows.shape:
+        raise ValueError(
+            f"rows of shape {tuple(rows.shape)} were chosen of a loss of shape {tuple(x.shape)}; "
+            f"they are its first axes, or all"
+        )
+    rows = rows.reshape(*rows.shape, *[1] * (x.ndim - rows.ndim))
+    return x * rows * (rows.numel() / rows.sum().clamp(min=1))

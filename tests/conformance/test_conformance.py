@@ -12,6 +12,8 @@ LAYER = "a layer inside a block: tests/test_layers.py"
 RUN = "bookkeeping of a run: tests/run"
 CONTAINER = "a container, whose fields are those of what is tested"
 PROTOCOL = "a protocol: what is written of a part, not a part"
+SHARES = "shares of a batch: tests/tasks/test_task_sampling.py"
+PLAYED = "how tasks are played: tests/tasks/test_stage.py"
 REASONS = {
     "transforms": "functions of numbers: identities and oracles in tests/test_transforms.py and "
     "tests/test_learnable_symlog.py",
@@ -21,6 +23,34 @@ REASONS = {
     "diagnose": "reports about agents: tests/diagnose",
     "interop": "weights from files: tests/test_interop.py and the parity table",
     "losses.gaussian_kl": "one formula, against its integral in tests/test_losses.py",
+    "losses.on_rows": "a masked mean: tests/test_losses.py",
+    "optim.remove_parameters": "bookkeeping of an optimiser: tests/test_optim.py",
+    "replay.Mixture": CONTAINER,
+    "replay.MixtureReplay": "replays of which each has a suite: tests/replay/test_mixture.py",
+    "replay.Relabel": CONTAINER,
+    "tasks.LearningProgress": SHARES,
+    "tasks.OneTask": "a view of modules: tests/tasks/test_task_heads.py",
+    "tasks.Player": PLAYED,
+    "tasks.Players": PLAYED,
+    "tasks.Proportional": SHARES,
+    "tasks.Stage": PLAYED,
+    "tasks.TaskHeads": "a shelf of heads: tests/tasks/test_task_heads.py",
+    "tasks.TaskSampler": SHARES,
+    "tasks.balanced": SHARES,
+    "tasks.control": "a simulator: tests/tasks/test_task_rewards.py",
+    "tasks.control_reward": "formulas, against the simulator: tests/tasks/test_task_rewards.py",
+    "tasks.judge": PLAYED,
+    "tasks.play_episodes": PLAYED,
+    "tasks.plot_tasks": "a picture: tests/tasks/test_task_rewards.py",
+    "tasks.principal_axes": "by hand and by identities: tests/tasks/test_task_rewards.py",
+    "tasks.random_policy": PLAYED,
+    "tasks.recast": PLAYED,
+    "tasks.reports": "tests/recipes/test_multitask.py",
+    "tasks.seen": PLAYED,
+    "tasks.tasks_of": PLAYED,
+    "tasks.tolerance": "a formula: tests/tasks/test_task_rewards.py",
+    "tasks.union": PLAYED,
+    "tasks.verdict": "a sentence: its example",
     "optim.warmup": "a schedule of torch: tests/test_optim.py",
     "replay.Prefetch": "the same batches from a thread: tests/replay/test_replay_prefetch.py",
     "rssm.Dynamics": "a protocol; a toy that keeps it is in test_toy.py",
