@@ -9,6 +9,7 @@ from torch import Tensor
 Messages = Sequence[Mapping[str, str]]  # of `role` (system, user, assistant) and `content`
 
 BACKENDS = {
+    "follow a schema": ("EndpointLM",),
     "generate": ("PackagedLM", "TransformersLM", "EndpointLM"),
     "score": ("PackagedLM", "TransformersLM"),
     "embed": ("SentenceEncoder",),
@@ -59,10 +60,18 @@ class LanguageModel(Protocol):
     A backend inherits from this class and defines the methods of its capabilities; those that it
     leaves out raise `MissingCapability`. There is no silent substitute. `train` means that
     `LanguagePolicy` can fine-tune its network.
+
+    `identity` says which model answers, to the last bit: a hash of its weights, or the address of
+    an endpoint and the model asked for there. With `name` it is part of the keys of `CachedLM`.
     """
 
     name: str
     capabilities: frozenset[str]
+
+    @property
+    def identity(self) -> str:
+        """What a cache knows the model by; "" is not known, and cannot be cached."""
+        return ""
 
     def generate(
         self,
@@ -88,9 +97,9 @@ class LanguageModel(Protocol):
         raise MissingCapability(self.name, "generate")
 
     def score(self, contexts: list[str], completions: list[str]) -> Float[Tensor, " pairs"]:
-        """The log-probability of each completion after its context, summed over its tokens, in nats.
+        """The log-probability of each completion after its context, in nats, summed over tokens.
 
-        Of the log-softmax in float32; a context may be given many times and is run once.
+        Of the log-softmax in float32. A context that is given many times is run once.
         """
         raise MissingCapability(self.name, "score")
 
