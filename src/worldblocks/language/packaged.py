@@ -134,7 +134,8 @@ def packaged_file(asker: str, name: str) -> Path:
     if (found := _sha256(path)) != package.sha256:
         raise MissingModel(
             f"{asker}({name!r}) found {path.name} with SHA-256 {found[:12]}, that of "
-            f"{package.wheel} {package.version} is {package.sha256[:12]}: {install} --force-reinstall"
+            f"{package.wheel} {package.version} is {package.sha256[:12]}; install that one: "
+            f"{install} --force-reinstall"
         )
     return path
 
@@ -167,9 +168,7 @@ def convert(path: Path, folder: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         options = {"gguf_file": path.name, "local_files_only": True}
-        read = hub.AutoModelForCausalLM.from_pretrained(
-            path.parent, dtype=torch.float32, **options
-        )
+        read = hub.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **options)
         read.config.__dict__.pop("quantization_config", None)  # with it, it cannot be saved
         with torch.device("meta"):
             plain = type(read)(read.config)
