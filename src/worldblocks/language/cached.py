@@ -92,8 +92,8 @@ class CachedLM(LanguageModel):
                 f"CachedLM was asked for a draw at temperature {temperature} without a seed, and "
                 f"would replay one draw for ever; give seed=0, 1, …"
             )
-        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
-        options["schema"] = schema
+        options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": float(temperature)}
+        options |= {"seed": seed, "schema": schema}
         asked = self._asked("generate", messages=[dict(m) for m in messages], **options)
         entry = self._entries.get(key_of(asked))
         if entry is None:
@@ -154,13 +154,13 @@ class CachedLM(LanguageModel):
     def _keep(self, asked: dict[str, Any], reply: Any) -> dict[str, Any]:
         entry = {"key": key_of(asked), **asked, "reply": reply}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        _append(self._path, json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace"))
+        _append(self._path, json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         self._entries[entry["key"]] = entry
         return entry
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Add a line in one piece; what a killed process left half-written becomes a line of its own."""
+    """Add a line in one piece, apart from what a killed process left half-written."""
     with path.open("ab+") as file:
         _lock(file)  # until it is closed
         end = file.seek(0, os.SEEK_END)

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,9 @@ def key_of(entry: dict[str, Any]) -> str:
 
 def scored(contexts: list[str], completions: list[str]) -> dict[str, Any]:
     """A question of log-probabilities; what all contexts begin with is written once."""
-    common = os.path.commonprefix(contexts)
+    first, last = min(contexts), max(contexts)  # what these two share, all share
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    common = first if same is None else first[:same]
     rests = [context[len(common) :] for context in contexts]
     return {"context": common, "contexts": rests, "completions": completions}
 
@@ -38,13 +39,9 @@ def valid(entry: Any) -> bool:
     if method == "generate":
         return isinstance(reply, str) and bool(reply.strip())
     if method == "score":
-        numbers = isinstance(reply, list) and all(isinstance(x, float | int) for x in reply)
-        return numbers and len(reply) == len(entry.get("completions", ())) and _finite(reply)
+        whole = isinstance(reply, list) and len(reply) == len(entry.get("completions", ()))
+        return whole and all(isinstance(x, float | int) and math.isfinite(x) for x in reply)  # type: ignore[union-attr]
     return method == "embed" and isinstance(reply, str)
-
-
-def _finite(numbers: list[float]) -> bool:
-    return all(map(math.isfinite, numbers))
 
 
 def pack(vector: np.ndarray) -> str:

@@ -61,15 +61,17 @@ def post_json(
         Refused: any other status than 200.
         Malformed: no JSON, or more than a megabyte.
     """
-    for tried in range(patience.retries + 1):
+    tried = 0
+    while True:
         try:
             text = _once(request, asker, patience.timeout, redact)
             break
         except _Again as failed:
-            if tried == patience.retries:
-                times = f" (tried {tried + 1} times)" if tried else ""
+            tried += 1
+            if tried > patience.retries:
+                times = f" (tried {tried} times)" if patience.retries else ""
                 raise type(failed.error)(f"{failed.error}{times}") from None
-            wait = patience.pause * 2**tried if failed.after is None else failed.after
+            wait = patience.pause * 2 ** (tried - 1) if failed.after is None else failed.after
         time.sleep(min(wait, LONGEST_PAUSE))
     try:
         return json.loads(text)
