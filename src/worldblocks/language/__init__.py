@@ -18,6 +18,7 @@ from worldblocks.language.model import (
 )
 from worldblocks.language.packaged import PackagedLM
 from worldblocks.language.sentences import SentenceEncoder
+from worldblocks.language.untrained import untrained_llama
 
 __all__ = [
     "CachedLM",
@@ -36,4 +37,5 @@ __all__ = [
     "TransformersLM",
     "Unavailable",
     "require",
+    "untrained_llama",
 ]
