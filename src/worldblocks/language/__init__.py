@@ -17,25 +17,33 @@ from worldblocks.language.model import (
     require,
 )
 from worldblocks.language.packaged import PackagedLM
+from worldblocks.language.policy import Judged, LanguagePolicy
 from worldblocks.language.sentences import SentenceEncoder
+from worldblocks.language.spoken import BABYAI_COMMANDS, Prompted, glam_prompt, read_prompts
 from worldblocks.language.untrained import untrained_llama
 
 __all__ = [
+    "BABYAI_COMMANDS",
     "CachedLM",
     "EndpointLM",
+    "Judged",
     "LanguageError",
     "LanguageModel",
+    "LanguagePolicy",
     "Malformed",
     "Messages",
     "MissingCapability",
     "MissingModel",
     "NotCached",
     "PackagedLM",
+    "Prompted",
     "Refused",
     "SentenceEncoder",
     "TimedOut",
     "TransformersLM",
     "Unavailable",
+    "glam_prompt",
+    "read_prompts",
     "require",
     "untrained_llama",
 ]
