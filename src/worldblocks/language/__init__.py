@@ -1,5 +1,8 @@
 """Language models behind one protocol: packaged, local, at an endpoint, cached."""
 
+from worldblocks.language.cached import CachedLM
+from worldblocks.language.endpoint import EndpointLM
+from worldblocks.language.local import TransformersLM
 from worldblocks.language.model import (
     LanguageError,
     LanguageModel,
@@ -13,8 +16,12 @@ from worldblocks.language.model import (
     Unavailable,
     require,
 )
+from worldblocks.language.packaged import PackagedLM
+from worldblocks.language.sentences import SentenceEncoder
 
 __all__ = [
+    "CachedLM",
+    "EndpointLM",
     "LanguageError",
     "LanguageModel",
     "Malformed",
@@ -22,8 +29,11 @@ __all__ = [
     "MissingCapability",
     "MissingModel",
     "NotCached",
+    "PackagedLM",
     "Refused",
+    "SentenceEncoder",
     "TimedOut",
+    "TransformersLM",
     "Unavailable",
     "require",
 ]

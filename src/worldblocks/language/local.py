@@ -1,8 +1,10 @@
 """Any causal language model of Hugging Face's transformers that is on this machine."""
 
+import contextlib
 import hashlib
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +57,11 @@ class TransformersLM(LanguageModel):
         """
         hub = transformers("TransformersLM")
         try:
-            tokenizer = hub.AutoTokenizer.from_pretrained(path, local_files_only=True)
-            network = hub.AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, local_files_only=True
-            )
+            with quiet(hub):
+                tokenizer = hub.AutoTokenizer.from_pretrained(path, local_files_only=True)
+                network = hub.AutoModelForCausalLM.from_pretrained(
+                    path, dtype=dtype, local_files_only=True
+                )
         except (OSError, ValueError) as cause:
             raise MissingModel(
                 f"no model at {str(path)!r} on this machine that transformers can load: "
@@ -85,13 +88,13 @@ class TransformersLM(LanguageModel):
         found = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         begin = self.tokenizer.bos_token_id
         begin = self.tokenizer.eos_token_id if begin is None else begin
-        longest = getattr(self.network.config, "max_position_embeddings", None) or 2**31
-        for row in found:
-            if len(row) > longest:
-                raise ValueError(
-                    f"{self.name} reads {longest} tokens, got a text of {len(row)}; shorten it"
-                )
+        self._check(max(map(len, found), default=0))
         return [row or [begin or 0] for row in found]
+
+    def _check(self, length: int) -> None:
+        longest = getattr(self.network.config, "max_position_embeddings", None)
+        if longest and length > longest:
+            raise ValueError(f"{self.name} reads {longest} tokens, got {length}; shorten the text")
 
     @torch.no_grad()
     def generate(
@@ -120,6 +123,7 @@ class TransformersLM(LanguageModel):
             [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
         )
         (row,) = self.tokens([prompt])
+        self._check(len(row) + max_tokens)
         tokens = torch.tensor([row], device=next(self.network.parameters()).device)
         draw = {"do_sample": True, "temperature": temperature} if temperature else {}
         with torch.random.fork_rng(enabled=seed is not None):
@@ -144,6 +148,7 @@ class TransformersLM(LanguageModel):
         owner = [unique[text] for text in contexts]
         order = sorted(range(len(owner)), key=owner.__getitem__)
         read, follow = self.tokens(list(unique)), self.tokens(completions)
+        self._check(max(len(read[i]) + len(row) for i, row in zip(owner, follow, strict=True)))
         scores = torch.empty(len(owner))
         for start in range(0, len(order), ROWS):
             chosen = order[start : start + ROWS]
@@ -170,6 +175,18 @@ def transformers(needed_by: str) -> Any:
         raise ImportError(
             f"wb.language.{needed_by} needs the extra 'llm': pip install \"worldblocks[llm]\""
         ) from cause
+
+
+@contextlib.contextmanager
+def quiet(hub: Any) -> Iterator[None]:
+    """No bars while weights load, which takes a second."""
+    bars = hub.utils.logging.is_progress_bar_enabled()
+    hub.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            hub.utils.logging.enable_progress_bar()
 
 
 def first_line(cause: BaseException) -> str:
