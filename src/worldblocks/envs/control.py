@@ -100,6 +100,11 @@ class Control:
             parts = env.observation_spec().items()
             self.observation = {key: Continuous(part.shape) for key, part in parts}
 
+    @property
+    def physics(self) -> Any:
+        """dm_control's physics of the task, to read from."""
+        return self._env.physics
+
     def reset(self, seed: int) -> Step:
         """Begin an episode, drawn from `seed` alone."""
         self._env.task.random.seed(seed)
