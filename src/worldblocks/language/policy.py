@@ -36,6 +36,8 @@ class LanguagePolicy(nn.Module):
         actions: the phrases that are scored, in order.
         rank: of the additions; 0 trains all weights instead, as the paper does.
         units: of the value head's two hidden layers.
+        per_token: mean instead of sum over the tokens of a phrase. The sum is the paper's; of a
+            model that has read nothing it prefers the shortest phrase, by far.
 
     Raises:
         MissingCapability: the model cannot be trained.
@@ -46,7 +48,13 @@ class LanguagePolicy(nn.Module):
     """
 
     def __init__(
-        self, model: LanguageModel, actions: Sequence[str], *, rank: int, units: int = 1024
+        self,
+        model: LanguageModel,
+        actions: Sequence[str],
+        *,
+        rank: int,
+        units: int = 1024,
+        per_token: bool = False,
     ) -> None:
         super().__init__()
         require(model, "train")
@@ -62,7 +70,7 @@ class LanguagePolicy(nn.Module):
         layers = [nn.Linear(width, units), nn.Sigmoid(), nn.Linear(units, units), nn.Sigmoid()]
         self.value = nn.Sequential(*layers, nn.Linear(units, 1))
         self._model = (model, network)  # a tuple: not part of the module
-        self._phrases = [f" {action}" for action in actions]
+        self._phrases, self._per_token = [f" {action}" for action in actions], per_token
 
     @typed
     def forward(self, prompts: list[str]) -> Judged:
@@ -74,6 +82,8 @@ class LanguagePolicy(nn.Module):
         found = score_branches(network, model.tokens(unique), phrases * len(unique), owner)
         rows = torch.tensor([unique.index(p) for p in prompts], device=found.log_prob.device)
         logits = found.log_prob.view(len(unique), len(phrases))
+        if self._per_token:
+            logits = logits / torch.tensor([len(row) for row in phrases], device=rows.device)
         value = self.value(found.hidden.float().to(self.value[0].weight.device))[..., 0]
         return Judged(logits[rows].to(value.device), value[rows.to(value.device)])
 
