@@ -16,10 +16,8 @@ COMMANDS = {"go forward": 2, "turn left": 0}
 class Corridor:
     """Says where it is; action 2 moves, the fourth step ends."""
 
-    observation = {"place": Discrete(9)}
-    action = {"action": Discrete(3)}
-
     def __init__(self):
+        self.observation, self.action = {"place": Discrete(9)}, {"action": Discrete(3)}
         self.describer, self.mission, self.closed = self, "go to the end", False
 
     def describe(self):
@@ -120,9 +118,11 @@ def test_what_is_refused():
     env.action = {"arm": Continuous((2,))}
     with pytest.raises(ValueError, match="takes an environment with one discrete action, and com"):
         Prompted(env, COMMANDS)
-    with pytest.raises(ValueError, match="and commands {'fly': 3}"):
+    with pytest.raises(ValueError, match=r"and commands {'fly': 3}"):
         Prompted(Corridor(), {"fly": 3})
-    with pytest.raises(ValueError, match="a prompt has 1[0-9]+ bytes and the observation 50: give"):
+    with pytest.raises(
+        ValueError, match=r"a prompt has 1[0-9]+ bytes and the observation 50: give"
+    ):
         Prompted(Corridor(), COMMANDS, length=50).reset(0)
     with pytest.raises(ValueError, match="in words to continue from a state; it has none"):
         Prompted(Corridor(), COMMANDS).set_state(b"")
