@@ -101,7 +101,7 @@ def played(prior, right, episodes, seed):
 
 
 def test_evidence_repairs_a_wrong_prior_and_a_good_one_helps():
-    """Ten candidates, twelve episodes, forty times; the prior prefers a wrong one, the right, none."""
+    """Ten candidates, twelve episodes, forty times; the prior prefers a wrong one, or the right."""
     rest = [0.05] * 8
     priors = {"wrong": [0.5, 0.1, *rest], "right": [0.1, 0.5, *rest], "none": [0.1] * 10}
     found = {
