@@ -34,17 +34,20 @@ from worldblocks.language.model import (
     require,
 )
 from worldblocks.language.packaged import PackagedLM
+from worldblocks.language.policy import Judged, LanguagePolicy
 from worldblocks.language.posterior import Evidence, Returns, SpecPosterior, Successes
 from worldblocks.language.relabel import Labels, relabel
 from worldblocks.language.reward import RewardSpec, RewardTerm, reward_schema
 from worldblocks.language.selector import Ranker, Ranking, Selector, fit_temperature
 from worldblocks.language.sentences import SentenceEncoder
 from worldblocks.language.shown import explain
-from worldblocks.language.table import Answer, answers, table, wilson
+from worldblocks.language.spoken import BABYAI_COMMANDS, Prompted, glam_prompt, read_prompts
+from worldblocks.language.table import wilson
+from worldblocks.language.untrained import untrained_llama
 from worldblocks.language.writer import Attempt, Writer
 
 __all__ = [
-    "Answer",
+    "BABYAI_COMMANDS",
     "Attempt",
     "CachedLM",
     "CaptionHead",
@@ -58,9 +61,11 @@ __all__ = [
     "FeatureHead",
     "GoalMenu",
     "HeadReward",
+    "Judged",
     "Labels",
     "LanguageError",
     "LanguageModel",
+    "LanguagePolicy",
     "Malformed",
     "Menu",
     "Messages",
@@ -69,6 +74,7 @@ __all__ = [
     "NotCached",
     "PackagedLM",
     "Predicted",
+    "Prompted",
     "Random",
     "Ranker",
     "Ranking",
@@ -88,16 +94,17 @@ __all__ = [
     "Unavailable",
     "WordOverlap",
     "Writer",
-    "answers",
     "body_menu",
     "caption_target",
     "explain",
     "fit_temperature",
+    "glam_prompt",
     "load_cases",
+    "read_prompts",
     "relabel",
     "require",
     "reward_schema",
     "sample_features",
-    "table",
+    "untrained_llama",
     "wilson",
 ]

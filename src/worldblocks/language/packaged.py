@@ -97,6 +97,10 @@ class PackagedLM(LanguageModel):
         """Its tokenizer."""
         return self.inner.tokenizer
 
+    def tokens(self, texts: list[str]) -> list[list[int]]:
+        """As `TransformersLM.tokens`."""
+        return self.inner.tokens(texts)
+
     def generate(self, messages: Messages, **options: Any) -> str:
         """As `TransformersLM.generate`."""
         return self.inner.generate(messages, **options)

@@ -54,7 +54,7 @@ def post_json(
         request: makes the request of one try; whatever is secret in it stays there.
         asker: who asks, for messages.
         patience: time limit and retries.
-        redact: takes secrets out of what a server said, before it is quoted.
+        redact: takes secrets out of what a server said.
 
     Raises:
         TimedOut, Unavailable: still after the last try.
@@ -77,7 +77,7 @@ def post_json(
         return json.loads(text)
     except (ValueError, RecursionError):
         raise Malformed(
-            f"{asker} expected JSON, got {_shown(text, redact)}; is the address that of an API?"
+            f"{asker} expected JSON, got {_shown(text)}; is the address that of an API?"
         ) from None
 
 
@@ -92,7 +92,7 @@ def _once(
     opener = urllib.request.build_opener(_NoRedirect)
     try:
         with opener.open(request(), timeout=timeout) as response:
-            return _read(response, asker, deadline)
+            return _read(response, asker, deadline, redact)
     except urllib.error.HTTPError as error:
         raise _status(error, asker, deadline, redact) from None
     except TimeoutError:
@@ -101,11 +101,11 @@ def _once(
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
             raise _Again(TimedOut(f"{asker} gave no answer within {timeout:g} s")) from None
-        said = _shown(f"{type(reason).__name__}: {reason}", redact)
+        said = _shown(redact(f"{type(reason).__name__}: {reason}"))
         raise _Again(Unavailable(f"{asker} could not be reached: {said}")) from None
 
 
-def _read(response: Any, asker: str, deadline: float) -> str:
+def _read(response: Any, asker: str, deadline: float, redact: Callable[[str], str]) -> str:
     """The body, as long as it comes in time and has a size that one keeps in memory."""
     body = b""
     while piece := response.read1(1 << 16):
@@ -114,7 +114,9 @@ def _read(response: Any, asker: str, deadline: float) -> str:
             raise Malformed(f"{asker} sent more than {MAX_REPLY} bytes, and was cut off")
         if time.monotonic() > deadline:
             raise TimeoutError
-    return body.decode("utf-8", "replace")
+    if getattr(response, "length", None):  # what is missing of the length that was announced
+        raise http.client.IncompleteRead(b"", response.length)
+    return redact(body.decode("utf-8", "replace"))
 
 
 def _status(
@@ -123,7 +125,7 @@ def _status(
     """What a status other than 200 means."""
     with error:
         try:
-            said = _shown(_read(error, asker, deadline), redact)
+            said = _shown(_read(error, asker, deadline, redact))
         except (OSError, http.client.HTTPException, Malformed):
             said = "no text that could be read"
     text = f"{asker} answered with status {error.code}: {said}"
@@ -137,7 +139,7 @@ def _status(
     return Refused(text)
 
 
-def _shown(text: str, redact: Callable[[str], str]) -> str:
+def _shown(text: str) -> str:
     """The beginning of what a server said, fit for a message."""
-    text = " ".join(redact(text).split())
+    text = " ".join(text.split())
     return repr(text if len(text) <= 200 else f"{text[:200]}…")
