@@ -105,10 +105,11 @@ class MiniGridText:
         for y in range(bottom, -1, -1):
             for x in range(grid.width):
                 thing = grid.get(x, y)
-                if thing is None or not visible[x, y] or (x, y) == (middle, bottom):
-                    continue
-                if thing.type in KINDS or (thing.type == "wall" and (x == middle or y == bottom)):
+                here = thing is not None and thing.type in KINDS and (x, y) != (middle, bottom)
+                if here and visible[x, y]:
                     lines.append(f"You see {_thing(thing)} {_where(bottom - y, x - middle)}")
+        for forward, right in ((1, 0), (0, -1), (0, 1)):
+            lines += _wall(grid, visible, forward, right)
         carried = self._env.carrying
         return lines + ([f"You carry {_thing(carried)}"] if carried is not None else [])
 
@@ -166,13 +167,25 @@ def _past(name: str, phrase: str) -> str:
 
 
 def _thing(thing: Any) -> str:
-    """A thing with its article: `an open red door`, `a blue key`, `a wall`."""
-    if thing.type == "wall":
-        return "a wall"
+    """A thing with its article: `an open red door`, `a blue key`."""
     if thing.type == "door":
         state = "open" if thing.is_open else "locked" if thing.is_locked else "closed"
         return f"{'an' if state == 'open' else 'a'} {state} {thing.color} door"
     return f"a {thing.color} {thing.type}"
+
+
+def _wall(grid: Any, visible: Any, forward: int, right: int) -> list[str]:
+    """The nearest wall straight ahead or to a side, if it is seen."""
+    x, y = grid.width // 2, grid.height - 1
+    for steps in range(1, grid.height):
+        x, y = x + right, y - forward
+        if not (0 <= x < grid.width and y >= 0):
+            break
+        thing = grid.get(x, y)
+        if thing is not None and thing.type == "wall":
+            seen = visible[x, y]
+            return [f"You see a wall {_where(steps * forward, steps * right)}"] if seen else []
+    return []
 
 
 def _where(forward: int, right: int) -> str:

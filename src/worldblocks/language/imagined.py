@@ -184,7 +184,7 @@ def caption_target(
     goals: Sequence[Goal],
     embeddings: Float[Tensor, "goal embed"],
 ) -> Float[Tensor, "*batch time embed"]:
-    """The caption of each row: embeddings of the goals achieved with it, summed to length 1 at most.
+    """The caption of each row: the embeddings of what was achieved with it, of length 1 at most.
 
     No text is stored: the features say what happened.
 

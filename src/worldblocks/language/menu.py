@@ -14,7 +14,6 @@ from torch import Tensor
 
 from worldblocks.envs import Feature, Goal
 from worldblocks.envs.bodies import body
-from worldblocks.language.compiled import RewardFunction
 from worldblocks.language.reward import RewardSpec, RewardTerm
 
 ROWS = 256  # of a sample over the whole ranges
@@ -71,7 +70,7 @@ class TermMenu:
                 f"a menu needs a phrase that is not one of its helpers {list(helpers)}, which are "
                 f"phrases of it, got {list(phrases)}"
             )
-        rows = sample(self.ranges)
+        rows = sample_features(self.ranges)
         for phrase, expr in phrases.items():
             RewardSpec((RewardTerm(expr, 1.0, phrase),)).compile(rows)
 
@@ -162,7 +161,7 @@ def body_menu(name: str) -> TermMenu:
     return TermMenu(known.phrases, known.features, helpers=known.helpers)
 
 
-def sample(
+def sample_features(
     ranges: Mapping[str, Feature], rows: int = ROWS, seed: int = 0
 ) -> dict[str, Float[Tensor, " time"]]:
     """Values over the whole range of every feature, independent: what `compile` is given.
@@ -175,11 +174,6 @@ def sample(
         share = torch.rand(rows, generator=draw)
         values[name] = low + (high - low) * (share.round() if bit else share)
     return values
-
-
-def compiled(menu: Menu, spec: RewardSpec) -> RewardFunction:
-    """A spec as a function of all features of a menu, checked over their whole ranges."""
-    return spec.compile(sample(menu.ranges))
 
 
 def check_phrase(phrase: str, phrases: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ class SpecPosterior:
     def __init__(
         self,
         prior: Sequence[float],
-        evidence: Evidence = Successes(),  # noqa: B008 (it is frozen)
+        evidence: Evidence = Successes(),
         *,
         keep: float = 1.0,
         floor: float = 0.05,

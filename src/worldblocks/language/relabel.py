@@ -40,9 +40,10 @@ def relabel(batch: Batch, reward: RewardFunction, *, check: bool = True) -> Labe
     >>> from worldblocks.language.reward import RewardSpec, RewardTerm
     >>> speed = torch.tensor([[3.0, 0.0, 2.0]])
     >>> flags = torch.tensor([[True, False, False]])
-    >>> batch = Batch({"feat/speed": speed}, speed[..., None], 0 * speed, flags, ~flags, ~flags, None, None)
+    >>> rest = (speed[..., None], 0 * speed, flags, ~flags, ~flags, None, None)
     >>> spec = RewardSpec((RewardTerm("above(speed, 1)"),))
-    >>> relabel(batch, spec.compile({"speed": torch.arange(4.0)})).reward.tolist()
+    >>> reward = spec.compile({"speed": torch.arange(4.0)})
+    >>> relabel(Batch({"feat/speed": speed}, *rest), reward).reward.tolist()
     [[0.0, 0.0, 1.0]]
     """
     _, features = split_features(batch.obs)

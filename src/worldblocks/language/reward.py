@@ -97,7 +97,7 @@ class RewardSpec:
         Args:
             sample: values of each feature as they occur, two rows at least; the last axis is time
                 where rows follow each other. Its keys are the names that an expression may use.
-                `Menu.sample` gives values over the whole range of a menu's features.
+                `sample_features` gives values over the whole range of a menu's features.
 
         Raises:
             ExpressionError: an expression is not of the language, names no feature, or is on the

@@ -41,8 +41,8 @@ class Selector:
 
     Three scores of each phrase g for the instruction i, after six examples:
 
-        pmi       log P(g | i) - log P(g | "do something")       what i adds to the phrase's own odds
-        channel   log P(i | g)                                   how well g explains i
+        pmi       log P(g | i) - log P(g | "do something")    what i adds to the odds of g
+        channel   log P(i | g)                                how well g explains i
         embed     cosine of their sentence embeddings
 
     each brought to mean 0 and deviation 1 over the menu, and added. A raw likelihood log P(g | i),

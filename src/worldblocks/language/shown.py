@@ -11,10 +11,12 @@ from torch import Tensor
 
 from worldblocks.envs import BODIES, Environment, dmc_features, minigrid, split_features
 from worldblocks.language.compiled import RewardFunction
-from worldblocks.language.menu import GoalMenu, TermMenu, body_menu, compiled
+from worldblocks.language.menu import GoalMenu, TermMenu, body_menu, sample_features
 from worldblocks.language.reward import RewardSpec
 from worldblocks.language.selector import Ranker
 from worldblocks.spaces import Continuous
+
+Act = Callable[[], dict[str, np.ndarray]]
 
 ROWS = 300  # of a sample
 
@@ -32,12 +34,12 @@ def featured(name: str) -> Environment:
 
 
 def menu_of(name: str, env: Any) -> TermMenu | GoalMenu:
-    """The menu that an environment owns: of its body, or of what can be achieved where it is now."""
+    """The menu that an environment owns: of its body, or of what can be achieved here."""
     domain = name.split("_")[0]
     return body_menu(domain) if domain in BODIES else GoalMenu(env.describer.candidates())
 
 
-def play(env: Environment, act: Callable[[], dict[str, np.ndarray]], rows: int, seed: int) -> Played:
+def play(env: Environment, act: Act, rows: int, seed: int) -> Played:
     """Rows under a policy that does not look."""
     steps = [env.reset(seed)]
     while len(steps) < rows:
@@ -48,8 +50,8 @@ def play(env: Environment, act: Callable[[], dict[str, np.ndarray]], rows: int, 
     return Played(tensors, torch.tensor([step.is_first for step in steps]))
 
 
-def acting(env: Environment, seed: int, idle: bool) -> Callable[[], dict[str, np.ndarray]]:
-    """Random actions; or zeros, which for a choice among actions is the last one, MiniGrid's `done`."""
+def acting(env: Environment, seed: int, idle: bool) -> Act:
+    """Random actions; or none: zeros, or the last of several, which in MiniGrid is `done`."""
     random = np.random.default_rng(seed)
 
     def act() -> dict[str, np.ndarray]:
@@ -103,7 +105,7 @@ def explain(
     rows_of = zip(ranking.items[:top], ranking.scores, prior, strict=False)
     lines += [f"  {score:7.2f}  {share:5.1%}  {phrase}" for phrase, score, share in rows_of]
     spec = menu.specs(ranking.items, sentence)[0]
-    lines += [*_terms(spec), *_samples(env, compiled(menu, spec), rows, seed)]
+    lines += [*_terms(spec), *_samples(env, spec.compile(sample_features(menu.ranges)), rows, seed)]
     env.close()
     return lines
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from worldblocks.envs import Feature
 from worldblocks.language.expression import ExpressionError
-from worldblocks.language.menu import sample
+from worldblocks.language.menu import sample_features
 from worldblocks.language.model import LanguageModel, Malformed, Messages, require
 from worldblocks.language.operators import FUNCTIONS
 from worldblocks.language.reward import RewardSpec, reward_schema
@@ -121,7 +121,7 @@ class Writer:
             terms = RewardSpec.from_json(reply).terms
             source = {"model": self.model.name, "seed": seed}
             spec = RewardSpec(terms, instruction, source)
-            spec.compile(sample(self.ranges))
+            spec.compile(sample_features(self.ranges))
         except (ExpressionError, Malformed) as error:
             attempt = Attempt(reply, None, str(error))
         else:
