@@ -22,6 +22,8 @@ REASONS = {
     "language": "text, data and rankings: tests/language, by hand, oracles and hostile input",
     "interop": "weights from files: tests/test_interop.py and the parity table",
     "losses.gaussian_kl": "one formula, against its integral in tests/test_losses.py",
+    "losses.clipped_policy": "PPO's, by hand and by its gradients: tests/test_losses.py",
+    "losses.clipped_value": "PPO's, by hand and by its gradients: tests/test_losses.py",
     "optim.warmup": "a schedule of torch: tests/test_optim.py",
     "replay.Prefetch": "the same batches from a thread: tests/replay/test_replay_prefetch.py",
     "rssm.Dynamics": "a protocol; a toy that keeps it is in test_toy.py",
@@ -62,7 +64,7 @@ REASONS = {
 # Compiling takes seconds, and the tests of these blocks do it too.
 COMPILED_ELSEWHERE = ("rssm", "encoders", "decoders", "heads", "distributions")
 TESTING = [name for name in public_names("testing") if not name[0].isupper()]  # tested by mutants
-TESTING += ["BrokenPromise", "Promise", "RUNGS", "Report", "Result", "Rung", "Trajectory"]
+TESTING += ["BrokenPromise", "Promise", "RUNGS", "Report", "Result", "Rung", "ScriptedLM", "Trajectory"]
 
 
 def cases():
