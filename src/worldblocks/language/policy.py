@@ -69,23 +69,24 @@ class LanguagePolicy(nn.Module):
         width = network.get_output_embeddings().in_features
         layers = [nn.Linear(width, units), nn.Sigmoid(), nn.Linear(units, units), nn.Sigmoid()]
         self.value = nn.Sequential(*layers, nn.Linear(units, 1))
-        self._model = (model, network)  # a tuple: not part of the module
+        self._read: Any = getattr(model, "tokens")  # noqa: B009  (as above)
+        self._network = (network,)  # in a tuple: not part of the module
         self._phrases, self._per_token = [f" {action}" for action in actions], per_token
 
     @typed
     def forward(self, prompts: list[str]) -> Judged:
         """Judge the states that prompts describe; prompts may have different lengths."""
-        model, network = self._model
         unique = list(dict.fromkeys(prompts))
-        phrases = model.tokens(self._phrases)
+        phrases = self._read(self._phrases)
         owner = [i for i in range(len(unique)) for _ in phrases]
-        found = score_branches(network, model.tokens(unique), phrases * len(unique), owner)
+        contexts = self._read(unique)
+        found = score_branches(*self._network, contexts, phrases * len(unique), owner)
         rows = torch.tensor([unique.index(p) for p in prompts], device=found.log_prob.device)
         logits = found.log_prob.view(len(unique), len(phrases))
         if self._per_token:
             logits = logits / torch.tensor([len(row) for row in phrases], device=rows.device)
-        value = self.value(found.hidden.float().to(self.value[0].weight.device))[..., 0]
-        return Judged(logits[rows].to(value.device), value[rows.to(value.device)])
+        value = self.value(found.hidden.float())[..., 0]
+        return Judged(logits[rows], value[rows])
 
 
 def _add_low_rank(network: nn.Module, rank: int) -> None:

@@ -81,14 +81,19 @@ class Prompted:
         history: int = 3,
         length: int = 4096,
     ) -> None:
-        ((key, space),) = list(env.action.items())[:1] or [("", None)]
-        one = isinstance(space, Discrete) and not space.shape and len(env.action) == 1
-        if not one or not all(0 <= index < space.classes for index in commands.values()):
+        choices = [
+            (key, range(space.classes))
+            for key, space in env.action.items()
+            if isinstance(space, Discrete) and not space.shape
+        ]
+        if not len(choices) == len(env.action) == 1 or not set(commands.values()) <= {
+            *choices[0][1]
+        }:
             raise ValueError(
                 f"Prompted takes an environment with one discrete action, and commands with its "
                 f"indices; got the actions {dict(env.action)} and commands {dict(commands)}"
             )
-        self._env, self._key, self._length = env, key, length
+        self._env, self._key, self._length = env, choices[0][0], length
         self._describer: Any = getattr(env, "describer")  # noqa: B009  (no part of `Environment`)
         self._commands = dict(commands)
         self._seen: deque[list[str]] = deque(maxlen=history)
