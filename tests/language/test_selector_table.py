@@ -73,7 +73,7 @@ def test_lines_that_are_no_cases(line, reason, tmp_path):
     with pytest.raises(ValueError, match=reason):
         load_cases(file)
     file.write_text((json.dumps(case) + "\n") * 2)
-    with pytest.raises(ValueError, match="an id of .* comes twice"):
+    with pytest.raises(ValueError, match=r"an id of .* comes twice"):
         load_cases(file)
 
 

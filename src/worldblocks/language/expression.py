@@ -127,8 +127,7 @@ class Expression:
 
     def _constant(self, node: ast.Constant, depth: int) -> Value:
         value = node.value
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not abs(value) <= LARGEST:
+        if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > LARGEST:
             shown = repr(value)[:20]
             self._refuse(f"the constant {shown}", f"a number of at most {LARGEST:g} does")
         constant = float(value)
