@@ -28,7 +28,7 @@ STATE = perception.STATE
 TRAINED = stirred(wb.transforms.LearnableSymlog)  # one that is not symlog
 
 
-SOME = 0.4  # of the examples, where other parts are the same
+SOME = 0.25  # of the examples, where other parts are the same
 GRU = {key: x for key, x in sizes.SIZES.items() if key != "blocks"}
 GAUSSIAN = {"deter": 12, "hidden": 6, "stoch": 5}
 
