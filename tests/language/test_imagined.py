@@ -2,24 +2,19 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from worldblocks.envs import Feature, Goal
-from worldblocks.heads import TwoHotHead
+from worldblocks.envs import Feature, Goal, split_features
+from worldblocks.heads import FeatureHead, TwoHotHead
 from worldblocks.language import (
     CaptionHead,
     CaptionReward,
-    FeatureHead,
     HeadReward,
-    Predicted,
     RewardSpec,
     RewardTerm,
     SpecReward,
     caption_target,
-    relabel,
 )
-from worldblocks.replay import Batch, SequenceReplay
+from worldblocks.replay import Batch, SequenceReplay, relabel
 
 RANGES = {
     "speed": Feature(-2.0, 6.0),
@@ -51,6 +46,10 @@ def batch(speed, done, is_first, **more):
 # ------------------------------------------------------------------------------------ relabelling
 
 
+def labelled(rows, reward):
+    return relabel(split_features(rows.obs)[1], rows.is_first, reward.relabel)
+
+
 def test_rows_by_hand():
     """Row 0 of the second window goes on in the middle: what rose with it is not known."""
     rows = batch(
@@ -58,10 +57,10 @@ def test_rows_by_hand():
         [[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]],
         [[True, False, False], [False, True, False]],
     )
-    state = relabel(rows, compiled("above(speed, 1)"))
+    state = labelled(rows, compiled("above(speed, 1)"))
     assert state.reward.tolist() == [[0, 1, 0], [1, 0, 1]]
     assert state.known.all()
-    event = relabel(rows, compiled("rise(done_a)"))
+    event = labelled(rows, compiled("rise(done_a)"))
     assert event.reward.tolist() == [[0, 0, 0], [0, 0, 1]]
     assert event.known.tolist() == [[True, True, True], [False, True, True]]
 
@@ -86,63 +85,17 @@ def test_another_spec_costs_no_data():
         reward = RewardSpec((RewardTerm(expr),)).compile(sample)
         speed = rows.obs["feat/speed"]
         by_hand = (speed >= expected) if "above" in expr else (speed <= expected)
-        labels = relabel(rows, reward)
+        labels = labelled(rows, reward)
         assert torch.equal(labels.reward, (by_hand & ~rows.is_first).float())
 
 
 def test_relabelling_refuses():
     rows = batch([[1.0, 0.0]], [[0.0, 0.0]], [[True, False]])
     with pytest.raises(KeyError, match=r"needs the features \['height'\], replay has"):
-        relabel(rows, RewardSpec((RewardTerm("height"),)).compile({"height": torch.rand(5)}))
+        labelled(rows, RewardSpec((RewardTerm("height"),)).compile({"height": torch.rand(5)}))
     inverse = RewardSpec((RewardTerm("1 / speed"),)).compile({"speed": torch.tensor([1.0, 2.0])})
     with pytest.raises(ValueError, match=r"'1 / speed' is inf at {'speed': 0.0}"):
-        relabel(rows, inverse)
-    assert relabel(rows, inverse, check=False).reward.tolist() == [[0.0, 10.0]]
-
-
-# ------------------------------------------------------------------------------ predicted features
-
-
-def test_predictions_by_hand():
-    """0 is the middle of a range, 1 its end; a bit is its probability."""
-    found = Predicted(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0]]), RANGES)
-    assert {name: x.item() for name, x in found.mean.items()} == {
-        "speed": 2.0,
-        "height": 2.0,
-        "done_a": 0.5,
-    }
-    # speed 6 is one half-range away, height 1 too; ln 2 for the bit.
-    target = {"speed": torch.tensor([6.0]), "height": torch.tensor([1.0]), "done_a": torch.ones(1)}
-    assert found.nll(target).item() == pytest.approx(2 + 0.693147, abs=1e-5)
-
-
-@given(st.integers(0, 2**31), st.sampled_from([(), (2,), (2, 3)]))
-def test_the_truth_has_the_least_loss(seed, shape):
-    torch.manual_seed(seed)
-    ranges = {"speed": RANGES["speed"]}
-    truth = 8 * torch.rand(shape) - 2
-    unit = ((truth - 2) / 4)[..., None]
-    exact = Predicted(unit, torch.zeros(*shape, 0), ranges)
-    assert exact.mean["speed"].shape == shape
-    torch.testing.assert_close(exact.mean["speed"], truth)
-    off = Predicted(unit + 0.1, torch.zeros(*shape, 0), ranges)
-    assert (off.nll({"speed": truth}) > exact.nll({"speed": truth})).all()
-
-
-def test_a_feature_head_learns():
-    """A number and a bit, both linear in the state."""
-    head = FeatureHead(4, {k: RANGES[k] for k in ("speed", "done_a")}, units=16, layers=1)
-    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
-    state = torch.randn(128, 4)
-    target = {"speed": 2 + state[:, 0], "done_a": (state[:, 1] > 0).float()}
-    before = head(state).nll(target).mean().item()
-    for _ in range(100):
-        optimizer.zero_grad()
-        head(state).nll(target).mean().backward()
-        optimizer.step()
-    assert head(state).nll(target).mean().item() < 0.3 * before
-    with pytest.raises(ValueError, match="at least one feature, got none"):
-        FeatureHead(4, {}, units=3, layers=1)
+        labelled(rows, inverse)
 
 
 # ------------------------------------------------------------------------------- imagined rewards

@@ -12,9 +12,7 @@ from worldblocks.language.expression import Expression, ExpressionError
 from worldblocks.language.imagined import (
     CaptionHead,
     CaptionReward,
-    FeatureHead,
     HeadReward,
-    Predicted,
     SpecReward,
     caption_target,
 )
@@ -36,7 +34,6 @@ from worldblocks.language.model import (
 from worldblocks.language.packaged import PackagedLM
 from worldblocks.language.policy import Judged, LanguagePolicy
 from worldblocks.language.posterior import Evidence, Returns, SpecPosterior, Successes
-from worldblocks.language.relabel import Labels, relabel
 from worldblocks.language.reward import RewardSpec, RewardTerm, reward_schema
 from worldblocks.language.selector import Ranker, Ranking, Selector, fit_temperature
 from worldblocks.language.sentences import SentenceEncoder
@@ -58,11 +55,9 @@ __all__ = [
     "Evidence",
     "Expression",
     "ExpressionError",
-    "FeatureHead",
     "GoalMenu",
     "HeadReward",
     "Judged",
-    "Labels",
     "LanguageError",
     "LanguageModel",
     "LanguagePolicy",
@@ -73,7 +68,6 @@ __all__ = [
     "MissingModel",
     "NotCached",
     "PackagedLM",
-    "Predicted",
     "Prompted",
     "Random",
     "Ranker",
@@ -101,7 +95,6 @@ __all__ = [
     "glam_prompt",
     "load_cases",
     "read_prompts",
-    "relabel",
     "require",
     "reward_schema",
     "sample_features",

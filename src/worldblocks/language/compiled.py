@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldblocks.language.expression import Expression, ExpressionError
+from worldblocks.replay import Relabel
 from worldblocks.typing import typed
 
 LARGEST_VALUE = 1000.0  # of a term on the sample
@@ -59,6 +60,17 @@ class RewardFunction:
             is_first: rows that open an episode, in which nothing has changed. Row 0 counts as one.
         """
         return (self.scale * self._sum(features, is_first)).clamp(-BOUND, BOUND)
+
+    @property
+    def relabel(self) -> Relabel:
+        """Itself as what `replay.relabel` takes; refuses values that are not finite (`check`)."""
+        return Relabel(tuple(self.names), self._checked, self.temporal)
+
+    def _checked(
+        self, features: Mapping[str, Tensor], is_first: Bool[Tensor, "*batch"] | None = None
+    ) -> Float[Tensor, "*batch"]:
+        self.check(features)
+        return self({name: features[name] for name in self.names}, is_first)
 
     def parts(
         self,

@@ -7,84 +7,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldblocks import distributions as dists
-from worldblocks.envs import Feature, Goal
+from worldblocks.envs import Goal
+from worldblocks.heads import FeatureHead
 from worldblocks.language.compiled import RewardFunction
 from worldblocks.language.operators import previous, truth
 from worldblocks.layers import MLP, Linear
 from worldblocks.typing import typed
-
-
-class Predicted:
-    """Predicted features of an environment, by name.
-
-    Args:
-        numbers: predictions of the numbers in units of their range, `*batch number`.
-        bits: logits of the bits, `*batch bit`.
-        ranges: what each is called; numbers and bits in this order.
-    """
-
-    def __init__(
-        self,
-        numbers: Float[Tensor, "*batch number"],
-        bits: Float[Tensor, "*batch bit"],
-        ranges: Mapping[str, Feature],
-    ) -> None:
-        self._numbers, self._bits = dists.MSE(numbers, event=1), dists.Bernoulli(bits, event=1)
-        self._named = _kinds(ranges)
-        self._ranges = ranges
-
-    @property
-    def mean(self) -> dict[str, Float[Tensor, "*batch"]]:
-        """The expected value of each feature: of a bit its probability."""
-        names, bits = self._named
-        means = {}
-        for name, unit in zip(names, self._numbers.mean.unbind(-1), strict=True):
-            low, high, _ = self._ranges[name]
-            means[name] = low + (high - low) * (unit + 1) / 2
-        return means | dict(zip(bits, self._bits.mean.unbind(-1), strict=True))
-
-    def nll(self, features: Mapping[str, Float[Tensor, "*batch"]]) -> Float[Tensor, "*batch"]:
-        """Squared errors of the numbers in units of half their range, and cross-entropies of bits.
-
-        Summed over the features; constants of the normal are left out, as in `distributions.MSE`.
-        """
-        names, bits = self._named
-        loss = torch.zeros_like(next(iter(features.values())).float())
-        if names:
-            units = [_unit(features[name].float(), self._ranges[name]) for name in names]
-            loss = loss + self._numbers.nll(torch.stack(units, -1))
-        if bits:
-            loss = loss + self._bits.nll(torch.stack([features[name].float() for name in bits], -1))
-        return loss
-
-
-class FeatureHead(nn.Module):
-    """Predicts the named features of an environment from a model state.
-
-    The features are targets only; with them predicted, any spec can be computed on imagined rows.
-
-    Args:
-        feature_dim: width of the model's feature vector.
-        ranges: the environment's features (`describer.ranges`).
-        units, layers: of the MLP.
-    """
-
-    def __init__(
-        self, feature_dim: int, ranges: Mapping[str, Feature], *, units: int, layers: int
-    ) -> None:
-        super().__init__()
-        if not ranges:
-            raise ValueError("FeatureHead needs at least one feature, got none")
-        self.ranges = dict(ranges)
-        self.mlp = MLP(feature_dim, units=units, layers=layers)
-        self.out = Linear(units, len(ranges))
-
-    @typed
-    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Predicted:
-        """The features at each model state."""
-        raw = self.out(self.mlp(feature)).float()
-        count = len(_kinds(self.ranges)[0])
-        return Predicted(raw[..., :count], raw[..., count:], self.ranges)
 
 
 class HeadReward(nn.Module):
@@ -108,7 +36,7 @@ class SpecReward(nn.Module):
     """Imagined reward by a compiled spec on predicted features: a new sentence needs no new data.
 
     Args:
-        head: predicts the features.
+        head: predicts the features, as `heads.FeatureHead`.
         reward: the spec; may be replaced at any time.
     """
 
@@ -198,14 +126,3 @@ def caption_target(
     rises = [truth(x) & ~truth(previous(x, is_first)) for x in bits]
     total = torch.stack(rises, -1).to(embeddings.dtype) @ embeddings
     return total / total.norm(dim=-1, keepdim=True).clamp(min=1)
-
-
-def _kinds(ranges: Mapping[str, Feature]) -> tuple[list[str], list[str]]:
-    """Names of the numbers, and of the bits."""
-    bits = [name for name, one in ranges.items() if one.bit]
-    return [name for name in ranges if name not in bits], bits
-
-
-def _unit(value: Tensor, feature: Feature) -> Tensor:
-    """A number in units of its range: -1 to 1."""
-    return 2 * (value - feature.low) / (feature.high - feature.low) - 1
