@@ -138,9 +138,10 @@ def main(cfg: Config) -> int:
             f"{cfg.task} after {step} real steps: {mean:.4g} of {len(scores)} episodes", flush=True
         )
 
-    for _ in range(cfg.before if old else 0):
-        mixture = old.sample(sampler.counts(tasks, saved.batch)).to(device)
-        update(recipe, agent, optimizer, saved, mixture, old.tasks.index(cfg.task))
+    if old is not None:
+        for _ in range(cfg.before):
+            mixture = old.sample(sampler.counts(tasks, saved.batch)).to(device)
+            update(recipe, agent, optimizer, saved, mixture, old.tasks.index(cfg.task))
     envs = there.envs(cfg.task, saved.envs, seed=cfg.seed, workers=saved.workers)
     rows, carry, step = envs.reset(), agent.initial(saved.envs), 0
     due = wb.run.Ratio((cfg.train_ratio or saved.train_ratio) / (saved.batch * saved.length))
