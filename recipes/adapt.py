@@ -115,7 +115,8 @@ def main(cfg: Config) -> int:
     name = wb.run.read_config(cfg.run).get("recipe", "")
     if not name.startswith("multitask_") or not (Path(__file__).parent / f"{name}.py").exists():
         raise SystemExit(
-            f"{cfg.run} was made by the recipe {name!r}, which is not one of several tasks"
+            f"{cfg.run} was made by the recipe {name!r}; a new task is added to a run of "
+            f"multitask_dmc.py or multitask_atari.py, beside this file"
         )
     recipe = importlib.import_module(name)
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device, conditioned=False)
