@@ -147,6 +147,7 @@ BODIES = {
         },
     ),
 }
+"""By domain of the Control Suite: the features of its body and how they are read."""
 
 
 class ControlText:
