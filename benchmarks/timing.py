@@ -69,7 +69,12 @@ def warm_up(function: Callable[[], Any], calls: int) -> tuple[float, int]:
 def turn(
     function: Callable[[], Any], calls: int, seconds: float, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Samples of a function for about so many seconds, one at least; each the mean of `calls`."""
+    """Samples of a function for about so many seconds, one at least; each the mean of `calls`.
+
+    Another contestant has just run: an untimed call first brings caches and pages back, as in a
+    training, where one update follows the other.
+    """
+    function()
     wall, cpu = [], []
     end = time.perf_counter() + seconds
     while not wall or (time.perf_counter() < end and len(wall) < SAMPLES):

@@ -1,6 +1,6 @@
 """Play a trained agent: mean score with its interval, and a video where it sees images.
 
-    python recipes/evaluate.py RUN [--episodes 100] [--mode] [--json]
+    python recipes/evaluate.py RUN [--episodes 100] [--mode] [--json] [--task TASK]
 
 Actions are sampled, as in the published scores; `--mode` plays the policy's likeliest actions and
 then the same episodes with samples. The recipe that made the run is the file of that name beside
@@ -25,6 +25,7 @@ import worldblocks as wb
 @dataclass(frozen=True, kw_only=True)
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # a run folder
+    task: str = ""  # of a run with several; default: its first
     episodes: int = 100
     mode: bool = False  # the policy's likeliest actions, then samples beside them
     envs: int = 8  # played side by side
@@ -43,7 +44,7 @@ def play(recipe, agent, envs, episodes: int, mode: bool, video: int):
     quota = [len(range(env, episodes, len(envs))) for env in range(len(envs))]
     scores: list[list[float]] = [[] for _ in quota]
     rows, carry, frames = envs.reset(), agent.initial(len(envs)), []
-    images = agent.encoder.image_keys
+    images = agent.encoder.image_keys if hasattr(agent, "encoder") else ()
     with wb.run.Interrupt() as interrupt, wb.run.Progress(episodes, unit="episodes") as progress:
         while any(len(own) < due for own, due in zip(scores, quota, strict=True)):
             if interrupt.requested or envs.stopped:
@@ -62,7 +63,8 @@ def play(recipe, agent, envs, episodes: int, mode: bool, video: int):
 def judge(cfg: Config, recipe, agent, saved, mode: bool):
     """Play, print the line of it and write the video; the figures, or nothing if interrupted."""
     torch.manual_seed(cfg.seed)
-    envs = recipe.environments(saved, min(cfg.envs, cfg.episodes), cfg.seed)
+    task = [cfg.task] if cfg.task else []
+    envs = recipe.environments(saved, min(cfg.envs, cfg.episodes), cfg.seed, *task)
     video = cfg.video if mode == cfg.mode else 0
     scores, frames = play(recipe, agent, envs, cfg.episodes, mode, video)
     envs.close()
@@ -94,7 +96,7 @@ def main(cfg: Config) -> int:
             f"{cfg.run} was made by the recipe {name!r}, which is not beside this file"
         )
     recipe = importlib.import_module(name)
-    agent, saved = recipe.load(cfg.run, cfg.device)
+    agent, saved = recipe.load(cfg.run, cfg.device, *([cfg.task] if cfg.task else []))
     result = judge(cfg, recipe, agent, saved, cfg.mode)
     played = [result["episodes"]]
     if cfg.mode and played == [cfg.episodes]:  # else it was interrupted

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 RESULT = "result.json"
+KINDS = ("run", "peer", "tasks", "adapt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,8 @@ class Entry:
     seeds: tuple[int, ...]
     steps: int  # budget of one seed in environment steps: actions · repeat
     minutes: float  # expected of one seed
-    kind: str = "run"  # "peer": another agent, through results/peers.py
+    kind: str = "run"  # "peer": another agent, through results/peers.py; "tasks": several tasks,
+    # which judges itself; "adapt": from a run of `beside`, whose folder is {run} in the command
     hardware: str = "cpu"  # or "gpu"
     beside: str = ""  # the entry that a peer is compared with
     continues: str = ""  # the finished entry whose runs go on
@@ -30,10 +32,10 @@ class Entry:
     scale: float = 1.0  # factor of the rewards; tables divide by it
 
     def __post_init__(self) -> None:
-        if self.kind not in ("run", "peer") or self.hardware not in ("cpu", "gpu"):
+        if self.kind not in KINDS or self.hardware not in ("cpu", "gpu"):
             raise ValueError(
                 f"entry {self.name!r} has kind {self.kind!r} and hardware {self.hardware!r}; a "
-                f"kind is 'run' or 'peer', hardware 'cpu' or 'gpu'"
+                f"kind is one of {', '.join(KINDS)}, hardware 'cpu' or 'gpu'"
             )
 
     @property
@@ -44,6 +46,8 @@ class Entry:
     @property
     def place(self) -> Path:
         """Where the seeds of this entry lie, below `results` and below `logs/results`."""
+        if self.kind in ("tasks", "adapt"):
+            return Path("multitask", self.name)
         return Path("peers", self.beside, self.words[1]) if self.kind == "peer" else Path(self.name)
 
 
@@ -85,8 +89,9 @@ def seed_folder(entry: Entry, seed: int, below: Path) -> Path:
 
 
 def ready(entry: Entry, entries: list[Entry], results: Path) -> bool:
-    """Whether what an entry continues is finished."""
-    return not any(one.name == entry.continues and unfinished(one, results) for one in entries)
+    """Whether what an entry continues, or adapts, is finished."""
+    needed = (entry.continues, entry.beside if entry.kind == "adapt" else "")
+    return not any(one.name in needed and unfinished(one, results) for one in entries)
 
 
 def next_entry(entries: list[Entry], results: Path, *, gpu: bool) -> Entry | None:

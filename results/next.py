@@ -72,19 +72,20 @@ class Queue:
                 self.tell(event="failed", name=entry.name, seed=seed, code=code)
             print(f"{entry.name} seed {seed}: not finished (exit code {code}); see {run}.log")
             return False
-        if entry.kind == "peer":
+        if entry.kind in ("peer", "adapt"):
             shutil.copytree(run, kept, dirs_exist_ok=True)
             result = json.loads((kept / RESULT).read_text(encoding="utf-8"))
-            result |= {key: note[key] for key in ("commit", "changed")}
-            result["command"] = command_of(entry, seed)
+            names = ("commit", "changed") if entry.kind == "peer" else note.keys() - {"trained"}
+            result |= {key: note[key] for key in names}
+            result |= {"name": entry.name, "command": command_of(entry, seed)}
         else:
-            result = self.judge(entry, seed, run, note)
+            result = (self.judge, self.judged)[entry.kind == "tasks"](entry, seed, run, note)
             if not result:
                 return False
             wb.run.export(run, kept)
             if entry.group:  # experiments of a minute, many of them: their curves alone
                 shutil.rmtree(kept / "checkpoint")
-                (kept / "curve.png").unlink()
+                (kept / "curve.png").unlink(missing_ok=True)
         (kept / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         self.tell(event="finished", **{"name": entry.name, **pages.line(result)})
         return True
@@ -111,6 +112,8 @@ class Queue:
     def train(self, entry: Entry, seed: int, run: Path, note: dict[str, Any]) -> int:
         """Run or resume the command; its exit code. The note keeps the minutes it took."""
         words = [*entry.words, "--seed", str(seed), "--logdir", str(run)]
+        for base in [one for one in self.entries if one.name == entry.beside]:
+            words = [word.format(run=seed_folder(base, seed, self.logs)) for word in words]
         if (run / "config.json").exists():
             if entry.kind == "peer":
                 shutil.rmtree(run)  # a peer starts again: it takes minutes
@@ -137,6 +140,17 @@ class Queue:
         result = {"name": entry.name, "seed": seed, **scores, "parameters": parameters}
         result |= {"steps": config["steps"] * config.get("repeat", 1)}
         result |= {"first_hit": pages.first_hits(run, entry.thresholds)}
+        result |= {"command": command_of(entry, seed)}
+        return result | {**note, "minutes": round(note["minutes"], 1)}
+
+    def judged(self, entry: Entry, seed: int, run: Path, note: dict[str, Any]) -> dict[str, Any]:
+        """The result of a run of several tasks: what it says itself."""
+        scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+        tensors = wb.run.Checkpoint(run).weights("agent").values()
+        config = wb.run.read_config(run)
+        result = {"name": entry.name, "seed": seed, "tasks": scores}
+        result |= {"parameters": sum(x.numel() for x in tensors)}
+        result |= {"steps": config["steps"] * config.get("repeat", 1)}
         result |= {"command": command_of(entry, seed)}
         return result | {**note, "minutes": round(note["minutes"], 1)}
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import multitask
 import numpy as np
-from entries import RESULT, Entry, seed_folder
+from entries import RESULT, Entry, seed_folder, unfinished
 from words import markdown, number, spread, steps_text, thousands
 
 import worldblocks as wb
@@ -73,6 +74,7 @@ def redraw(entries: Sequence[Entry], root: Path) -> None:
     for entry in entries:
         if entry.kind == "run" and not entry.group:
             draw(entry, entries, root)
+    multitask.draw(entries, root)
     (root / "results" / "tables").mkdir(exist_ok=True)
     for name, text in texts(entries, root / "results").items():
         (root / "results" / "tables" / f"{name}.md").write_text(text, encoding="utf-8")
@@ -81,8 +83,9 @@ def redraw(entries: Sequence[Entry], root: Path) -> None:
 def texts(entries: Sequence[Entry], results: Path) -> dict[str, str]:
     """The files of `results/tables` by their name: one for each entry or group, and the queue."""
     pages = {"queue": markdown(*overview_rows(entries, results))}
+    pages |= multitask.texts(entries, results)
     for entry in entries:
-        if entry.group:
+        if entry.group and entry.kind == "run":
             group = [one for one in entries if one.group == entry.group]
             pages[entry.group] = group_table(group, results)
         elif entry.kind == "run":
@@ -228,7 +231,7 @@ def overview_rows(entries: Sequence[Entry], results: Path) -> tuple[list[str], l
             for seed in entry.seeds
             if state.get((entry.name, seed), "finished") != "finished"
         ]
-        done = f"{len(collect(entry, results))} of {len(entry.seeds)}"
+        done = f"{len(entry.seeds) - len(unfinished(entry, results))} of {len(entry.seeds)}"
         budget = [thousands(entry.steps), number(entry.minutes)]
         done = ", ".join([done, *open_ends])
         rows.append([entry.name, entry.what, str(entry.tier), entry.hardware, *budget, done])

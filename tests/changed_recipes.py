@@ -6,23 +6,40 @@ import types
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+DIFF, FLAGS = r"^```diff\n(.*?)^```$", re.MULTILINE | re.DOTALL
 
 
 def changed(text, diff):
-    """The text after a diff without line numbers, whose old lines stand in it exactly once."""
-    old, new = (
-        "".join(f"{line[1:]}\n" for line in diff.splitlines() if line[0] in f" {sign}")
-        for sign in "-+"
-    )
-    assert text.count(old) == 1, old
-    return text.replace(old, new)
+    """The text after a diff without line numbers, each part of which stands in it exactly once."""
+    for old, new in parts(diff):
+        assert text.count(old) == 1, f"not once in the recipe:\n{old}"
+        text = text.replace(old, new)
+    return text
+
+
+def parts(diff):
+    """Pairs of the lines before and after; a line that goes, after one that came, begins a part."""
+    lines = re.findall(r"^[-+ ].*\n", diff, re.MULTILINE)
+    assert "".join(lines) == diff, "only lines with -, + or a space"
+    found = [[]]
+    for line in lines:
+        if line[0] == "-" and found[-1] and found[-1][-1][0] == "+":
+            found.append([])
+        found[-1].append(line)
+    sides = " -", " +"
+    return [["".join(x[1:] for x in part if x[0] in side) for side in sides] for part in found]
+
+
+def page_diffs(page):
+    """The diffs of a page."""
+    return re.findall(DIFF, (ROOT / "docs" / page).read_text(encoding="utf-8"), FLAGS)
 
 
 def diffs(page, heading):
     """The diffs of a section of a page."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     section = text.partition(f"\n{heading}\n")[2].partition("\n## ")[0]
-    return re.findall(r"^```diff\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return re.findall(DIFF, section, FLAGS)
 
 
 def gym_recipe(diffs, replace=()):

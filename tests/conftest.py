@@ -1,5 +1,6 @@
 """Hypothesis profiles, slow tests, the golden arrays, one way to compile for every test."""
 
+import gc
 import logging
 import os
 
@@ -28,9 +29,18 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="minutes: runs under --thorough"))
 
 
+def pytest_collection_finish():
+    """What is there by now stays: each `torch.compiler.reset` would look through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _seed():
-    torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.manual_seed(0)
+    else:  # the same, without a note of the call stack for each device that is not there
+        torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture

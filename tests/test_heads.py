@@ -1,9 +1,19 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from worldblocks import distributions as dists
-from worldblocks.heads import ActorHead, BinaryHead, NormalHead, OneHotHead, TwoHotHead
+from worldblocks.distributions import Features
+from worldblocks.heads import (
+    ActorHead,
+    BinaryHead,
+    FeatureHead,
+    NormalHead,
+    OneHotHead,
+    TwoHotHead,
+)
 from worldblocks.spaces import Continuous, Discrete
 from worldblocks.transforms import symexp_bins
 
@@ -175,3 +185,52 @@ def test_the_deviation_of_an_actor_is_bounded():
 def test_an_actor_needs_an_action():
     with pytest.raises(ValueError, match="ActorHead needs at least one action key, got none"):
         ActorHead(FEATURE, {}, **MLP)
+
+
+RANGES = {
+    "speed": (-2.0, 6.0, False),
+    "done_a": (0.0, 1.0, True),
+    "height": (0.0, 2.0, False),
+}
+
+
+def test_predictions_by_hand():
+    """0 is the middle of a range, 1 its end; a bit is its probability."""
+    found = Features(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0]]), RANGES)
+    assert {name: x.item() for name, x in found.mean.items()} == {
+        "speed": 2.0,
+        "height": 2.0,
+        "done_a": 0.5,
+    }
+    # speed 6 is one half-range away, height 1 too; ln 2 for the bit.
+    target = {"speed": torch.tensor([6.0]), "height": torch.tensor([1.0]), "done_a": torch.ones(1)}
+    assert found.nll(target).item() == pytest.approx(2 + 0.693147, abs=1e-5)
+
+
+@given(st.integers(0, 2**31), st.sampled_from([(), (2,), (2, 3)]))
+def test_the_truth_has_the_least_loss(seed, shape):
+    torch.manual_seed(seed)
+    ranges = {"speed": RANGES["speed"]}
+    truth = 8 * torch.rand(shape) - 2
+    unit = ((truth - 2) / 4)[..., None]
+    exact = Features(unit, torch.zeros(*shape, 0), ranges)
+    assert exact.mean["speed"].shape == shape
+    torch.testing.assert_close(exact.mean["speed"], truth)
+    off = Features(unit + 0.1, torch.zeros(*shape, 0), ranges)
+    assert (off.nll({"speed": truth}) > exact.nll({"speed": truth})).all()
+
+
+def test_a_feature_head_learns():
+    """A number and a bit, both linear in the state."""
+    head = FeatureHead(4, {k: RANGES[k] for k in ("speed", "done_a")}, units=16, layers=1)
+    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
+    state = torch.randn(128, 4)
+    target = {"speed": 2 + state[:, 0], "done_a": (state[:, 1] > 0).float()}
+    before = head(state).nll(target).mean().item()
+    for _ in range(100):
+        optimizer.zero_grad()
+        head(state).nll(target).mean().backward()
+        optimizer.step()
+    assert head(state).nll(target).mean().item() < 0.3 * before
+    with pytest.raises(ValueError, match="at least one feature, got none"):
+        FeatureHead(4, {}, units=3, layers=1)

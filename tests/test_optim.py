@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from worldblocks.optim import LaProp, adaptive_gradient_clip, dreamer_optimizer, warmup
+from worldblocks.optim import (
+    LaProp,
+    adaptive_gradient_clip,
+    dreamer_optimizer,
+    remove_parameters,
+    warmup,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -352,3 +358,26 @@ def test_a_loaded_state_lies_where_the_parameters_do():
     elsewhere.load_state_dict(saved.state_dict())
     (state,) = elsewhere.state.values()
     assert {tensor.device.type for tensor in state.values()} == {"meta"}
+
+
+def test_parameters_that_leave_take_their_memory_along():
+    """And what stays makes the steps that it would have made."""
+    ends = []
+    for leaves in (False, True):
+        torch.manual_seed(0)
+        stays, goes = (nn.Parameter(torch.randn(3)) for _ in range(2))
+        optimizer = LaProp([{"params": [goes]}, {"params": [stays]}], lr=0.1, agc=0.3)
+        for step in range(4):
+            stays.grad, goes.grad = torch.full((3,), 1.0 + step), torch.ones(3)
+            if leaves and step == 2:
+                remove_parameters(optimizer, [goes])
+                assert len(optimizer.param_groups) == len(optimizer.state) == 1
+            optimizer.step()
+        ends.append(stays.detach())
+    assert torch.equal(*ends)
+
+
+def test_parameters_that_were_never_there():
+    optimizer = LaProp([nn.Parameter(torch.zeros(1))])
+    with pytest.raises(ValueError, match="1 of 1 parameters are not in this optimiser, which h"):
+        remove_parameters(optimizer, [nn.Parameter(torch.zeros(1))])

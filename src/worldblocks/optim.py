@@ -100,6 +100,34 @@ def _capturing() -> bool:
     return torch.cuda.is_current_stream_capturing()
 
 
+def remove_parameters(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Take parameters out of an optimiser with all that it remembers of them.
+
+    Groups that become empty go too; the others are as before, to the bit.
+
+    Raises:
+        ValueError: one of them is not there. The optimiser is unchanged.
+
+    >>> stays, goes = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    >>> optimizer = torch.optim.SGD([stays, goes], lr=0.1)
+    >>> remove_parameters(optimizer, [goes])
+    >>> [group["params"] == [stays] for group in optimizer.param_groups]
+    [True]
+    """
+    gone = {id(parameter): parameter for parameter in parameters}
+    there = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if missing := gone.keys() - there:
+        raise ValueError(
+            f"{len(missing)} of {len(gone)} parameters are not in this optimiser, which has "
+            f"{len(there)}; give some of those"
+        )
+    for group in optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if id(p) not in gone]
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+    for parameter in gone.values():
+        optimizer.state.pop(parameter, None)
+
+
 class LaProp(Optimizer):
     """RMS-normalised gradients, then momentum; optional clipping, warm-up and weight decay.
 

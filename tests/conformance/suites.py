@@ -28,7 +28,7 @@ STATE = perception.STATE
 TRAINED = stirred(wb.transforms.LearnableSymlog)  # one that is not symlog
 
 
-SOME = 0.4  # of the examples, where other parts are the same
+SOME = 0.25  # of the examples, where other parts are the same
 GRU = {key: x for key, x in sizes.SIZES.items() if key != "blocks"}
 GAUSSIAN = {"deter": 12, "hidden": 6, "stoch": 5}
 
@@ -194,6 +194,19 @@ class Painter(nn.Module):
         return wb.decoders.Decoded({"image": self.inner(latent)})
 
 
+class Padding(nn.Module):
+    """A `PaddedActor` of a world as wide as its task: its own policy, and nothing behind it."""
+
+    def __init__(self, feature_dim, **options):
+        super().__init__()
+        self.inner = wb.tasks.PaddedActor(
+            wb.heads.ActorHead(feature_dim, ACTIONS, **options), width=5
+        )
+
+    def forward(self, feature):
+        return self.inner(feature)
+
+
 def gaussian_decoder(output):
     options = {"spaces": PICTURE, "state": lambda *batch: torch.randn(*batch, 5)}
     return testing.check_decoder, functools.partial(Painter, output), options
@@ -205,6 +218,10 @@ def world(kind, **options):
 
 def cartpole():
     return wb.envs.gym("CartPole-v1")
+
+
+def padded_walk():
+    return wb.tasks.Padded(environments.Walk, environments.Walk().observation)
 
 
 HASHED = {"skip": ["seeds-differ"]}  # nothing is drawn in these
@@ -234,7 +251,9 @@ SUITES = {
     "distributions.BoundedNormal": distribution(
         lambda raw: dists.BoundedNormal(raw[..., :3], raw[..., 3:], event=1)
     ),
-    "distributions.OneHot+mix_uniform+softmax+modes+wants_mode+Output": distribution(grouped),
+    "distributions.OneHot+mix_uniform+softmax+inverse_cdf+modes+wants_mode+Output": distribution(
+        grouped
+    ),
     "distributions.OneHot plain": distribution(functools.partial(grouped, unimix=0.0)),
     "distributions.TransformedNormal": distribution(
         transformed,
@@ -280,9 +299,14 @@ SUITES = {
     "heads.BinaryHead": head(wb.heads.BinaryHead, shares),
     "heads.OneHotHead": head(wb.heads.OneHotHead, one_hots, groups=2, classes=4),
     "heads.NormalHead": head(wb.heads.NormalHead, vectors, size=3),
+    "tasks.PaddedActor+PaddedPolicy+TaskHead+dreamer_head": head(Padding, moves),
     "heads.ActorHead": head(wb.heads.ActorHead, moves, actions=ACTIONS),
     "envs.gym": world(cartpole, limit=None, steps=60),
     "envs.EnvVector+Rows+Step+Episode": (testing.check_vector, wb.envs.EnvVector, {}),
+    "tasks.Padded": world(
+        lambda: wb.tasks.Padded(environments.Walk, environments.Walk().observation),
+        limit=environments.LIMIT,
+    ),
     "envs.Environment toy": world(environments.Walk, limit=environments.LIMIT),
     "testing.Bandit": world(testing.Bandit, **HASHED),
     "testing.Catch": world(testing.Catch),

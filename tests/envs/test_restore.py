@@ -13,7 +13,7 @@ import worldblocks as wb
 # Q*bert and Tetris: the emulator's own save does not bring these back. Assault and Beam Rider:
 # memory that survives a reset. Krull, Ms. Pac-Man: larger screens and cartridges.
 GAMES = ["assault", "beam_rider", "boxing", "breakout", "krull", "ms_pacman", "qbert", "tetris"]
-OPTIONS = {"sticky": 0.25, "full_actions": True, "max_frames": 400}
+OPTIONS = {"sticky": 0.25, "full_actions": True, "max_frames": 240}
 
 
 def make(game):
@@ -39,7 +39,7 @@ def restored(states):
     for game, state in states.items():
         environment = make(game)
         environment.set_state(state)
-        rows[game] = play(environment, 120, 2, over=False)
+        rows[game] = play(environment, 70, 2, over=False)
     return rows
 
 
@@ -49,7 +49,7 @@ def test_restored_in_a_fresh_process():
         environment = make(game)
         assert not play(environment, steps, 1, over=True)[-1][3], "should be in mid-episode"
         states[game] = environment.get_state()
-        rows[game] = play(environment, 120, 2, over=False)
+        rows[game] = play(environment, 70, 2, over=False)
         assert any(row[3] for row in rows[game]), "should go on past the end of the episode"
     child = subprocess.run(
         [sys.executable, __file__], input=pickle.dumps(states), stdout=subprocess.PIPE, check=True

@@ -13,6 +13,7 @@ from .subjects import CHECKS, named
 
 CAUGHT = Path(__file__).with_name("caught.json")
 PAGE = Path(__file__).parents[2] / "docs" / "mutants.md"
+EXAMPLES = 20  # of each promise
 HEAD = """# Faults the checks find
 
 Each line is a deliberate fault in a copy of one of our blocks, or in a recipe's text, and the
@@ -32,9 +33,10 @@ The others:
 
 
 def broken(mutant: Mutant) -> list[str]:
-    """The promises that a mutant breaks, in the order of the check."""
+    """The promises that a mutant breaks, in the order of the check: the same in every profile."""
+    share = EXAMPLES / hypothesis.settings.default.max_examples  # type: ignore[union-attr]
     try:
-        with searching(shrink=False):
+        with searching(shrink=False, share=share):
             CHECKS[mutant.kind](mutant.subject)
     except BrokenPromise as error:
         return list(error.names)
@@ -43,8 +45,6 @@ def broken(mutant: Mutant) -> list[str]:
 
 def run(names: list[str]) -> dict[str, list[str]]:
     """The promises each mutant breaks; of those named, and the last run's of the others."""
-    hypothesis.settings.register_profile("mutants", max_examples=20, deadline=None)
-    hypothesis.settings.load_profile("mutants")
     before = load() if names else {}
     found = {}
     for mutant in MUTANTS:

@@ -1,14 +1,19 @@
-"""Runs a recipe and kills its own process with SIGKILL at a chosen moment; used by the tests.
+"""Runs a recipe in processes that kill themselves with SIGKILL at a moment; used by the tests.
 
-python killed_run.py CONFIG.json MOMENT, where MOMENT is `step:N` (in the loop, after N environment
-steps of each environment) or `save:N:M` (inside save number N, before its M-th change of a file).
+python killed_run.py CONFIG.json reads lines `MOMENT FOLDER`. For each it forks a process that runs
+the recipe in that folder, and answers with the number of the signal that ended it, or 0. MOMENT is
+`step:N` (in the loop, after N environment steps of each environment) or `save:N:M` (inside save
+number N, before its M-th change of a file). One process imports torch for all of them.
 """
 
+import dataclasses
 import json
 import os
 import signal
 import sys
 from pathlib import Path
+
+import torch
 
 import dreamerv3_atari as recipe
 import worldblocks as wb
@@ -57,8 +62,22 @@ def before_change(number: int) -> None:
     sys.addaudithook(audit)
 
 
-if __name__ == "__main__":
-    config = recipe.Config(**json.loads(Path(sys.argv[1]).read_text()))
-    kind, *numbers = sys.argv[2].split(":")
+def killed(config: recipe.Config, moment: str) -> int:
+    """The signal that ended a forked run, 0 if none did."""
+    child = os.fork()
+    if child:
+        return os.WTERMSIG(os.waitpid(child, 0)[1])
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # standard output is for answers
+    kind, *numbers = moment.split(":")
     {"step": at_step, "save": in_save}[kind](*map(int, numbers))
     recipe.main(config)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    told = recipe.Config(**json.loads(Path(sys.argv[1]).read_text()))
+    torch.optim.SGD([torch.zeros(1)])  # imports what the first optimiser of a process does
+    for line in sys.stdin:
+        moment, folder = line.split(maxsplit=1)
+        config = dataclasses.replace(told, logdir=folder.rstrip("\n"))
+        print(killed(config, moment), flush=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+import subprocess
 
 import pytest
 import tiny_runs
@@ -30,13 +31,25 @@ def run(folder, **changes):
     return tiny_runs.run(recipe, TINY, folder, **changes)
 
 
-def killed(folder, moment):
-    """What is left of a run whose process was killed with SIGKILL at this moment."""
-    config = dataclasses.asdict(dataclasses.replace(TINY, logdir=str(folder / "run")))
-    (folder / "config.json").write_text(json.dumps(config))
-    process = python(HERE / "killed_run.py", folder / "config.json", moment)
-    assert process.returncode == -signal.SIGKILL, process.stderr
-    return folder / "run"
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """What is left of a run whose process was killed with SIGKILL at a moment."""
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(TINY)))
+    command = tiny_runs.command(HERE / "killed_run.py", folder / "config.json")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        (folder / "said").open("w") as said,
+        subprocess.Popen(**command, **pipes, stderr=said) as p,
+    ):
+
+        def run_until(moment):
+            left = folder / moment.replace(":", "-")
+            print(moment, left, file=p.stdin, flush=True)
+            assert p.stdout.readline() == f"{signal.SIGKILL:d}\n", (folder / "said").read_text()
+            return left
+
+        yield run_until
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +63,19 @@ def test_the_run_is_worth_comparing(whole):
     tiny_runs.comparable(whole, TINY.steps)
 
 
-@pytest.mark.parametrize("moment", ["step:93", "save:2:0", "save:3:3", "save:2:9"])
-def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path, moment):
-    folder = killed(tmp_path, moment)
+MOMENTS = ["step:93", "save:3:3"]  # every moment of a save: tests/run/test_checkpoint_kill.py
+MOMENTS += [pytest.param(moment, marks=pytest.mark.slow) for moment in ("save:2:0", "save:2:9")]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_and_resumed_equals_uninterrupted(whole, killed, moment):
+    folder = killed(moment)
     assert wb.run.Checkpoint(folder).exists()
     same_run(run(folder, resume=True), whole)
 
 
-def test_killed_before_the_first_save_starts_again(whole, tmp_path):
-    folder = killed(tmp_path, "step:20")
+def test_killed_before_the_first_save_starts_again(whole, killed):
+    folder = killed("step:20")
     assert not wb.run.Checkpoint(folder).exists()
     same_run(run(folder, resume=True), whole)
 
@@ -78,9 +95,12 @@ def test_smoke_leaves_video_curve_and_checkpoint(tmp_path):
     assert list((tmp_path / "run" / "videos").glob("*.gif"))
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     assert wb.run.Checkpoint(tmp_path / "run").exists()
-    again = python("recipes/dreamerv3_atari.py", "smoke", "--logdir", tmp_path / "run")
-    assert again.returncode != 0
-    assert "holds a run already; add --resume" in again.stderr
+
+
+def test_a_folder_that_holds_a_run_is_refused(whole, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["recipe.py", "smoke", "--logdir", str(whole)])
+    with pytest.raises(FileExistsError, match="holds a run already; add --resume"):
+        wb.run.launch(recipe.main, recipe.PRESETS, recipe.__doc__, name="game")
 
 
 def test_evaluate_plays_a_run(whole, capsys):

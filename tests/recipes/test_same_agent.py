@@ -118,3 +118,38 @@ def test_few_lines_differ_below_the_presets(pair):
     changes = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes()
     differ = [max(b - a, d - c) for kind, a, b, c, d in changes if kind != "equal"]
     assert sum(differ) <= LINES
+
+
+# Of several tasks: what may differ between their recipes, and from the agent of one task, with why.
+SEVERAL = [RECIPES[0].with_name(f"multitask_{name}.py") for name in ("dmc", "atari")]
+OF_ONE = {
+    "Agent": "heads apart from what they share",
+    "world_model_loss": "no reward",
+    "actor_critic_loss": "REINFORCE alone; whose rows the critic learns from",
+    "replay_critic_loss": "whose rows the critic learns from",
+    "update": "a head for each task",
+    "learn": "windows of each task",
+    "environments": "of a task",
+    "build": "where several tasks are played",
+    "load": "the agent of one task",
+    "act": "the numbers of the task's own action, and no feature",
+    "main": "several tasks",
+    "Config": "",
+}
+BETWEEN = {"stage", "environments", "main", "Config"}
+
+
+def test_recipes_of_several_tasks_are_one():
+    ours, theirs = map(definitions, SEVERAL)
+    assert list(ours) == list(theirs)
+    assert {name for name in ours if ours[name] != theirs[name]} <= BETWEEN
+    changes = difflib.SequenceMatcher(
+        None, *map(below_presets, SEVERAL), autojunk=False
+    ).get_opcodes()
+    assert sum(max(b - a, d - c) for kind, a, b, c, d in changes if kind != "equal") <= LINES
+
+
+def test_what_they_have_of_the_agent_of_one_task_is_listed():
+    ours, theirs = definitions(SEVERAL[0]), definitions(RECIPES[1])
+    differ = {name for name in ours if name in theirs and ours[name] != theirs[name]}
+    assert differ == set(OF_ONE)

@@ -1,41 +1,23 @@
 """Every diff of the page "Swap a block" applies to the recipes, and the agent it makes learns."""
 
 import dataclasses
-import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import tiny_runs
 import torch
 
 import worldblocks as wb
+from changed_recipes import changed, gym_recipe, page_diffs
 from worldblocks.replay import Batch
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "swap.md").read_text(encoding="utf-8")
-DIFFS = re.findall(r"^```diff\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-RECIPES = sorted((ROOT / "recipes").glob("dreamerv3_*.py"))
+DIFFS = page_diffs("swap.md")
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("dreamerv3_*.py"))
 LINES = 10
 
 BATCH, TIME = 2, 6
 OBSERVED = {"view": wb.spaces.Image(48, 48, 3), "speed": wb.spaces.Continuous((2,))}
 ACTIONS = {"act": wb.spaces.Discrete(3), "push": wb.spaces.Continuous((2,))}
-
-
-def hunks(diff):
-    """Pairs of the lines that go and those that come in their place."""
-    found = re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)*)", diff, re.MULTILINE)
-    assert "".join(old + new for old, new in found) == diff, "only lines with - and +"
-    return [[re.sub(r"^.", "", part, flags=re.MULTILINE) for part in pair] for pair in found]
-
-
-def swapped(source, diff):
-    for old, new in hunks(diff):
-        assert source.count(old) == 1, f"not once in the recipe:\n{old}"
-        source = source.replace(old, new)
-    return source
 
 
 def batch(agent):
@@ -56,26 +38,12 @@ def test_the_page_has_its_diffs():
 @pytest.mark.parametrize("diff", DIFFS, ids=range(len(DIFFS)))
 def test_a_swap_is_for_every_recipe(diff):
     for path in RECIPES:
-        compile(swapped(path.read_text(encoding="utf-8"), diff), path.name, "exec")
-
-
-@pytest.fixture
-def load(monkeypatch):
-    def loaded(diff):
-        path = ROOT / "recipes" / "dreamerv3_gym.py"
-        recipe = ModuleType("swapped")
-        recipe.__file__ = str(path)
-        monkeypatch.setitem(sys.modules, "swapped", recipe)  # dataclasses look themselves up there
-        source = swapped(path.read_text(encoding="utf-8"), diff)
-        exec(compile(source, "swapped", "exec"), recipe.__dict__)
-        return recipe
-
-    return loaded
+        compile(changed(path.read_text(encoding="utf-8"), diff), path.name, "exec")
 
 
 @pytest.mark.parametrize("diff", DIFFS, ids=range(len(DIFFS)))
-def test_a_swapped_recipe_learns(diff, load):
-    recipe = load(diff)
+def test_a_swapped_recipe_learns(diff):
+    recipe = gym_recipe([diff])
     cfg = recipe.PRESETS["smoke"]
     agent, optimizer = recipe.build(cfg, OBSERVED, ACTIONS)
     rows = batch(agent)
@@ -96,11 +64,11 @@ def test_a_swapped_recipe_learns(diff, load):
     assert type(carry[0]) is type(post.carry)
 
 
-def test_a_gaussian_run_resumes_exactly(load, tmp_path):
+def test_a_gaussian_run_resumes_exactly(tmp_path):
     """Replay and checkpoint hold what a latent of numbers packs."""
     pytest.importorskip("gymnasium", reason="needs the extra gym")
     [diff] = [diff for diff in DIFFS if "gaussian_rssm" in diff]
-    recipe = load(diff)
+    recipe = gym_recipe([diff])
     tiny = {"env": "tiny_environments:Diary", "steps": 60, "image": 48, "prefill": 8}
     tiny |= {"train_ratio": 2.0, "log_every": 16, "video_every": 0, "save_every": 30}
     cfg = dataclasses.replace(recipe.PRESETS["smoke"], **tiny)

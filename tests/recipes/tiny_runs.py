@@ -18,13 +18,16 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
 
-def python(*args: object, **variables: str) -> subprocess.CompletedProcess:
+def command(*args: object, **variables: str) -> dict[str, Any]:
     """A command line of its own, in the repository, with environment variables."""
     path = os.pathsep.join(map(str, (ROOT / "recipes", HERE)))
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | variables
-    return subprocess.run(
-        [sys.executable, *map(str, args)], capture_output=True, text=True, env=env, cwd=ROOT
-    )
+    return {"args": [sys.executable, *map(str, args)], "env": env, "cwd": ROOT, "text": True}
+
+
+def python(*args: object, **variables: str) -> subprocess.CompletedProcess:
+    """What came of such a command line."""
+    return subprocess.run(**command(*args, **variables), capture_output=True)
 
 
 def run(recipe: ModuleType, cfg: Any, folder: Path, code: int = 0, **changes: object) -> Path:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 
 import worldblocks as wb
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("entries", "next", "pages", "provenance", "words")
+NAMES = ("entries", "multitask", "next", "pages", "provenance", "words")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def options(words):
 
 def test_commands_of_runs_are_known_to_their_recipe(queue):
     for entry in queue:
-        if entry.kind == "peer":
+        if entry.kind != "run":
             continue
         script, preset, *words = entry.words
         assert (ROOT / script).exists(), entry.name
@@ -63,7 +64,7 @@ def test_commands_of_peers_are_known(queue):
     strings = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
     by_name = {entry.name: entry for entry in queue}
     for entry in queue:
-        if entry.kind == "run":
+        if entry.kind != "peer":
             continue
         script, settings, *words = entry.words
         marks = words.index("--marks")
@@ -75,6 +76,22 @@ def test_commands_of_peers_are_known(queue):
         judged = [int(word) * int(given.get("repeat", 1)) for word in words[marks + 1 :]]
         budget = by_name[entry.beside].steps
         assert any(budget <= at <= 1.2 * budget for at in judged), f"{entry.name}: no evaluation"
+
+
+def test_commands_of_several_tasks_are_known(queue, tmp_path):
+    """By the command lines of the recipes themselves."""
+    for entry in [entry for entry in queue if entry.kind == "tasks"]:
+        script, *words = entry.words
+        recipe = importlib.import_module(Path(script).stem)
+        presets = {name: (name, preset) for name, preset in recipe.PRESETS.items()}
+        config = tyro.extras.overridable_config_cli(presets, args=words)
+        assert config.steps * config.repeat == entry.steps, entry.name
+    adapt = importlib.import_module("adapt")
+    for entry in [entry for entry in queue if entry.kind == "adapt"]:
+        words = [word.format(run=tmp_path) for word in entry.words[1:]]
+        config = tyro.cli(adapt.Config, args=words)
+        assert config.run == tmp_path
+        assert config.marks[-1] == entry.steps, entry.name
 
 
 def test_published_tasks_are_there(queue):
@@ -95,7 +112,8 @@ def test_the_tables_are_those_of_the_results(modules, queue):
     tables = ROOT / "results" / "tables"
     written = {path.stem: path.read_text(encoding="utf-8") for path in tables.glob("*.md")}
     assert written == modules["pages"].texts(queue, ROOT / "results")
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    pages = [ROOT / "docs" / name for name in ("results.md", "multitask.md")]
+    page = "".join(path.read_text(encoding="utf-8") for path in pages)
     assert [name for name in written if f"results/tables/{name}.md" not in page] == []
     for picture in (ROOT / "docs" / "results").glob("*.png"):
         assert picture.stat().st_size < 150_000
@@ -127,7 +145,7 @@ def written(tmp_path, *tables):
             [ENTRY.format("a") + 'beside = "b"\n'],
             r"beside = 'b', which is no entry above it; those",
         ),
-        ([ENTRY.format("a") + 'hardware = "tpu"\n'], r"hardware 'tpu'; a kind is 'run' or 'peer'"),
+        ([ENTRY.format("a") + 'hardware = "tpu"\n'], r"hardware 'tpu'; a kind is one of run, peer"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_a_sentence(modules, tmp_path, tables, words):

@@ -275,6 +275,23 @@ def test_episodes_are_counted_and_the_last_ten_averaged(tmp_path):
     assert (other.episodes, other.score) == (logger.episodes, logger.score) == (12, 6.5)
 
 
+def test_episodes_of_several_tasks(tmp_path):
+    """Each line names its task, sinks get a tag a task, and scores are averaged by task."""
+    recorder = Recorder()
+    logger = Logger(tmp_path, sinks=[recorder])
+    for score in range(12):
+        logger.played(score, [(0, float(score), 1)], task="walk")
+    logger.episode(12, score=100.0, length=3, task="run")
+    assert [logger.score_of(task) for task in ("walk", "run", "fly")] == [6.5, 100.0, None]
+    last = (tmp_path / "episodes.jsonl").read_text().splitlines()[-1]
+    assert last == '{"step": 12, "length": 3, "score": 100.0, "task": "run"}'
+    written = {"episode/run/score": 100.0, "episode/run/length": 3}
+    assert recorder.calls[-1] == ("write", 12, written)
+    other = Logger(tmp_path, sinks=[])
+    other.load_state_dict(logger.state_dict())
+    assert other.score_of("walk") == 6.5
+
+
 def test_resume_at_drops_what_came_later(tmp_path):
     recorder = Recorder()
     logger = Logger(tmp_path, sinks=[])

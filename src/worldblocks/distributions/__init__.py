@@ -12,8 +12,9 @@ Sampling has one door: `sample(noise=None)` takes its randomness as an optional 
 
 from worldblocks.distributions.continuous import BoundedNormal, Normal
 from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot
+from worldblocks.distributions.features import Features
 from worldblocks.distributions.joint import Joint
-from worldblocks.distributions.mixture import mix_uniform, softmax
+from worldblocks.distributions.mixture import inverse_cdf, mix_uniform, softmax
 from worldblocks.distributions.output import Output, modes, wants_mode
 from worldblocks.distributions.regression import (
     MSE,
@@ -28,6 +29,7 @@ __all__ = [
     "MSE",
     "Bernoulli",
     "BoundedNormal",
+    "Features",
     "ImageMSE",
     "Joint",
     "Normal",
@@ -39,6 +41,7 @@ __all__ = [
     "Transform",
     "TransformedNormal",
     "TwoHot",
+    "inverse_cdf",
     "mix_uniform",
     "modes",
     "softmax",

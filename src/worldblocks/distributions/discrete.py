@@ -8,7 +8,12 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from worldblocks import transforms
-from worldblocks.distributions.mixture import check_unimix, finite_log_softmax, mixed_softmax
+from worldblocks.distributions.mixture import (
+    check_unimix,
+    finite_log_softmax,
+    inverse_cdf,
+    mixed_softmax,
+)
 from worldblocks.distributions.output import (
     Output,
     lacks,
@@ -85,10 +90,7 @@ class OneHot(Output):
         if noise is None:
             noise = torch.rand_like(self.probs[..., 0])
         same_shape(self, noise, self.probs[..., 0], "noise")
-        # Inverse CDF, of the total that rounding leaves: a class of probability 0 is never drawn.
-        total = self.probs.detach().cumsum(-1)
-        passed = noise.unsqueeze(-1) * total[..., -1:] >= total[..., :-1]
-        return self._straight_through(passed.sum(-1, keepdim=True))
+        return self._straight_through(inverse_cdf(self.probs.detach(), noise.unsqueeze(-1)))
 
     def _straight_through(self, index: Tensor) -> Tensor:
         chosen = self.probs.detach().gather(-1, index)

@@ -1,7 +1,7 @@
 """Probabilities of logits, with a share of a uniform distribution mixed in."""
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 FEW = 8  # classes
@@ -41,6 +41,20 @@ def finite_log_softmax(
 ) -> Float32[Tensor, "*shape classes"]:
     """Finite, so that a class of probability 0 adds 0 to an entropy and not 0 * inf."""
     return logits.float().log_softmax(-1).clamp(min=torch.finfo(torch.float32).min)
+
+
+def inverse_cdf(
+    probs: Float32[Tensor, "*shape classes"], noise: Float32[Tensor, "*shape 1"]
+) -> Int64[Tensor, "*shape 1"]:
+    """The class in whose share of the cumulative sum a uniform number of [0, 1) falls.
+
+    Of the total that rounding leaves: a class of probability 0 is never drawn.
+
+    >>> inverse_cdf(torch.tensor([0.25, 0.0, 0.75]), torch.tensor([0.25])).item()
+    2
+    """
+    total = probs.cumsum(-1)
+    return (noise * total[..., -1:] >= total[..., :-1]).sum(-1, keepdim=True)
 
 
 def softmax(logits: Float[Tensor, "*shape classes"]) -> Float[Tensor, "*shape classes"]:

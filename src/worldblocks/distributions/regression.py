@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from worldblocks import transforms
+from worldblocks._cells import from_cells, to_cells
 from worldblocks._eager import eager_on_cpu, first_order
 from worldblocks.distributions.output import Output, lacks, same_shape, sum_event
 
@@ -93,12 +94,7 @@ class SigmoidImageMSE(ImageMSE):
     @property
     def logit(self) -> Float32[Tensor, "*batch height width channel"]:
         """What the sigmoid is taken of."""
-        if self._side == 1:
-            return self._cells
-        *batch, h, w, c = self._cells.shape
-        side, channels = self._side, c // self._side**2
-        rows = self._cells.reshape(*batch, h, w, side, side * channels).transpose(-3, -2)
-        return rows.reshape(*batch, side * h, side * w, channels)
+        return self._cells if self._side == 1 else from_cells(self._cells, self._side)
 
     @property
     def mean(self) -> Float32[Tensor, "*batch height width channel"]:
@@ -118,8 +114,7 @@ class SigmoidImageMSE(ImageMSE):
             same_shape(self, target, self.logit)
             return ImageMSE(self.mean).nll(target)
         images = math.prod(batch)
-        rows = target.reshape(images, h, side, w, c // side)
-        cells = torch.stack(rows.unbind(2), 3).flatten(3)
+        cells = to_cells(target, side).reshape(images, h, w, c)
         return _SigmoidError.apply(self._cells.reshape(images, h, w, c), cells).view(batch)
 
 

@@ -3,6 +3,7 @@
 import difflib
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def dmc(
     repeat: int = 2,
     camera: int | str | None = None,
     shadows: bool = True,
+    features: Sequence[str] = (),
 ) -> "Control":
     """A task of the DeepMind Control suite as an `Environment`; action `action` in [-1, 1].
 
@@ -40,10 +42,14 @@ def dmc(
         camera: index or name of the camera; None is 0, and 2 for the quadruped.
         shadows: render them; without, rendering on a CPU is several times faster, and the image
             another.
+        features: methods of the domain's physics that give a number, such as `torso_height` of the
+            walker. The observation `feat/torso_height` holds it after each of the `repeat` control
+            steps, and `feat/lived` 1 for each that was made: none at a reset, fewer at the end.
+            They are for targets and rewards; an agent is not to see them.
 
     Raises:
         ImportError: dm_control is missing.
-        ValueError: an unknown task or camera, or a number out of range.
+        ValueError: an unknown task, camera or feature, or a number out of range.
         RuntimeError: something is to be rendered, and this machine has nothing for it.
 
     Source: Tassa et al. 2018; `embodied/envs/dmc.py` of danijar/dreamerv3 (cameras, repeat).
@@ -65,7 +71,11 @@ def dmc(
     camera = _CAMERAS.get(domain, 0) if camera is None else camera
     if pixels:
         _check_camera(env.physics.model, task, camera)
-    return Control(env, pixels=pixels, size=size, repeat=repeat, camera=camera, shadows=shadows)
+    if unknown := [one for one in features if not hasattr(env.physics, one)]:
+        there = sorted(one for one in vars(type(env.physics)) if not one.startswith("_"))
+        raise ValueError(f"{task} has no features {unknown}; its physics has {there}")
+    options: dict[str, Any] = {"camera": camera, "shadows": shadows, "features": features}
+    return Control(env, pixels=pixels, size=size, repeat=repeat, **options)
 
 
 class Control:
@@ -85,8 +95,10 @@ class Control:
         repeat: int,
         camera: int | str,
         shadows: bool,
+        features: Sequence[str] = (),
     ) -> None:
         self._env, self._pixels, self._repeat, self._over = env, pixels, repeat, True
+        self._features = list(features)
         self._view = {"height": size, "width": size, "camera_id": camera}
         if not shadows:
             self._view["render_flag_overrides"] = {"shadow": False}
@@ -99,13 +111,20 @@ class Control:
         if not pixels:
             parts = env.observation_spec().items()
             self.observation = {key: Continuous(part.shape) for key, part in parts}
+        if features:
+            self.observation |= {f"feat/{n}": Continuous((repeat,)) for n in [*features, "lived"]}
+
+    @property
+    def physics(self) -> Any:
+        """dm_control's physics of the task, to read from."""
+        return self._env.physics
 
     def reset(self, seed: int) -> Step:
         """Begin an episode, drawn from `seed` alone."""
         self._env.task.random.seed(seed)
         moment = self._env.reset()
         self._over = False
-        return Step(self._shown(moment.observation), 0.0, True, False, False)
+        return Step(self._shown(moment.observation, []), 0.0, True, False, False)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Do `action["action"]`, clipped to [-1, 1], for `repeat` control steps."""
@@ -117,20 +136,34 @@ class Control:
         share = (np.clip(action["action"], -1.0, 1.0).astype(np.float64) + 1) / 2
         theirs = self._low * (1 - share) + self._high * share
         moment = self._env.step(theirs)
-        reward = float(moment.reward)
+        reward, lived = float(moment.reward), [self._now()]
         for _ in range(self._repeat - 1):
             if moment.last():
                 break
             moment = self._env.step(theirs)
             reward += float(moment.reward)
+            lived.append(self._now())
         self._over = moment.last()
         terminal = self._over and bool(moment.discount == 0)
-        return Step(self._shown(moment.observation), reward, False, self._over, terminal)
+        return Step(self._shown(moment.observation, lived), reward, False, self._over, terminal)
 
-    def _shown(self, values: dict[str, Any]) -> dict[str, np.ndarray]:
+    def _now(self) -> list[float]:
+        """The features after a control step."""
+        return [float(getattr(self._env.physics, name)()) for name in self._features]
+
+    def _shown(self, values: dict[str, Any], lived: list[list[float]]) -> dict[str, np.ndarray]:
         if self._pixels:
-            return {"image": self._env.physics.render(**self._view)}
-        return {key: np.array(values[key], np.float32) for key in self.observation}
+            shown = {"image": self._env.physics.render(**self._view)}
+        else:
+            seen = [key for key in self.observation if not key.startswith("feat/")]
+            shown = {key: np.array(values[key], np.float32) for key in seen}
+        if self._features:
+            rows = np.zeros((self._repeat, len(self._features) + 1), np.float32)
+            rows[: len(lived)] = [[*row, 1.0] for row in lived] or 0.0
+            shown |= zip(
+                [f"feat/{name}" for name in [*self._features, "lived"]], rows.T, strict=True
+            )
+        return shown
 
     def get_state(self) -> None:
         """None: the episode is played again instead."""

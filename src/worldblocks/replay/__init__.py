@@ -20,8 +20,22 @@ tensor([1., 2., 3., 4.])
 """
 
 from worldblocks.replay.batch import Batch
+from worldblocks.replay.labels import Labels, Relabel, relabel
+from worldblocks.replay.mixture import Mixture, MixtureReplay
 from worldblocks.replay.prefetch import Prefetch
 from worldblocks.replay.sequence import SequenceReplay
 from worldblocks.replay.storage import Memory, MemoryMapped, OnDevice
 
-__all__ = ["Batch", "Memory", "MemoryMapped", "OnDevice", "Prefetch", "SequenceReplay"]
+__all__ = [
+    "Batch",
+    "Labels",
+    "Memory",
+    "MemoryMapped",
+    "Mixture",
+    "MixtureReplay",
+    "OnDevice",
+    "Prefetch",
+    "Relabel",
+    "SequenceReplay",
+    "relabel",
+]

@@ -1,4 +1,4 @@
-"""What the estimators share: one recursion from the last row to the first, and two checks."""
+"""What the estimators share: one recursion from the last row to the first, and their checks."""
 
 import torch
 from jaxtyping import Float

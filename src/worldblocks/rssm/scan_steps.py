@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldblocks.distributions import softmax
+from worldblocks.distributions import inverse_cdf, softmax
 from worldblocks.layers import by_block
 from worldblocks.layers.fused import scaled
 
@@ -205,8 +205,6 @@ class Sample:
         if self.noise is None:
             index = mixed.argmax(-1, keepdim=True)
         else:
-            total = mixed.cumsum(-1)
-            passed = self.noise[t] * total[..., -1:] >= total[..., :-1]
-            index = passed.sum(-1, keepdim=True)
+            index = inverse_cdf(mixed, self.noise[t])
         chosen = mixed.gather(-1, index)
         now.stoch.scatter_(-1, index, chosen.div_(chosen))  # 1, or NaN where the logits are

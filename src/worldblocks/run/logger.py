@@ -57,6 +57,7 @@ class Logger:
         self._counts: dict[str, int] = {}
         self._step = -1
         self._scores: list[float] = []
+        self._by_task: dict[str, list[float]] = {}
         self.episodes = 0
         if resume_at is not None:
             for file in self._files.values():
@@ -115,21 +116,32 @@ class Logger:
         """Append wall-clock figures (updates per second, …) to `timing.jsonl`."""
         self._write("timing", step, figures)
 
-    def episode(self, step: int, score: float, length: int) -> None:
-        """Append a finished episode to `episodes.jsonl`: sum of rewards, environment steps."""
+    def episode(self, step: int, score: float, length: int, *, task: str = "") -> None:
+        """Append a finished episode to `episodes.jsonl`: sum of rewards, environment steps.
+
+        With a task, its line names it, and sinks get `episode/<task>/score`.
+        """
         self.episodes, self._scores = self.episodes + 1, [*self._scores[-9:], float(score)]
-        figures = {"score": score, "length": length}
-        self._write("episodes", step, figures, prefix="episode/")
+        figures, prefix = {"score": score, "length": length}, "episode/"
+        if task:
+            self._by_task[task] = [*self._by_task.get(task, [])[-9:], float(score)]
+            prefix += f"{task}/"
+        self._write("episodes", step, figures, prefix=prefix, words={"task": task} if task else {})
 
     def played(
-        self, step: int, finished: Iterable[tuple[Any, float, int]], failures: Iterable[Any] = ()
+        self,
+        step: int,
+        finished: Iterable[tuple[Any, float, int]],
+        failures: Iterable[Any] = (),
+        *,
+        task: str = "",
     ) -> None:
         """What a step of an `EnvVector` brought: its `finished` episodes and its `failures`.
 
         A failure (its environment, what happened, the traceback) goes to `failures.jsonl` alone.
         """
         for _, score, length in finished:
-            self.episode(step, score, length)
+            self.episode(step, score, length, task=task)
         for failure in failures:
             words = {"what": failure.what, "traceback": failure.traceback}
             self._files["failures"].write(step, {"env": failure.env, **words})
@@ -138,6 +150,11 @@ class Logger:
     def score(self) -> float | None:
         """Mean score of the last 10 episodes, or None before the first."""
         return sum(self._scores) / len(self._scores) if self._scores else None
+
+    def score_of(self, task: str) -> float | None:
+        """Mean score of the last 10 episodes of a task, or None before the first."""
+        scores = self._by_task.get(task)
+        return sum(scores) / len(scores) if scores else None
 
     def video(
         self,
@@ -164,6 +181,7 @@ class Logger:
             "step": self._step,
             "episodes": self.episodes,
             "scores": list(self._scores),
+            "by_task": {task: list(scores) for task, scores in self._by_task.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -177,6 +195,7 @@ class Logger:
         self._tensors = {name: total.clone() for name, total in state["tensors"].items()}
         self._step, self.episodes = state["step"], state["episodes"]
         self._scores = list(state["scores"])
+        self._by_task = {task: list(own) for task, own in state.get("by_task", {}).items()}
         for name, offset in state["offsets"].items():
             file = self._files[name]
             if file.offset() < offset:
@@ -199,11 +218,18 @@ class Logger:
             if hasattr(sink, method):
                 getattr(sink, method)(*what)
 
-    def _write(self, name: str, step: int, figures: Mapping[str, float], prefix: str = "") -> None:
+    def _write(
+        self,
+        name: str,
+        step: int,
+        figures: Mapping[str, float],
+        prefix: str = "",
+        words: Mapping[str, str] | None = None,
+    ) -> None:
         for key, value in figures.items():
             _check(key, value)
         self._step = max(self._step, step)
-        self._files[name].write(step, figures)
+        self._files[name].write(step, {**figures, **(words or {})})
         for sink in self._sinks:
             sink.write(step, {prefix + key: value for key, value in figures.items()})
 

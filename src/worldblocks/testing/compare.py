@@ -22,7 +22,8 @@ SAME = 1e-6  # of the same operation on the same numbers
 def seeded(seed: int = 0) -> Iterator[None]:
     """Inside, torch draws from a seed; outside, as if nothing had been drawn."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would note its call stack for each device that is not there.
+        torch.default_generator.manual_seed(seed)
         yield
 
 

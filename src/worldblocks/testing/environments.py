@@ -1,7 +1,6 @@
 """What an environment promises, alone and in a vector."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -151,7 +150,7 @@ def seeded_episodes(case: Case) -> None:
             wrong = [t for t, (a, b) in enumerate(zip(told, rows, strict=False)) if not same(a, b)]
             what = f"the episode of seed {seed} is another {name}"
             expect(len(rows) == len(told) and not wrong, f"{what}, from row {wrong[:1] or 'end'}")
-    close(fresh)
+    fresh.close()
 
 
 @promise(
@@ -220,12 +219,7 @@ def restores(case: Case) -> None:
         expect(same(ours, told), f"the restored copy gave another row {t + 1}")
         if told.is_last:
             break
-    close(fresh)
-
-
-def close(environment: Any) -> None:
-    """Release what a copy holds."""
-    environment.close()
+    fresh.close()
 
 
 @promise.of

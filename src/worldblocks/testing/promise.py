@@ -134,9 +134,8 @@ def describe(promise: Promise, error: Exception) -> str:
         if error.example is not None:
             lines.append(f"  smallest example: {error.example}")
         if not math.isnan(error.deviation):
-            lines.append(
-                f"  largest deviation: {error.deviation:.3g} ({error.allowed:.3g} is kept)"
-            )
+            kept = f"({error.allowed:.3g} is kept)"
+            lines.append(f"  largest deviation: {error.deviation:.3g} {kept}")
     else:
         text = str(error).strip().split("\n\n")[0]
         lines.append(f"  seen: {type(error).__name__}: {text[:400]}")

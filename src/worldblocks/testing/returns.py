@@ -115,11 +115,8 @@ def batch(case: Case) -> None:
 @promise("past", "A return does not depend on earlier rows.", "the direction of the sum")
 def past(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
-        rows, other, half = (
-            destination(trajectory),
-            destination(trajectory, 1),
-            trajectory.time // 2,
-        )
+        rows, other = destination(trajectory), destination(trajectory, 1)
+        half = trajectory.time // 2
         pairs = zip(rows[:3], other[:3], strict=True)
         reward, discount, value = (torch.cat([b[:, :half], a[:, half:]], 1) for a, b in pairs)
         ours = case(Rows(reward, discount, value, rows.cut))[:, half:]

@@ -172,7 +172,7 @@ def reached(block: Any, embed_dim: int, action_dim: int, batch: int, rows: int, 
     carry = block.initial(batch)
     embed, action = trajectory.normal(embed_dim, key=7), trajectory.normal(action_dim, key=8)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for t in range(rows):
             never = torch.zeros(batch, dtype=torch.bool)
             carry = block.observe_step(carry, embed[:, t], action[:, t], never).carry

@@ -40,11 +40,15 @@ class Case:
     ) -> None:
         self.make, self.embed_dim, self.action_dim = make, embed_dim, action_dim
         self.block = stirred(make)
+        self._reached: dict[tuple[int, int], Any] = {}
         self._prior, self._latent = prior, latent
 
     def carry(self, batch: int, seed: int = 0) -> Any:
         """A carry that the block reaches after three rows."""
-        return cloned(reached(self.block, self.embed_dim, self.action_dim, batch, 3, seed))
+        if (batch, seed) not in self._reached:
+            sizes = self.embed_dim, self.action_dim
+            self._reached[batch, seed] = cloned(reached(self.block, *sizes, batch, 3, seed))
+        return cloned(self._reached[batch, seed])
 
     def inputs(self, trajectory: Trajectory, other: int = 0) -> Inputs:
         """What `observe` takes for a trajectory; other numbers for each `other`."""

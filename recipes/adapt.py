@@ -1,0 +1,179 @@
+"""A new task on the world model of a multi-task run: its return after so many real steps.
+
+    python recipes/adapt.py RUN --task walker_run                     all of it is fine-tuned
+    python recipes/adapt.py RUN --task walker_run --freeze            the world stays as it is
+    python recipes/adapt.py RUN --task walker_run --world fresh       from scratch, to compare
+    python recipes/adapt.py RUN --task walker_run --world shuffled    a world of no use, to compare
+    python recipes/adapt.py RUN --task walker_run --head walker_walk  begin with a copy of a head
+
+RUN is a folder of `multitask_dmc.py` or `multitask_atari.py`. Its world model takes the new task's
+observations and actions; tensors of another shape, as where RUN is of another body, begin afresh.
+Real steps are environment steps: actions times the action repeat. Where the reward of the task is a
+known function of features and RUN still has its replay, the head is first trained on that replay,
+with rewards computed anew: the return after 0 steps is what comes of it.
+"""
+
+import dataclasses
+import functools
+import importlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+import worldblocks as wb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    run: Annotated[Path, tyro.conf.Positional]  # a run folder of several tasks
+    task: str  # the new one
+    logdir: str = ""  # where the result goes; default RUN/adapt-<task>-<world>-<seed>
+    seed: int = 0
+    freeze: bool = False  # keep the world model as it is, else it goes on learning
+    world: Literal["kept", "fresh", "shuffled"] = "kept"  # of RUN, new, or its weights mixed up
+    head: str = ""  # task of RUN whose head is copied; default: a new head
+    marks: tuple[int, ...] = (0, 1000, 5000, 20_000)  # real steps after which it is judged
+    before: int = 1000  # updates on the replay of RUN before the first real step
+    train_ratio: float = 0.0  # rows trained on for each action; default: that of RUN
+    episodes: int = 20  # of a judgement
+    device: str = "auto"
+
+    def __post_init__(self):
+        if not self.marks or list(self.marks) != sorted(set(self.marks)) or self.marks[0] < 0:
+            raise ValueError(f"--marks takes ascending steps from 0 on, got {self.marks}")
+        if self.freeze and self.world == "fresh":
+            raise ValueError("a fresh world cannot be frozen; give --world kept or leave --freeze")
+
+
+def take(agent, tensors: dict[str, Any]) -> int:
+    """Copy the tensors that fit by name and shape, but for heads; how many they are."""
+    own = {name: x for name, x in agent.state_dict().items() if not name.startswith("heads.")}
+    fit = {k: x for k, x in tensors.items() if k in own and own[k].shape == x.shape}
+    agent.load_state_dict(fit, strict=False)
+    return len(fit)
+
+
+@torch.no_grad()
+def shuffle(agent):
+    """Permute the numbers of each tensor of the dynamics: what they know goes, their scale not."""
+    for parameter in agent.rssm.parameters():
+        mixed = parameter.flatten()[torch.randperm(parameter.numel()).to(parameter.device)]
+        parameter.copy_(mixed.view_as(parameter))
+
+
+def prepare(cfg: Config, recipe: Any, saved: Any):
+    """The agent of the new task on the world that was asked for, and where it is played."""
+    there = recipe.stage(dataclasses.replace(saved, tasks=(cfg.task,)))
+    agent, _ = recipe.build(saved, there)
+    weights = wb.run.Checkpoint(cfg.run).weights("agent") if cfg.world != "fresh" else {}
+    fit = take(agent, weights)
+    print(f"{fit} of {len(weights)} tensors of {cfg.run} fit the world of {cfg.task}", flush=True)
+    if cfg.world == "shuffled":
+        shuffle(agent)
+    agent.heads.add(cfg.task, agent.head(cfg.task))
+    if cfg.head:
+        begin = f"heads.parts.{cfg.head}."
+        own = {k.removeprefix(begin): x for k, x in weights.items() if k.startswith(begin)}
+        wb.run.load_module_state(agent.heads[cfg.task], own)
+    trained = agent.heads[cfg.task].parameters() if cfg.freeze else agent.parameters()
+    options = {"lr": saved.lr, "agc": saved.agc, "warmup": saved.warmup}
+    return agent, wb.optim.dreamer_optimizer(trained, **options), there
+
+
+def replays(cfg: Config, saved: Any):
+    """The replay of RUN, relabelled, where it is there and of use; and an empty one."""
+    known = wb.tasks.control_reward(cfg.task) if getattr(saved, "relabel", False) else None
+    rows = {"capacity": saved.capacity, "streams": saved.envs, "length": saved.length}
+    make = functools.partial(wb.replay.MixtureReplay, relabel={cfg.task: known}, **rows)
+    old, new = None, make([cfg.task], seed=cfg.seed)
+    _, tasks = wb.tasks.tasks_of(cfg.run, saved.tasks)
+    if known and cfg.world == "kept" and (wb.run.Checkpoint(cfg.run).folder / "replay").exists():
+        # The axis `task` has the new one alone: the rows are of others, their rewards its own.
+        old = make([*tasks, *[cfg.task] * (cfg.task not in tasks)], seed=cfg.seed)
+        wb.run.Checkpoint(cfg.run).load_stores({"replay": old})
+    return old, new, tasks
+
+
+def update(recipe: Any, agent, optimizer, saved, mixture, place: int):
+    """One update on windows whose reward is that of one place; refreshes nothing."""
+    kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files has no type for it
+    carry = agent.rssm.unpack(kind(*mixture.batch.carry))
+    batch = mixture.batch._replace(carry=carry, row=None)
+    own = (mixture.task == place).long() - 1  # 0 where the new task played, else none
+    parts = {"reward": mixture.reward[place : place + 1], "known": mixture.known[place : place + 1]}
+    mixture = mixture._replace(batch=batch, task=own, **parts)
+    return recipe.update(agent, optimizer, mixture, saved)
+
+
+def main(cfg: Config) -> int:
+    torch.manual_seed(cfg.seed)
+    name = wb.run.read_config(cfg.run).get("recipe", "")
+    if not name.startswith("multitask_") or not (Path(__file__).parent / f"{name}.py").exists():
+        raise SystemExit(
+            f"{cfg.run} was made by the recipe {name!r}; a new task is added to a run of "
+            f"multitask_dmc.py or multitask_atari.py, beside this file"
+        )
+    recipe = importlib.import_module(name)
+    saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device, conditioned=False)
+    agent, optimizer, there = prepare(cfg, recipe, saved)
+    old, new, tasks = replays(cfg, saved)
+    device, world = next(agent.parameters()).device, cfg.world + "-frozen" * cfg.freeze
+    folder = Path(cfg.logdir or cfg.run / f"adapt-{cfg.task}-{world}-{cfg.seed}")
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluations, sampler = [], wb.tasks.TaskSampler(seed=cfg.seed)
+
+    def judge(step: int):
+        envs = there.envs(cfg.task, min(10, cfg.episodes), seed=cfg.seed + 1_000_000)
+        player = wb.tasks.Player(recipe.act, agent.eval().task(cfg.task), len(envs))
+        with torch.random.fork_rng():
+            scores = wb.tasks.play_episodes(player, envs, cfg.episodes)
+        agent.train()
+        mean = sum(scores) / len(scores)
+        evaluations.append({"step": step, "mean": mean, "scores": scores})
+        print(
+            f"{cfg.task} after {step} real steps: {mean:.4g} of {len(scores)} episodes", flush=True
+        )
+
+    if old is not None:
+        for _ in range(cfg.before):
+            mixture = old.sample(sampler.counts(tasks, saved.batch)).to(device)
+            update(recipe, agent, optimizer, saved, mixture, old.tasks.index(cfg.task))
+    envs = there.envs(cfg.task, saved.envs, seed=cfg.seed, workers=saved.workers)
+    rows, carry, step = envs.reset(), agent.initial(saved.envs), 0
+    due = wb.run.Ratio((cfg.train_ratio or saved.train_ratio) / (saved.batch * saved.length))
+    repeat, marks = getattr(saved, "repeat", 1), list(cfg.marks)
+    with wb.run.Progress(cfg.marks[-1], unit="real steps") as progress:
+        while marks:
+            if step * repeat >= marks[0]:
+                judge(marks.pop(0))
+                continue
+            prev_action = carry[1]  # led to these rows
+            action, carry = recipe.act(agent.task(cfg.task), rows.obs, carry, rows.is_first)
+            packed = agent.rssm.pack(carry[0])
+            new.add(cfg.task, **rows._asdict(), prev_action=prev_action, carry=packed)
+            rows, step = envs.step(action), step + saved.envs
+            for _ in range(due(step) if new[cfg.task].holds(saved.length) else 0):
+                mixture = new.sample({cfg.task: saved.batch}).to(device)
+                post, _ = update(recipe, agent, optimizer, saved, mixture, 0)
+                new.write_back(mixture, agent.rssm.pack(post.carry))
+            progress.update(step * repeat)
+    envs.close()
+    result = {"task": cfg.task, "world": world, "head": cfg.head, "evaluations": evaluations}
+    result |= {
+        "name": folder.name,
+        "seed": cfg.seed,
+        "steps": cfg.marks[-1],
+        "run": str(cfg.run.name),
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"result in {folder / 'result.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))

@@ -1,0 +1,392 @@
+"""Several Atari games on one world model that is not told which: DreamerV3 with heads for each.
+
+One encoder, RSSM, decoder and continue head see the frames of all games. A game adds a reward head,
+a policy over its own buttons, a critic with its slow copy and a scale of returns, trained in
+imagination from the states of every game. Neither a game's name nor (by default) a gradient from a
+game's head reaches the world model. It is `multitask_dmc.py` but for the lines that make the
+environments; its page explains both.
+
+    python recipes/multitask_atari.py cpu                a small agent on three games, minutes
+    python recipes/multitask_atari.py atari100k          a GPU: 100k steps in each of three games
+    python recipes/multitask_atari.py atari100k --tasks pong boxing breakout freeway
+
+Expected of `cpu`: a report for each game whose lines pass. It does not learn to play in minutes.
+An interrupted run continues with --resume; --tasks may then name more games or fewer.
+"""
+
+import dataclasses
+import functools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+import worldblocks as wb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    tasks: tuple[str, ...] = ("boxing", "gopher", "ms_pacman")  # games of the Arcade Environment
+    steps: int = 110_000  # environment steps in each game; one is `repeat` frames
+    logdir: str = ""  # run folder; default logs/<preset>-<tasks>-<seed>-<time>
+    seed: int = 0
+    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    resume: bool = False  # continue the run in logdir; tasks may have joined or left
+    device: str = "auto"  # cuda where there is one
+    bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
+
+    # Environments
+    envs: int = 1  # of each task
+    workers: bool = True  # each in a process of its own, which may crash and is started again
+    image: int = 64  # side in pixels
+    gray: bool = False
+    repeat: int = 4  # frames an action lasts
+    sticky: float = 0.0  # probability that a frame keeps the previous action
+
+    # Sharing
+    conditioned: bool = False  # the world model is told the task, as a one-hot beside the action
+    reward_grad: Literal["none", "all"] = "none"  # of task heads, into the world model
+    progress: bool = False  # more windows of tasks whose score is moving; else equally many
+
+    # Replay
+    capacity: int = 1_000_000  # window starts kept of each task
+    batch: int = 16
+    length: int = 64  # rows of a window; one more gives the carry it starts from
+    train_ratio: float = 256.0  # rows trained on for each action, of any task
+    prefill: int = 1024  # window starts of each task before the first update
+
+    # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
+    units: int = 256
+    hidden: int | None = None  # default: units
+    deter: int | None = None  # default: 8 * units
+    classes: int | None = None  # default: units / 16
+    depth: int | None = None  # default: units / 16
+    groups: int = 32
+    blocks: int = 8
+
+    # Learning
+    horizon: int = 15  # steps of imagination
+    imag_last: int = 0  # imagine from so many last rows of a window; 0: from all of them
+    gamma: float = 1 - 1 / 333
+    lam: float = 0.95
+    entropy: float = 3e-4
+    reconstruction: float = 1.0  # weight of that loss; small images and small numbers need more
+    lr: float = 4e-5
+    warmup: int = 1000
+    agc: float = 0.3
+
+    # Writing
+    log_every: int = 1000  # actions between two lines of metrics
+    save_every: int = 10_000
+    judge: int = 10  # episodes of each task after training, and of a random policy
+    report_steps: int = 0  # held-out steps of each game judged after training; 0: no report
+
+    def __post_init__(self):
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"--tasks takes different tasks, at least one, got {self.tasks}")
+        if self.prefill > self.capacity:
+            raise ValueError(
+                f"training begins with {self.prefill} windows in replay, which keeps only "
+                f"{self.capacity}: give a smaller --prefill or a larger --capacity"
+            )
+        if self.imag_last and not 2 <= self.imag_last <= self.length:
+            raise ValueError(
+                f"imagination starts from the last 2 to {self.length} rows of a window (--length), "
+                f"or from all of them with 0, got --imag_last {self.imag_last}"
+            )
+        if 0 < self.report_steps < 4 * (wb.diagnose.LENGTH + 1):
+            raise ValueError(
+                f"a report needs at least {4 * (wb.diagnose.LENGTH + 1)} held-out steps, got "
+                f"--report_steps {self.report_steps}; 0 makes none"
+            )
+
+
+PRESETS = {
+    "atari100k": Config(),
+    "cpu": Config(
+        steps=3000,
+        device="cpu",
+        bf16=False,
+        envs=2,
+        image=48,
+        capacity=100_000,
+        batch=12,
+        length=8,
+        train_ratio=32.0,
+        prefill=512,
+        units=64,
+        deter=256,
+        classes=8,
+        groups=16,
+        depth=8,
+        horizon=5,
+        imag_last=2,
+        gamma=0.95,
+        entropy=3e-2,
+        lr=1e-3,
+        warmup=100,
+        save_every=2000,
+        judge=2,
+        report_steps=2000,
+    ),
+    "smoke": Config(
+        steps=64,
+        device="cpu",
+        bf16=False,
+        envs=2,
+        workers=False,
+        image=48,
+        sticky=0.25,
+        capacity=1000,
+        batch=3,
+        length=8,
+        train_ratio=1.0,
+        prefill=16,
+        units=16,
+        deter=32,
+        classes=4,
+        groups=4,
+        depth=2,
+        horizon=3,
+        imag_last=2,
+        log_every=32,
+        save_every=48,
+        judge=0,
+        report_steps=96,
+    ),
+}
+
+
+class Agent(nn.Module):
+    """What all tasks share, and `heads` of each; everything that trains them is below."""
+
+    def __init__(self, there: wb.tasks.Stage, cfg: Config):
+        super().__init__()
+        self.cfg, self.there = cfg, there
+        units, deter = cfg.units, cfg.deter or 8 * cfg.units
+        classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
+        self.encoder = wb.encoders.dreamer_encoder(there.observation, depth=depth, units=units)
+        sizes: Any = {"deter": deter, "hidden": cfg.hidden or units}
+        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": there.width}
+        onehots: Any = {"groups": cfg.groups, "classes": classes, "unimix": 0.01}
+        self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, **onehots, **sizes)
+        self.decoder = wb.decoders.dreamer_decoder(
+            there.observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
+        )
+        self.cont = wb.heads.BinaryHead(self.rssm.feature_dim, units=units, layers=1)
+        self.heads = wb.tasks.TaskHeads()
+
+    def head(self, task: str) -> wb.tasks.TaskHead:
+        """A new head: reward, actor, critic with its slow copy, scale of returns."""
+        sizes = {"units": self.cfg.units, "width": self.there.width, "tail": self.there.tail(task)}
+        head = wb.tasks.dreamer_head(self.rssm.feature_dim, self.there.actions[task], **sizes)
+        return head.to(next(self.parameters()).device)
+
+    def task(self, name: str) -> wb.tasks.OneTask:
+        """The agent of one task, which shares its world with the others."""
+        return wb.tasks.OneTask(self, name, cfg=self.cfg, initial=self.initial)
+
+    def initial(self, n: int):
+        """What `act` carries before the first row: the dynamics carry and the last action."""
+        carry = self.rssm.initial(n)
+        return carry, carry.deter.new_zeros(n, self.there.width)
+
+
+def world_model_loss(agent, batch, cfg):
+    embed = agent.encoder(batch.obs)
+    post = agent.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
+    prior, posterior = agent.rssm.prior(post.deter), agent.rssm.posterior(post)
+    dyn, rep = wb.losses.balanced_kl(posterior, prior, free_nats=1.0)
+    feature = post.feature()
+    alive = 1.0 - batch.is_terminal.float()  # a time limit (is_last alone) is alive
+    losses = {
+        "dyn": 1.0 * dyn,
+        "rep": 0.1 * rep,
+        "obs": cfg.reconstruction * agent.decoder(post).nll(batch.obs),
+        "cont": 1.0 * agent.cont(feature).nll(cfg.gamma * alive),  # gamma lives here
+    }
+    metrics = {"prior_entropy": prior.entropy(), "posterior_entropy": posterior.entropy()}
+    return post, losses, metrics
+
+
+def actor_critic_loss(agent, post, batch, cfg, own=None):
+    if cfg.imag_last:
+        post, batch = post[:, -cfg.imag_last :], batch.last(cfg.imag_last)
+    start = post.flatten().detach()  # every posterior is a start, whichever task it is of
+    with torch.no_grad():  # REINFORCE: nothing flows through the dynamics
+        states, action = wb.rssm.imagine(
+            agent.rssm, start, lambda s: agent.actor(s.feature()).sample(), cfg.horizon
+        )
+        feature = states.feature()  # horizon + 1 rows; action[:, t] is chosen AT states[:, t]
+        reward, cont = agent.reward(feature).mean, agent.cont(feature).mean
+    value, slow = agent.value(feature), agent.slow_value(feature).mean
+    baseline = value.mean.detach()  # the online critic bootstraps
+    target = wb.returns.lambda_return(reward[:, 1:], cont[:, 1:], baseline[:, 1:], cfg.lam)
+    weight = cont.cumprod(1)[:, :-1]  # starts with the cont of row 0
+    scale = agent.return_scale(target)  # updated first, then read
+    advantage = (target - baseline[:, :-1]) / scale
+    policy = agent.actor(feature)[:, :-1]
+    log_prob, entropy = policy.log_prob(action[:, :-1]), policy.entropy()
+    losses = {
+        "actor": -1.0 * weight * (log_prob * advantage + cfg.entropy * entropy),
+        "critic": 1.0 * weight * (value[:, :-1].nll(target) + value[:, :-1].nll(slow[:, :-1])),
+        "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, target[:, 0], cfg, own),
+    }
+    metrics = {"value": baseline, "return": target, "return_scale": scale, "entropy": entropy}
+    return losses, metrics
+
+
+def replay_critic_loss(agent, post, batch, first_return, cfg, own):
+    """The critic on the rows that its own task played: those of another policy say nothing."""
+    boot = first_return.reshape(batch.reward.shape)  # of the imagination that starts there
+    live = cfg.gamma * (1 - batch.is_terminal.float())
+    lam = cfg.lam * (1 - batch.is_last.float())
+    target = wb.returns.lambda_return(batch.reward[:, 1:], live[:, 1:], boot[:, 1:], lam[:, 1:])
+    value = agent.value(post.feature())[:, :-1]
+    slow = agent.slow_value(post.feature().detach()).mean[:, :-1]
+    alive = (1 - batch.is_last.float())[:, :-1]
+    return wb.losses.on_rows(alive * (value.nll(target) + value.nll(slow)), own)
+
+
+def update(agent, optimizer, mixture, cfg):
+    """One step of everything on one mixture; returns the posterior states and metrics."""
+    batch = mixture.batch
+    with torch.autocast(batch.reward.device.type, torch.bfloat16, enabled=cfg.bf16):
+        post, losses, metrics = world_model_loss(agent, batch, cfg)
+        seen = post if cfg.reward_grad == "all" else post.detach()
+        for place, name in enumerate(agent.heads):
+            one, rows = agent.task(name), batch._replace(reward=mixture.reward[place])
+            reward = one.reward(seen.feature()).nll(rows.reward)
+            own = {"reward": 1.0 * wb.losses.on_rows(reward, mixture.known[place])}
+            more, values = actor_critic_loss(one, seen, rows, cfg, mixture.task == place)
+            losses |= {f"{name}/{key}": loss for key, loss in (own | more).items()}
+            metrics |= {f"{name}/{key}": value for key, value in values.items()}
+    total = torch.stack([loss.mean() for loss in losses.values()]).sum()
+    optimizer.zero_grad()
+    total.backward()
+    optimizer.step()
+    for name in agent.heads:
+        agent.heads[name].slow_value.update(agent.heads[name].value)
+    metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
+    return post.detach(), {name: metric.detach().mean() for name, metric in metrics.items()}
+
+
+def learn(train, agent, replay, counts):
+    """One update on windows from replay, so many of each task, whose latents it refreshes."""
+    mixture = replay.sample(counts).to(next(agent.parameters()).device, non_blocking=True)
+    batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
+    post, metrics = train(mixture._replace(batch=batch))
+    replay.write_back(mixture, agent.rssm.pack(post.carry))
+    return metrics
+
+
+def stage(cfg: Config, tasks=()) -> wb.tasks.Stage:
+    """Where the tasks that the world is made for are played, and others."""
+    options: Any = {"size": cfg.image, "gray": cfg.gray, "repeat": cfg.repeat, "sticky": cfg.sticky}
+    make = functools.partial(wb.envs.atari, **options)
+    return wb.tasks.Stage(make, cfg.tasks, tasks, told=cfg.conditioned)
+
+
+def environments(cfg: Config, n: int, seed: int, task: str = "") -> wb.envs.EnvVector:
+    task = task or cfg.tasks[0]
+    return stage(cfg, [task]).envs(task, n, seed=seed, workers=cfg.workers)
+
+
+def build(cfg: Config, there: wb.tasks.Stage):
+    """An agent without heads and its optimiser: one for everything."""
+    agent = Agent(there, cfg).to(wb.run.pick_device(cfg.device))
+    options = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
+    return agent, wb.optim.dreamer_optimizer(agent.parameters(), **options)
+
+
+def load(run: str | Path, device: str = "auto", task: str = ""):
+    """The trained agent of one task (else the first) of a run folder, and its configuration."""
+    cfg = wb.run.load_config(run, Config, device=device)
+    _, tasks = wb.tasks.tasks_of(run, cfg.tasks)
+    agent, _ = build(cfg, stage(cfg, tasks))
+    for name in tasks:
+        agent.heads.add(name, agent.head(name))
+    wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
+    return agent.eval().task(task or tasks[0]), cfg
+
+
+@torch.no_grad()
+def act(agent, obs, carry, is_first, mode: bool = False):
+    """One action for each environment: `(action, carry)`; `mode` takes the policy's likeliest."""
+    dynamics, prev_action = carry
+    device = prev_action.device
+    obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no label and no feature
+    with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
+        embed, is_first = agent.encoder(obs), is_first.to(device)
+        state = agent.rssm.observe_step(dynamics, embed, prev_action, is_first)
+        policy = agent.actor(state.feature())
+    action = policy.mode if mode else policy.sample()
+    return action[:, : policy.size], (state.carry, action)  # what follows is for the world
+
+
+def main(cfg: Config) -> int:
+    torch.manual_seed(cfg.seed)
+    wanted, (founders, tasks) = cfg.tasks, wb.tasks.tasks_of(cfg.logdir, cfg.tasks)
+    cfg = dataclasses.replace(cfg, tasks=founders)
+    there = stage(cfg, [*tasks, *wanted])
+    agent, optimizer = build(cfg, there)
+    train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
+    config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
+    free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
+    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
+    print(f"run folder {run}", flush=True)
+    rows: Any = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}
+    replay = wb.replay.MixtureReplay(seed=cfg.seed, **rows)
+    weights: Any = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
+    sampler, players = wb.tasks.TaskSampler(seed=cfg.seed, weights=weights), wb.tasks.Players()
+    checkpoint = wb.run.Checkpoint(run)
+    logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
+    due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
+    log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
+    parts = {"agent": agent, "optimizer": optimizer, "players": players, "replay": replay}
+    parts |= {"sampler": sampler, "logger": logger, "due": due, "log": log, "save": save}
+    session = wb.run.Session(checkpoint, parts)
+    envs = functools.partial(there.envs, n=cfg.envs, seed=cfg.seed, workers=cfg.workers)
+    wb.tasks.recast(tasks, agent, optimizer, replay, players, envs)
+    step, acted, updates = session.restore(step=0, acted=0, updates=0).values()
+    wb.tasks.recast(wanted, agent, optimizer, replay, players, envs)  # others, if it is resumed
+    with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
+        while step < cfg.steps and not (interrupt.requested or players.stopped):
+            for task, envs in players:
+                row, (_, prev_action) = envs.rows, players.carry[task]  # it led to these rows
+                action, carry = act(agent.task(task), row.obs, players.carry[task], row.is_first)
+                players.carry[task], packed = carry, agent.rssm.pack(carry[0])
+                replay.add(task, **row._asdict(), prev_action=prev_action, carry=packed)
+                envs.send(action)  # workers step while the agent learns
+            step, acted = step + cfg.envs, acted + cfg.envs * len(players.tasks)
+            for _ in range(due(acted) if len(replay) >= cfg.prefill else 0):
+                logger.add(learn(train, agent, replay, sampler.counts(players.tasks, cfg.batch)))
+                updates += 1
+            for task, envs in players:
+                envs.receive()
+                logger.played(step, envs.finished, envs.failures, task=task)
+                sampler.observe(task, [score for _, score, _ in envs.finished])
+            if log(step):
+                logger.write(step, {"updates": updates, "episodes": logger.episodes})
+                logger.timing(step, progress.rates())
+            if save(step):
+                session.save(step=step, acted=acted, updates=updates, tasks=players.tasks)
+            progress.update(step, updates=updates, **{t: logger.score_of(t) for t in players.tasks})
+        session.save(step=step, acted=acted, updates=updates, tasks=players.tasks)
+    players.close()
+    wb.tasks.plot_tasks(run)
+    if interrupt.requested or players.stopped:
+        print(f"{players.stopped}saved at step {step}; {wb.run.resume_command(run)} continues it")
+    else:
+        print(wb.tasks.judge(run, act, agent.eval(), there, cfg.judge, cfg.seed, gated=False))
+        print(wb.tasks.reports(run, act, agent, there, replay, cfg.report_steps, cfg.gamma))
+    logger.close()
+    print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task TASK")
+    return interrupt.exit_code or int(bool(players.stopped))
+
+
+if __name__ == "__main__":
+    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="tasks"))

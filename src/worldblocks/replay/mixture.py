@@ -1,0 +1,230 @@
+"""One replay for each of several tasks, sampled together, with the rewards that are known."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, Shaped
+from torch import Tensor
+
+from worldblocks.replay.batch import Batch
+from worldblocks.replay.labels import FEATURE, LABEL, Labels, Relabel, relabel
+from worldblocks.replay.sequence import SequenceReplay
+from worldblocks.replay.tree import map_leaves
+
+
+class Mixture(NamedTuple):
+    """Windows of several tasks: what all share, and beside it what belongs to tasks.
+
+    Attributes:
+        batch: the windows, `batch time ...`. Its observations hold no label and no feature; its
+            reward is that of the task which played the window.
+        task: which task played each window, by its place among the tasks.
+        reward: of every task on every row; 0 where it is not known.
+        known: where it is.
+        feature: what was stored under `feat/<name>` by all these tasks, by name; targets, never
+            inputs.
+    """
+
+    batch: Batch
+    task: Int64[Tensor, " batch"]
+    reward: Float32[Tensor, "task batch time"]
+    known: Bool[Tensor, "task batch time"]
+    feature: dict[str, Shaped[Tensor, "batch time ..."]]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Mixture":
+        """The same on a device, all but `batch.row`: rows are looked up in host memory."""
+
+        def move(_: str, leaf: Tensor) -> Tensor:
+            return leaf.to(device, non_blocking=non_blocking)
+
+        batch = self.batch.to(device, non_blocking)
+        return Mixture(batch, *(map_leaves(move, part, "mixture") for part in self[1:]))
+
+
+class MixtureReplay:
+    """A `SequenceReplay` for each task; a batch is windows of several of them.
+
+    The reward of a task on a row is known where the task played the row itself; where the row was
+    stored with an observation `reward/<task>`; and where `relabel` has a function for the task and
+    the row has its features, which then decides. Features are observations `feat/<name>`. Neither
+    labels nor features are among the observations of a batch.
+
+    All tasks have the same observations, actions and carries; `wb.tasks` pads those that differ.
+
+    Args:
+        tasks: their names, in the order of the axis `task`.
+        relabel: a task's reward as a function of the features, by task; a row that opens an
+            episode has reward 0 whatever it says.
+        seed: task k of the names draws with a seed of its own that follows from it.
+        options: of each `SequenceReplay`; `capacity` is that of one task.
+
+    Raises:
+        ValueError: a name twice or one that cannot be a folder, or an option is out of range.
+
+    Source: ours; a buffer for each task as in multi-task SAC (Yu et al. 2019, arXiv:1910.10897).
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str] = (),
+        *,
+        relabel: Mapping[str, Relabel | None] | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        self.relabel, self.seed, self._options = dict(relabel or {}), seed, options
+        self._replays: dict[str, SequenceReplay] = {}
+        for task in tasks:
+            self.add_task(task)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names, in the order of the axis `task`."""
+        return list(self._replays)
+
+    def __getitem__(self, task: str) -> SequenceReplay:
+        """The replay of one task.
+
+        Raises:
+            KeyError: there is no such task.
+        """
+        if task not in self._replays:
+            raise KeyError(f"this mixture has no task {task!r}; it has {self.tasks}")
+        return self._replays[task]
+
+    def __len__(self) -> int:
+        """Window starts of the task that has fewest; 0 without a task."""
+        return min(map(len, self._replays.values()), default=0)
+
+    def add_task(self, task: str) -> None:
+        """Begin an empty replay for one more task, the last of the axis `task`.
+
+        Raises:
+            ValueError: the name is taken, or cannot be that of a folder.
+        """
+        if not task or task in (".", "..") or set(task) & set("/\\:"):
+            raise ValueError(
+                f"{task!r} cannot be the name of a task, whose rows are saved in a folder of that "
+                f"name; use letters, digits, - and _"
+            )
+        if task in self._replays:
+            raise ValueError(f"this mixture has a task {task!r} already; give another name")
+        [seed] = np.random.SeedSequence([self.seed, *task.encode()]).generate_state(1)
+        self._replays[task] = SequenceReplay(seed=int(seed), **self._options)
+
+    def remove_task(self, task: str) -> None:
+        """Forget a task and its rows; the others are as before.
+
+        Raises:
+            KeyError: there is no such task.
+        """
+        self[task]
+        del self._replays[task]
+
+    def add(self, task: str, **row: Any) -> None:
+        """Store one row of every stream of a task, as `SequenceReplay.add` does."""
+        self[task].add(**row)
+
+    def sample(self, counts: Mapping[str, int], *, length: int | None = None) -> Mixture:
+        """Windows of several tasks, in the order of the tasks.
+
+        Args:
+            counts: windows of each task; a task that is not there gives none.
+            length: as of `SequenceReplay.sample`.
+
+        Raises:
+            KeyError: there is no such task.
+            ValueError: no window was asked for, or a task has none of that length yet.
+        """
+        if unknown := sorted(set(counts) - set(self._replays)):
+            raise KeyError(f"this mixture has no tasks {unknown}; it has {self.tasks}")
+        wanted = {task: counts[task] for task in self.tasks if counts.get(task)}
+        if not wanted:
+            raise ValueError(f"no window was asked for by counts={dict(counts)}; ask for one")
+        batches = [self[task].sample(n, length=length) for task, n in wanted.items()]
+        places = [self.tasks.index(task) for task in wanted]
+        task = torch.tensor(places).repeat_interleave(torch.tensor(list(wanted.values())))
+        parts = [_split(batch.obs) for batch in batches]
+        labels = [self._labels(*x) for x in zip(wanted, batches, parts, strict=True)]
+        plain = [b._replace(obs=p[0]) for b, p in zip(batches, parts, strict=True)]
+        features = [part[2] for part in parts]
+        named = [name for name in features[0] if all(name in own for own in features)]
+        common = {name: torch.cat([own[name] for own in features]) for name in named}
+        reward, known = _joined(labels, 1)
+        return Mixture(_joined(plain, 0), task, reward, known, common)
+
+    def _labels(
+        self, own: str, batch: Batch, parts: tuple[dict, dict, dict]
+    ) -> tuple[Tensor, Tensor]:
+        """Rewards of all tasks on windows of one of them, and where they are known."""
+        _, labels, feature = parts
+        rewards, known = [], []
+        for task in self.tasks:
+            how, stored = self.relabel.get(task), batch.reward if task == own else labels.get(task)
+            if how and feature.keys() >= {*how.features}:
+                label = relabel(feature, batch.is_first, how)
+            elif stored is None:
+                label = Labels(torch.zeros_like(batch.reward), torch.zeros_like(batch.is_first))
+            else:
+                label = Labels(stored, torch.ones_like(batch.is_first))
+            rewards.append(label.reward)
+            known.append(label.known)
+        return torch.stack(rewards), torch.stack(known)
+
+    def write_back(self, mixture: Mixture, carry: Any) -> None:
+        """Replace the stored carries of the rows of a mixture that was sampled here.
+
+        Args:
+            mixture: as `sample` gave it, with its `batch.row`.
+            carry: the packed carry of each of its rows, a pytree of `batch time ...`.
+        """
+        row = mixture.batch.row
+        for place in mixture.task.unique().tolist():
+            mine = (mixture.task == place).cpu()
+            chosen = map_leaves(lambda _, x, own=mine: x[own.to(x.device)], carry, "carry")
+            self[self.tasks[place]].write_back(None if row is None else row[mine], chosen)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Bring a folder up to date, one below it for each task; returns a manifest for `load`."""
+        saved = {task: replay.save(folder / task) for task, replay in self._replays.items()}
+        files = {
+            f"{task}/{name}": entry
+            for task, manifest in saved.items()
+            for name, entry in manifest["files"].items()
+        }
+        return {"tasks": saved, "files": files}
+
+    def load(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        """Take on what `save` left of the tasks that are here; the others begin empty.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file is truncated or corrupted, or of a replay of other sizes.
+        """
+        for task, replay in self._replays.items():
+            if task in manifest["tasks"]:
+                replay.load(folder / task, manifest["tasks"][task])
+
+
+def _split(obs: Mapping[str, Tensor]) -> tuple[dict, dict, dict]:
+    """Observations, labels by task, features by name."""
+
+    def named(prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): x for key, x in obs.items() if key.startswith(prefix)}
+
+    plain = {key: x for key, x in obs.items() if not key.startswith((LABEL, FEATURE))}
+    return plain, named(LABEL), named(FEATURE)
+
+
+def _joined(trees: Sequence[Any], axis: int) -> Any:
+    """Trees of one structure, their leaves side by side."""
+    leaves: list[dict[str, Tensor]] = []
+    for tree in trees:
+        leaves.append({})
+        map_leaves(lambda name, leaf, own=leaves[-1]: own.update({name: leaf}), tree, "batch")
+    return map_leaves(
+        lambda name, _: torch.cat([own[name] for own in leaves], axis), trees[0], "batch"
+    )

@@ -1,0 +1,44 @@
+"""Several tasks on one world model: heads, sampling, padding, rewards known from features.
+
+The replay of several tasks is `wb.replay.MixtureReplay`, which imports no network.
+"""
+
+from worldblocks.tasks.episodes import Player, judge, play_episodes, random_policy, reports, verdict
+from worldblocks.tasks.heads import OneTask, TaskHead, TaskHeads, dreamer_head
+from worldblocks.tasks.padding import Padded, PaddedActor, PaddedPolicy, seen, union
+from worldblocks.tasks.picture import plot_tasks, principal_axes
+from worldblocks.tasks.players import Players, recast, tasks_of
+from worldblocks.tasks.rewards import control, control_reward, tolerance
+from worldblocks.tasks.sampling import LearningProgress, Proportional, TaskSampler, balanced
+from worldblocks.tasks.stage import Stage
+
+__all__ = [
+    "LearningProgress",
+    "OneTask",
+    "Padded",
+    "PaddedActor",
+    "PaddedPolicy",
+    "Player",
+    "Players",
+    "Proportional",
+    "Stage",
+    "TaskHead",
+    "TaskHeads",
+    "TaskSampler",
+    "balanced",
+    "control",
+    "control_reward",
+    "dreamer_head",
+    "judge",
+    "play_episodes",
+    "plot_tasks",
+    "principal_axes",
+    "random_policy",
+    "recast",
+    "reports",
+    "seen",
+    "tasks_of",
+    "tolerance",
+    "union",
+    "verdict",
+]

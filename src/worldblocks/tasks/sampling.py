@@ -1,0 +1,154 @@
+"""How much of a batch, or of a day, each task gets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Weights = Callable[[Sequence[str]], Mapping[str, float]]
+"""The weight of each task, 0 or more; their sum is above 0."""
+
+
+def balanced(tasks: Sequence[str]) -> dict[str, float]:
+    """The same weight for every task."""
+    return dict.fromkeys(tasks, 1.0)
+
+
+class Proportional:
+    """Weights in proportion to a size, such as the rows that are stored of each task.
+
+    >>> Proportional({"walk": 300, "run": 100}.get)(["walk", "run"])
+    {'walk': 300.0, 'run': 100.0}
+    """
+
+    def __init__(self, size: Callable[[str], Any]) -> None:
+        self.size = size
+
+    def __call__(self, tasks: Sequence[str]) -> dict[str, float]:
+        """The sizes."""
+        return {task: float(self.size(task)) for task in tasks}
+
+
+class LearningProgress:
+    """More for tasks whose score is changing, up or down.
+
+        progress = |fast - slow| / (highest - lowest score so far)
+        weight   = floor / tasks + (1 - floor) progress / sum of progress
+
+    `fast` and `slow` are running means of the score that begin at the first one. Where no score has
+    moved, all tasks weigh the same.
+
+    Args:
+        fast, slow: share of a new score in each mean.
+        floor: share that is spread over all tasks, so that none is forgotten.
+
+    Raises:
+        ValueError: a share is out of range, or `slow` is not below `fast`.
+
+    Source: Kanitscheider et al. 2021 (arXiv:2106.14876), bidirectional progress; the division by
+    the range is ours, since scores of tasks have different units.
+    """
+
+    def __init__(self, *, fast: float = 0.3, slow: float = 0.05, floor: float = 0.2) -> None:
+        if not (0 < slow < fast <= 1 and 0 <= floor <= 1):
+            raise ValueError(
+                f"learning progress needs 0 < slow < fast <= 1 and 0 <= floor <= 1, got "
+                f"slow={slow}, fast={fast}, floor={floor}"
+            )
+        self.fast, self.slow, self.floor = fast, slow, floor
+        self._means: dict[str, list[float]] = {}  # fast, slow, lowest, highest
+
+    def observe(self, task: str, score: float) -> None:
+        """A finished episode of a task."""
+        fast, slow, low, high = self._means.get(task, [float(score)] * 4)
+        fast += self.fast * (score - fast)
+        slow += self.slow * (score - slow)
+        self._means[task] = [fast, slow, min(low, float(score)), max(high, float(score))]
+
+    def __call__(self, tasks: Sequence[str]) -> dict[str, float]:
+        """The weights; a task without a score has made no progress."""
+        progress = {}
+        for task in tasks:
+            fast, slow, low, high = self._means.get(task, [0.0] * 4)
+            progress[task] = abs(fast - slow) / (high - low) if high > low else 0.0
+        total = sum(progress.values())
+        if not total:
+            return balanced(tasks)
+        even = self.floor / len(tasks)
+        return {task: even + (1 - self.floor) * own / total for task, own in progress.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The means of each task, for a checkpoint."""
+        return {"means": {task: list(means) for task, means in self._means.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self._means = {task: list(means) for task, means in state["means"].items()}
+
+
+class TaskSampler:
+    """Shares out a number of draws among tasks by their weights.
+
+    Of n draws a task with share p gets either ⌊n p⌋ or ⌈n p⌉, and n p in expectation (systematic
+    sampling): a batch of 16 for three equal tasks has 5 or 6 windows of each.
+
+    Args:
+        seed: of the draws.
+        weights: what gives the weights of tasks: `balanced`, a `Proportional`, a
+            `LearningProgress`, or a function of one's own.
+
+    Source: Kitagawa 1996, systematic resampling.
+
+    >>> TaskSampler(seed=0).counts(["walk", "run"], 6)
+    {'walk': 3, 'run': 3}
+    """
+
+    def __init__(self, *, seed: int, weights: Weights = balanced) -> None:
+        self.weights = weights
+        self._random = np.random.default_rng(seed)
+
+    def counts(self, tasks: Sequence[str], n: int) -> dict[str, int]:
+        """How many of n draws each task gets.
+
+        Raises:
+            ValueError: no task, fewer than one draw, or weights that are no weights.
+        """
+        weights = np.array([self.weights(tasks).get(task, np.nan) for task in tasks], float)
+        good = len(weights) and np.isfinite(weights).all() and (weights >= 0).all()
+        if n < 1 or not good or not weights.sum():
+            raise ValueError(
+                f"{n} draws were to be shared by the weights "
+                f"{dict(zip(tasks, weights.tolist(), strict=True))}; it takes at least one draw, "
+                f"and finite weights of 0 or more whose sum is above 0"
+            )
+        edges = n * np.cumsum(weights) / weights.sum()
+        edges[-1] = n
+        upto = np.floor(edges + self._random.random()).astype(int)
+        upto[-1] = n
+        return dict(zip(tasks, np.diff(upto, prepend=0).tolist(), strict=True))
+
+    def observe(self, task: str, scores: Sequence[float]) -> None:
+        """Tell the weights of finished episodes, if they ask for such (`LearningProgress`)."""
+        if hasattr(self.weights, "observe"):
+            for score in scores:
+                self.weights.observe(task, score)  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the random numbers, and of the weights where they have one."""
+        state: dict[str, Any] = {"random": _plain(self._random.bit_generator.state)}
+        if hasattr(self.weights, "state_dict"):
+            state["weights"] = self.weights.state_dict()  # type: ignore[attr-defined]
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        kept = {**state["random"]}
+        kept["state"] = {name: int(value) for name, value in kept["state"].items()}
+        self._random.bit_generator.state = kept
+        if "weights" in state:
+            self.weights.load_state_dict(state["weights"])  # type: ignore[attr-defined]
+
+
+def _plain(state: Any) -> dict[str, Any]:
+    """A state of NumPy with its 128-bit numbers as text."""
+    return {**state, "state": {name: str(value) for name, value in state["state"].items()}}

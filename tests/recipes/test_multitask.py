@@ -1,0 +1,259 @@
+"""Several tasks: nothing of a task in the world model, tasks that join and leave, adaptation."""
+
+import copy
+import dataclasses
+import json
+import shutil
+
+import pytest
+import tiny_runs
+import torch
+from tiny_runs import interrupted, same_run, state
+
+import adapt
+import evaluate
+import multitask_dmc as recipe
+import worldblocks as wb
+
+pytest.importorskip("dm_control", reason="needs the extra dmc")
+
+SMOKE = recipe.PRESETS["smoke"]
+TINY = dataclasses.replace(SMOKE, steps=52, envs=1, prefill=8, train_ratio=2.0, save_every=24)
+TINY = dataclasses.replace(TINY, log_every=16, judge=0)
+EASY, HARD = TINY.tasks
+SHARED = ("encoder", "rssm", "decoder", "cont")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_pictures():
+    """A second for each of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wb.tasks, "plot_tasks", lambda run: run)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody interrupted."""
+    return tiny_runs.run(recipe, TINY, tmp_path_factory.mktemp("runs") / "whole")
+
+
+def built(**options):
+    """An agent, its optimiser and a mixture to train on, always the same."""
+    torch.manual_seed(3)
+    cfg = dataclasses.replace(TINY, warmup=0, lr=1e-2, **options)
+    there = recipe.stage(cfg)
+    agent, optimizer = recipe.build(cfg, there)
+    replay = wb.replay.MixtureReplay(capacity=40, streams=2, length=cfg.length)
+    relabel = {task: wb.tasks.control_reward(task) for task in cfg.tasks if cfg.relabel}
+    replay.relabel = relabel
+    players = wb.tasks.Players()
+    envs = lambda task: there.envs(task, 2, seed=0)  # noqa: E731
+    wb.tasks.recast(cfg.tasks, agent, optimizer, replay, players, envs)
+    for task, own in players:
+        policy = wb.tasks.random_policy(own, 0)
+        for _ in range(12):
+            rows, action = own.rows, policy(None)
+            carry = agent.rssm.pack(agent.rssm.initial(2))
+            led = torch.zeros(2, there.width)
+            led[:, : action.shape[1]] = action
+            replay.add(task, **rows._asdict(), prev_action=led, carry=carry)
+            own.step(action)
+    mixture = replay.sample(dict.fromkeys(cfg.tasks, 2))
+    batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
+    mixture = mixture._replace(batch=batch, reward=torch.rand_like(mixture.reward))
+    return agent, optimizer, mixture, cfg
+
+
+def swapped(mixture):
+    """The same rows, with the rewards of the two tasks swapped."""
+    reward, known = mixture.reward.flip(0), mixture.known.flip(0)
+    batch = mixture.batch._replace(reward=reward.sum(0))
+    return mixture._replace(batch=batch, reward=reward, known=known)
+
+
+def trained(change, **options):
+    """Latents, losses of the world and its weights after three updates."""
+    agent, optimizer, mixture, cfg = built(**options)
+    found = []
+    for _ in range(3):
+        post, metrics = recipe.update(agent, optimizer, change(mixture), cfg)
+        found += [*post, *(metrics[f"loss/{name}"] for name in ("dyn", "rep", "obs", "cont"))]
+    weights = {name: x for name, x in agent.state_dict().items() if name.startswith(SHARED)}
+    return [x.clone() for x in found], weights
+
+
+def test_swapped_rewards_leave_the_world_model_the_same_to_the_bit():
+    ours, theirs = trained(lambda mixture: mixture), trained(swapped)
+    assert all(torch.equal(a, b) for a, b in zip(ours[0], theirs[0], strict=True))
+    assert all(torch.equal(x, theirs[1][name]) for name, x in ours[1].items())
+
+
+def test_with_reward_gradients_they_do_not(record_property):
+    ours, theirs = (trained(change, reward_grad="all") for change in (lambda x: x, swapped))
+    gaps = [(x.float() - theirs[1][name].float()).abs().max() for name, x in ours[1].items()]
+    record_property("largest difference of a weight", float(max(gaps)))
+    assert max(gaps) > 1e-6
+
+
+def test_swapped_rewards_do_change_the_heads():
+    """The test above can fail: rewards are read somewhere."""
+    ends = []
+    for change in (lambda mixture: mixture, swapped):
+        agent, optimizer, mixture, cfg = built()
+        recipe.update(agent, optimizer, change(mixture), cfg)
+        ends.append(agent.heads[EASY].reward.out.weight.clone())
+    assert not torch.equal(*ends)
+
+
+def test_no_gradient_of_a_head_reaches_the_world():
+    agent, _, mixture, cfg = built()
+    post, *_ = recipe.world_model_loss(agent, mixture.batch, cfg)
+    rows = mixture.batch._replace(reward=mixture.reward[0])
+    losses, _ = recipe.actor_critic_loss(agent.task(EASY), post.detach(), rows, cfg)
+    sum(loss.mean() for loss in losses.values()).backward()
+    for name, parameter in agent.named_parameters():
+        own = name.startswith(f"heads.parts.{EASY}.") and "slow" not in name
+        reached = parameter.grad is not None and bool(parameter.grad.any())
+        assert reached <= own, name
+
+
+def test_the_world_is_told_the_task_only_if_asked():
+    agent, *_ = built(conditioned=True)
+    assert agent.there.width == 4
+    feature = torch.zeros(1, agent.rssm.feature_dim)
+    tails = [agent.task(task).actor(feature).mode[:, 2:].tolist() for task in (EASY, HARD)]
+    assert tails == [[[1.0, 0.0]], [[0.0, 1.0]]]
+    assert built()[0].there.width == 2
+
+
+def test_privileged_features_never_reach_the_encoder(whole):
+    """They are in replay, in no batch that the world sees, and the encoder refuses them."""
+    agent, _, mixture, cfg = built()
+    assert set(mixture.feature) == {"finger_to_target_dist", "lived"}
+    assert (
+        set(mixture.batch.obs) == set(agent.encoder.keys) == {"position", "to_target", "velocity"}
+    )
+    leaked = {**mixture.batch.obs, "feat/lived": mixture.feature["lived"]}
+    with pytest.raises(KeyError, match=r"unexpected \['feat/lived'\]"):
+        agent.encoder(leaked)
+    one, cfg = recipe.load(whole)
+    rows = recipe.stage(cfg).envs(EASY, 1, seed=0).reset()
+    assert "feat/lived" in rows.obs
+    rows.obs["feat/lived"].fill_(torch.nan)
+    action, _ = recipe.act(one, rows.obs, one.initial(1), rows.is_first)
+    assert torch.isfinite(action).all()
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path):
+    folder = interrupted(recipe, TINY, tmp_path / "run", 41)
+    saved = state(folder)
+    assert saved["position"]["step"] == [21]  # in mid-episode, and two tasks take an action a step
+    same_run(tiny_runs.run(recipe, TINY, folder, resume=True), whole)
+
+
+def test_episodes_and_metrics_name_their_task(whole):
+    lines = wb.run.read_jsonl(whole / "episodes.jsonl")
+    assert [line["task"] for line in lines] == [EASY, HARD] * 2
+    last = wb.run.read_jsonl(whole / "metrics.jsonl")[-1]
+    assert {f"loss/{task}/{name}" for task in TINY.tasks for name in ("reward", "actor")} <= set(
+        last
+    )
+
+
+@pytest.mark.parametrize("tasks", [(EASY,), (EASY, HARD, "cartpole_swingup"), ("reacher_hard",)])
+def test_who_stays_is_the_same_to_the_bit(whole, tmp_path, tasks, monkeypatch):
+    """A resumed run with other tasks, saved before it makes another step."""
+    folder = shutil.copytree(whole, tmp_path / "run")
+    if "cartpole_swingup" in tasks:  # another body has no room in this world
+        with pytest.raises(ValueError, match="and there is room for"):
+            tiny_runs.run(recipe, TINY, folder, tasks=tasks, resume=True)
+        return
+    tiny_runs.run(recipe, TINY, folder, tasks=tasks, resume=True)
+    ours, theirs = state(folder), state(whole)
+    assert ours["position"]["tasks"] == list(tasks)
+    assert recipe.load(folder)[0].encoder is not None
+    stayed = [k for k in ours["agent"] if k.startswith((*SHARED, f"heads.parts.{tasks[0]}."))]
+    assert set(ours["agent"]) == set(stayed)
+    assert all(torch.equal(ours["agent"][name], theirs["agent"][name]) for name in stayed)
+
+
+def test_a_task_that_joins_trains_beside_the_others(whole, tmp_path):
+    alone = tiny_runs.run(recipe, TINY, tmp_path / "alone", tasks=(EASY,), steps=32)
+    before = copy.deepcopy(state(alone)["agent"])
+    shutil.copytree(alone, tmp_path / "joined")
+    joined = tiny_runs.run(
+        recipe, TINY, tmp_path / "joined", tasks=(EASY, HARD), steps=32, resume=True
+    )
+    after = state(joined)["agent"]
+    assert all(torch.equal(after[name], x) for name, x in before.items())
+    assert any(name.startswith(f"heads.parts.{HARD}.") for name in after)
+    longer = tiny_runs.run(
+        recipe, TINY, tmp_path / "joined", tasks=(EASY, HARD), steps=52, resume=True
+    )
+    assert {line["task"] for line in wb.run.read_jsonl(longer / "episodes.jsonl")} == {EASY, HARD}
+
+
+def test_evaluate_plays_the_task_that_is_asked_for(whole, capsys):
+    for task in ("", HARD):
+        evaluate.main(evaluate.Config(run=whole, task=task, episodes=1, envs=1, json=True))
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"freeze": True, "head": EASY},
+        {"world": "shuffled"},
+        {"world": "fresh"},
+        {"task": "cartpole_swingup"},
+    ],
+    ids=str,
+)
+def test_a_new_task_is_learnt(whole, tmp_path, options):
+    """Of another body too, as far as tensors fit."""
+    given = {"task": HARD, "marks": (0, 480), "before": 1, "episodes": 1, **options}
+    assert adapt.main(adapt.Config(run=whole, logdir=str(tmp_path), **given)) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [e["step"] for e in result["evaluations"]] == [0, 480]
+
+
+def test_a_frozen_world_stays_and_a_shuffled_one_keeps_its_numbers(whole):
+    saved = wb.run.load_config(whole, recipe.Config)
+    weights = wb.run.Checkpoint(whole).weights("agent")
+    worlds = {}
+    for world in ("kept", "shuffled"):
+        cfg = adapt.Config(run=whole, task=HARD, world=world, freeze=True)
+        agent, optimizer, _ = adapt.prepare(cfg, recipe, saved)
+        worlds[world] = agent.state_dict()
+        own = {id(p) for p in agent.heads.parameters()}
+        assert {id(p) for group in optimizer.param_groups for p in group["params"]} <= own
+    for name in [name for name in weights if name.startswith("rssm.")]:
+        assert torch.equal(worlds["kept"][name], weights[name])
+        assert torch.equal(
+            worlds["shuffled"][name].flatten().sort()[0], weights[name].flatten().sort()[0]
+        )
+
+
+def test_messages(whole, tmp_path):
+    for tasks in ((), (EASY, EASY)):
+        with pytest.raises(ValueError, match="--tasks takes different tasks, at least one, got"):
+            dataclasses.replace(SMOKE, tasks=tasks)
+    with pytest.raises(ValueError, match=r"--marks takes ascending steps from 0 on, got \(5, 1\)"):
+        adapt.Config(run=whole, task=HARD, marks=(5, 1))
+    with pytest.raises(ValueError, match="a fresh world cannot be frozen; give --world kept"):
+        adapt.Config(run=whole, task=HARD, world="fresh", freeze=True)
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": "vae"}))
+    with pytest.raises(SystemExit, match="made by the recipe 'vae'; a new task is added to a run"):
+        adapt.main(adapt.Config(run=tmp_path, task=HARD))
+
+
+def test_smoke(tmp_path):
+    """As the documentation says it, in a process of its own."""
+    done = tiny_runs.python("recipes/multitask_dmc.py", "smoke", "--logdir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert list(scores) == [EASY, HARD]
+    assert (tmp_path / "tasks.png").stat().st_size > 0
+    assert done.stdout.count("the 95th percentile of 2 random ones") == 2

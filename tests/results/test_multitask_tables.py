@@ -1,0 +1,101 @@
+"""Tables of several tasks: intervals, differences, steps to a share of a score."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("entries", "multitask", "words")
+
+
+@pytest.fixture(scope="module")
+def modules():
+    sys.path.insert(0, str(ROOT / "results"))
+    yield {name: importlib.import_module(name) for name in NAMES}
+    sys.path.remove(str(ROOT / "results"))
+    for name in NAMES:
+        del sys.modules[name]
+
+
+def entry(modules, name, **options):
+    command = "recipes/multitask_dmc.py cpu --tasks walk"
+    given = {"what": name, "tier": 1, "seeds": (0, 1), "steps": 100, "minutes": 1, **options}
+    given = {"kind": "tasks", "command": command, "group": "several", **given}
+    return modules["entries"].Entry(name=name, **given)
+
+
+def finish(modules, one, results, seed, **facts):
+    folder = modules["entries"].seed_folder(one, seed, results)
+    folder.mkdir(parents=True)
+    facts = {"seed": seed, "parameters": 12_000, "minutes": 3.0, "steps": one.steps, **facts}
+    (folder / "result.json").write_text(json.dumps(facts))
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "updates": 70}) + "\n")
+
+
+def scores(trained):
+    return {"walk": {"trained": {"scores": trained}, "random": {"scores": [0.0, 1.0]}}}
+
+
+def test_an_interval_holds_its_mean_and_knows_no_unit(modules):
+    interval = modules["multitask"].interval
+    mean, low, high = interval([[1.0, 2.0, 3.0], [5.0, 6.0, 7.0]])
+    assert mean == 4.0
+    assert 1.0 < low < 4.0 < high < 7.0
+    assert interval([[2.0, 2.0], [2.0, 2.0]]) == (2.0, 2.0, 2.0)
+    scaled = interval([[10.0, 20.0, 30.0], [50.0, 60.0, 70.0]])
+    np.testing.assert_allclose(scaled, [40.0, 10 * low, 10 * high])
+
+
+def test_the_comparison(modules, tmp_path):
+    """With its random policy, its differences and its commands; first with nothing to show."""
+    group = [entry(modules, name) for name in ("shared", "alone", "told")]
+    assert (
+        modules["multitask"].texts(group, tmp_path)["several"].startswith("Not run yet. In the q")
+    )
+    for seed in (0, 1):
+        finish(modules, group[0], tmp_path, seed, tasks=scores([8.0, 9.0, 10.0]))
+        finish(modules, group[1], tmp_path, seed, tasks=scores([1.0, 2.0, 3.0]))
+    text = modules["multitask"].texts(group, tmp_path)["several"]
+    assert "| models | seeds | walk | parameters | updates a model | minutes a seed |" in text
+    assert "| shared | 2 of 2 | 9 [" in text
+    assert "(9, 9) | 12 000 | 70 | 3 |" in text
+    assert "| told | 0 of 2 | – | – | – | – |" in text
+    assert "| a random policy: 95th percentile of 100 episodes |  | 0.95 |" in text
+    assert "- walk: shared minus alone 7 [" in text
+    assert "the interval leaves out 0" in text
+    assert "`python recipes/multitask_dmc.py cpu --tasks walk --seed N`" in text
+
+
+def test_adaptation(modules, tmp_path):
+    """The goal is 0.8 of 10; a fresh world is there after 1000 steps, the kept one after 100."""
+    alone = entry(modules, "alone")
+    finish(modules, alone, tmp_path, 0, tasks=scores([10.0]))
+    command = "recipes/adapt.py {run} --task walk"
+    options = {"kind": "adapt", "group": "new", "steps": 1000, "beside": "alone"}
+    kept = entry(modules, "kept", command=command, **options)
+    fresh = entry(modules, "fresh", command=f"{command} --world fresh", **options)
+    group = [alone, kept, fresh]
+    assert modules["multitask"].texts(group, tmp_path)["new"].startswith("Not run yet.")
+    for one, means in ((kept, (0.0, 8.0, 9.0)), (fresh, (0.0, 1.0, 9.0))):
+        steps = zip((0, 100, 1000), means, strict=True)
+        told = [{"step": step, "mean": mean, "scores": [mean]} for step, mean in steps]
+        finish(modules, one, tmp_path, 0, evaluations=told)
+    text = modules["multitask"].texts(group, tmp_path)["new"]
+    assert "| world model | seeds | 0 | 100 | 1 000 | steps to 8 |" in text
+    assert "| kept | 1 of 2 | 0 [0, 0] (0) | 8 [8, 8] (8) | 9 [9, 9] (9) | 100 |" in text
+    assert "- kept: 0.1\n- fresh: 1" in text
+
+
+def test_without_a_goal_that_was_reached_there_is_no_ratio(modules, tmp_path):
+    command = "recipes/adapt.py {run} --task walk --world fresh"
+    one = entry(modules, "fresh", kind="adapt", command=command)
+    finish(modules, one, tmp_path, 0, evaluations=[{"step": 0, "mean": 1.0, "scores": [1.0]}])
+    alone = entry(modules, "alone")
+    finish(modules, alone, tmp_path, 0, tasks=scores([10.0]))
+    text = modules["multitask"].texts([alone, one], tmp_path)["several"]
+    assert "| > 100 |" in text
+    assert "From scratch the goal was not reached, so there is no ratio." in text

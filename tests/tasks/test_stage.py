@@ -1,0 +1,220 @@
+"""Tasks of other sizes in one world: spaces, padding, masks, environments, players."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from task_worlds import Body, make
+from torch import nn
+
+import worldblocks as wb
+from worldblocks.spaces import Continuous, Discrete, Image
+from worldblocks.tasks import Padded, Player, Players, Stage, play_episodes, random_policy, union
+
+UNION = {"joints": Continuous((5,)), "kind": Discrete(2), "time": Continuous()}
+
+
+def stage(founders=("finger", "leg", "buttons"), others=(), told=False):
+    return Stage(make, founders, others, told=told)
+
+
+def test_the_union_has_every_key_in_its_largest_size():
+    there = stage()
+    assert there.observation == UNION
+    assert list(there.observation) == sorted(UNION)
+    assert there.width == 5
+    assert stage(told=True).width == 8
+
+
+def test_zeros_and_masks_by_hand():
+    """Features stay and are no part of the union."""
+    padded = Padded(make("finger"), UNION)
+    step = padded.reset(0)
+    step = padded.step({"push": np.array([0.5, 0.0], np.float32)})
+    assert step.obs["joints"].tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert step.obs["kind"] == 0
+    assert step.obs["kind"].dtype == np.int64
+    assert step.obs["feat/time"].tolist() == [1.0]
+    assert padded.mask["joints"].tolist() == [True, True, False, False, False]
+    assert not padded.mask["kind"]
+    assert padded.mask["time"]
+    assert wb.tasks.seen(padded.observation) == UNION
+    assert padded.get_state() == b"\x01"
+    padded.set_state(b"\x03")
+    assert padded.environment.t == 3
+    padded.close()
+    assert padded.environment.closed
+
+
+def test_an_image_that_is_missing_is_black():
+    padded = Padded(make("leg"), {**UNION, "eye": Image(2, 3, 1)})
+    assert padded.reset(0).obs["eye"].dtype == np.uint8
+    assert padded.reset(0).obs["eye"].shape == (2, 3, 1)
+
+
+def test_padded_environments_keep_the_promises_of_environments():
+    wb.testing.check_env(lambda: Padded(make("finger"), UNION), limit=4, skip=["seeds-differ"])
+
+
+def test_the_one_hot_of_a_task_is_at_the_end():
+    there = stage(told=True)
+    assert there.tail("finger").tolist() == [0, 0, 0, 1, 0, 0]
+    assert there.tail("leg").tolist() == [0, 1, 0]
+    assert there.tail("buttons").tolist() == [0, 0, 0, 1]
+    assert stage().tail("finger").tolist() == [0, 0, 0]
+
+
+def test_episodes_of_a_task_do_not_depend_on_the_others():
+    ours, theirs = stage(("finger",)), stage(("finger", "buttons"))
+    seeds = [one.envs("finger", 2, seed=3)._seed for one in (ours, theirs)]
+    assert seeds[0] == seeds[1] != ours.envs("finger", 2, seed=4)._seed
+    assert theirs.envs("buttons", 1, seed=3)._seed != seeds[0]
+
+
+def test_every_environment_plays_its_share():
+    envs = stage().envs("leg", 2, seed=0)
+    scores = play_episodes(lambda rows: torch.full((2, 5), 0.25), envs, 3)
+    assert scores == [1.0, 1.0, 1.0]  # 4 steps of 0.25
+
+
+def test_a_random_policy_is_uniform_and_seeded():
+    there = stage()
+    for task, size in (("leg", 5), ("buttons", 4)):
+        envs = there.envs(task, 500, seed=0)
+        first, second = (random_policy(envs, 7)(None) for _ in range(2))
+        assert torch.equal(first, second)
+        assert first.shape == (500, size)
+    assert torch.equal(first.sum(1), torch.ones(500))
+    assert (first.mean(0) - 0.25).abs().max() < 0.06
+    legs = random_policy(there.envs("leg", 500, seed=0), 7)(None)
+    assert legs.abs().max() <= 1
+    assert abs(legs.mean()) < 0.05
+
+
+class Still:
+    """An agent that carries how often it acted."""
+
+    def initial(self, n):
+        return (wb.rssm.Carry(torch.zeros(n, 2), torch.zeros(n, 1, 3)), torch.zeros(n, 5))
+
+
+def act(agent, obs, carry, is_first):
+    inner, action = carry
+    return action + 0.5, (inner._replace(deter=inner.deter + 1), action)
+
+
+def test_a_player_carries_and_remembers():
+    player = Player(act, Still(), 2, keep=5)
+    envs = stage().envs("leg", 2, seed=0)
+    assert play_episodes(player, envs, 2) == [2.0, 2.0]
+    assert player.latents.shape == (6, 5)  # 3 rows of 2 environments
+    assert player.latents[:, 0].tolist() == [1, 1, 2, 2, 3, 3]
+
+
+def players(*tasks):
+    made, there = Players(), stage()
+    for task in tasks:
+        made.add(task, there.envs(task, 2, seed=0), (torch.zeros(2, 3), torch.zeros(2)))
+    return made
+
+
+def test_players_go_on_where_they_were_saved():
+    ours = players("finger", "leg")
+    for _, envs in ours:
+        envs.step(torch.ones(2, envs._size))
+    ours.carry["leg"] = (torch.ones(2, 3), torch.full((2,), 2.0))
+    state = copy.deepcopy(ours.state_dict())
+    again = players("finger", "leg")
+    again.load_state_dict(state)
+    assert [envs.rows.obs["time"].tolist() for _, envs in again] == [[1.0, 1.0], [1.0, 1.0]]
+    assert torch.equal(again.carry["leg"][1], torch.full((2,), 2.0))
+    assert again.stopped == ""
+    again.remove("finger")
+    assert again.tasks == ["leg"]
+    again.close()
+
+
+class Learner(nn.Module):
+    """Heads of one number."""
+
+    def __init__(self):
+        super().__init__()
+        self.world, self.heads = nn.Linear(1, 1), wb.tasks.TaskHeads()
+
+    def head(self, task):
+        return nn.Linear(1, 1)
+
+    def initial(self, n):
+        return torch.zeros(n)
+
+
+def test_tasks_join_and_leave_without_a_trace():
+    agent, played = Learner(), Players()
+    optimizer = wb.optim.LaProp(agent.parameters(), lr=0.1)
+    replay = wb.replay.MixtureReplay(capacity=8, streams=2, length=2)
+
+    def cast(*tasks):
+        there = stage(others=tasks)
+        wb.tasks.recast(
+            tasks, agent, optimizer, replay, played, lambda task: there.envs(task, 2, seed=0)
+        )
+
+    def train():
+        optimizer.zero_grad()
+        x = agent.world(torch.ones(4, 1))
+        sum(agent.heads[task](x).sum() for task in agent.heads).backward()
+        optimizer.step()
+
+    cast("finger", "leg")
+    train()
+    kept = copy.deepcopy(agent.heads["leg"].state_dict())
+    memory = copy.deepcopy([optimizer.state[p] for p in agent.heads["leg"].parameters()])
+    cast("leg", "buttons")
+    assert agent.heads.names == replay.tasks == played.tasks == ["leg", "buttons"]
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2, 2]
+    for name, x in agent.heads["leg"].state_dict().items():
+        assert torch.equal(x, kept[name])
+    for p, before in zip(agent.heads["leg"].parameters(), memory, strict=True):
+        assert all(torch.equal(optimizer.state[p][name], before[name]) for name in before)
+    assert len(optimizer.state) == 4  # of world and leg; the new head begins with its first update
+    train()
+    assert [optimizer.state[p]["step"].item() for p in agent.heads["buttons"].parameters()] == [
+        1,
+        1,
+    ]
+
+
+def test_the_tasks_of_a_run(tmp_path):
+    assert wb.tasks.tasks_of(tmp_path, ["a", "b"]) == (("a", "b"), ("a", "b"))
+    (tmp_path / "config.json").write_text(json.dumps({"tasks": ["a"]}))
+    assert wb.tasks.tasks_of(tmp_path, ["c"]) == (("a",), ("a",))
+    wb.run.Checkpoint(tmp_path).save({"position": {"tasks": ["a", "c"]}})
+    assert wb.tasks.tasks_of(tmp_path, ["d"]) == (("a",), ("a", "c"))
+
+
+def test_messages():
+    with pytest.raises(
+        ValueError, match=r"observation 'a' is Discrete.* in 'y' and Continuous.* in"
+    ):
+        union({"x": {"a": Continuous((2,))}, "y": {"a": Discrete(2)}})
+    with pytest.raises(ValueError, match=r"'joints' is .* and there is room for None; give t"):
+        Padded(Body(2), {"time": Continuous()})
+    with pytest.raises(
+        ValueError, match="'leg' has no place in this world, whose actions are 2 nu"
+    ):
+        Stage(make, ["finger"], ["leg"]).tail("leg")
+    with pytest.raises(ValueError, match="'finger' has no place in this world"):
+        stage(("leg",), ["finger"], told=True).tail("finger")
+    with pytest.raises(ValueError, match="0 episodes were to be played; it takes at least one"):
+        play_episodes(lambda rows: None, stage().envs("leg", 1, seed=0), 0)
+    played = players("leg")
+    with pytest.raises(ValueError, match="'leg' is played already; remove it before it is added"):
+        played.add("leg", played.envs["leg"], None)
+    with pytest.raises(KeyError, match=r"'finger' is not played here; \['leg'\] are"):
+        played.remove("finger")
+    with pytest.raises(
+        ValueError, match=r"of the tasks \['finger'\] and \['leg'\] are played; add"
+    ):
+        played.load_state_dict({"envs": {"finger": None}})
