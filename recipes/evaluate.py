@@ -44,7 +44,7 @@ def play(recipe, agent, envs, episodes: int, mode: bool, video: int):
     quota = [len(range(env, episodes, len(envs))) for env in range(len(envs))]
     scores: list[list[float]] = [[] for _ in quota]
     rows, carry, frames = envs.reset(), agent.initial(len(envs)), []
-    images = agent.encoder.image_keys
+    images = agent.encoder.image_keys if hasattr(agent, "encoder") else ()
     with wb.run.Interrupt() as interrupt, wb.run.Progress(episodes, unit="episodes") as progress:
         while any(len(own) < due for own, due in zip(scores, quota, strict=True)):
             if interrupt.requested or envs.stopped:

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from worldblocks import distributions as dists
+from worldblocks.distributions import Features
 from worldblocks.heads import (
     ActorHead,
     BinaryHead,
@@ -12,7 +15,7 @@ from worldblocks.heads import (
     TwoHotHead,
 )
 from worldblocks.spaces import Continuous, Discrete
-from worldblocks.transforms import symexp_bins, symlog
+from worldblocks.transforms import symexp_bins
 
 FEATURE = 11
 MLP = {"units": 7, "layers": 2}
@@ -184,26 +187,50 @@ def test_an_actor_needs_an_action():
         ActorHead(FEATURE, {}, **MLP)
 
 
-def test_features_by_name():
-    """Keys in sorted order, each in its own shape; read as they are, learnt in symlog space."""
-    spaces = {"speed": Continuous((2,)), "height": Continuous()}
-    head = FeatureHead(6, spaces, units=5, layers=1)
-    feature = torch.randn(3, 4, 6)
-    output, read = head(feature), head.read(feature)
-    assert list(output) == ["height", "speed"]
-    assert {key: tuple(x.shape) for key, x in read.items()} == {
-        "height": (3, 4),
-        "speed": (3, 4, 2),
+RANGES = {
+    "speed": (-2.0, 6.0, False),
+    "done_a": (0.0, 1.0, True),
+    "height": (0.0, 2.0, False),
+}
+
+
+def test_predictions_by_hand():
+    """0 is the middle of a range, 1 its end; a bit is its probability."""
+    found = Features(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0]]), RANGES)
+    assert {name: x.item() for name, x in found.mean.items()} == {
+        "speed": 2.0,
+        "height": 2.0,
+        "done_a": 0.5,
     }
-    torch.testing.assert_close(symlog(read["speed"]), output["speed"].mean)
-    target = {key: torch.full_like(x, 2.0) for key, x in read.items()}
-    parts = [output[key].nll(target[key]) for key in output]
-    torch.testing.assert_close(output.nll(target), sum(parts))
-    output.nll(target).sum().backward()
-    assert all(p.grad.abs().sum() > 0 for p in head.parameters())
+    # speed 6 is one half-range away, height 1 too; ln 2 for the bit.
+    target = {"speed": torch.tensor([6.0]), "height": torch.tensor([1.0]), "done_a": torch.ones(1)}
+    assert found.nll(target).item() == pytest.approx(2 + 0.693147, abs=1e-5)
 
 
-def test_features_that_are_no_numbers():
-    for spaces in ({}, {"kind": Discrete(3)}):
-        with pytest.raises(ValueError, match=r"FeatureHead predicts numbers and was given .*; "):
-            FeatureHead(6, spaces, units=5, layers=1)
+@given(st.integers(0, 2**31), st.sampled_from([(), (2,), (2, 3)]))
+def test_the_truth_has_the_least_loss(seed, shape):
+    torch.manual_seed(seed)
+    ranges = {"speed": RANGES["speed"]}
+    truth = 8 * torch.rand(shape) - 2
+    unit = ((truth - 2) / 4)[..., None]
+    exact = Features(unit, torch.zeros(*shape, 0), ranges)
+    assert exact.mean["speed"].shape == shape
+    torch.testing.assert_close(exact.mean["speed"], truth)
+    off = Features(unit + 0.1, torch.zeros(*shape, 0), ranges)
+    assert (off.nll({"speed": truth}) > exact.nll({"speed": truth})).all()
+
+
+def test_a_feature_head_learns():
+    """A number and a bit, both linear in the state."""
+    head = FeatureHead(4, {k: RANGES[k] for k in ("speed", "done_a")}, units=16, layers=1)
+    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
+    state = torch.randn(128, 4)
+    target = {"speed": 2 + state[:, 0], "done_a": (state[:, 1] > 0).float()}
+    before = head(state).nll(target).mean().item()
+    for _ in range(100):
+        optimizer.zero_grad()
+        head(state).nll(target).mean().backward()
+        optimizer.step()
+    assert head(state).nll(target).mean().item() < 0.3 * before
+    with pytest.raises(ValueError, match="at least one feature, got none"):
+        FeatureHead(4, {}, units=3, layers=1)

@@ -23,7 +23,7 @@ FLOORS = [
     ["layers", "ema", "normalize", "balance"],
     ["encoders", "decoders", "heads", "rssm"],
     ["replay", "optim", "envs", "run"],
-    ["interop", "diagnose", "tasks", "parity", "testing"],
+    ["interop", "diagnose", "tasks", "parity", "language", "testing"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ORDER = {name: place for place, name in enumerate(itertools.chain(*FLOORS))}
@@ -31,7 +31,7 @@ ORDER = {name: place for place, name in enumerate(itertools.chain(*FLOORS))}
 # What whoever installs the package has; anything else is imported where it is used.
 CORE = {"torch", "numpy", "einops", "jaxtyping", "beartype"}
 HEAVY = ["gymnasium", "ale_py", "dm_control", "transformers", "tensorboard", "tyro", "hypothesis"]
-HEAVY += ["scipy", "matplotlib", "mujoco", "stable_baselines3", "wandb"]
+HEAVY += ["scipy", "matplotlib", "mujoco", "stable_baselines3", "wandb", "peft", "minigrid"]
 
 SOURCES = sorted(SRC.rglob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))

@@ -8,7 +8,14 @@ from jaxtyping import TypeCheckError
 from torch import distributions as td
 
 from worldblocks.distributions import MSE, Normal, OneHot, mixture
-from worldblocks.losses import balanced_kl, categorical_kl, gaussian_kl, on_rows
+from worldblocks.losses import (
+    balanced_kl,
+    categorical_kl,
+    clipped_policy,
+    clipped_value,
+    gaussian_kl,
+    on_rows,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 shares = st.sampled_from([0.0, 0.01, 0.5, 1.0])
@@ -317,3 +324,62 @@ def test_a_loss_on_rows_compiles(same_when_compiled):
 def test_rows_of_another_loss():
     with pytest.raises(ValueError, match=r"rows of shape \(2,\) were chosen of a loss of shape"):
         on_rows(torch.zeros(3), torch.ones(2, dtype=torch.bool))
+
+
+# -------------------------------------------------------------------------------------- PPO
+
+
+def test_clipped_policy_by_hand():
+    """Ratios 3/2 and 1/2 with clip 1/5, each with an advantage of either sign."""
+    ratio = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
+    advantage = torch.tensor([2.0, -2.0, 2.0, -2.0, 2.0])
+    loss = clipped_policy(ratio.log(), torch.zeros(5), advantage, clip=0.2)
+    torch.testing.assert_close(loss, torch.tensor([-2.4, 3.0, -1.0, 1.6, -2.2]))
+
+
+def test_clipped_policy_has_no_gradient_where_it_would_gain_by_going_on():
+    log_prob = torch.tensor([1.5, 1.5, 0.5, 0.5]).log().requires_grad_()
+    advantage = torch.tensor([2.0, -2.0, 2.0, -2.0])
+    clipped_policy(log_prob, torch.zeros(4), advantage, clip=0.2).sum().backward()
+    torch.testing.assert_close(log_prob.grad, torch.tensor([0.0, 3.0, -1.0, 0.0]))
+
+
+@given(seeds)
+def test_the_first_ppo_gradient_is_that_of_the_policy_gradient(seed):
+    torch.manual_seed(seed)
+    log_prob, advantage = (-torch.rand(2, 5)).requires_grad_(), torch.randn(2, 5)
+    value, target = torch.randn(2, 5, requires_grad=True), torch.randn(2, 5)
+    loss = clipped_policy(log_prob, log_prob, advantage, clip=0.2)
+    loss = loss + clipped_value(value, value, target, clip=0.2)
+    loss.sum().backward()
+    torch.testing.assert_close(log_prob.grad, -advantage)
+    torch.testing.assert_close(value.grad, 2 * (value - target).detach())
+
+
+def test_clipped_value_by_hand():
+    """A value that went from 0 to 1: to the target 3 it counts as 0.5, from the target -1 as 1."""
+    one, zero = torch.ones(3), torch.zeros(3)
+    loss = clipped_value(one, zero, torch.tensor([3.0, -1.0, 0.5]), clip=0.5)
+    torch.testing.assert_close(loss, torch.tensor([6.25, 4.0, 0.25]))
+
+
+def test_ppo_gives_no_gradient_to_old_figures_and_stays_single_under_autocast():
+    new, old, third = (torch.zeros(4, requires_grad=True) for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = clipped_policy(new, old, third, clip=0.2) + clipped_value(new, old, third, clip=0.2)
+    loss.sum().backward()
+    assert loss.dtype == torch.float32
+    assert old.grad is None
+    assert third.grad is None
+
+
+@pytest.mark.parametrize("loss", [clipped_policy, clipped_value])
+def test_ppo_compiles(loss, same_when_compiled):
+    x = torch.randn(3, 2, 5)
+    same_when_compiled(lambda a, b, c: loss(a, b, c, clip=0.2), *x.unbind())
+
+
+@pytest.mark.parametrize("loss", [clipped_policy, clipped_value])
+def test_ppo_needs_a_clip(loss):
+    with pytest.raises(ValueError, match=r"takes a clip above 0, got 0.0; PPO's is 0.2"):
+        loss(*torch.zeros(3, 2), clip=0.0)

@@ -10,10 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks import distributions as dists
-from worldblocks.decoders import Decoded
 from worldblocks.layers import MLP, Linear
 from worldblocks.spaces import Actions, Continuous, Discrete
-from worldblocks.transforms import LearnableSymlog, symexp, symexp_bins
+from worldblocks.transforms import LearnableSymlog, symexp_bins
 from worldblocks.typing import typed
 
 
@@ -157,53 +156,49 @@ class NormalHead(nn.Module):
 
 
 class FeatureHead(nn.Module):
-    """Predicts named numbers of the world, such as a height or a speed: one map a name, one MLP.
+    """Predicts named features of the world: numbers such as a height, and bits.
 
-    They are regressed in symlog space, so that a speed of 10 and an angle of 0.1 both count; `nll`
-    is the sum over names, `read` gives the numbers themselves. A reward that is a function of them
-    can then be imagined without a head of its own.
+    They are targets only, stored and never seen; with them predicted, a reward that is a function
+    of them can be imagined without a head of its own. Numbers are regressed in units of half their
+    range, so that a speed of 10 and a height of 0.1 both count; bits have a cross-entropy.
 
     Args:
         feature_dim: width of the feature vector.
-        spaces: the numbers by name.
+        ranges: the features by name (`describer.ranges`): lowest and highest usual value, and
+            whether it is only ever 0 or 1 (`wb.envs.Feature`).
         units, layers: of the MLP.
 
     Raises:
-        ValueError: there is none, or one is not made of numbers.
+        ValueError: there is none.
 
     Source: ours; the vector decoder of DreamerV3 on features of the state.
 
-    >>> head = FeatureHead(4, {"speed": Continuous((2,))}, units=3, layers=1)
-    >>> head.read(torch.zeros(5, 4))["speed"].shape
-    torch.Size([5, 2])
+    >>> head = FeatureHead(4, {"speed": (-6.0, 10.0, False)}, units=3, layers=1)
+    >>> head(torch.zeros(5, 4)).mean["speed"].shape
+    torch.Size([5])
     """
 
     def __init__(
-        self, feature_dim: int, spaces: Mapping[str, Continuous], *, units: int, layers: int
+        self,
+        feature_dim: int,
+        ranges: Mapping[str, tuple[float, float, bool]],
+        *,
+        units: int,
+        layers: int,
     ) -> None:
         super().__init__()
-        if not spaces or not all(isinstance(space, Continuous) for space in spaces.values()):
-            raise ValueError(
-                f"FeatureHead predicts numbers and was given {dict(spaces)}; give Continuous "
-                f"spaces, at least one"
-            )
-        self.spaces = {key: spaces[key] for key in sorted(spaces)}
+        if not ranges:
+            raise ValueError("FeatureHead needs at least one feature, got none")
+        self.ranges = dict(ranges)
+        self.numbers = sum(not bit for _, _, bit in ranges.values())
         self.mlp = MLP(feature_dim, units=units, layers=layers)
-        # A list, because a feature may be called "keys" or "a.b".
-        self.outs = nn.ModuleList(Linear(units, space.size) for space in self.spaces.values())
+        self.out = Linear(units, len(ranges))
 
     @typed
-    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Decoded:
-        """Predict the numbers of each name for each feature vector."""
-        hidden, found = self.mlp(feature), Decoded()
-        for (key, space), out in zip(self.spaces.items(), self.outs, strict=True):
-            mean = out(hidden).reshape(*feature.shape[:-1], *space.shape)
-            found[key] = dists.SymlogMSE(mean, event=len(space.shape))
-        return found
-
-    def read(self, feature: Float[Tensor, "*batch feature"]) -> dict[str, Float[Tensor, "..."]]:
-        """The predicted numbers by name, `*batch *shape`."""
-        return {key: symexp(mean) for key, mean in self(feature).mean.items()}
+    def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.Features:
+        """The features at each model state."""
+        raw = self.out(self.mlp(feature)).float()
+        return dists.Features(raw[..., : self.numbers], raw[..., self.numbers :], self.ranges)
 
 
 class ActorHead(nn.Module):

@@ -1,5 +1,6 @@
-"""Losses with a name in a paper: balanced KL with free nats, KL of categoricals and normals."""
+"""Losses with a name in a paper: KL divergences, balanced with free nats, and those of PPO."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -126,3 +127,68 @@ def on_rows(
         )
     rows = rows.reshape(*rows.shape, *[1] * (x.ndim - rows.ndim))
     return x * rows * (rows.numel() / rows.sum().clamp(min=1))
+
+
+@typed
+def clipped_policy(
+    log_prob: Float[Tensor, "*batch"],
+    old_log_prob: Float[Tensor, "*batch"],
+    advantage: Float[Tensor, "*batch"],
+    *,
+    clip: float,
+) -> Float[Tensor, "*batch"]:
+    """PPO's loss of the policy, elementwise: no reward for moving further than `clip`.
+
+        ρ = exp(log π(a) - log π_old(a)),    L = -min(ρ A, clamp(ρ, 1 - clip, 1 + clip) A)
+
+    Args:
+        log_prob: of the action taken, by the policy that is trained.
+        old_log_prob: by the policy that took it; no gradient.
+        advantage: no gradient.
+        clip: how far the ratio may move, above 0.
+
+    Source: Schulman et al. 2017 (arXiv:1707.06347), equation 7.
+
+    >>> ratio, advantage = torch.tensor([2.0, 0.5, 2.0]), torch.tensor([1.0, 1.0, -1.0])
+    >>> clipped_policy(ratio.log(), torch.zeros(3), advantage, clip=0.25).tolist()
+    [-1.25, -0.5, 2.0]
+    """
+    _positive("clipped_policy", clip)
+    ratio = (log_prob - old_log_prob.detach()).exp()
+    advantage = advantage.detach()
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+@typed
+def clipped_value(
+    value: Float[Tensor, "*batch"],
+    old_value: Float[Tensor, "*batch"],
+    target: Float[Tensor, "*batch"],
+    *,
+    clip: float,
+) -> Float[Tensor, "*batch"]:
+    """PPO's squared error of the value, elementwise, whose gain ends `clip` from the old value.
+
+        L = max((v - R)², (v_old + clamp(v - v_old, -clip, clip) - R)²)
+
+    Args:
+        value: that is trained.
+        old_value: when the data was collected; no gradient.
+        target: the return R; no gradient.
+        clip: how far the value may move, above 0.
+
+    Source: Schulman et al. 2017, in the authors' code (openai/baselines, ppo2), there times 1/2.
+
+    >>> one, zero = torch.tensor([1.0]), torch.tensor([0.0])
+    >>> clipped_value(one, zero, one, clip=0.25).item()
+    0.5625
+    """
+    _positive("clipped_value", clip)
+    old_value, target = old_value.detach(), target.detach()
+    near = old_value + (value - old_value).clamp(-clip, clip)
+    return torch.maximum((value - target) ** 2, (near - target) ** 2)
+
+
+def _positive(name: str, clip: float) -> None:
+    if clip <= 0:
+        raise ValueError(f"{name} takes a clip above 0, got {clip}; PPO's is 0.2")

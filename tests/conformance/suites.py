@@ -194,17 +194,6 @@ class Painter(nn.Module):
         return wb.decoders.Decoded({"image": self.inner(latent)})
 
 
-class Speed(nn.Module):
-    """A `FeatureHead` as a head of one number."""
-
-    def __init__(self, feature_dim, **options):
-        super().__init__()
-        self.inner = wb.heads.FeatureHead(feature_dim, {"speed": Continuous()}, **options)
-
-    def forward(self, feature):
-        return self.inner(feature)["speed"]
-
-
 class Padding(nn.Module):
     """A `PaddedActor` of a world as wide as its task: its own policy, and nothing behind it."""
 
@@ -310,9 +299,6 @@ SUITES = {
     "heads.BinaryHead": head(wb.heads.BinaryHead, shares),
     "heads.OneHotHead": head(wb.heads.OneHotHead, one_hots, groups=2, classes=4),
     "heads.NormalHead": head(wb.heads.NormalHead, vectors, size=3),
-    "heads.FeatureHead": head(
-        Speed, numbers, read=lambda output: wb.transforms.symexp(output.mean)
-    ),
     "tasks.PaddedActor+PaddedPolicy+TaskHead+dreamer_head": head(Padding, moves),
     "heads.ActorHead": head(wb.heads.ActorHead, moves, actions=ACTIONS),
     "envs.gym": world(cartpole, limit=None, steps=60),

@@ -21,13 +21,16 @@ REASONS = {
     "layers": LAYER,
     "run": RUN,
     "diagnose": "reports about agents: tests/diagnose",
+    "language": "text, data and rankings: tests/language, by hand, oracles and hostile input",
     "interop": "weights from files: tests/test_interop.py and the parity table",
     "losses.gaussian_kl": "one formula, against its integral in tests/test_losses.py",
     "losses.on_rows": "a masked mean: tests/test_losses.py",
     "optim.remove_parameters": "bookkeeping of an optimiser: tests/test_optim.py",
     "replay.Mixture": CONTAINER,
     "replay.MixtureReplay": "replays of which each has a suite: tests/replay/test_mixture.py",
+    "replay.Labels": CONTAINER,
     "replay.Relabel": CONTAINER,
+    "replay.relabel": "by hand: tests/language/test_imagined.py, tests/replay/test_mixture.py",
     "tasks.LearningProgress": SHARES,
     "tasks.OneTask": "a view of modules: tests/tasks/test_task_heads.py",
     "tasks.Player": PLAYED,
@@ -51,6 +54,8 @@ REASONS = {
     "tasks.tolerance": "a formula: tests/tasks/test_task_rewards.py",
     "tasks.union": PLAYED,
     "tasks.verdict": "a sentence: its example",
+    "losses.clipped_policy": "PPO's, by hand and by its gradients: tests/test_losses.py",
+    "losses.clipped_value": "PPO's, by hand and by its gradients: tests/test_losses.py",
     "optim.warmup": "a schedule of torch: tests/test_optim.py",
     "replay.Prefetch": "the same batches from a thread: tests/replay/test_replay_prefetch.py",
     "rssm.Dynamics": "a protocol; a toy that keeps it is in test_toy.py",
@@ -65,7 +70,9 @@ REASONS = {
     "encoders.images_of": "a selection of spaces: tests/test_encoders.py",
     "encoders.vectors_of": "a selection of spaces: tests/test_encoders.py",
     "decoders.Parted": PROTOCOL,
+    "distributions.Features": "several by name: tests/test_heads.py",
     "distributions.Transform": PROTOCOL,
+    "heads.FeatureHead": "several by name: tests/test_heads.py",
     "envs.ActionLog": "tests/envs/test_reenact.py",
     "envs.Atari": "the factory of `atari`: tests/envs/test_ale.py",
     "envs.Failure": CONTAINER,
@@ -73,14 +80,26 @@ REASONS = {
     "envs.atari": "a simulator: tests/envs/test_ale.py, by hand and by recorded rows",
     "envs.atari_games": "a list of names: tests/envs/test_ale.py",
     "envs.atari_image": "a function of images: tests/envs/test_pixels.py",
+    "envs.BODIES": "numbers and phrases: tests/envs/test_features.py",
+    "envs.Body": CONTAINER,
+    "envs.ControlText": "sentences and numbers: tests/envs/test_features.py",
+    "envs.Describer": PROTOCOL,
+    "envs.Feature": CONTAINER,
+    "envs.Featured": "an environment with more keys: tests/envs/test_features.py",
+    "envs.Goal": CONTAINER,
+    "envs.MiniGridText": "sentences and bits: tests/envs/test_minigrid.py",
     "envs.crafter": "a simulator: tests/envs/test_crafter.py",
     "envs.dmc": "a simulator: tests/envs/test_control.py",
+    "envs.dmc_features": "a simulator: tests/envs/test_features.py",
+    "envs.minigrid": "a simulator, which keeps the promises: tests/envs/test_minigrid.py",
     "envs.reenact": "tests/envs/test_reenact.py",
+    "envs.split_features": "a selection of keys: tests/envs/test_features.py",
 }
 # Compiling takes seconds, and the tests of these blocks do it too.
 COMPILED_ELSEWHERE = ("rssm", "encoders", "decoders", "heads", "distributions")
 TESTING = [name for name in public_names("testing") if not name[0].isupper()]  # tested by mutants
 TESTING += ["BrokenPromise", "Promise", "RUNGS", "Report", "Result", "Rung", "Trajectory"]
+TESTING += ["ScriptedLM"]
 
 
 def cases():

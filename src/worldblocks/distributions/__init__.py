@@ -12,6 +12,7 @@ Sampling has one door: `sample(noise=None)` takes its randomness as an optional 
 
 from worldblocks.distributions.continuous import BoundedNormal, Normal
 from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot
+from worldblocks.distributions.features import Features
 from worldblocks.distributions.joint import Joint
 from worldblocks.distributions.mixture import inverse_cdf, mix_uniform, softmax
 from worldblocks.distributions.output import Output, modes, wants_mode
@@ -28,6 +29,7 @@ __all__ = [
     "MSE",
     "Bernoulli",
     "BoundedNormal",
+    "Features",
     "ImageMSE",
     "Joint",
     "Normal",

@@ -114,6 +114,11 @@ class Control:
         if features:
             self.observation |= {f"feat/{n}": Continuous((repeat,)) for n in [*features, "lived"]}
 
+    @property
+    def physics(self) -> Any:
+        """dm_control's physics of the task, to read from."""
+        return self._env.physics
+
     def reset(self, seed: int) -> Step:
         """Begin an episode, drawn from `seed` alone."""
         self._env.task.random.seed(seed)

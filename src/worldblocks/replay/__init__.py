@@ -20,13 +20,15 @@ tensor([1., 2., 3., 4.])
 """
 
 from worldblocks.replay.batch import Batch
-from worldblocks.replay.mixture import Mixture, MixtureReplay, Relabel
+from worldblocks.replay.labels import Labels, Relabel, relabel
+from worldblocks.replay.mixture import Mixture, MixtureReplay
 from worldblocks.replay.prefetch import Prefetch
 from worldblocks.replay.sequence import SequenceReplay
 from worldblocks.replay.storage import Memory, MemoryMapped, OnDevice
 
 __all__ = [
     "Batch",
+    "Labels",
     "Memory",
     "MemoryMapped",
     "Mixture",
@@ -35,4 +37,5 @@ __all__ = [
     "Prefetch",
     "Relabel",
     "SequenceReplay",
+    "relabel",
 ]

@@ -1,6 +1,6 @@
 """One replay for each of several tasks, sampled together, with the rewards that are known."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,22 +10,9 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
 from worldblocks.replay.batch import Batch
+from worldblocks.replay.labels import FEATURE, LABEL, Labels, Relabel, relabel
 from worldblocks.replay.sequence import SequenceReplay
 from worldblocks.replay.tree import map_leaves
-
-LABEL, FEATURE = "reward/", "feat/"
-
-
-class Relabel(NamedTuple):
-    """A task's reward as a function of features of a row.
-
-    Attributes:
-        features: their names.
-        reward: from features by name, `*batch ...` each, to rewards `*batch`.
-    """
-
-    features: tuple[str, ...]
-    reward: Callable[[Mapping[str, Shaped[Tensor, "..."]]], Float32[Tensor, "*batch"]]
 
 
 class Mixture(NamedTuple):
@@ -176,13 +163,15 @@ class MixtureReplay:
         _, labels, feature = parts
         rewards, known = [], []
         for task in self.tasks:
-            reward = batch.reward if task == own else labels.get(task)
-            relabel = self.relabel.get(task)
-            if relabel and feature.keys() >= {*relabel.features}:
-                reward = relabel.reward(feature).masked_fill(batch.is_first, 0.0)
-            there = reward is not None
-            rewards.append(reward if there else torch.zeros_like(batch.reward))
-            known.append(torch.full_like(batch.is_first, there))
+            how, stored = self.relabel.get(task), batch.reward if task == own else labels.get(task)
+            if how and feature.keys() >= {*how.features}:
+                label = relabel(feature, batch.is_first, how)
+            elif stored is None:
+                label = Labels(torch.zeros_like(batch.reward), torch.zeros_like(batch.is_first))
+            else:
+                label = Labels(stored, torch.ones_like(batch.is_first))
+            rewards.append(label.reward)
+            known.append(label.known)
         return torch.stack(rewards), torch.stack(known)
 
     def write_back(self, mixture: Mixture, carry: Any) -> None:

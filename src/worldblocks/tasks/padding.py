@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldblocks.distributions import Output
 from worldblocks.envs import Environment, Step
-from worldblocks.replay.mixture import FEATURE, LABEL
+from worldblocks.replay.labels import FEATURE, LABEL
 from worldblocks.spaces import Continuous, Image, Spaces, action_size
 from worldblocks.typing import typed
 

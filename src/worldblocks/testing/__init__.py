@@ -29,6 +29,7 @@ from worldblocks.testing.pixels import Catch, Grid
 from worldblocks.testing.promise import BrokenPromise, Promise, Report, promises, suite
 from worldblocks.testing.replay import check_replay
 from worldblocks.testing.returns import check_return
+from worldblocks.testing.scripted import ScriptedLM
 from worldblocks.testing.slow_copies import check_slow_copy
 from worldblocks.testing.strategies import (
     action_spaces,
@@ -56,6 +57,7 @@ __all__ = [
     "Result",
     "Rung",
     "Scaled",
+    "ScriptedLM",
     "Target",
     "Trajectory",
     "action_spaces",

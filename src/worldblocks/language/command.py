@@ -1,0 +1,99 @@
+"""The commands: what a sentence compiles to, and the selector table."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from worldblocks.language.cached import CachedLM
+from worldblocks.language.cases import load_cases
+from worldblocks.language.expression import ExpressionError
+from worldblocks.language.model import LanguageError, LanguageModel
+from worldblocks.language.packaged import PackagedLM
+from worldblocks.language.prompts import PROMPT_VERSION
+from worldblocks.language.selector import Selector
+from worldblocks.language.sentences import SentenceEncoder
+from worldblocks.language.shown import explain
+from worldblocks.language.table import METHODS, answers, mistakes, table
+
+FILES = {"model": "smollm2.jsonl", "encoder": "minilm.jsonl"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0, or 2 with a sentence about what went wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ExpressionError, LanguageError, ImportError, ValueError) as error:
+        print(f"python -m worldblocks.language: {error}", file=sys.stderr)
+        return 2
+
+
+def models(cache: Path | None, offline: bool) -> tuple[LanguageModel, LanguageModel]:
+    """The packaged model and encoder; behind a folder of caches if given, or those alone.
+
+    Raises:
+        ValueError: offline without a folder.
+        LanguageError: a model is not installed.
+    """
+    if cache is None:
+        if offline:
+            raise ValueError("offline replays a cache, and got none; give --cache FOLDER")
+        return PackagedLM("smollm2"), SentenceEncoder("minilm")
+    files = [cache / name for name in FILES.values()]
+    if offline:
+        if missing := [str(file) for file in files if not file.is_file()]:
+            raise ValueError(f"offline replays {', '.join(missing)}, which is not there")
+        inner: list[LanguageModel | None] = [None, None]
+    else:
+        inner = [PackagedLM("smollm2"), SentenceEncoder("minilm")]
+    model, encoder = (
+        CachedLM(one, file, offline=offline, template=PROMPT_VERSION)
+        for one, file in zip(inner, files, strict=True)
+    )
+    return model, encoder
+
+
+def _table(options: argparse.Namespace) -> int:
+    model, encoder = models(options.cache, options.offline)
+    cases = load_cases(options.cases)
+
+    def progress(done: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done}/{len(cases)} cases", end="", file=sys.stderr, flush=True)
+
+    found = answers(cases, model, encoder, progress)
+    print(table(found))
+    if options.mistakes:
+        print(*mistakes(found, options.mistakes), sep="\n")
+    return 0
+
+
+def _sentence(options: argparse.Namespace) -> int:
+    model, encoder = models(options.cache, options.offline)
+    selector = Selector(model, encoder, options.method)
+    print(*explain(options.text, options.env, selector, rows=options.rows), sep="\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m worldblocks.language",
+        description="Rewards from language: look at what a sentence compiles to, or compare "
+        "selectors on the case set.",
+    )
+    parts = parser.add_subparsers(required=True, metavar="COMMAND")
+    sentence = parts.add_parser("sentence", help="what a sentence compiles to, before any training")
+    sentence.add_argument("text", help="the instruction")
+    sentence.add_argument("--env", required=True, help="walker_walk, BabyAI-GoToLocal-v0, ...")
+    sentence.add_argument("--method", help="parts of the selector, such as channel+embed")
+    sentence.add_argument("--rows", type=int, default=300, help="sample observations")
+    sentence.set_defaults(run=_sentence)
+    compare = parts.add_parser("table", help="every selector on the case set, with intervals")
+    compare.add_argument("--cases", type=Path, help="a file of cases; default those of the package")
+    compare.add_argument("--mistakes", choices=list(METHODS), help="list what a method got wrong")
+    compare.set_defaults(run=_table)
+    for part in (sentence, compare):
+        part.add_argument("--cache", type=Path, help="folder of the two caches of replies")
+        part.add_argument("--offline", action="store_true", help="only the cache, no model")
+    return parser

@@ -1,0 +1,175 @@
+"""A language model behind an address that speaks OpenAI's protocol, local or far away."""
+
+import json
+import os
+import re
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from worldblocks.language.bounds import check_conversation, check_reply
+from worldblocks.language.model import LanguageModel, Malformed, Messages, MissingModel
+from worldblocks.language.transport import Patience, post_json
+
+
+class EndpointLM(LanguageModel):
+    """Any OpenAI-compatible server: `generate`, with or without a JSON schema.
+
+    Asks `<base_url>/chat/completions`. After a timeout, a failed connection, 429 or 5xx it asks
+    again, with pauses that double; after any other status, or a reply that is no answer, it does
+    not. Redirects are not followed. Prompts, replies and pauses have bounds.
+
+    A key comes from an environment variable only, and is read when a request is made: it is no part
+    of the object, its `repr`, its identity, a cache, a log or an error, even where a server quotes
+    it.
+
+    Args:
+        base_url: such as `https://api.openai.com/v1` or `http://127.0.0.1:8080/v1`.
+        model: the name by which the server knows it.
+        api_key_env: the name of the environment variable that holds the key; None sends no key.
+        timeout: seconds for one try.
+        retries: tries after the first.
+        pause: seconds before the second try.
+
+    Raises:
+        ValueError: an address that is none, or holds a password; a name that looks like a key.
+        MissingModel: the environment variable is not set.
+
+    >>> EndpointLM("http://127.0.0.1:8080/v1", "qwen")
+    EndpointLM('http://127.0.0.1:8080/v1', 'qwen')
+    """
+
+    capabilities = frozenset({"generate"})
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key_env: str | None = None,
+        timeout: float = 60.0,
+        retries: int = 2,
+        pause: float = 1.0,
+    ) -> None:
+        _check_address(base_url)
+        if api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", api_key_env):
+            raise ValueError(  # does not quote it: it may be the key
+                "EndpointLM takes the name of an environment variable as api_key_env, in capitals "
+                "such as OPENAI_API_KEY, and never the key itself"
+            )
+        if timeout <= 0 or retries < 0 or pause < 0:
+            raise ValueError(
+                f"EndpointLM takes a timeout above 0 and retries and a pause of 0 or more, got "
+                f"timeout={timeout}, retries={retries}, pause={pause}"
+            )
+        self.base_url, self.model, self.name = base_url.rstrip("/"), model, f"endpoint:{model}"
+        self._api_key_env = api_key_env
+        self._patience = Patience(timeout, retries, pause)
+        self._key()
+
+    def __repr__(self) -> str:
+        return f"EndpointLM({self.base_url!r}, {self.model!r})"
+
+    @property
+    def identity(self) -> str:
+        """The address and the model asked for there."""
+        return f"{self.base_url} {self.model}"
+
+    def generate(
+        self,
+        messages: Messages,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """As `LanguageModel.generate`; with a schema the reply is JSON.
+
+        Raises:
+            TimedOut, Unavailable, Refused, Malformed: see `EndpointLM`.
+        """
+        check_conversation(self.name, messages, max_tokens, temperature)
+        body: dict[str, Any] = {"model": self.model, "messages": [dict(m) for m in messages]}
+        body |= {"max_tokens": max_tokens, "temperature": temperature}
+        body |= {} if seed is None else {"seed": seed}
+        if schema is not None:
+            form = {"name": "reply", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        data = json.dumps(body).encode()
+        found = post_json(
+            lambda: self._request(data),
+            asker=self.name,
+            patience=self._patience,
+            redact=self._redact,
+        )
+        reply = self._redact(check_reply(self.name, _content(self.name, self._redact, found)))
+        return reply if schema is None else check_json(self.name, reply)
+
+    def _request(self, data: bytes) -> urllib.request.Request:
+        request = urllib.request.Request(f"{self.base_url}/chat/completions", data=data)
+        request.add_header("Content-Type", "application/json")
+        if self._api_key_env is not None:
+            request.add_unredirected_header("Authorization", f"Bearer {self._key()}")
+        return request
+
+    def _key(self) -> str:
+        """The key, whose characters cannot break a header (an error would quote it)."""
+        if self._api_key_env is None:
+            return ""
+        key = os.environ.get(self._api_key_env, "").strip()
+        if not key:
+            raise MissingModel(
+                f"{self.name} needs a key: export {self._api_key_env}=… in the shell"
+            )
+        if not re.fullmatch(r"[!-~]+", key):
+            raise ValueError(
+                f"the key in {self._api_key_env} has characters that no key has, such as a space "
+                f"or a line break; set it again"
+            )
+        return key
+
+    def _redact(self, text: str) -> str:
+        key = self._key()
+        return text.replace(key, "<key>") if key else text
+
+
+def check_json(asker: str, reply: str) -> str:
+    """A reply that is JSON.
+
+    Raises:
+        Malformed: it is something else, such as JSON that was cut at `max_tokens`.
+    """
+    try:
+        json.loads(reply)
+    except (ValueError, RecursionError):
+        raise Malformed(
+            f"{asker} was asked for JSON and replied with {reply!r:.200}; if it was cut, give more "
+            f"max_tokens"
+        ) from None
+    return reply
+
+
+def _content(asker: str, redact: Any, found: Any) -> Any:
+    """The text inside a chat completion."""
+    try:
+        return found["choices"][0]["message"]["content"]
+    except (LookupError, TypeError):
+        said = redact(json.dumps(found))[:200]
+        raise Malformed(
+            f"{asker} replied without choices[0].message.content: {said}; is it a server of "
+            f"OpenAI's protocol?"
+        ) from None
+
+
+def _check_address(base_url: str) -> None:
+    parts = urllib.parse.urlsplit(base_url)
+    if parts.password or parts.username or parts.query or parts.fragment:
+        raise ValueError(
+            f"EndpointLM got an address at {parts.hostname!r} with a password or a query, which "
+            f"would be written to logs; keys come from the environment: api_key_env"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            f"EndpointLM takes an address such as 'http://127.0.0.1:8080/v1', got {base_url!r}"
+        )

@@ -1,0 +1,194 @@
+"""Any causal language model of Hugging Face's transformers that is on this machine."""
+
+import contextlib
+import hashlib
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldblocks.language.bounds import check_conversation, check_pairs, check_reply
+from worldblocks.language.branches import score_branches
+from worldblocks.language.model import LanguageModel, Messages, MissingCapability, MissingModel
+from worldblocks.typing import typed
+
+ROWS = 64  # completions scored at once: what the keys and values of a pass may take
+
+
+class TransformersLM(LanguageModel):
+    """A causal language model and its tokenizer: `generate`, `score`, `train`.
+
+    Contexts and completions are made into tokens apart, so that a completion's tokens do not depend
+    on its context: begin it with the space that separates the two, and end the context without.
+
+    Args:
+        network: a causal model of transformers, such as `LlamaForCausalLM`.
+        tokenizer: the fast tokenizer that belongs to it.
+        name: part of the keys of a cache.
+
+    >>> TransformersLM.load("no/such-model")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+        ...
+    MissingModel: no model at 'no/such-model' on this machine ...
+    """
+
+    capabilities = frozenset({"generate", "score", "train"})
+
+    def __init__(self, network: nn.Module, tokenizer: Any, *, name: str = "transformers") -> None:
+        self.network, self.tokenizer, self.name = network, tokenizer, name
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, name: str | None = None
+    ) -> "TransformersLM":
+        """A model by its folder, or by its id where it has been downloaded before.
+
+        Nothing is downloaded. In bfloat16 scores are up to 0.2 nats off, and differ between
+        processors.
+
+        Raises:
+            ImportError: transformers is missing.
+            MissingModel: there is no such model on this machine.
+        """
+        hub = transformers("TransformersLM")
+        try:
+            with quiet(hub):
+                tokenizer = hub.AutoTokenizer.from_pretrained(path, local_files_only=True)
+                network = hub.AutoModelForCausalLM.from_pretrained(
+                    path, dtype=dtype, local_files_only=True
+                )
+        except (OSError, ValueError) as cause:
+            raise MissingModel(
+                f"no model at {str(path)!r} on this machine that transformers can load: "
+                f"{first_line(cause)}; give a folder, or download an id with: hf download {path}"
+            ) from cause
+        return cls(network.eval(), tokenizer, name=name or f"transformers:{Path(path).name}")
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the weights as they are now, and of the vocabulary."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.network.state_dict().items()):
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(repr(sorted(self.tokenizer.get_vocab().items())).encode())
+        return digest.hexdigest()
+
+    def tokens(self, texts: list[str]) -> list[list[int]]:
+        """Tokens of each text; those of "" are the one that begins or ends a text.
+
+        Raises:
+            ValueError: a text has more tokens than the model reads.
+        """
+        found = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        begin = self.tokenizer.bos_token_id
+        begin = self.tokenizer.eos_token_id if begin is None else begin
+        self._check(max(map(len, found), default=0))
+        return [row or [begin or 0] for row in found]
+
+    def _check(self, length: int) -> None:
+        longest = getattr(self.network.config, "max_position_embeddings", None)
+        if longest and length > longest:
+            raise ValueError(f"{self.name} reads {longest} tokens, got {length}; shorten the text")
+
+    @torch.no_grad()
+    def generate(
+        self,
+        messages: Messages,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """As `LanguageModel.generate`; a schema cannot be followed.
+
+        Raises:
+            MissingCapability: a schema was given.
+            ValueError: the tokenizer has no chat template, or a bound is passed.
+        """
+        check_conversation(self.name, messages, max_tokens, temperature)
+        if schema is not None:
+            raise MissingCapability(self.name, "follow a schema")
+        if not self.tokenizer.chat_template:
+            raise ValueError(
+                f"{self.name} has no chat template, so it cannot generate an answer; it can score"
+            )
+        prompt = self.tokenizer.apply_chat_template(
+            [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
+        )
+        (row,) = self.tokens([prompt])
+        self._check(len(row) + max_tokens)
+        tokens = torch.tensor([row], device=next(self.network.parameters()).device)
+        draw = {"do_sample": True, "temperature": temperature} if temperature else {}
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            out = self.network.generate(  # type: ignore[operator]
+                tokens,
+                attention_mask=torch.ones_like(tokens),
+                max_new_tokens=max_tokens,
+                pad_token_id=self.tokenizer.eos_token_id,
+                **({"do_sample": False} | draw),
+            )
+        reply = self.tokenizer.decode(out[0, len(row) :], skip_special_tokens=True)
+        return check_reply(self.name, reply)
+
+    @torch.no_grad()
+    @typed
+    def score(self, contexts: list[str], completions: list[str]) -> Float[Tensor, " pairs"]:
+        """As `LanguageModel.score`, on the CPU in float32."""
+        check_pairs(self.name, contexts, completions)
+        unique = {text: i for i, text in enumerate(dict.fromkeys(contexts))}
+        owner = [unique[text] for text in contexts]
+        order = sorted(range(len(owner)), key=owner.__getitem__)
+        read, follow = self.tokens(list(unique)), self.tokens(completions)
+        self._check(max(len(read[i]) + len(row) for i, row in zip(owner, follow, strict=True)))
+        scores = torch.empty(len(owner))
+        for start in range(0, len(order), ROWS):
+            chosen = order[start : start + ROWS]
+            first, last = owner[chosen[0]], owner[chosen[-1]]
+            scores[chosen] = score_branches(
+                self.network,
+                read[first : last + 1],
+                [follow[i] for i in chosen],
+                [owner[i] - first for i in chosen],
+            ).log_prob.cpu()
+        return scores
+
+
+def transformers(needed_by: str) -> Any:
+    """The package, which is told to stay offline unless the user has said otherwise.
+
+    Raises:
+        ImportError: it is missing; names the extra.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as cause:
+        raise ImportError(
+            f"wb.language.{needed_by} needs the extra 'llm': pip install \"worldblocks[llm]\""
+        ) from cause
+
+
+@contextlib.contextmanager
+def quiet(hub: Any) -> Iterator[None]:
+    """No bars while weights load, which takes a second."""
+    bars = hub.utils.logging.is_progress_bar_enabled()
+    hub.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            hub.utils.logging.enable_progress_bar()
+
+
+def first_line(cause: BaseException) -> str:
+    """What went wrong, in one line."""
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:300]

@@ -1,0 +1,184 @@
+"""Menus: phrases that an environment owns, each with an expression; a language model only chooses.
+
+A small model writes wrong rewards but ranks right phrases well, so what a phrase means is not left
+to it.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldblocks.envs import Feature, Goal
+from worldblocks.envs.bodies import body
+from worldblocks.language.reward import RewardSpec, RewardTerm
+
+ROWS = 256  # of a sample over the whole ranges
+
+
+class Menu(Protocol):
+    """Phrases to choose from, and what each of them rewards."""
+
+    @property
+    def phrases(self) -> list[str]:
+        """The items, as a language model sees them."""
+        ...
+
+    @property
+    def ranges(self) -> Mapping[str, Feature]:
+        """The features that rewards may use."""
+        ...
+
+    def spec(self, phrase: str, *more: str, instruction: str = "", **source: Any) -> RewardSpec:
+        """The reward of one phrase or several."""
+        ...
+
+
+class TermMenu:
+    """Phrases with expressions over the features of a body.
+
+    A helper (`use little energy`) says how, not what: doing nothing would earn all of it. Alone it
+    is refused, and beside another phrase it has a quarter of its weight.
+
+    Args:
+        phrases: an expression for each phrase.
+        ranges: the features by name.
+        helpers: phrases that cannot stand alone.
+
+    Raises:
+        ExpressionError: an expression is none over these features.
+        ValueError: a helper is no phrase, or there is nothing but helpers.
+
+    >>> walker_menu = body_menu("walker")
+    >>> [term.expr for term in walker_menu.spec("jump up").terms]
+    ['above(rising, 1.5, 1.5)']
+    """
+
+    def __init__(
+        self,
+        phrases: Mapping[str, str],
+        ranges: Mapping[str, Feature],
+        *,
+        helpers: Sequence[str] = (),
+    ) -> None:
+        self._exprs, self.ranges, self.helpers = dict(phrases), dict(ranges), tuple(helpers)
+        if not set(helpers) < set(phrases):
+            raise ValueError(
+                f"a menu needs a phrase that is not one of its helpers {list(helpers)}, which are "
+                f"phrases of it, got {list(phrases)}"
+            )
+        rows = sample_features(self.ranges)
+        for phrase, expr in phrases.items():
+            RewardSpec((RewardTerm(expr, 1.0, phrase),)).compile(rows)
+
+    @property
+    def phrases(self) -> list[str]:
+        """The items, as a language model sees them."""
+        return list(self._exprs)
+
+    def spec(self, phrase: str, *more: str, instruction: str = "", **source: Any) -> RewardSpec:
+        """The reward of one phrase or several.
+
+        Raises:
+            ValueError: a phrase is not on the menu, or all of them are helpers.
+        """
+        chosen = [phrase, *more]
+        for one in chosen:
+            check_phrase(one, self.phrases)
+        if set(chosen) <= set(self.helpers):
+            raise ValueError(
+                f"{chosen} alone rewards doing nothing; choose one of "
+                f"{[p for p in self._exprs if p not in self.helpers]} beside it"
+            )
+        weights = {one: 0.25 if one in self.helpers else 1.0 for one in chosen}
+        terms = tuple(RewardTerm(self._exprs[one], weights[one], one) for one in weights)
+        return RewardSpec(terms, instruction, source)
+
+    def specs(self, phrases: Sequence[str], instruction: str = "") -> list[RewardSpec]:
+        """A reward for each phrase of a ranking, best first; a helper joins the best other one."""
+        best = next((p for p in phrases if p not in self.helpers), self._able())
+        pairs = [(p, best) if p in self.helpers else (p,) for p in phrases]
+        return [self.spec(*pair, instruction=instruction) for pair in pairs]
+
+    def _able(self) -> str:
+        return next(phrase for phrase in self._exprs if phrase not in self.helpers)
+
+
+class GoalMenu:
+    """Goals that can be achieved once; each pays in the row in which it was, and only then.
+
+    Args:
+        goals: from an environment's describer: `candidates()` are those that are here now.
+
+    Raises:
+        ValueError: there is no goal, or two have one phrase.
+
+    >>> menu = GoalMenu([Goal("open the red door", "done_open_red_door")])
+    >>> [term.expr for term in menu.spec("open the red door").terms]
+    ['rise(done_open_red_door)']
+    """
+
+    def __init__(self, goals: Sequence[Goal]) -> None:
+        self._features = {goal.phrase: goal.feature for goal in goals}
+        if len(self._features) < len(goals) or not goals:
+            raise ValueError(
+                f"a menu has one or more goals, each with a phrase of its own, got {list(goals)}"
+            )
+        self.ranges = {goal.feature: Feature(0.0, 1.0, bit=True) for goal in goals}
+
+    @property
+    def phrases(self) -> list[str]:
+        """The items, as a language model sees them."""
+        return list(self._features)
+
+    def spec(self, phrase: str, *more: str, instruction: str = "", **source: Any) -> RewardSpec:
+        """The reward of one goal or several.
+
+        Raises:
+            ValueError: a phrase is not on the menu.
+        """
+        for one in (phrase, *more):
+            check_phrase(one, self.phrases)
+        exprs = {one: f"rise({self._features[one]})" for one in (phrase, *more)}
+        terms = tuple(RewardTerm(expr, 1.0, one) for one, expr in exprs.items())
+        return RewardSpec(terms, instruction, source)
+
+    def specs(self, phrases: Sequence[str], instruction: str = "") -> list[RewardSpec]:
+        """A reward for each phrase of a ranking, best first."""
+        return [self.spec(phrase, instruction=instruction) for phrase in phrases]
+
+
+def body_menu(name: str) -> TermMenu:
+    """The menu of a body of the DeepMind Control suite: walker, cheetah, hopper or cartpole.
+
+    Raises:
+        ValueError: nothing is known of the body.
+    """
+    known = body(name)
+    return TermMenu(known.phrases, known.features, helpers=known.helpers)
+
+
+def sample_features(
+    ranges: Mapping[str, Feature], rows: int = ROWS, seed: int = 0
+) -> dict[str, Float[Tensor, " time"]]:
+    """Values over the whole range of every feature, independent: what `compile` is given.
+
+    Numbers are uniform over the range, bits 0 or 1.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    values = {}
+    for name, (low, high, bit) in ranges.items():
+        share = torch.rand(rows, generator=draw)
+        values[name] = low + (high - low) * (share.round() if bit else share)
+    return values
+
+
+def check_phrase(phrase: str, phrases: Sequence[str]) -> None:
+    """Refuse a phrase that is not on a menu, with the nearest one that is."""
+    if phrase not in phrases:
+        close = difflib.get_close_matches(str(phrase)[:80], phrases, 1, 0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(phrases[:20])}"
+        raise ValueError(f"the menu has no {phrase!r}; {hint}")

@@ -1,0 +1,105 @@
+"""A language model as a policy: it scores the actions in words, and says what a state is worth."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from worldblocks.language.branches import score_branches
+from worldblocks.language.model import LanguageModel, require
+from worldblocks.typing import typed
+
+
+class Judged(NamedTuple):
+    """What a policy says of states: a logit for each action, and the value."""
+
+    logits: Float32[Tensor, "batch action"]
+    value: Float32[Tensor, " batch"]
+
+
+class LanguagePolicy(nn.Module):
+    """Actions by their log-probability after a prompt, and a value from its last hidden state.
+
+        π(a | prompt) = exp(LP(a | prompt)) / Σ_b exp(LP(b | prompt)),    LP = Σ log p(token)
+
+    The prompt is read once for all actions. The policy trains low-rank additions to the attention's
+    queries and values, which are its parameters together with the value head; its `state_dict` is
+    as small. The rest of the language model is used where it stands, on its device and in its
+    dtype, and is not part of the policy: it must be the same when a policy is loaded. The model
+    that is given is changed, and scores as the policy does from then on.
+
+    Args:
+        model: one that can `train`, such as `PackagedLM("smollm2")`.
+        actions: the phrases that are scored, in order.
+        rank: of the additions; 0 trains all weights instead, as the paper does.
+        units: of the value head's two hidden layers.
+        per_token: mean instead of sum over the tokens of a phrase. The sum is the paper's; of a
+            model that has read nothing it prefers the shortest phrase, by far.
+
+    Raises:
+        MissingCapability: the model cannot be trained.
+        ImportError: peft is missing.
+
+    Source: Carta et al. 2023 (arXiv:2302.02662), equations 1-2; Hu et al. 2021 (arXiv:2106.09685)
+    for the additions, with alpha = 2 rank.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        actions: Sequence[str],
+        *,
+        rank: int,
+        units: int = 1024,
+        per_token: bool = False,
+    ) -> None:
+        super().__init__()
+        require(model, "train")
+        network: Any = getattr(model, "network")  # noqa: B009  (of those that can train)
+        if rank:
+            _add_low_rank(network, rank)
+        network.requires_grad_(not rank)
+        trained = [(k, p) for k, p in network.named_parameters() if not rank or "lora_" in k]
+        for _, parameter in trained:
+            parameter.requires_grad_()
+        self.adapter = nn.ParameterDict({k.replace(".", "/"): p for k, p in trained})
+        width = network.get_output_embeddings().in_features
+        layers = [nn.Linear(width, units), nn.Sigmoid(), nn.Linear(units, units), nn.Sigmoid()]
+        self.value = nn.Sequential(*layers, nn.Linear(units, 1))
+        self._read: Any = getattr(model, "tokens")  # noqa: B009  (as above)
+        self._network = (network,)  # in a tuple: not part of the module
+        self._phrases, self._per_token = [f" {action}" for action in actions], per_token
+
+    @typed
+    def forward(self, prompts: list[str]) -> Judged:
+        """Judge the states that prompts describe; prompts may have different lengths."""
+        unique = list(dict.fromkeys(prompts))
+        phrases = self._read(self._phrases)
+        owner = [i for i in range(len(unique)) for _ in phrases]
+        contexts = self._read(unique)
+        found = score_branches(*self._network, contexts, phrases * len(unique), owner)
+        rows = torch.tensor([unique.index(p) for p in prompts], device=found.log_prob.device)
+        logits = found.log_prob.view(len(unique), len(phrases))
+        if self._per_token:
+            logits = logits / torch.tensor([len(row) for row in phrases], device=rows.device)
+        value = self.value(found.hidden.float())[..., 0]
+        return Judged(logits[rows], value[rows])
+
+
+def _add_low_rank(network: nn.Module, rank: int) -> None:
+    """Put trainable products of two thin matrices beside the attention's projections, in place."""
+    try:
+        peft = importlib.import_module("peft")
+    except ImportError as cause:
+        raise ImportError(
+            "wb.language.LanguagePolicy needs the extra 'llm': pip install \"worldblocks[llm]\""
+        ) from cause
+    targets = ["q_proj", "v_proj"]
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, bias="none"
+    )
+    peft.inject_adapter_in_model(config, network)
+    network.eval()

@@ -1,0 +1,124 @@
+"""What a sentence compiles to, on sample observations, before any training."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from worldblocks.envs import BODIES, Environment, dmc_features, minigrid, split_features
+from worldblocks.language.compiled import RewardFunction
+from worldblocks.language.menu import GoalMenu, TermMenu, body_menu, sample_features
+from worldblocks.language.reward import RewardSpec
+from worldblocks.language.selector import Ranker
+from worldblocks.spaces import Continuous
+
+Act = Callable[[], dict[str, np.ndarray]]
+
+ROWS = 300  # of a sample
+
+
+class Played(NamedTuple):
+    """Rows of an environment: features by name, and where episodes open."""
+
+    features: dict[str, Float[Tensor, " time"]]
+    is_first: Bool[Tensor, " time"]
+
+
+def featured(name: str) -> Environment:
+    """A task of a control body, or a level of MiniGrid, with its features."""
+    return dmc_features(name) if name.split("_")[0] in BODIES else minigrid(name)
+
+
+def menu_of(name: str, env: Any) -> TermMenu | GoalMenu:
+    """The menu that an environment owns: of its body, or of what can be achieved here."""
+    domain = name.split("_")[0]
+    return body_menu(domain) if domain in BODIES else GoalMenu(env.describer.candidates())
+
+
+def play(env: Environment, act: Act, rows: int, seed: int) -> Played:
+    """Rows under a policy that does not look."""
+    steps = [env.reset(seed)]
+    while len(steps) < rows:
+        ended = steps[-1].is_last
+        steps.append(env.reset(seed) if ended else env.step(act()))
+    features = [split_features(step.obs)[1] for step in steps]
+    tensors = {n: torch.tensor([float(row[n]) for row in features]) for n in features[0]}
+    return Played(tensors, torch.tensor([step.is_first for step in steps]))
+
+
+def acting(env: Environment, seed: int, idle: bool) -> Act:
+    """Random actions; or none: zeros, or the last of several, which in MiniGrid is `done`."""
+    random = np.random.default_rng(seed)
+
+    def act() -> dict[str, np.ndarray]:
+        chosen = {}
+        for key, space in env.action.items():
+            if isinstance(space, Continuous):
+                value = random.uniform(-1, 1, space.shape) * (not idle)
+                chosen[key] = value.astype(np.float32)
+            else:
+                value = random.integers(space.classes, size=space.shape)
+                chosen[key] = np.full_like(value, space.classes - 1) if idle else value
+        return chosen
+
+    return act
+
+
+def summary(reward: RewardFunction, played: Played) -> str:
+    """Mean and percentiles of the reward on played rows, and the row that pays most."""
+    values = reward(played.features, played.is_first).masked_fill(played.is_first, 0.0)
+    low, middle, high = torch.quantile(values, torch.tensor([0.05, 0.5, 0.95])).tolist()
+    best = int(values.argmax())
+    at = {name: round(played.features[name][best].item(), 2) for name in reward.names}
+    return (
+        f"mean {values.mean():.3f}, 5% {low:.3f}, median {middle:.3f}, 95% {high:.3f}; "
+        f"most {values[best]:.3f} at {at}"
+    )
+
+
+def explain(
+    sentence: str, name: str, ranker: Ranker, *, rows: int = ROWS, seed: int = 0, top: int = 5
+) -> list[str]:
+    """Lines that say what a sentence is taken for and what that would reward.
+
+    The reward is shown for random actions and for doing nothing: a reward that doing nothing earns
+    in full would teach nothing.
+
+    Args:
+        sentence: the instruction.
+        name: a task such as `walker_walk`, or a level such as `BabyAI-GoToLocal-v0`.
+        ranker: chooses from the menu.
+        rows: of each sample.
+        seed: of the episodes.
+        top: how many phrases are listed.
+    """
+    env = featured(name)
+    env.reset(seed)
+    menu = menu_of(name, env)
+    ranking = ranker.rank(sentence, menu.phrases)
+    prior = ranking.prior()
+    lines = [f"instruction: {sentence}", f"menu of {name}: {len(menu.phrases)} phrases"]
+    rows_of = zip(ranking.items[:top], ranking.scores, prior, strict=False)
+    lines += [f"  {score:7.2f}  {share:5.1%}  {phrase}" for phrase, score, share in rows_of]
+    spec = menu.specs(ranking.items, sentence)[0]
+    lines += [*_terms(spec), *_samples(env, spec.compile(sample_features(menu.ranges)), rows, seed)]
+    env.close()
+    return lines
+
+
+def _terms(spec: RewardSpec) -> Sequence[str]:
+    own = json.dumps(json.loads(spec.to_json())["terms"])
+    return ["reward = scale * sum of weight * expr, within -10 to 10", f"terms: {own}"]
+
+
+def _samples(env: Environment, reward: RewardFunction, rows: int, seed: int) -> list[str]:
+    kinds = {"random actions": False, "doing nothing": True}
+    lines = [f"scale: {reward.scale:.3g}"]
+    for kind, idle in kinds.items():
+        played = play(env, acting(env, seed, idle), rows, seed)
+        lines.append(f"{kind}, {rows} rows: {summary(reward, played)}")
+    return lines

@@ -1,0 +1,157 @@
+"""An environment as a language model sees it: an observation is a prompt, an action a phrase."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+from torch import Tensor
+
+from worldblocks.envs import Environment, Step
+from worldblocks.spaces import Actions, Discrete, Spaces
+from worldblocks.typing import typed
+
+BABYAI_COMMANDS = {
+    "turn left": 0,
+    "turn right": 1,
+    "go forward": 2,
+    "pick up": 3,
+    "drop": 4,
+    "toggle": 5,
+}
+"""MiniGrid's actions that the paper's agent has, in its words; the seventh, `done`, is idle."""
+
+
+def glam_prompt(
+    goal: str, commands: Sequence[str], seen: Sequence[Sequence[str]], done: Sequence[str]
+) -> str:
+    """The prompt of GLAM: the actions there are, the goal, and what was seen and done lately.
+
+    It ends where the next action would stand, without a space: a completion brings its own.
+
+    Args:
+        goal: what is asked for.
+        commands: the actions, in words.
+        seen: sentences of each observation, the present one last.
+        done: the action after each observation but the last.
+
+    Raises:
+        ValueError: there is not one action between two observations.
+
+    Source: Carta et al. 2023 (arXiv:2302.02662), appendix on the prompt, and the authors' code.
+
+    >>> glam_prompt("go to the ball", ["turn left", "go forward"], [["You see a wall"]], [])
+    'Possible action of the agent: turn left, go forward \\n Goal of the agent: go to the ball \\n \
+Observation 0: You see a wall \\n Action 0:'
+    """
+    if len(seen) != len(done) + 1:
+        raise ValueError(
+            f"glam_prompt takes one action between each two observations, got {len(seen)} "
+            f"observations and {len(done)} actions"
+        )
+    lines = [f"Possible action of the agent: {', '.join(commands)}", f"Goal of the agent: {goal}"]
+    for i, sentences in enumerate(seen):
+        lines.append(f"Observation {i}: {', '.join(sentences)}")
+        lines.append(f"Action {i}:{''.join(f' {action}' for action in done[i : i + 1])}")
+    return " \n ".join(lines)
+
+
+class Prompted:
+    """An environment that is described, as one whose observation is a prompt of GLAM.
+
+    The text is UTF-8 bytes under the key `prompt`, padded with zeros: `read_prompts` reads it. So a
+    vector of environments, workers and checkpoints take it like any other observation.
+
+    Args:
+        env: has a `describer` with `describe()` and `mission`, as those of `wb.envs.minigrid`.
+        commands: for each action in words, which of the environment's discrete actions it is.
+        history: observations in a prompt.
+        length: bytes that a prompt may have.
+
+    Raises:
+        ValueError: the environment's action is not one discrete choice, or a command is outside it.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        commands: Mapping[str, int],
+        *,
+        history: int = 3,
+        length: int = 4096,
+    ) -> None:
+        choices = [
+            (key, range(space.classes))
+            for key, space in env.action.items()
+            if isinstance(space, Discrete) and not space.shape
+        ]
+        if not len(choices) == len(env.action) == 1 or not set(commands.values()) <= {
+            *choices[0][1]
+        }:
+            raise ValueError(
+                f"Prompted takes an environment with one discrete action, and commands with its "
+                f"indices; got the actions {dict(env.action)} and commands {dict(commands)}"
+            )
+        self._env, self._key, self._length = env, choices[0][0], length
+        self._describer: Any = getattr(env, "describer")  # noqa: B009  (no part of `Environment`)
+        self._commands = dict(commands)
+        self._seen: deque[list[str]] = deque(maxlen=history)
+        self._done: deque[str] = deque(maxlen=history - 1)
+        self.observation: Spaces = {"prompt": Discrete(256, (length,))}
+        self.action: Actions = {"command": Discrete(len(commands))}
+
+    def reset(self, seed: int) -> Step:
+        """Begin an episode; nothing of the one before is in the prompt."""
+        self._seen.clear()
+        self._done.clear()
+        return self._shown(self._env.reset(seed))
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Do the command of that index."""
+        command = list(self._commands)[int(action["command"])]
+        self._done.append(command)
+        index = np.asarray(self._commands[command], np.int64)
+        return self._shown(self._env.step({self._key: index}))
+
+    def _shown(self, step: Step) -> Step:
+        self._seen.append(self._describer.describe())
+        done = list(self._done)[len(self._done) - len(self._seen) + 1 :]
+        prompt = glam_prompt(self._describer.mission, list(self._commands), self._seen, done)
+        return step._replace(obs={"prompt": _bytes(prompt, self._length)})
+
+    def get_state(self) -> None:
+        """None: what was said before comes with playing the episode again."""
+
+    def set_state(self, state: bytes) -> None:
+        """Refused: there is no state that could be given."""
+        raise ValueError(
+            f"asked {self._env} in words to continue from a state; it has none (get_state() is "
+            f"None), so reset(seed) and play the actions again"
+        )
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+
+@typed
+def read_prompts(prompt: Shaped[Tensor, "*batch length"]) -> list[str]:
+    """The texts of the observation `prompt`, one for each row.
+
+    >>> import torch
+    >>> read_prompts(torch.tensor([[103, 111, 0], [117, 112, 0]]))
+    ['go', 'up']
+    """
+    rows = prompt.reshape(-1, prompt.shape[-1]).cpu().numpy().astype(np.uint8)
+    return [row.tobytes().rstrip(b"\0").decode("utf-8") for row in rows]
+
+
+def _bytes(text: str, length: int) -> np.ndarray:
+    data = text.encode("utf-8")
+    if len(data) > length:
+        raise ValueError(
+            f"a prompt has {len(data)} bytes and the observation {length}: give Prompted a larger "
+            f"length, or a shorter history"
+        )
+    return np.frombuffer(data.ljust(length, b"\0"), np.uint8).astype(np.int64)

@@ -1,0 +1,130 @@
+"""A large language model writes reward specs; each is checked, and errors are shown to it once."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from worldblocks.envs import Feature
+from worldblocks.language.expression import ExpressionError
+from worldblocks.language.menu import sample_features
+from worldblocks.language.model import LanguageModel, Malformed, Messages, require
+from worldblocks.language.operators import FUNCTIONS
+from worldblocks.language.reward import RewardSpec, reward_schema
+from worldblocks.language.selector import clean
+
+MOST_TOKENS = 600
+MOST_CHARACTERS = 1000  # of an instruction
+_SYSTEM = """You write reward functions for a reinforcement-learning agent as JSON:
+{"terms": [{"expr": "...", "weight": 1.0}]}, one to six terms, whose weighted sum is the reward.
+An expr is one line over the features listed: numbers, + - * / **, comparisons, and, or, not,
+a if c else b, and the functions %s.
+near(x, t, w) is 1 at t and falls like a Gaussian of width w; above(x, t, w) is 1 from t up and
+falls to 0 at t - w; rise(x) is 1 in the row in which x becomes true. Prefer one or two terms.
+Answer with the JSON alone.""" % ", ".join(function.usage for function in FUNCTIONS.values())  # noqa: UP031
+
+
+class Attempt(NamedTuple):
+    """A reply of the model: the spec it holds, or why it holds none."""
+
+    reply: str
+    spec: RewardSpec | None
+    error: str
+
+
+class Writer:
+    """Asks a model that can generate for specs of an instruction.
+
+    `n` replies are asked for; each is parsed and compiled on a sample over the whole range of the
+    features. A reply that is refused goes back once with the reason. No reply is ever executed.
+    A small model writes wrong specs (of 30, one was right): for those there is `Selector`.
+
+    Args:
+        model: `EndpointLM`, or any that generates.
+        ranges: the features it may use.
+        n: how many specs are asked for.
+        temperature: of the replies; 0 makes them all alike.
+        about: a sentence or two about the environment.
+
+    Raises:
+        MissingCapability: the model cannot generate.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        ranges: Mapping[str, Feature],
+        *,
+        n: int = 4,
+        temperature: float = 0.7,
+        about: str = "",
+    ) -> None:
+        require(model, "generate")
+        if n < 1:
+            raise ValueError(f"a Writer asks for 1 spec or more, got n={n}")
+        self.model, self.ranges, self.n = model, dict(ranges), n
+        self.temperature, self.about = temperature, about
+        self.attempts: list[Attempt] = []
+
+    def write(self, instruction: str) -> list[RewardSpec]:
+        """The valid specs, without repetitions; `attempts` keeps all replies and why they failed.
+
+        Raises:
+            Malformed: no reply holds a valid spec, also after the round of feedback.
+            LanguageError: the model cannot be asked.
+            ValueError: the instruction is empty or too long.
+        """
+        if not 0 < len(instruction) <= MOST_CHARACTERS:
+            raise ValueError(
+                f"an instruction has 1 to {MOST_CHARACTERS} characters, got {len(instruction)}"
+            )
+        asked = [
+            {"role": "system", "content": _SYSTEM},
+            {"role": "user", "content": self._question(clean(instruction))},
+        ]
+        self.attempts, found = [], {}
+        for seed in range(self.n):
+            attempt = self._attempt(asked, instruction, seed)
+            if attempt.spec is None:
+                again = [
+                    *asked,
+                    {"role": "assistant", "content": attempt.reply[:2000] or "(nothing)"},
+                    {"role": "user", "content": f"{attempt.error}. Answer with corrected JSON."},
+                ]
+                attempt = self._attempt(again, instruction, seed)
+            if attempt.spec is not None:
+                found.setdefault(attempt.spec.terms, attempt.spec)
+        if not found:
+            last = self.attempts[-1]
+            raise Malformed(
+                f"{self.model.name} wrote no valid reward for {instruction[:80]!r} in "
+                f"{len(self.attempts)} replies; the last was {last.reply[:200]!r}: {last.error}"
+            )
+        return list(found.values())
+
+    def _question(self, instruction: str) -> str:
+        features = [
+            f"{name}: 0 or 1" if bit else f"{name}: {low:g} to {high:g}"
+            for name, (low, high, bit) in self.ranges.items()
+        ]
+        about = f"{self.about}\n" if self.about else ""
+        return f"{about}Features:\n" + "\n".join(features) + f"\n\nInstruction: {instruction}"
+
+    def _attempt(self, messages: Messages, instruction: str, seed: int) -> Attempt:
+        reply = ""
+        try:
+            reply = self.model.generate(
+                messages,
+                max_tokens=MOST_TOKENS,
+                temperature=self.temperature,
+                schema=reward_schema(self.ranges),
+                seed=seed,
+            )
+            terms = RewardSpec.from_json(reply).terms
+            source = {"model": self.model.name, "seed": seed}
+            spec = RewardSpec(terms, instruction, source)
+            spec.compile(sample_features(self.ranges))
+        except (ExpressionError, Malformed) as error:
+            attempt = Attempt(reply, None, str(error))
+        else:
+            attempt = Attempt(reply, spec, "")
+        self.attempts.append(attempt)
+        return attempt

@@ -1,0 +1,166 @@
+"""The case set, the table of selectors from the committed cache, and the commands."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worldblocks.envs import BODIES
+from worldblocks.language import load_cases, prompts, wilson
+from worldblocks.language.command import main
+from worldblocks.language.table import METHODS, answers, mistakes, table
+from worldblocks.testing import ScriptedLM
+
+HERE = Path(__file__).parent
+CACHE = HERE / "selector_cache"
+PAGE = HERE.parents[1] / "docs" / "blocks" / "language.md"
+
+
+class Lookup(dict):
+    """Scores and vectors that follow from the text: the same phrase as asked is best."""
+
+    def __contains__(self, question):
+        return True
+
+    def __getitem__(self, question):
+        if isinstance(question, str):
+            return [1.0, float(len(question))]
+        context, completion = question
+        asked = context.rsplit("Instruction: ", 1)[-1].removesuffix("\nGoal:")
+        return 0.0 if completion.strip() == asked else -1.0 - len(completion) / 100
+
+
+# ----------------------------------------------------------------------------------------- cases
+
+
+def test_the_cases_are_at_least_a_hundred_of_every_kind():
+    cases = load_cases()
+    assert len(cases) == 126
+    kinds = [(case.kind, case.style) for case in cases]
+    for kind in ("goal", "term"):
+        for style in ("literal", "paraphrase", "inference"):
+            assert kinds.count((kind, style)) >= 10
+
+
+def test_the_menus_of_terms_are_those_of_the_bodies():
+    for case in load_cases():
+        if case.kind == "term":
+            assert sorted(case.candidates) == sorted(BODIES[case.world].phrases), case.id
+
+
+def test_the_examples_of_the_prompt_are_not_in_the_cases():
+    texts = {text for case in load_cases() for text in (case.instruction, *case.candidates)}
+    assert texts.isdisjoint({text for shot in prompts.SHOTS for text in shot})
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("no json", "line 1 of .* is no case"),
+        ('{"id": "a"}', "is no case .*it has the keys"),
+        (["right", ["c"]], "some but not all of the candidates are right"),
+        (["kind", "x"], "the kind is one of"),
+    ],
+)
+def test_lines_that_are_no_cases(line, reason, tmp_path):
+    case = load_cases()[0]._asdict()
+    text = line if isinstance(line, str) else json.dumps(case | {line[0]: line[1]})
+    file = tmp_path / "cases.jsonl"
+    file.write_text(text + "\n")
+    with pytest.raises(ValueError, match=reason):
+        load_cases(file)
+    file.write_text((json.dumps(case) + "\n") * 2)
+    with pytest.raises(ValueError, match=r"an id of .* comes twice"):
+        load_cases(file)
+
+
+# ----------------------------------------------------------------------------------------- table
+
+
+def test_intervals_by_hand():
+    """All of 10: from 10 / (10 + 1.96²) = 0.72246 to 1."""
+    assert wilson(10, 10) == pytest.approx((0.72246, 1.0), abs=1e-5)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.27754), abs=1e-5)
+    with pytest.raises(ValueError, match="a share is of 1 case or more, got 3 of 2"):
+        wilson(3, 2)
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_ends_of_an_interval_are_z_deviations_off(counts):
+    """Wilson's definition: |p - end| = z √(end (1 - end) / n)."""
+    right, n = counts
+    for end in wilson(right, n):
+        deviation = 1.96 * math.sqrt(max(end * (1 - end), 0) / n)
+        assert abs(right / n - end) == pytest.approx(deviation, abs=1e-7)
+
+
+def test_places_and_counts():
+    """With a model that knows literal instructions alone."""
+    cases = [case for case in load_cases() if case.world in ("walker", "hopper")]
+    model, encoder = ScriptedLM(scores=Lookup(x=0)), ScriptedLM(vectors=Lookup(x=0))
+    found = answers(cases, model, encoder)
+    assert len(found) == len(cases) * (len(METHODS) + 2)
+    literal = [a for a in found if a.method == "raw likelihood" and a.case.style == "literal"]
+    assert [a.place for a in literal] == [1] * 7
+    lines = table(found).splitlines()
+    assert lines[0].startswith("| method | goals | terms | literal | paraphrase | inference |")
+    assert [line.split(" | ")[0][2:] for line in lines[2:]] == ["random", "word overlap", *METHODS]
+    (line,) = [line for line in lines if line.startswith("| raw likelihood |")]
+    assert " | 7/7 | " in line
+    wrong = mistakes(found, "raw likelihood")
+    assert len(wrong) == sum(a.place > 1 for a in found if a.method == "raw likelihood")
+    assert "-> " in wrong[0]
+
+
+def test_the_table_of_the_page_is_that_of_the_committed_cache(capsys):
+    assert main(["table", "--cache", str(CACHE), "--offline"]) == 0
+    made = capsys.readouterr().out.strip()
+    assert made in PAGE.read_text(encoding="utf-8")
+
+
+# -------------------------------------------------------------------------------------- commands
+
+
+def test_a_sentence_is_shown_before_any_training(capsys):
+    """From the cache: an instruction of the case set."""
+    pytest.importorskip("dm_control", reason="needs the dmc extra")
+    arguments = ["sentence", "jump up", "--env", "walker_walk", "--rows", "30"]
+    assert main([*arguments, "--cache", str(CACHE), "--offline"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["instruction: jump up", "menu of walker_walk: 12 phrases"]
+    assert any('"expr": "above(rising, 1.5, 1.5)"' in line for line in lines)
+    assert [line.split(",")[0] for line in lines[-2:]] == ["random actions", "doing nothing"]
+    assert "mean" in lines[-1]
+    assert "at {'rising':" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["table", "--offline"], "offline replays a cache, and got none; give --cache FOLDER"),
+        (["table", "--offline", "--cache", "nowhere"], "nowhere/smollm2.jsonl"),
+        (["sentence", "a question that nobody asked", "--env", "walker_walk"], "has no reply of"),
+        (["sentence", "jump up", "--env", "nowhere"], "unknown MiniGrid level 'nowhere'"),
+    ],
+)
+def test_errors_are_sentences(arguments, reason, capsys):
+    if arguments[-1] == "nowhere" and arguments[0] == "sentence":
+        pytest.importorskip("minigrid", reason="needs the minigrid extra")
+    if arguments[0] == "sentence":
+        pytest.importorskip("dm_control", reason="needs the dmc extra")
+        arguments = [*arguments, "--cache", str(CACHE), "--offline"]
+    assert main(arguments) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_numbers_of_a_sample_are_of_the_whole_episode():
+    """A scripted selector on MiniGrid: doing nothing achieves nothing."""
+    pytest.importorskip("minigrid", reason="needs the minigrid extra")
+    from worldblocks.language import WordOverlap, explain
+
+    lines = explain("go to the red ball", "BabyAI-GoToLocalS5N2-v0", WordOverlap(), rows=40)
+    assert any("rise(done_at_" in line for line in lines)
+    assert lines[-1].startswith("doing nothing, 40 rows: mean 0.000")

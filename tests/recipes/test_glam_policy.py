@@ -1,0 +1,110 @@
+"""The recipe of the published GLAM: smoke, resumed exactly, loaded, and what PPO is given."""
+
+import dataclasses
+
+import pytest
+import tiny_runs
+import torch
+from tiny_runs import python, same
+
+pytest.importorskip("minigrid", reason="needs the extra minigrid")
+pytest.importorskip("peft", reason="needs the extra llm")
+
+import evaluate
+import glam_policy as recipe
+import worldblocks as wb
+
+TINY = dataclasses.replace(
+    recipe.PRESETS["smoke"], steps=16, rollout=4, epochs=1, log_every=8, save_every=8
+)
+
+
+def run(folder, **changes):
+    return tiny_runs.run(recipe, TINY, folder, **changes)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """As the documentation says it, in a process of its own."""
+    folder = tmp_path_factory.mktemp("runs") / "smoke"
+    done = python("recipes/glam_policy.py", "smoke", "--logdir", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_smoke_writes_metrics(smoke):
+    lines = wb.run.read_jsonl(smoke / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [16, 32, 48]
+    assert all(line["grad_norm"] > 0 for line in lines)
+    assert lines[0]["policy_entropy"] > 1, "an untrained model is nearly even"
+
+
+def test_load_and_act(smoke):
+    agent, cfg = recipe.load(smoke, device="cpu")
+    envs = recipe.environments(cfg, 2, 5)
+    rows = envs.reset()
+    action, _ = recipe.act(agent, rows.obs, agent.initial(2), rows.is_first, mode=True)
+    assert action.sum(-1).tolist() == [1, 1]
+    assert action.shape == (2, 6)
+    envs.step(action)
+    envs.close()
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
+    whole = run(tmp_path / "whole")
+    part = run(tmp_path / "part", steps=8)
+    run(part, resume=True)
+    assert (part / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    same(*(wb.run.Checkpoint(folder).weights("agent") for folder in (part, whole)), "agent")
+
+
+class Script:
+    """Rows of one environment that ends at row 1, then is cut by a time limit at row 4."""
+
+    def __init__(self):
+        self.reward = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+        self.last = torch.tensor([False, True, False, False, True, False])
+        self.terminal = torch.tensor([False, True, False, False, False, False])
+        self.t, self.finished, self.failures = 0, [], []
+
+    @property
+    def rows(self):
+        here = slice(self.t, self.t + 1)
+        obs = {"prompt": torch.tensor([[ord("0") + self.t]])}
+        return wb.envs.Rows(
+            obs, self.reward[here], self.last[here], self.last[here], self.terminal[here]
+        )
+
+    def step(self, action):
+        self.t += 1
+        return self.rows
+
+
+class Known:
+    """Values 1, 2, 4, 8 … by the prompt, and even choices."""
+
+    def policy(self, prompts):
+        value = torch.tensor([2.0 ** int(prompt) for prompt in prompts])
+        return wb.language.policy.Judged(torch.zeros(len(prompts), 3), value)
+
+
+def test_what_is_learned_from_a_rollout_by_hand():
+    """γ = 1/2, λ = 1, reward times 20: an end counts nothing after it, a limit its value."""
+    cfg = dataclasses.replace(TINY, envs=1, rollout=5, gamma=0.5, lam=1.0)
+    rollout = recipe.collect(Known(), Script(), cfg, lambda: None)
+    assert rollout.prompt == ["0", "2", "3"], "what is chosen at the last rows 1 and 4 is not done"
+    assert rollout.value.tolist() == [1, 4, 8]
+    assert rollout.target.tolist() == [20, 0.25 * 16, 0.5 * 16]
+    assert rollout.advantage.tolist() == [19, 0, 0]
+    assert rollout.action.sum(-1).tolist() == [1, 1, 1]
+    torch.testing.assert_close(rollout.log_prob, torch.full((3,), 1 / 3).log())
+
+
+def test_evaluate_plays_it(smoke):
+    agent, cfg = recipe.load(smoke, device="cpu")
+    short = wb.envs.minigrid(cfg.env, max_steps=8)
+    envs = wb.envs.EnvVector([wb.language.Prompted(short, wb.language.BABYAI_COMMANDS)], seed=7)
+    scores, frames = evaluate.play(recipe, agent, envs, 1, mode=True, video=0)
+    envs.close()
+    assert len(scores) == 1
+    assert frames == []
