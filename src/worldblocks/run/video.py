@@ -1,5 +1,6 @@
 """Pictures that move: GIF files, and the open-loop predictions of a world model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,38 @@ def write_gif(
         path, save_all=True, append_images=pictures[1:], duration=duration, loop=0, disposal=1
     )
     return path
+
+
+@typed
+def subtitled(
+    frames: UInt8[np.ndarray, "time height width 3"], words: Sequence[Sequence[str]]
+) -> UInt8[np.ndarray, "time _ width 3"]:
+    """Frames with lines of text in a band above each.
+
+    Args:
+        frames: RGB; a line has room for about a character in 7 pixels of their width.
+        words: lines of each frame, in all of them as many.
+
+    Raises:
+        ValueError: there are not as many of one as of the other.
+    """
+    counts = {len(lines) for lines in words}
+    if len(words) != len(frames) or len(counts) != 1:
+        raise ValueError(
+            f"{len(frames)} frames were given {len(words)} texts of {sorted(counts)} lines; give "
+            f"each frame a text, all of as many lines"
+        )
+    image, drawing = extra("PIL.Image", "subtitled"), extra("PIL.ImageDraw", "subtitled")
+    font = extra("PIL.ImageFont", "subtitled").load_default(13)
+    _, _, width, _ = frames.shape
+    bands = []
+    for lines in words:
+        band = image.new("RGB", (width, 18 * len(lines) + 8), PAPER)
+        for place, line in enumerate(lines):
+            ink = INK if place == 0 else OPEN
+            drawing.Draw(band).text((6, 4 + 18 * place), line, fill=ink, font=font)
+        bands.append(np.array(band))
+    return np.concatenate([np.stack(bands), frames], 1)
 
 
 @typed
