@@ -38,7 +38,7 @@ from worldblocks.language.policy import Judged, LanguagePolicy
 from worldblocks.language.posterior import Evidence, Returns, SpecPosterior, Successes
 from worldblocks.language.proposal import Proposal, propose
 from worldblocks.language.quest import Quest
-from worldblocks.language.rankers import Exact, Uniform, packaged, ranker
+from worldblocks.language.rankers import Exact, Uniform, packaged_model, ranker
 from worldblocks.language.reward import RewardSpec, RewardTerm, reward_schema
 from worldblocks.language.selector import Ranker, Ranking, Selector, fit_temperature
 from worldblocks.language.sentences import SentenceEncoder
@@ -105,7 +105,7 @@ __all__ = [
     "glam_prompt",
     "load_cases",
     "menu_of",
-    "packaged",
+    "packaged_model",
     "plot_belief",
     "propose",
     "ranker",

@@ -8,7 +8,7 @@ from pathlib import Path
 from worldblocks.language.cases import load_cases
 from worldblocks.language.expression import ExpressionError
 from worldblocks.language.model import LanguageError, LanguageModel
-from worldblocks.language.rankers import FILES, packaged
+from worldblocks.language.rankers import FILES, packaged_model
 from worldblocks.language.selector import Selector
 from worldblocks.language.shown import explain
 from worldblocks.language.table import METHODS, answers, mistakes, table
@@ -31,7 +31,7 @@ def models(cache: Path | None, offline: bool) -> tuple[LanguageModel, LanguageMo
         ValueError: offline without a folder.
         LanguageError: a model is not installed.
     """
-    model, encoder = (packaged(role, cache or "", offline) for role in FILES)
+    model, encoder = (packaged_model(role, cache or "", offline) for role in FILES)
     return model, encoder
 
 

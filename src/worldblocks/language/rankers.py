@@ -58,15 +58,17 @@ def ranker(kind: str, *, cache: Path | str = "", offline: bool = False, seed: in
         LanguageError: a model is not installed.
     """
     if kind == "llm":
-        return Selector(packaged("model", cache, offline), packaged("encoder", cache, offline))
+        return Selector(
+            packaged_model("model", cache, offline), packaged_model("encoder", cache, offline)
+        )
     if kind == "embedding":
-        return Embedding(packaged("encoder", cache, offline))
+        return Embedding(packaged_model("encoder", cache, offline))
     if kind not in KINDS:
         raise ValueError(f"unknown ranking {kind!r}; there are {', '.join(KINDS)}")
     return {"random": Random(seed), "uniform": Uniform(), "oracle": Exact()}[kind]
 
 
-def packaged(role: str, cache: Path | str = "", offline: bool = False) -> LanguageModel:
+def packaged_model(role: str, cache: Path | str = "", offline: bool = False) -> LanguageModel:
     """The packaged `model` or `encoder`; behind a folder of replies if given, or that alone.
 
     Raises:
