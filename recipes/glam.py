@@ -190,9 +190,8 @@ class Agent(nn.Module):
 
     def head(self) -> wb.tasks.TaskHead:
         """A new head: reward, actor, critic with its slow copy, scale of returns."""
-        sizes = {"units": self.cfg.units, "width": self.action_size}
-        feature, device = self.rssm.feature_dim, self.best.device
-        return wb.tasks.dreamer_head(feature, self.actions, **sizes).to(device)
+        feature, sizes = self.rssm.feature_dim, {"units": self.cfg.units, "width": self.action_size}
+        return wb.tasks.dreamer_head(feature, self.actions, **sizes).to(self.best.device)
 
     def initial(self, n: int):
         """What `act` carries before the first row: dynamics, last action, head of each row."""
@@ -385,7 +384,7 @@ def main(cfg: Config) -> int:
     if interrupt.requested or envs.stopped:
         print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
     elif cfg.judge:
-        there = environments(cfg, cfg.envs, cfg.seed + 1_000_000)
+        env, there = environment(cfg), environments(cfg, cfg.envs, cfg.seed + 1_000_000)
         print(wb.language.show(act, agent.eval(), quest, env, there, cfg.judge, logger, step))
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")

@@ -17,7 +17,7 @@ MOST_FRAMES = 200
 
 def film(
     env: Any, policy: Callable[[Any], Any], words: Sequence[str], *, seed: int
-) -> UInt8[np.ndarray, "time _ width 3"]:
+) -> UInt8[np.ndarray, "time height width 3"]:
     """One episode of an environment with a describer, at most 200 frames; it is closed then.
 
     Args:

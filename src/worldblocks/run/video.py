@@ -60,11 +60,11 @@ def write_gif(
 @typed
 def subtitled(
     frames: UInt8[np.ndarray, "time height width 3"], words: Sequence[Sequence[str]]
-) -> UInt8[np.ndarray, "time _ width 3"]:
-    """Frames with lines of text in a band above each.
+) -> UInt8[np.ndarray, "time _ _ 3"]:
+    """Frames with lines of text in a band above each, and a margin where a line is longer.
 
     Args:
-        frames: RGB; a line has room for about a character in 7 pixels of their width.
+        frames: RGB.
         words: lines of each frame, in all of them as many.
 
     Raises:
@@ -78,10 +78,12 @@ def subtitled(
         )
     image, drawing = extra("PIL.Image", "subtitled"), extra("PIL.ImageDraw", "subtitled")
     font = extra("PIL.ImageFont", "subtitled").load_default(13)
-    _, _, width, _ = frames.shape
-    bands = []
+    longest = max((font.getlength(line) for lines in words for line in lines), default=0)
+    margin = max(0, int(longest) + 12 - frames.shape[2])
+    paper = np.broadcast_to(np.array(PAPER, np.uint8), (*frames.shape[:2], margin, 3))
+    frames, bands = np.concatenate([frames, paper], 2), []
     for lines in words:
-        band = image.new("RGB", (width, 18 * len(lines) + 8), PAPER)
+        band = image.new("RGB", (frames.shape[2], 18 * len(lines) + 8), PAPER)
         for place, line in enumerate(lines):
             ink = INK if place == 0 else OPEN
             drawing.Draw(band).text((6, 4 + 18 * place), line, fill=ink, font=font)
