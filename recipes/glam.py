@@ -277,16 +277,16 @@ def learn(train, agent, replay, cfg, quest):
     return metrics
 
 
-def environment(cfg: Config) -> Any:
-    """With its features, a describer that reads them, and a menu."""
+def environment(cfg: Config) -> functools.partial[Any]:
+    """What builds an environment with features and a describer that reads them."""
     if cfg.env.startswith(("BabyAI-", "MiniGrid-")):
-        return wb.envs.minigrid(cfg.env, mission=cfg.mission or None, words={"verbs": cfg.verbs})
-    return wb.envs.dmc_features(cfg.env, repeat=cfg.repeat)
+        words = {"mission": cfg.mission or None, "words": {"verbs": cfg.verbs}}
+        return functools.partial(wb.envs.minigrid, cfg.env, **words)
+    return functools.partial(wb.envs.dmc_features, cfg.env, repeat=cfg.repeat)
 
 
 def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
-    make = [functools.partial(environment, cfg)] * n
-    return wb.envs.EnvVector(make, seed=seed, workers=cfg.workers)
+    return wb.envs.EnvVector([environment(cfg)] * n, seed=seed, workers=cfg.workers)
 
 
 def build(cfg: Config, env: Any, candidates: int):
@@ -299,7 +299,7 @@ def build(cfg: Config, env: Any, candidates: int):
 def load(run: str | Path, device: str = "auto"):
     """The agent of a run folder, which plays the likeliest candidate, and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
-    env = environment(cfg)
+    env = environment(cfg)()
     agent, _ = build(cfg, env, len(wb.language.Proposal.load(run).phrases))
     env.close()
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
@@ -323,7 +323,7 @@ def act(agent, obs, carry, is_first, mode: bool = False):
 
 def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
-    env = environment(cfg)
+    env = environment(cfg)()
     asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
     cfg, menu = dataclasses.replace(cfg, **asked), wb.language.menu_of(cfg.env, env)
     options: Any = {"cache": cfg.cache, "offline": cfg.offline, "seed": cfg.seed, **asked}
@@ -384,7 +384,7 @@ def main(cfg: Config) -> int:
     if interrupt.requested or envs.stopped:
         print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
     elif cfg.judge:
-        env, there = environment(cfg), environments(cfg, cfg.envs, cfg.seed + 1_000_000)
+        env, there = environment(cfg)(), environments(cfg, cfg.envs, cfg.seed + 1_000_000)
         print(wb.language.show(act, agent.eval(), quest, env, there, cfg.judge, logger, step))
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")

@@ -1,13 +1,16 @@
 """GLAM: what is proposed, tested by playing, relabelled, resumed; and what no encoder sees."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import math
+import sys
 
 import pytest
 import tiny_runs
 import torch
-from tiny_runs import interrupted, python, same_run, state
+from tiny_runs import interrupted, same_run, state
 
 pytest.importorskip("minigrid", reason="needs the extra minigrid")
 
@@ -35,11 +38,12 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """As the documentation says it, from the committed replies, in a process of its own."""
-    folder = tmp_path_factory.mktemp("runs") / "smoke"
-    done = python("recipes/glam.py", "smoke", "--logdir", folder)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    """As the documentation says it, from the committed replies."""
+    folder, said = tmp_path_factory.mktemp("runs") / "smoke", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(sys, "argv", ["glam.py", "smoke", "--logdir", str(folder)])
+        assert wb.run.launch(recipe.main, recipe.PRESETS, recipe.__doc__, name="env") == 0
+    return folder, said.getvalue()
 
 
 def test_smoke_shows_what_was_proposed_and_what_came_of_it(smoke):
@@ -64,7 +68,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path):
         patch.setattr(wb.language, "plot_belief", lambda _: None)
         folder = interrupted(recipe, TINY, tmp_path / "run", 31)
     assert state(folder)["position"]["step"] == [62]
-    (folder / "proposal.json").write_text((whole / "proposal.json").read_text())
     same_run(run(folder, resume=True), whole)
 
 
@@ -82,7 +85,7 @@ def test_the_posterior_is_that_of_the_outcomes(whole):
 
 def env_and_menu(**changes):
     cfg = dataclasses.replace(TINY, **changes)
-    env = recipe.environment(cfg)
+    env = recipe.environment(cfg)()
     asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
     return dataclasses.replace(cfg, **asked), env, wb.language.menu_of(cfg.env, env)
 
@@ -192,7 +195,7 @@ def test_messages(monkeypatch, tmp_path):
         "spider_walk": "no features are known of the body 'spider'; of walker",
     }.items():
         with pytest.raises(ValueError, match=message):
-            recipe.environment(dataclasses.replace(TINY, env=name))
+            recipe.environment(dataclasses.replace(TINY, env=name))()
     menu = env_and_menu()[2]
     with pytest.raises(ValueError, match="an instruction and a phrase have 1 to 300 characters"):
         wb.language.propose("random", menu, instruction=" ")

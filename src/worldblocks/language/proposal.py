@@ -49,7 +49,13 @@ class Proposal(NamedTuple):
             FileNotFoundError: there is none.
             ExpressionError: a spec is none.
         """
-        data = json.loads((Path(run) / FILE).read_text(encoding="utf-8"))
+        path = Path(run) / FILE
+        if not path.exists():
+            raise FileNotFoundError(
+                f"nothing was proposed in {run}, which has no {FILE}; give the folder of a run that "
+                f"has one"
+            )
+        data = json.loads(path.read_text(encoding="utf-8"))
         specs = [spec and RewardSpec.from_json(json.dumps(spec)) for spec in data["specs"]]
         return cls(**{**data, "specs": specs})
 
