@@ -108,7 +108,7 @@ class Config:
 
 
 PRESETS = {
-    "babyai": Config(verbs=("go to", "pick up")),
+    "babyai": Config(verbs=("go to", "pick up"), chance=0.35),
     "walker": Config(env="walker_walk", repeat=2, full_score=1000.0, train_ratio=512.0),
     "cpu": Config(
         steps=12_000,
@@ -116,6 +116,7 @@ PRESETS = {
         bf16=False,
         envs=4,
         workers=False,
+        chance=0.35,  # of a random policy: 21 of 60 episodes
         verbs=("go to", "pick up"),
         capacity=100_000,
         length=16,
@@ -142,6 +143,7 @@ PRESETS = {
         envs=2,
         workers=False,
         heads=3,
+        chance=0.35,
         verbs=("go to", "pick up"),
         capacity=1000,
         batch=4,

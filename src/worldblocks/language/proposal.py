@@ -52,8 +52,8 @@ class Proposal(NamedTuple):
         path = Path(run) / FILE
         if not path.exists():
             raise FileNotFoundError(
-                f"nothing was proposed in {run}, which has no {FILE}; give the folder of a run that "
-                f"has one"
+                f"nothing was proposed in {run}, which has no {FILE}; give the folder of a run "
+                f"that has one"
             )
         data = json.loads(path.read_text(encoding="utf-8"))
         specs = [spec and RewardSpec.from_json(json.dumps(spec)) for spec in data["specs"]]
