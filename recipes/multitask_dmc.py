@@ -5,7 +5,7 @@ a policy, a critic with its slow copy and a scale of returns, trained in imagina
 of every task. Neither a task's name nor (by default) a gradient from a task's head reaches the
 world model. The agent of one task is that of `dreamerv3_dmc.py`, whose page explains its losses.
 
-    python recipes/multitask_dmc.py cpu                  reacher easy + hard, minutes on one core
+    python recipes/multitask_dmc.py cpu                  walker stand + walk, minutes on one core
     python recipes/multitask_dmc.py walker               a GPU: stand and walk; run is held out
     python recipes/multitask_dmc.py reacher              a GPU: easy and hard
     python recipes/adapt.py RUN --task walker_run        a new task on the world model of a run
@@ -102,8 +102,7 @@ PRESETS = {
     "walker": Config(),
     "reacher": Config(tasks=("reacher_easy", "reacher_hard")),
     "cpu": Config(
-        tasks=("reacher_easy", "reacher_hard"),
-        steps=8000,
+        steps=12_000,
         device="cpu",
         bf16=False,
         envs=1,
@@ -116,7 +115,7 @@ PRESETS = {
         classes=8,
         groups=8,
         horizon=10,
-        imag_last=4,
+        imag_last=8,
         lr=6e-4,
         warmup=200,
         save_every=2500,

@@ -176,6 +176,7 @@ def dreamer_head(
         slow_rate: see `wb.ema.SlowCopy`.
         return_floor: see `wb.normalize.PercentileScale`.
 
+    >>> import torch
     >>> from worldblocks.spaces import Continuous
     >>> head = dreamer_head(7, {"arm": Continuous((2,))}, units=4, width=3)
     >>> head.actor(torch.zeros(5, 7)).sample().shape
