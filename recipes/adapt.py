@@ -115,7 +115,8 @@ def main(cfg: Config) -> int:
     name = wb.run.read_config(cfg.run).get("recipe", "")
     if not name.startswith("multitask_") or not (Path(__file__).parent / f"{name}.py").exists():
         raise SystemExit(
-            f"{cfg.run} was made by the recipe {name!r}, which is not one of several tasks"
+            f"{cfg.run} was made by the recipe {name!r}; a new task is added to a run of "
+            f"multitask_dmc.py or multitask_atari.py, beside this file"
         )
     recipe = importlib.import_module(name)
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device, conditioned=False)
@@ -138,9 +139,10 @@ def main(cfg: Config) -> int:
             f"{cfg.task} after {step} real steps: {mean:.4g} of {len(scores)} episodes", flush=True
         )
 
-    for _ in range(cfg.before if old else 0):
-        mixture = old.sample(sampler.counts(tasks, saved.batch)).to(device)
-        update(recipe, agent, optimizer, saved, mixture, old.tasks.index(cfg.task))
+    if old is not None:
+        for _ in range(cfg.before):
+            mixture = old.sample(sampler.counts(tasks, saved.batch)).to(device)
+            update(recipe, agent, optimizer, saved, mixture, old.tasks.index(cfg.task))
     envs = there.envs(cfg.task, saved.envs, seed=cfg.seed, workers=saved.workers)
     rows, carry, step = envs.reset(), agent.initial(saved.envs), 0
     due = wb.run.Ratio((cfg.train_ratio or saved.train_ratio) / (saved.batch * saved.length))

@@ -338,7 +338,7 @@ def main(cfg: Config) -> int:
     free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"run folder {run}", flush=True)
-    rows = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}
+    rows: Any = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}
     replay = wb.replay.MixtureReplay(seed=cfg.seed, **rows)
     weights: Any = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
     sampler, players = wb.tasks.TaskSampler(seed=cfg.seed, weights=weights), wb.tasks.Players()

@@ -327,7 +327,7 @@ def main(cfg: Config) -> int:
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"run folder {run}", flush=True)
     relabel = {name: wb.tasks.control_reward(name) for name in there.actions if cfg.relabel}
-    rows = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}
+    rows: Any = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}
     replay = wb.replay.MixtureReplay(relabel=relabel, seed=cfg.seed, **rows)
     weights: Any = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
     sampler, players = wb.tasks.TaskSampler(seed=cfg.seed, weights=weights), wb.tasks.Players()

@@ -31,7 +31,7 @@ ORDER = {name: place for place, name in enumerate(itertools.chain(*FLOORS))}
 # What whoever installs the package has; anything else is imported where it is used.
 CORE = {"torch", "numpy", "einops", "jaxtyping", "beartype"}
 HEAVY = ["gymnasium", "ale_py", "dm_control", "transformers", "tensorboard", "tyro", "hypothesis"]
-HEAVY += ["scipy", "matplotlib", "mujoco", "stable_baselines3", "wandb", "peft", "simpleeval"]
+HEAVY += ["scipy", "matplotlib", "mujoco", "stable_baselines3", "wandb", "peft", "minigrid"]
 
 SOURCES = sorted(SRC.rglob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -18,10 +19,18 @@ import worldblocks as wb
 pytest.importorskip("dm_control", reason="needs the extra dmc")
 
 SMOKE = recipe.PRESETS["smoke"]
-TINY = dataclasses.replace(SMOKE, steps=64, envs=1, prefill=8, train_ratio=4.0, save_every=24)
+TINY = dataclasses.replace(SMOKE, steps=52, envs=1, prefill=8, train_ratio=2.0, save_every=24)
 TINY = dataclasses.replace(TINY, log_every=16, judge=0)
 EASY, HARD = TINY.tasks
 SHARED = ("encoder", "rssm", "decoder", "cont")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_pictures():
+    """A second for each of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wb.tasks, "plot_tasks", lambda run: run)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +40,14 @@ def whole(tmp_path_factory):
 
 
 def built(**options):
-    """An agent, its optimiser and a mixture to train on, always the same."""
+    """An agent, its optimiser and a mixture to train on, always the same; yours to change."""
+    found = copy.deepcopy(made(**options))
+    torch.manual_seed(5)
+    return found
+
+
+@functools.cache
+def made(**options):
     torch.manual_seed(3)
     cfg = dataclasses.replace(TINY, warmup=0, lr=1e-2, **options)
     there = recipe.stage(cfg)
@@ -151,10 +167,9 @@ def test_episodes_and_metrics_name_their_task(whole):
     assert {f"loss/{task}/{name}" for task in TINY.tasks for name in ("reward", "actor")} <= set(
         last
     )
-    assert (whole / "tasks.png").stat().st_size > 0
 
 
-@pytest.mark.parametrize("tasks", [(EASY,), (EASY, HARD, "cartpole_swingup"), ("reacher_hard",)])
+@pytest.mark.parametrize("tasks", [(HARD,), (EASY, HARD, "cartpole_swingup")])
 def test_who_stays_is_the_same_to_the_bit(whole, tmp_path, tasks, monkeypatch):
     """A resumed run with other tasks, saved before it makes another step."""
     folder = shutil.copytree(whole, tmp_path / "run")
@@ -182,7 +197,7 @@ def test_a_task_that_joins_trains_beside_the_others(whole, tmp_path):
     assert all(torch.equal(after[name], x) for name, x in before.items())
     assert any(name.startswith(f"heads.parts.{HARD}.") for name in after)
     longer = tiny_runs.run(
-        recipe, TINY, tmp_path / "joined", tasks=(EASY, HARD), steps=64, resume=True
+        recipe, TINY, tmp_path / "joined", tasks=(EASY, HARD), steps=60, resume=True
     )
     assert {line["task"] for line in wb.run.read_jsonl(longer / "episodes.jsonl")} == {EASY, HARD}
 
@@ -198,18 +213,18 @@ def test_evaluate_plays_the_task_that_is_asked_for(whole, capsys):
     [
         {},
         {"freeze": True, "head": EASY},
-        {"world": "shuffled"},
-        {"world": "fresh"},
+        pytest.param({"world": "shuffled"}, marks=pytest.mark.slow),
+        pytest.param({"world": "fresh"}, marks=pytest.mark.slow),
         {"task": "cartpole_swingup"},
     ],
     ids=str,
 )
 def test_a_new_task_is_learnt(whole, tmp_path, options):
     """Of another body too, as far as tensors fit."""
-    given = {"task": HARD, "marks": (0, 1000), "before": 1, "episodes": 1, **options}
+    given = {"task": HARD, "marks": (0, 480), "before": 1, "episodes": 1, **options}
     assert adapt.main(adapt.Config(run=whole, logdir=str(tmp_path), **given)) == 0
     result = json.loads((tmp_path / "result.json").read_text())
-    assert [e["step"] for e in result["evaluations"]] == [0, 1000]
+    assert [e["step"] for e in result["evaluations"]] == [0, 480]
 
 
 def test_a_frozen_world_stays_and_a_shuffled_one_keeps_its_numbers(whole):
@@ -248,4 +263,5 @@ def test_smoke(tmp_path):
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert list(scores) == [EASY, HARD]
+    assert (tmp_path / "tasks.png").stat().st_size > 0
     assert done.stdout.count("the 95th percentile of 2 random ones") == 2

@@ -11,8 +11,8 @@ from worldblocks.envs.control import dmc
 from worldblocks.envs.crafter import crafter
 from worldblocks.envs.failure import Failure
 from worldblocks.envs.features import Describer, Feature, Featured, Goal, split_features
+from worldblocks.envs.grids import minigrid
 from worldblocks.envs.gymnasium import gym
-from worldblocks.envs.minigrid import minigrid
 from worldblocks.envs.pixels import atari_image
 from worldblocks.envs.record import Environment, Episode, NotRestored, Rows, Step
 from worldblocks.envs.reenact import ActionLog, reenact

@@ -149,6 +149,7 @@ BODIES = {
         },
     ),
 }
+"""By domain of the Control Suite: the features of its body and how they are read."""
 
 
 class ControlText:

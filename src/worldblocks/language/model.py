@@ -6,7 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-Messages = Sequence[Mapping[str, str]]  # of `role` (system, user, assistant) and `content`
+Messages = Sequence[Mapping[str, str]]
+"""A conversation: each message has a `role` (system, user, assistant) and a `content`."""
 
 BACKENDS = {
     "follow a schema": ("EndpointLM",),

@@ -12,7 +12,6 @@ from worldblocks.envs import Environment, Step
 from worldblocks.spaces import Actions, Discrete, Spaces
 from worldblocks.typing import typed
 
-# MiniGrid's actions that the paper's agent has, in its words; the seventh, "done", does nothing.
 BABYAI_COMMANDS = {
     "turn left": 0,
     "turn right": 1,
@@ -21,6 +20,7 @@ BABYAI_COMMANDS = {
     "drop": 4,
     "toggle": 5,
 }
+"""MiniGrid's actions that the paper's agent has, in its words; the seventh, `done`, is idle."""
 
 
 def glam_prompt(

@@ -153,7 +153,8 @@ class MixtureReplay:
         features = [part[2] for part in parts]
         named = [name for name in features[0] if all(name in own for own in features)]
         common = {name: torch.cat([own[name] for own in features]) for name in named}
-        return Mixture(_joined(plain, 0), task, *_joined(labels, 1), common)
+        reward, known = _joined(labels, 1)
+        return Mixture(_joined(plain, 0), task, reward, known, common)
 
     def _labels(
         self, own: str, batch: Batch, parts: tuple[dict, dict, dict]
@@ -230,12 +231,12 @@ def labelled(batch: Batch, how: Sequence[Relabel | None]) -> Mixture:
 
 def _split(obs: Mapping[str, Tensor]) -> tuple[dict, dict, dict]:
     """Observations, labels by task, features by name."""
-    named = [
-        {key.removeprefix(prefix): value for key, value in obs.items() if key.startswith(prefix)}
-        for prefix in (LABEL, FEATURE)
-    ]
+
+    def named(prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): x for key, x in obs.items() if key.startswith(prefix)}
+
     plain = {key: x for key, x in obs.items() if not key.startswith((LABEL, FEATURE))}
-    return plain, *named
+    return plain, named(LABEL), named(FEATURE)
 
 
 def _joined(trees: Sequence[Any], axis: int) -> Any:

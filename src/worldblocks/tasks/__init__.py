@@ -3,12 +3,12 @@
 The replay of several tasks is `wb.replay.MixtureReplay`, which imports no network.
 """
 
-from worldblocks.tasks.control import control, control_reward, tolerance
 from worldblocks.tasks.episodes import Player, judge, play_episodes, random_policy, reports, verdict
 from worldblocks.tasks.heads import OneTask, TaskHead, TaskHeads, dreamer_head
 from worldblocks.tasks.padding import Padded, PaddedActor, PaddedPolicy, seen, union
 from worldblocks.tasks.picture import plot_tasks, principal_axes
 from worldblocks.tasks.players import Players, recast, tasks_of
+from worldblocks.tasks.rewards import control, control_reward, tolerance
 from worldblocks.tasks.sampling import LearningProgress, Proportional, TaskSampler, balanced
 from worldblocks.tasks.slots import Slots, renew
 from worldblocks.tasks.stage import Stage

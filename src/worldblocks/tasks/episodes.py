@@ -120,7 +120,7 @@ def judge(
         act: as of `Player`.
         agent: has `heads`, and `task(name)` gives the agent of one task.
         stage: where they are played, by the same episodes.
-        episodes: of each policy in each task; 0: none, and a picture without them.
+        episodes: of each policy in each task; 0: none, and nothing is written.
         seed: of the run; that of the episodes is a million more.
         envs: played side by side.
         gated: as of `verdict`.
@@ -140,7 +140,7 @@ def judge(
         latents[task] = player.latents
     if judged:
         replace_text(Path(run) / "scores.json", json.dumps(judged) + "\n")
-    plot_tasks(run, latents=latents)
+        plot_tasks(run, latents=latents)
     return verdict(judged, gated)
 
 

@@ -71,7 +71,7 @@ class TaskHeads(nn.Module):
         return iter(self.names)
 
     def __contains__(self, task: object) -> bool:
-        return task in self.parts
+        return task in self.names
 
     def __getitem__(self, task: str) -> nn.Module:
         """The head of a task.

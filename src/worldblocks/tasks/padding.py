@@ -74,7 +74,7 @@ class Padded:
         self.environment: Any = environment() if callable(environment) else environment
         own = self.environment.observation
         for key, space in seen(own).items():
-            room = observation.get(key)
+            room: Any = observation.get(key)
             if room != space and not (_vector(room) and _vector(space) and room.size >= space.size):
                 raise ValueError(
                     f"observation {key!r} is {space} and there is room for {room}; give the union "

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
@@ -128,13 +128,18 @@ def recast(
         envs: opens the environments of a task.
     """
     for task in [task for task in players.tasks if task not in tasks]:
-        remove_parameters(optimizer, agent.heads[task].parameters())
+        remove_parameters(optimizer, trained(agent.heads[task]))
         agent.heads.remove(task)
         replay.remove_task(task)
         players.remove(task)
     for task in [task for task in tasks if task not in players.tasks]:
         agent.heads.add(task, agent.head(task))
-        optimizer.add_param_group({"params": list(agent.heads[task].parameters())})
+        optimizer.add_param_group({"params": trained(agent.heads[task])})
         replay.add_task(task)
         opened = envs(task)
         players.add(task, opened, agent.initial(len(opened)))
+
+
+def trained(head: nn.Module) -> list[nn.Parameter]:
+    """The parameters that take a gradient: those of a slow copy take none."""
+    return [parameter for parameter in head.parameters() if parameter.requires_grad]
