@@ -118,6 +118,18 @@ def test_retrace_by_hand():
         assert_close(retrace(reward, half, value, q, log_ratio), torch.tensor([[1.875, 3.5, 5]]))
 
 
+def test_a_window_of_one_row_by_hand():
+    """r = 3, γ = 1/2, v = 8, b = 2; the action is twice as likely under π: ρ is cut at 1."""
+    reward, discount, value, baseline = (torch.tensor([[x]]) for x in (3.0, 0.5, 8.0, 2.0))
+    row, twice = (reward, discount, value), torch.tensor([[2.0]]).log()
+    assert discounted_return(reward, discount).item() == 3
+    assert lambda_return(*row, 0.9).item() == n_step_return(*row, 1).item() == 7
+    assert gae(*row, baseline, 0.9).item() == 5
+    assert [x.item() for x in vtrace(*row, baseline, twice)] == [7, 5]
+    assert [x.item() for x in vtrace(*row, baseline, twice, rho_max=2.0)] == [12, 10]
+    assert retrace(*row, baseline, twice).item() == 7
+
+
 # ------------------------------------------------------------------------- identities among them
 
 
@@ -371,7 +383,7 @@ def test_capture(same_when_compiled):
 
 @pytest.mark.parametrize("function", ALL)
 def test_no_rows(function):
-    message = f"{function.__name__} needs at least one destination row, got time = 0"
+    message = f"^{function.__name__} needs at least one destination row, got time = 0"
     rows = {k: v[:, :0] for k, v in draw(0).items()} | {"value": torch.zeros(2, 1).double()[:, :0]}
     if function is discounted_return:
         with pytest.raises(ValueError, match=message):
@@ -381,10 +393,10 @@ def test_no_rows(function):
         weighted(function, rows)
 
 
-@pytest.mark.parametrize("lam", [95, -0.1, math.nan])
+@pytest.mark.parametrize("lam", [95, 1.1, -0.1, math.nan])
 @pytest.mark.parametrize("function", CUT)
 def test_a_lambda_out_of_range(function, lam):
-    message = f"{function.__name__} takes a lam between 0 and 1, got {lam}"
+    message = f"^{function.__name__} takes a lam between 0 and 1, got {lam}"
     with pytest.raises(ValueError, match=message):
         weighted(function, draw(0) | {"lam": lam})
 

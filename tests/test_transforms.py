@@ -126,6 +126,12 @@ def test_bins_by_hand():
     assert bins[128].item() == pytest.approx(0.17055778, rel=1e-6)
 
 
+def test_bins_are_rounded_once():
+    """Each is the float32 that is nearest to the number of the specification."""
+    grid = torch.linspace(-20, 0, 128, dtype=torch.float64)
+    assert torch.equal(symexp_bins(255)[:128], -torch.expm1(-grid).float())
+
+
 @pytest.mark.parametrize("n", [1, 0, -3])
 def test_too_few_bins(n):
     with pytest.raises(ValueError, match=f"symexp_bins needs at least 2 bins, got {n}"):
@@ -197,6 +203,10 @@ def test_extremes_take_the_end_bins():
     assert two_hot(torch.tensor(1e-30), bins)[127] == 1
 
 
+def test_of_two_equal_bins_at_the_end_the_last_takes_all():
+    assert two_hot(torch.tensor([1.0]), torch.tensor([0.0, 1.0, 1.0])).tolist() == [[0, 0, 1]]
+
+
 def test_a_nan_stays_a_nan_and_does_not_spread():
     weights = two_hot(torch.tensor([math.nan, 1.0]), symexp_bins(5))
     assert weights[0].isnan().any()
@@ -227,6 +237,7 @@ def test_indices_and_weights_are_the_two_hot():
         ([0.0, 2.0, 1.0], r"got \[0, 2, 1\]"),
         ([0.0, math.nan, 1.0], r"got \[0, nan, 1\]"),
         ([5.0, 4.0, 3.0, 2.0, 1.0], r"got \[5, 4, 3, 2, …\]"),
+        ([4.0, 3.0, 2.0, 1.0], r"got \[4, 3, 2, 1\]"),
         ([1.5], r"got \[1.5\]"),
     ],
 )
@@ -269,6 +280,16 @@ def test_the_gradient_of_the_mean_is_the_bins():
 def test_a_mean_of_what_is_no_probability_is_refused(rows):
     with pytest.raises(ValueError, match=r"takes probabilities, .* off by .*logits.softmax\(-1\)"):
         two_hot_mean(torch.tensor(rows), torch.tensor([0.0, 1.0]))
+
+
+def test_a_row_may_be_off_by_a_rounding_of_its_dtype():
+    """A thousandth in float32, a hundredth more in bfloat16."""
+    bins = torch.tensor([0.0, 1.0])
+    for half, off in ((torch.tensor([0.5]), 0.005), (torch.tensor([0.5]).bfloat16(), 0.0156)):
+        two_hot_mean(torch.cat([half, half]), bins)
+        with pytest.raises(ValueError, match=f"a row is off by {off}"):
+            two_hot_mean(torch.cat([half, half + off]), bins)
+    assert two_hot_mean(torch.tensor([0.5, 0.5078]).bfloat16(), bins).item() == 0.5078125
 
 
 def test_the_mean_takes_bfloat16_probabilities_and_none_at_all():

@@ -30,6 +30,7 @@ def test_the_parts_fill_one_vector_in_order():
     assert torch.equal(joint.mean, flat(expected))
     assert torch.equal(joint.mode, flat({key: part.mode for key, part in given.items()}))
     assert joint.mean.shape == (*BATCH, 12)
+    assert joint.event == 1
 
 
 def test_log_probabilities_and_entropies_add_up():

@@ -189,8 +189,9 @@ def test_a_regression_says_what_it_has(kind, name):
 
 def test_a_distribution_says_what_it_has():
     message = r"^Normal has no 'probs'; it has mean, nll, mode, sample, log_prob, entropy, kl$"
-    with pytest.raises(AttributeError, match=message):
+    with pytest.raises(AttributeError, match=message) as error:
         make("Normal")[0].probs  # noqa: B018
+    assert error.value.name == "probs"
 
 
 def test_an_output_of_ones_own_needs_a_mean_and_a_loss():

@@ -4,7 +4,13 @@ import math
 import pytest
 import torch
 
-from worldblocks.distributions import MSE, ImageMSE, SigmoidImageMSE, SymlogMSE
+from worldblocks.distributions import (
+    MSE,
+    ImageMSE,
+    SigmoidImageL1,
+    SigmoidImageMSE,
+    SymlogMSE,
+)
 
 
 def test_mse_by_hand():
@@ -63,8 +69,9 @@ def test_a_sigmoid_image_is_the_image_of_its_sigmoid():
     assert torch.equal(output.mean, ours.sigmoid())
 
 
-def test_a_sigmoid_image_refuses_what_an_image_refuses():
-    output = SigmoidImageMSE(torch.zeros(5, 2, 3, 1))
+@pytest.mark.parametrize("kind", [SigmoidImageMSE, SigmoidImageL1])
+def test_a_sigmoid_image_refuses_what_an_image_refuses(kind):
+    output = kind(torch.zeros(5, 2, 3, 1))
     with pytest.raises(TypeError, match="an image target is uint8"):
         output.nll(torch.zeros(5, 2, 3, 1))
     with pytest.raises(ValueError, match=r"shape \(5, 2, 3, 1\) was given .* \(2, 3, 1\)"):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldblocks.replay.selectors import OnlineQueue, Uniform
+from worldblocks.replay.selectors import OnlineQueue, Selector, Uniform
 
 
 def test_windows_of_the_queue_worked_out_by_hand():
@@ -64,3 +64,15 @@ def test_the_uniform_draw_depends_on_the_seed_only():
     first, again, other = (Uniform(3, seed).draw(50, 4, 5, 15) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_a_look_does_not_repeat_what_training_draws():
+    selector = Selector(3, window=4, seed=1)
+    drawn, looked = (one.draw(50, 4, 5, 15)[1] for one in (selector.uniform, selector.looks))
+    assert not np.array_equal(drawn, looked)
+
+
+def test_a_loaded_selector_has_whole_numbers_ahead_where_nothing_is():
+    selector = Selector(3, window=4, seed=1)
+    selector.load(selector.state())
+    assert [part.dtype for part in selector.ahead] == [np.int64, np.int64]

@@ -1,6 +1,7 @@
 import errno
 import os
 import tempfile
+from collections import deque
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from replay_rows import equal, filled, packed, row
 
 from worldblocks.replay import Memory, MemoryMapped, OnDevice, Prefetch, SequenceReplay
+from worldblocks.replay.recycled import Recycled
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
@@ -193,3 +195,17 @@ def test_memory_of_a_batch_is_used_again_when_nothing_refers_to_it():
     np.testing.assert_array_equal(kept, before)
     del kept
     assert place in {replay.sample(3).obs["image"].data_ptr() for _ in range(6)}
+
+
+def test_memory_that_another_thread_takes_first_is_new():
+    class Raced(deque):
+        def popleft(self):
+            raise IndexError
+
+    recycled = Recycled()
+    recycled._free = Raced([np.zeros(2**20, np.uint8)])
+    assert recycled.empty((2**20,), torch.uint8).shape == (2**20,)
+
+
+def test_bytes_of_a_device_are_reserved_there():
+    assert OnDevice("meta").reserve(3).device.type == "meta"

@@ -17,6 +17,17 @@ def latent(**options):
     return module
 
 
+def test_the_last_kernels_start_at_full_scale():
+    def first(**options):
+        torch.manual_seed(3)
+        return CategoricalLatent(deter=2, embed_dim=3, groups=5, classes=4, hidden=7, **options)
+
+    for name in ("prior_out", "posterior_out"):
+        plain, half = (getattr(first(**given), name).weight for given in ({}, {"outscale": 0.5}))
+        torch.testing.assert_close(plain, 2 * half)
+        assert plain.std().item() == pytest.approx(7**-0.5, rel=0.2)
+
+
 def carry(stoch):
     return Carry(torch.randn(*stoch.shape[:-2], DETER), stoch)
 
