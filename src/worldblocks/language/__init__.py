@@ -9,7 +9,7 @@ from worldblocks.language.cases import Case, load_cases
 from worldblocks.language.compiled import RewardFunction
 from worldblocks.language.endpoint import EndpointLM
 from worldblocks.language.expression import Expression, ExpressionError
-from worldblocks.language.film import film, show
+from worldblocks.language.filmed import film, show
 from worldblocks.language.imagined import (
     CaptionHead,
     CaptionReward,
