@@ -192,13 +192,14 @@ class Agent(nn.Module):
 
     def head(self) -> wb.tasks.TaskHead:
         """A new head: reward, actor, critic with its slow copy, scale of returns."""
-        feature, sizes = self.rssm.feature_dim, {"units": self.cfg.units, "width": self.action_size}
-        return wb.tasks.dreamer_head(feature, self.actions, **sizes).to(self.best.device)
+        sizes: Any = {"units": self.cfg.units, "width": self.action_size}
+        head = wb.tasks.dreamer_head(self.rssm.feature_dim, self.actions, **sizes)
+        return head.to(self.get_buffer("best").device)
 
     def initial(self, n: int):
         """What `act` carries before the first row: dynamics, last action, head of each row."""
         carry = self.rssm.initial(n)
-        return carry, carry.deter.new_zeros(n, self.action_size), [int(self.best)] * n
+        return carry, carry.deter.new_zeros(n, self.action_size), [int(self.get_buffer("best"))] * n
 
 
 def world_model_loss(agent, batch, cfg):
@@ -251,13 +252,13 @@ def update(agent, optimizer, cfg, mixture, specs):
         seen = post if cfg.reward_grad == "all" else post.detach()
         for place, name in enumerate(agent.heads):
             one, spec = wb.tasks.OneTask(agent, name), specs[place]
-            one.imagined = wb.language.HeadReward(one.reward)
+            one.imagined = wb.language.HeadReward(agent.heads[name].reward)
             if spec and cfg.imagined == "features":
                 one.imagined = wb.language.SpecReward(agent.features, spec)
-            reward = one.reward(seen.feature()).nll(mixture.reward[place])
-            own = {"reward": 1.0 * wb.losses.on_rows(reward, mixture.known[place])}
-            more, values = actor_critic_loss(one, seen, cfg)
-            losses |= {f"{name}/{key}": loss for key, loss in (own | more).items()}
+            reward = agent.heads[name].reward(seen.feature()).nll(mixture.reward[place])
+            own, values = actor_critic_loss(one, seen, cfg)
+            own["reward"] = 1.0 * wb.losses.on_rows(reward, mixture.known[place])
+            losses |= {f"{name}/{key}": loss for key, loss in own.items()}
             metrics |= {f"{name}/{key}": value for key, value in values.items()}
     total = torch.stack([loss.mean() for loss in losses.values()]).sum()
     optimizer.zero_grad()
@@ -294,8 +295,8 @@ def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
 def build(cfg: Config, env: Any, candidates: int):
     """A new agent and its optimiser: one for everything."""
     agent = Agent(env, min(cfg.heads, candidates), cfg).to(wb.run.pick_device(cfg.device))
-    options = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
-    return agent, wb.optim.dreamer_optimizer(agent.parameters(), **options)
+    rest = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
+    return agent, wb.optim.dreamer_optimizer(agent.parameters(), **rest)
 
 
 def load(run: str | Path, device: str = "auto"):
@@ -303,7 +304,6 @@ def load(run: str | Path, device: str = "auto"):
     cfg = wb.run.load_config(run, Config, device=device)
     env = environment(cfg)()
     agent, _ = build(cfg, env, len(wb.language.Proposal.load(run).phrases))
-    env.close()
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
     return agent.eval(), cfg
 
@@ -328,21 +328,21 @@ def main(cfg: Config) -> int:
     env = environment(cfg)()
     asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
     cfg, menu = dataclasses.replace(cfg, **asked), wb.language.menu_of(cfg.env, env)
-    options: Any = {"cache": cfg.cache, "offline": cfg.offline, "seed": cfg.seed, **asked}
-    old, propose = cfg.resume, functools.partial(wb.language.propose, cfg.reward, menu, **options)
+    more: Any = {"cache": cfg.cache, "offline": cfg.offline, "seed": cfg.seed, **asked}
+    old, propose = cfg.resume, functools.partial(wb.language.propose, cfg.reward, menu, **more)
     proposal = wb.language.Proposal.load(cfg.logdir) if old else propose()  # a model speaks here
     agent, optimizer = build(cfg, env, len(proposal.phrases))
-    options = {"heads": cfg.heads, "keep": cfg.keep, "chance": cfg.chance, "seed": cfg.seed}
-    options |= {"full_score": cfg.full_score, "fixed": cfg.imagined == "features"}
-    quest = wb.language.Quest(proposal, menu, envs=cfg.envs, **options)
+    more = {"heads": cfg.heads, "keep": cfg.keep, "chance": cfg.chance, "seed": cfg.seed}
+    more |= {"full_score": cfg.full_score, "fixed": cfg.imagined == "features"}
+    quest = wb.language.Quest(proposal, menu, envs=cfg.envs, **more)
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device", "workers", "cache", "offline", "judge")
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     proposal.save(run)
     print(f"run folder {run}\n{proposal.shown()}", flush=True)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg, specs=quest.specs))
-    envs, rows = environments(cfg, cfg.envs, cfg.seed), {"streams": cfg.envs, "length": cfg.length}
-    replay = wb.replay.SequenceReplay(capacity=cfg.capacity, seed=cfg.seed, **rows)
+    envs, more = environments(cfg, cfg.envs, cfg.seed), {"streams": cfg.envs, "length": cfg.length}
+    replay = wb.replay.SequenceReplay(capacity=cfg.capacity, seed=cfg.seed, **more)
     checkpoint = wb.run.Checkpoint(run)
     logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
     due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
@@ -355,7 +355,7 @@ def main(cfg: Config) -> int:
     step, updates, carry = session.restore(step=0, updates=0, carry=begin).values()
 
     def keep():
-        agent.best.fill_(quest.best)
+        agent.get_buffer("best").fill_(quest.best)
         session.save(step=step, updates=updates, carry=carry[:2])
         wb.language.plot_belief(run)
 
