@@ -3,7 +3,7 @@
 Grounding Large Language Models in Interactive Environments with Online Reinforcement Learning,
 Carta et al. (arXiv:2302.02662). The model reads what the environment says of itself and scores each
 action's phrase; low-rank additions to its weights and a value head learn from the environment's
-reward alone. (In `glam.py` the language model writes the reward, and a world model the policy.)
+reward alone. (In `glam.py` a language model chooses the reward, DreamerV3 learns.)
 
     python recipes/glam_policy.py cpu --env BabyAI-GoToRedBallNoDists-v0
     python recipes/glam_policy.py cpu --model untrained --per-token   without what a model has read

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -39,7 +40,14 @@ def whole(tmp_path_factory):
 
 
 def built(**options):
-    """An agent, its optimiser and a mixture to train on, always the same."""
+    """An agent, its optimiser and a mixture to train on, always the same; yours to change."""
+    found = copy.deepcopy(made(**options))
+    torch.manual_seed(5)
+    return found
+
+
+@functools.cache
+def made(**options):
     torch.manual_seed(3)
     cfg = dataclasses.replace(TINY, warmup=0, lr=1e-2, **options)
     there = recipe.stage(cfg)
@@ -161,7 +169,7 @@ def test_episodes_and_metrics_name_their_task(whole):
     )
 
 
-@pytest.mark.parametrize("tasks", [(EASY,), (EASY, HARD, "cartpole_swingup"), ("reacher_hard",)])
+@pytest.mark.parametrize("tasks", [(HARD,), (EASY, HARD, "cartpole_swingup")])
 def test_who_stays_is_the_same_to_the_bit(whole, tmp_path, tasks, monkeypatch):
     """A resumed run with other tasks, saved before it makes another step."""
     folder = shutil.copytree(whole, tmp_path / "run")
@@ -189,7 +197,7 @@ def test_a_task_that_joins_trains_beside_the_others(whole, tmp_path):
     assert all(torch.equal(after[name], x) for name, x in before.items())
     assert any(name.startswith(f"heads.parts.{HARD}.") for name in after)
     longer = tiny_runs.run(
-        recipe, TINY, tmp_path / "joined", tasks=(EASY, HARD), steps=52, resume=True
+        recipe, TINY, tmp_path / "joined", tasks=(EASY, HARD), steps=60, resume=True
     )
     assert {line["task"] for line in wb.run.read_jsonl(longer / "episodes.jsonl")} == {EASY, HARD}
 
@@ -205,8 +213,8 @@ def test_evaluate_plays_the_task_that_is_asked_for(whole, capsys):
     [
         {},
         {"freeze": True, "head": EASY},
-        {"world": "shuffled"},
-        {"world": "fresh"},
+        pytest.param({"world": "shuffled"}, marks=pytest.mark.slow),
+        pytest.param({"world": "fresh"}, marks=pytest.mark.slow),
         {"task": "cartpole_swingup"},
     ],
     ids=str,

@@ -153,3 +153,25 @@ def test_what_they_have_of_the_agent_of_one_task_is_listed():
     ours, theirs = definitions(SEVERAL[0]), definitions(RECIPES[1])
     differ = {name for name in ours if name in theirs and ours[name] != theirs[name]}
     assert differ == set(OF_ONE)
+
+
+# Of one instruction with candidate rewards: what differs from several tasks, with why.
+GLAM = RECIPES[0].with_name("glam.py")
+OF_SEVERAL = {
+    "Agent": "a head a candidate, none by name; features are predicted",
+    "actor_critic_loss": "from imagination alone: most rows were played for another candidate",
+    "update": "a loss of features; the imagined reward may be computed from them",
+    "learn": "one replay, relabelled",
+    "environments": "one environment",
+    "build": "the same",
+    "load": "the likeliest candidate",
+    "act": "a head for each environment",
+    "main": "candidates are proposed, chosen and judged",
+    "Config": "",
+}
+
+
+def test_what_glam_has_of_several_tasks_is_listed():
+    ours, theirs = definitions(GLAM), definitions(SEVERAL[0])
+    assert {name for name in ours if name in theirs and ours[name] != theirs[name]} == {*OF_SEVERAL}
+    assert ours["world_model_loss"] == theirs["world_model_loss"]

@@ -256,6 +256,7 @@ def test_a_state_is_plain_and_does_not_change_later(tmp_path):
         "offsets": {"metrics": 0, "timing": 0, "episodes": 0, "failures": 0},
         "step": -1,
         "episodes": 0,
+        "by_task": {},
         "scores": [],
     }
     other = Logger(tmp_path, sinks=[])
@@ -287,6 +288,7 @@ def test_episodes_of_several_tasks(tmp_path):
     assert last == '{"step": 12, "length": 3, "score": 100.0, "task": "run"}'
     written = {"episode/run/score": 100.0, "episode/run/length": 3}
     assert recorder.calls[-1] == ("write", 12, written)
+    logger.close()
     other = Logger(tmp_path, sinks=[])
     other.load_state_dict(logger.state_dict())
     assert other.score_of("walk") == 6.5

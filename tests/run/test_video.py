@@ -6,7 +6,7 @@ import torch
 from jaxtyping import TypeCheckError
 from PIL import Image
 
-from worldblocks.run import open_loop_grid, write_gif
+from worldblocks.run import open_loop_grid, subtitled, write_gif
 from worldblocks.run.video import BORDER, CONTEXT, GAP, HEADER, LABELS, OPEN
 
 
@@ -116,3 +116,16 @@ def test_a_missing_package_is_a_sentence(tmp_path, monkeypatch):
         ImportError, match=r"wb.run.write_gif needs the extra 'run' \(PIL\): pip inst"
     ):
         write_gif(tmp_path / "a.gif", np.zeros((1, 2, 3, 3), np.uint8))
+
+
+def test_lines_stand_above_the_frames():
+    """As high as the lines need, as wide as the longest; the frames themselves are as they were."""
+    frames = np.full((2, 5, 40, 3), 7, np.uint8)
+    titled = subtitled(frames, [["a", "b"], ["a", "a line that is longer than 40 pixels"]])
+    assert titled.shape[:2] == (2, 5 + 2 * 18 + 8)
+    assert titled.shape[2] > 40
+    assert (titled[:, -5:, :40] == 7).all()
+    assert (titled[0, :18] != titled[1, :18]).sum() == 0
+    assert (titled[0, 18:44] != titled[1, 18:44]).any()
+    with pytest.raises(ValueError, match=r"2 frames were given 1 texts of \[1\] lines; give each"):
+        subtitled(frames, [["a"]])

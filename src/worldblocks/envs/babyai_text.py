@@ -7,6 +7,9 @@ Environments with Online Reinforcement Learning"), and read the environment with
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from worldblocks.envs.features import Feature, Goal
 
 COLORS = ("red", "green", "blue", "purple", "yellow", "grey")
@@ -112,6 +115,10 @@ class MiniGridText:
             lines += _wall(grid, visible, forward, right)
         carried = self._env.carrying
         return lines + ([f"You carry {_thing(carried)}"] if carried is not None else [])
+
+    def frame(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The grid as it is, with what the agent sees lighter."""
+        return self._env.get_frame(highlight=True, tile_size=32)
 
     @property
     def mission(self) -> str:

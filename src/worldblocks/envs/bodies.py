@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from worldblocks.envs.control import dmc
 from worldblocks.envs.features import Feature, Featured, Goal
 from worldblocks.envs.record import Environment
+from worldblocks.envs.rendering import choose_backend
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,15 @@ class ControlText:
     def candidates(self) -> list[Goal]:
         """None: what a body does is chosen by the phrases of its menu, not achieved once."""
         return []
+
+    def frame(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The body from its first camera.
+
+        Raises:
+            RuntimeError: there is nothing to render with.
+        """
+        choose_backend("a picture of a body")
+        return self._physics.render(height=240, width=320, camera_id=0)
 
 
 def body(name: str) -> Body:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from jaxtyping import UInt8
 
 from worldblocks.envs.record import Environment, Step
 from worldblocks.spaces import Actions, Continuous, Spaces
@@ -54,6 +55,10 @@ class Describer(Protocol):
 
     def candidates(self) -> list[Goal]:
         """What can be achieved here."""
+        ...
+
+    def frame(self) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture of it, for people."""
         ...
 
 

@@ -9,6 +9,7 @@ from worldblocks.language.cases import Case, load_cases
 from worldblocks.language.compiled import RewardFunction
 from worldblocks.language.endpoint import EndpointLM
 from worldblocks.language.expression import Expression, ExpressionError
+from worldblocks.language.film import film, show
 from worldblocks.language.imagined import (
     CaptionHead,
     CaptionReward,
@@ -32,12 +33,16 @@ from worldblocks.language.model import (
     require,
 )
 from worldblocks.language.packaged import PackagedLM
+from worldblocks.language.picture import plot_belief
 from worldblocks.language.policy import Judged, LanguagePolicy
 from worldblocks.language.posterior import Evidence, Returns, SpecPosterior, Successes
+from worldblocks.language.proposal import Proposal, propose
+from worldblocks.language.quest import Quest
+from worldblocks.language.rankers import Exact, Uniform, packaged_model, ranker
 from worldblocks.language.reward import RewardSpec, RewardTerm, reward_schema
 from worldblocks.language.selector import Ranker, Ranking, Selector, fit_temperature
 from worldblocks.language.sentences import SentenceEncoder
-from worldblocks.language.shown import explain
+from worldblocks.language.shown import explain, menu_of, settle
 from worldblocks.language.spoken import BABYAI_COMMANDS, Prompted, glam_prompt, read_prompts
 from worldblocks.language.table import wilson
 from worldblocks.language.untrained import untrained_llama
@@ -53,6 +58,7 @@ __all__ = [
     "Embedding",
     "EndpointLM",
     "Evidence",
+    "Exact",
     "Expression",
     "ExpressionError",
     "GoalMenu",
@@ -69,6 +75,8 @@ __all__ = [
     "NotCached",
     "PackagedLM",
     "Prompted",
+    "Proposal",
+    "Quest",
     "Random",
     "Ranker",
     "Ranking",
@@ -86,18 +94,27 @@ __all__ = [
     "TimedOut",
     "TransformersLM",
     "Unavailable",
+    "Uniform",
     "WordOverlap",
     "Writer",
     "body_menu",
     "caption_target",
     "explain",
+    "film",
     "fit_temperature",
     "glam_prompt",
     "load_cases",
+    "menu_of",
+    "packaged_model",
+    "plot_belief",
+    "propose",
+    "ranker",
     "read_prompts",
     "require",
     "reward_schema",
     "sample_features",
+    "settle",
+    "show",
     "untrained_llama",
     "wilson",
 ]

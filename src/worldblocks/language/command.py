@@ -5,18 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from worldblocks.language.cached import CachedLM
 from worldblocks.language.cases import load_cases
 from worldblocks.language.expression import ExpressionError
 from worldblocks.language.model import LanguageError, LanguageModel
-from worldblocks.language.packaged import PackagedLM
-from worldblocks.language.prompts import PROMPT_VERSION
+from worldblocks.language.rankers import FILES, packaged_model
 from worldblocks.language.selector import Selector
-from worldblocks.language.sentences import SentenceEncoder
 from worldblocks.language.shown import explain
 from worldblocks.language.table import METHODS, answers, mistakes, table
-
-FILES = {"model": "smollm2.jsonl", "encoder": "minilm.jsonl"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,21 +31,7 @@ def models(cache: Path | None, offline: bool) -> tuple[LanguageModel, LanguageMo
         ValueError: offline without a folder.
         LanguageError: a model is not installed.
     """
-    if cache is None:
-        if offline:
-            raise ValueError("offline replays a cache, and got none; give --cache FOLDER")
-        return PackagedLM("smollm2"), SentenceEncoder("minilm")
-    files = [cache / name for name in FILES.values()]
-    if offline:
-        if missing := [str(file) for file in files if not file.is_file()]:
-            raise ValueError(f"offline replays {', '.join(missing)}, which is not there")
-        inner: list[LanguageModel | None] = [None, None]
-    else:
-        inner = [PackagedLM("smollm2"), SentenceEncoder("minilm")]
-    model, encoder = (
-        CachedLM(one, file, offline=offline, template=PROMPT_VERSION)
-        for one, file in zip(inner, files, strict=True)
-    )
+    model, encoder = (packaged_model(role, cache or "", offline) for role in FILES)
     return model, encoder
 
 

@@ -36,6 +36,10 @@ class Menu(Protocol):
         """The reward of one phrase or several."""
         ...
 
+    def specs(self, phrases: Sequence[str], instruction: str = "") -> list[RewardSpec]:
+        """A reward for each phrase of a ranking, best first."""
+        ...
+
 
 class TermMenu:
     """Phrases with expressions over the features of a body.

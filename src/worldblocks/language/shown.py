@@ -39,6 +39,25 @@ def menu_of(name: str, env: Any) -> TermMenu | GoalMenu:
     return body_menu(domain) if domain in BODIES else GoalMenu(env.describer.candidates())
 
 
+def settle(env: Any, instruction: str, mission: str, *, seed: int) -> dict[str, str]:
+    """The `instruction` and the `mission` of a run: what is not given is that of an episode.
+
+    Args:
+        env: an environment with a describer, which may have a `mission`; it is reset.
+        instruction: what is asked; "" is the mission.
+        mission: what the environment asks; "" is that of the episode.
+        seed: of the episode.
+
+    Raises:
+        ValueError: the environment has no mission, and nothing was asked.
+    """
+    env.reset(seed)
+    mission = mission or getattr(env.describer, "mission", "")
+    if not (instruction or mission).strip():
+        raise ValueError("this environment has no mission of its own; give an --instruction")
+    return {"instruction": instruction or mission, "mission": mission}
+
+
 def play(env: Environment, act: Act, rows: int, seed: int) -> Played:
     """Rows under a policy that does not look."""
     steps = [env.reset(seed)]

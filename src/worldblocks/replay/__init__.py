@@ -21,7 +21,7 @@ tensor([1., 2., 3., 4.])
 
 from worldblocks.replay.batch import Batch
 from worldblocks.replay.labels import Labels, Relabel, relabel
-from worldblocks.replay.mixture import Mixture, MixtureReplay
+from worldblocks.replay.mixture import Mixture, MixtureReplay, labelled
 from worldblocks.replay.prefetch import Prefetch
 from worldblocks.replay.sequence import SequenceReplay
 from worldblocks.replay.storage import Memory, MemoryMapped, OnDevice
@@ -37,5 +37,6 @@ __all__ = [
     "Prefetch",
     "Relabel",
     "SequenceReplay",
+    "labelled",
     "relabel",
 ]

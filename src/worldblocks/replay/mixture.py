@@ -21,7 +21,7 @@ class Mixture(NamedTuple):
     Attributes:
         batch: the windows, `batch time ...`. Its observations hold no label and no feature; its
             reward is that of the task which played the window.
-        task: which task played each window, by its place among the tasks.
+        task: which task played each window, by its place among the tasks; -1: none is named.
         reward: of every task on every row; 0 where it is not known.
         known: where it is.
         feature: what was stored under `feat/<name>` by all these tasks, by name; targets, never
@@ -207,6 +207,26 @@ class MixtureReplay:
         for task, replay in self._replays.items():
             if task in manifest["tasks"]:
                 replay.load(folder / task, manifest["tasks"][task])
+
+
+def labelled(batch: Batch, how: Sequence[Relabel | None]) -> Mixture:
+    """Windows of one replay with the reward of every task, from the features stored with them.
+
+    Which task played a row is not said: `task` is -1.
+
+    Args:
+        batch: its observations hold features, `feat/<name>`.
+        how: the reward of each task; None is the reward that was stored.
+
+    Raises:
+        KeyError: a feature is not stored.
+    """
+    plain, _, feature = _split(batch.obs)
+    own = Labels(batch.reward, torch.ones_like(batch.is_first))
+    labels = [relabel(feature, batch.is_first, one) if one else own for one in how]
+    reward, known = (torch.stack(part) for part in zip(*labels, strict=True))
+    task = torch.full((len(batch.reward),), -1)
+    return Mixture(batch._replace(obs=plain), task, reward, known, feature)
 
 
 def _split(obs: Mapping[str, Tensor]) -> tuple[dict, dict, dict]:

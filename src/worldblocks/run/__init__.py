@@ -39,7 +39,7 @@ from worldblocks.run.scores import Interval, binned_scores, first_hit, iqm, iqm_
 from worldblocks.run.session import Session, Stateful
 from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink, WandbSink, read_jsonl
 from worldblocks.run.start import launch
-from worldblocks.run.video import open_loop_grid, write_gif
+from worldblocks.run.video import open_loop_grid, subtitled, write_gif
 
 __all__ = [
     "Captured",
@@ -89,6 +89,7 @@ __all__ = [
     "running_mean",
     "score_curves",
     "set_rng_state",
+    "subtitled",
     "value_check",
     "vector_checks",
     "write_gif",

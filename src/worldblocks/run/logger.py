@@ -116,13 +116,16 @@ class Logger:
         """Append wall-clock figures (updates per second, …) to `timing.jsonl`."""
         self._write("timing", step, figures)
 
-    def episode(self, step: int, score: float, length: int, *, task: str = "") -> None:
+    def episode(
+        self, step: int, score: float, length: int, *, task: str = "", **more: float
+    ) -> None:
         """Append a finished episode to `episodes.jsonl`: sum of rewards, environment steps.
 
-        With a task, its line names it, and sinks get `episode/<task>/score`.
+        With a task, its line names it, and sinks get `episode/<task>/score`; `more` are further
+        figures of it.
         """
         self.episodes, self._scores = self.episodes + 1, [*self._scores[-9:], float(score)]
-        figures, prefix = {"score": score, "length": length}, "episode/"
+        figures, prefix = {"score": score, "length": length, **more}, "episode/"
         if task:
             self._by_task[task] = [*self._by_task.get(task, [])[-9:], float(score)]
             prefix += f"{task}/"

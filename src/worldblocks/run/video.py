@@ -1,5 +1,6 @@
 """Pictures that move: GIF files, and the open-loop predictions of a world model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,40 @@ def write_gif(
         path, save_all=True, append_images=pictures[1:], duration=duration, loop=0, disposal=1
     )
     return path
+
+
+@typed
+def subtitled(
+    frames: UInt8[np.ndarray, "time height width 3"], words: Sequence[Sequence[str]]
+) -> UInt8[np.ndarray, "time _ _ 3"]:
+    """Frames with lines of text in a band above each, and a margin where a line is longer.
+
+    Args:
+        frames: RGB.
+        words: lines of each frame, in all of them as many.
+
+    Raises:
+        ValueError: there are not as many of one as of the other.
+    """
+    counts = {len(lines) for lines in words}
+    if len(words) != len(frames) or len(counts) != 1:
+        raise ValueError(
+            f"{len(frames)} frames were given {len(words)} texts of {sorted(counts)} lines; give "
+            f"each frame a text, all of as many lines"
+        )
+    image, drawing = extra("PIL.Image", "subtitled"), extra("PIL.ImageDraw", "subtitled")
+    font = extra("PIL.ImageFont", "subtitled").load_default(13)
+    longest = max((font.getlength(line) for lines in words for line in lines), default=0)
+    margin = max(0, int(longest) + 12 - frames.shape[2])
+    paper = np.broadcast_to(np.array(PAPER, np.uint8), (*frames.shape[:2], margin, 3))
+    frames, bands = np.concatenate([frames, paper], 2), []
+    for lines in words:
+        band = image.new("RGB", (frames.shape[2], 18 * len(lines) + 8), PAPER)
+        for place, line in enumerate(lines):
+            ink = INK if place == 0 else OPEN
+            drawing.Draw(band).text((6, 4 + 18 * place), line, fill=ink, font=font)
+        bands.append(np.array(band))
+    return np.concatenate([np.stack(bands), frames], 1)
 
 
 @typed

