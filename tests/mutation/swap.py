@@ -18,9 +18,13 @@ Place = tuple[str, str, int]  # file, qualified name, first line
 def functions() -> dict[Place, list[types.FunctionType]]:
     """Every function of this process by where it is written."""
     found: dict[Place, list[types.FunctionType]] = {}
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()  # what is set aside is not among the objects
     for function in gc.get_objects():
         if type(function) is types.FunctionType:
             found.setdefault(place(function.__code__), []).append(function)
+    if frozen:
+        gc.freeze()
     return found
 
 
