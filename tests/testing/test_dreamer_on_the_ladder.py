@@ -8,6 +8,7 @@ from worldblocks.testing import RUNGS, Result, format_ladder
 
 RUNG = {rung.name: rung for rung in RUNGS}
 QUICK = ("bandit", "first", "delayed")
+DEFAULT = "bandit"  # the others run under --thorough
 TELLING = {  # the rung that each twin fails
     "resets ignored": "first",
     "reward one row late": "bandit",
@@ -29,12 +30,18 @@ def climbed(rung, twin="", seed=0):
     return result
 
 
-@pytest.mark.parametrize("name", QUICK)
+def marked(names, rung):
+    """Those on the other rungs are slow."""
+    slow = pytest.mark.slow
+    return [name if rung(name) == DEFAULT else pytest.param(name, marks=slow) for name in names]
+
+
+@pytest.mark.parametrize("name", marked(QUICK, str))
 def test_the_recipe_climbs(name):
     assert climbed(RUNG[name]).passed
 
 
-@pytest.mark.parametrize("twin", TELLING)
+@pytest.mark.parametrize("twin", marked(TELLING, TELLING.get))
 def test_a_broken_twin_fails(twin):
     rung = RUNG[TELLING[twin]]
     assert rung.name in QUICK  # which the healthy agent passes, above
