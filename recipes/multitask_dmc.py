@@ -102,7 +102,7 @@ PRESETS = {
     "walker": Config(),
     "reacher": Config(tasks=("reacher_easy", "reacher_hard")),
     "cpu": Config(
-        steps=12_000,
+        steps=8_000,
         device="cpu",
         bf16=False,
         envs=1,

@@ -60,7 +60,8 @@ def test_the_reward_is_that_of_the_simulator(task):
         for key in steps[0].obs
         if key.startswith("feat/")
     }
-    assert set(feature) == {*known.features, "lived"}
+    body = wb.envs.BODIES.get(task.split("_")[0])
+    assert set(feature) == {*known.features, "lived", *(body.features if body else ())}
     assert feature["lived"].sum(1)[[0, 1, -1]].tolist() == [0, 7, 1000 % 7]
     theirs = torch.tensor([step.reward for step in steps])
     torch.testing.assert_close(known.reward(feature), theirs, rtol=1e-5, atol=1e-5)
@@ -76,7 +77,10 @@ def test_without_features_nothing_is_added():
     pytest.importorskip("dm_control", reason="needs the extra dmc")
     keys = ["position", "to_target", "velocity"]
     assert sorted(control("reacher_easy", relabel=False).observation) == keys
-    assert sorted(control("cartpole_swingup").observation) == ["position", "velocity"]
+    keys = ["position", "velocity"]
+    assert sorted(control("cartpole_swingup", relabel=False).observation) == keys
+    names = wb.envs.BODIES["cartpole"].features
+    assert {*control("cartpole_swingup").observation} == {*keys, *(f"feat/{n}" for n in names)}
 
 
 def test_principal_axes_against_the_covariance():

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from worldblocks.envs import dmc
-from worldblocks.envs.control import Control
+from worldblocks.envs import BODIES, Environment, dmc, dmc_features
 from worldblocks.replay import Relabel
 from worldblocks.typing import typed
 
@@ -37,16 +36,20 @@ def control_reward(task: str) -> Relabel | None:
     return KNOWN.get(task)
 
 
-def control(task: str, *, relabel: bool = True, **options: Any) -> Control:
-    """An environment of `wb.envs.dmc`, with the features that its reward is a function of.
+def control(task: str, *, relabel: bool = True, **options: Any) -> Environment:
+    """An environment of `wb.envs.dmc`, with the features that rewards of its body are written in.
+
+    They are those of `control_reward`, one number for each control step, and those of the body as
+    `wb.envs.dmc_features` gives them, which expressions of `wb.language` are about.
 
     Args:
         task: as of `wb.envs.dmc`.
-        relabel: whether to give them, as far as the reward is known.
+        relabel: whether to give them, as far as they are known.
         options: of `wb.envs.dmc`.
     """
     known = control_reward(task) if relabel else None
-    return dmc(task, features=known.features if known else (), **options)
+    make = dmc_features if relabel and task.split("_")[0] in BODIES else dmc
+    return make(task, features=known.features if known else (), **options)
 
 
 @typed
