@@ -110,6 +110,15 @@ def update(recipe: Any, agent, optimizer, saved, mixture, place: int):
     return recipe.update(agent, optimizer, mixture, saved)
 
 
+def write(cfg: Config, folder: Path, world: str, evaluations: list[dict[str, Any]]):
+    """Keep what was found as `result.json`."""
+    result = {"name": folder.name, "run": cfg.run.name, "task": cfg.task, "seed": cfg.seed}
+    result |= {"world": world, "head": cfg.head, "steps": cfg.marks[-1]}
+    text = json.dumps({**result, "evaluations": evaluations}, indent=2) + "\n"
+    (folder / "result.json").write_text(text, encoding="utf-8")
+    print(f"result in {folder / 'result.json'}")
+
+
 def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     name = wb.run.read_config(cfg.run).get("recipe", "")
@@ -163,15 +172,7 @@ def main(cfg: Config) -> int:
                 new.write_back(mixture, agent.rssm.pack(post.carry))
             progress.update(step * repeat)
     envs.close()
-    result = {"task": cfg.task, "world": world, "head": cfg.head, "evaluations": evaluations}
-    result |= {
-        "name": folder.name,
-        "seed": cfg.seed,
-        "steps": cfg.marks[-1],
-        "run": str(cfg.run.name),
-    }
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"result in {folder / 'result.json'}")
+    write(cfg, folder, world, evaluations)
     return 0
 
 

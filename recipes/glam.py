@@ -292,6 +292,23 @@ def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
     return wb.envs.EnvVector([environment(cfg)] * n, seed=seed, workers=cfg.workers)
 
 
+def ask(cfg: Config, env: Any):
+    """The configuration with what is asked for, the menu, and what is proposed from it."""
+    asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
+    cfg, menu = dataclasses.replace(cfg, **asked), wb.language.menu_of(cfg.env, env)
+    if cfg.resume:
+        return cfg, menu, wb.language.Proposal.load(cfg.logdir)
+    options: Any = {"cache": cfg.cache, "offline": cfg.offline, "seed": cfg.seed, **asked}
+    return cfg, menu, wb.language.propose(cfg.reward, menu, **options)  # a model speaks here
+
+
+def quest_for(cfg: Config, menu: Any, proposal: wb.language.Proposal) -> wb.language.Quest:
+    """The candidates with a posterior, which the outcomes of episodes judge."""
+    options: Any = {"heads": cfg.heads, "keep": cfg.keep, "chance": cfg.chance, "seed": cfg.seed}
+    options |= {"full_score": cfg.full_score, "fixed": cfg.imagined == "features"}
+    return wb.language.Quest(proposal, menu, envs=cfg.envs, **options)
+
+
 def build(cfg: Config, env: Any, candidates: int):
     """A new agent and its optimiser: one for everything."""
     agent = Agent(env, min(cfg.heads, candidates), cfg).to(wb.run.pick_device(cfg.device))
@@ -304,6 +321,7 @@ def load(run: str | Path, device: str = "auto"):
     cfg = wb.run.load_config(run, Config, device=device)
     env = environment(cfg)()
     agent, _ = build(cfg, env, len(wb.language.Proposal.load(run).phrases))
+    env.close()
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
     return agent.eval(), cfg
 
@@ -326,23 +344,17 @@ def act(agent, obs, carry, is_first, mode: bool = False):
 def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     env = environment(cfg)()
-    asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
-    cfg, menu = dataclasses.replace(cfg, **asked), wb.language.menu_of(cfg.env, env)
-    more: Any = {"cache": cfg.cache, "offline": cfg.offline, "seed": cfg.seed, **asked}
-    old, propose = cfg.resume, functools.partial(wb.language.propose, cfg.reward, menu, **more)
-    proposal = wb.language.Proposal.load(cfg.logdir) if old else propose()  # a model speaks here
+    cfg, menu, proposal = ask(cfg, env)
     agent, optimizer = build(cfg, env, len(proposal.phrases))
-    more = {"heads": cfg.heads, "keep": cfg.keep, "chance": cfg.chance, "seed": cfg.seed}
-    more |= {"full_score": cfg.full_score, "fixed": cfg.imagined == "features"}
-    quest = wb.language.Quest(proposal, menu, envs=cfg.envs, **more)
+    quest = quest_for(cfg, menu, proposal)
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device", "workers", "cache", "offline", "judge")
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     proposal.save(run)
     print(f"run folder {run}\n{proposal.shown()}", flush=True)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg, specs=quest.specs))
-    envs, more = environments(cfg, cfg.envs, cfg.seed), {"streams": cfg.envs, "length": cfg.length}
-    replay = wb.replay.SequenceReplay(capacity=cfg.capacity, seed=cfg.seed, **more)
+    envs, rows = environments(cfg, cfg.envs, cfg.seed), {"streams": cfg.envs, "length": cfg.length}
+    replay = wb.replay.SequenceReplay(capacity=cfg.capacity, seed=cfg.seed, **rows)
     checkpoint = wb.run.Checkpoint(run)
     logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
     due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))

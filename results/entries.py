@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 RESULT = "result.json"
-KINDS = ("run", "peer", "tasks", "adapt")
+KINDS = ("run", "peer", "tasks", "adapt", "glam", "instruct")
+ON_A_RUN = ("adapt", "instruct")  # their commands have the folder of a run of `beside`, {run}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,8 @@ class Entry:
     seeds: tuple[int, ...]
     steps: int  # budget of one seed in environment steps: actions · repeat
     minutes: float  # expected of one seed
-    kind: str = "run"  # "peer": another agent, through results/peers.py; "tasks": several tasks,
-    # which judges itself; "adapt": from a run of `beside`, whose folder is {run} in the command
+    kind: str = "run"  # "peer": another agent, through results/peers.py; "tasks", "glam": judge
+    # themselves; "adapt", "instruct": a new task or sentences on the run of `beside`
     hardware: str = "cpu"  # or "gpu"
     beside: str = ""  # the entry that a peer is compared with
     continues: str = ""  # the finished entry whose runs go on
@@ -48,6 +49,8 @@ class Entry:
         """Where the seeds of this entry lie, below `results` and below `logs/results`."""
         if self.kind in ("tasks", "adapt"):
             return Path("multitask", self.name)
+        if self.kind in ("glam", "instruct"):
+            return Path("language", self.name)
         return Path("peers", self.beside, self.words[1]) if self.kind == "peer" else Path(self.name)
 
 
@@ -90,7 +93,7 @@ def seed_folder(entry: Entry, seed: int, below: Path) -> Path:
 
 def ready(entry: Entry, entries: list[Entry], results: Path) -> bool:
     """Whether what an entry continues, or adapts, is finished."""
-    needed = (entry.continues, entry.beside if entry.kind == "adapt" else "")
+    needed = (entry.continues, entry.beside if entry.kind in ON_A_RUN else "")
     return not any(one.name in needed and unfinished(one, results) for one in entries)
 
 

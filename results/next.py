@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pages
-from entries import RESULT, Entry, next_entry, read_queue, ready, seed_folder, unfinished
+from entries import ON_A_RUN, RESULT, Entry, next_entry, read_queue, ready, seed_folder, unfinished
 from provenance import changed, provenance
 
 import worldblocks as wb
@@ -72,14 +72,15 @@ class Queue:
                 self.tell(event="failed", name=entry.name, seed=seed, code=code)
             print(f"{entry.name} seed {seed}: not finished (exit code {code}); see {run}.log")
             return False
-        if entry.kind in ("peer", "adapt"):
+        if entry.kind in ("peer", *ON_A_RUN):
             shutil.copytree(run, kept, dirs_exist_ok=True)
             result = json.loads((kept / RESULT).read_text(encoding="utf-8"))
             names = ("commit", "changed") if entry.kind == "peer" else note.keys() - {"trained"}
             result |= {key: note[key] for key in names}
             result |= {"name": entry.name, "command": command_of(entry, seed)}
         else:
-            result = (self.judge, self.judged)[entry.kind == "tasks"](entry, seed, run, note)
+            judge = self.judge if entry.kind == "run" else self.judged
+            result = judge(entry, seed, run, note)
             if not result:
                 return False
             wb.run.export(run, kept)
@@ -144,11 +145,14 @@ class Queue:
         return result | {**note, "minutes": round(note["minutes"], 1)}
 
     def judged(self, entry: Entry, seed: int, run: Path, note: dict[str, Any]) -> dict[str, Any]:
-        """The result of a run of several tasks: what it says itself."""
-        scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+        """The result of a run that judges itself: several tasks, or success."""
+        if entry.kind == "tasks":
+            told = {"tasks": json.loads((run / "scores.json").read_text(encoding="utf-8"))}
+        else:
+            told = {"success": wb.run.read_jsonl(run / "metrics.jsonl")[-1]["judged/success"]}
         tensors = wb.run.Checkpoint(run).weights("agent").values()
         config = wb.run.read_config(run)
-        result = {"name": entry.name, "seed": seed, "tasks": scores}
+        result = {"name": entry.name, "seed": seed, **told}
         result |= {"parameters": sum(x.numel() for x in tensors)}
         result |= {"steps": config["steps"] * config.get("repeat", 1)}
         result |= {"command": command_of(entry, seed)}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import grounding
 import multitask
 import numpy as np
 from entries import RESULT, Entry, seed_folder, unfinished
@@ -65,7 +66,17 @@ def first_hits(run: Path, thresholds: Iterable[float]) -> dict[str, int | None]:
 
 def line(result: dict[str, Any]) -> dict[str, Any]:
     """The facts of a result that `results.jsonl` repeats."""
-    names = ("seed", "score", "mode", "evaluations", "steps", "first_hit", "commit", "minutes")
+    names = (
+        "seed",
+        "score",
+        "success",
+        "mode",
+        "evaluations",
+        "steps",
+        "first_hit",
+        "commit",
+        "minutes",
+    )
     return {name: result[name] for name in names if name in result}
 
 
@@ -75,6 +86,7 @@ def redraw(entries: Sequence[Entry], root: Path) -> None:
         if entry.kind == "run" and not entry.group:
             draw(entry, entries, root)
     multitask.draw(entries, root)
+    grounding.draw(entries, root)
     (root / "results" / "tables").mkdir(exist_ok=True)
     for name, text in texts(entries, root / "results").items():
         (root / "results" / "tables" / f"{name}.md").write_text(text, encoding="utf-8")
@@ -84,6 +96,7 @@ def texts(entries: Sequence[Entry], results: Path) -> dict[str, str]:
     """The files of `results/tables` by their name: one for each entry or group, and the queue."""
     pages = {"queue": markdown(*overview_rows(entries, results))}
     pages |= multitask.texts(entries, results)
+    pages |= grounding.texts(entries, results)
     for entry in entries:
         if entry.group and entry.kind == "run":
             group = [one for one in entries if one.group == entry.group]

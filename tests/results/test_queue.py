@@ -17,7 +17,7 @@ import tyro
 import worldblocks as wb
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("entries", "multitask", "next", "pages", "provenance", "words")
+NAMES = ("entries", "grounding", "multitask", "next", "pages", "provenance", "words")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_commands_of_peers_are_known(queue):
 
 def test_commands_of_several_tasks_are_known(queue, tmp_path):
     """By the command lines of the recipes themselves."""
-    for entry in [entry for entry in queue if entry.kind == "tasks"]:
+    for entry in [entry for entry in queue if entry.kind in ("tasks", "glam")]:
         script, *words = entry.words
         recipe = importlib.import_module(Path(script).stem)
         presets = {name: (name, preset) for name, preset in recipe.PRESETS.items()}
@@ -92,6 +92,12 @@ def test_commands_of_several_tasks_are_known(queue, tmp_path):
         config = tyro.cli(adapt.Config, args=words)
         assert config.run == tmp_path
         assert config.marks[-1] == entry.steps, entry.name
+    instruct = importlib.import_module("instruct")
+    for entry in [entry for entry in queue if entry.kind == "instruct"]:
+        words = [word.format(run=tmp_path) for word in entry.words[1:]]
+        config = tyro.cli(instruct.Config, args=words)
+        assert config.run == tmp_path
+        assert (ROOT / config.sentences).exists(), entry.name
 
 
 def test_published_tasks_are_there(queue):
@@ -112,7 +118,7 @@ def test_the_tables_are_those_of_the_results(modules, queue):
     tables = ROOT / "results" / "tables"
     written = {path.stem: path.read_text(encoding="utf-8") for path in tables.glob("*.md")}
     assert written == modules["pages"].texts(queue, ROOT / "results")
-    pages = [ROOT / "docs" / name for name in ("results.md", "multitask.md")]
+    pages = [ROOT / "docs" / name for name in ("results.md", "multitask.md", "language.md")]
     page = "".join(path.read_text(encoding="utf-8") for path in pages)
     assert [name for name in written if f"results/tables/{name}.md" not in page] == []
     for picture in (ROOT / "docs" / "results").glob("*.png"):

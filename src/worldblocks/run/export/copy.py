@@ -11,6 +11,7 @@ from worldblocks.run.folder import read_config
 
 LINES = "metrics.jsonl"
 FILES = (LINES, "episodes.jsonl", "timing.jsonl", "curve.png", "scores.json", "tasks.png")
+FILES += ("proposal.json", "belief.png")
 # What may differ between a copy and the run it was made of, which has gone on since.
 FREE = ("steps", "resume", "logdir", "device", "workers")
 
@@ -19,10 +20,10 @@ def export(run: Path | str, folder: Path | str) -> Path:
     """Copy a run without replay and optimiser: small enough to be kept in git.
 
     The copy holds `config.json` (without `logdir`, a path of one machine); `metrics.jsonl`,
-    `episodes.jsonl`, `timing.jsonl`, `curve.png`, `report.*`, and of several tasks `scores.json`
-    and `tasks.png`, where they are there; and a
-    checkpoint of the agent's tensors as they were saved and the run's counters. The `load` of a
-    recipe and `compare` read it; `--resume` does not. An earlier copy of the same run is replaced.
+    `episodes.jsonl`, `timing.jsonl`, `curve.png`, `report.*`, of several tasks `scores.json` and
+    `tasks.png`, of GLAM `proposal.json` and `belief.png`, where they are there; and a checkpoint of
+    the agent's tensors as they were saved and the run's counters. The `load` of a recipe and
+    `compare` read it; `--resume` does not. An earlier copy of the same run is replaced.
 
     Args:
         run: A run folder with a checkpoint.

@@ -1,0 +1,242 @@
+"""A sentence to a trained world: a policy for it, without one more step in the environment.
+
+    python recipes/instruct.py RUN --instruction "take a stroll"
+    python recipes/instruct.py RUN --sentences results/sentences.toml
+
+RUN is a folder of `multitask_dmc.py` that still has its replay, of a body with a menu (walker,
+cartpole ...). A language model chooses a phrase of the menu, whose expression of features is the
+reward. The world stays as it is: a head that predicts the features, and an actor and a critic for
+each phrase, learn from the replay and in imagination. Only then is anything played, to be judged.
+
+Every policy is scored by the phrase that was meant: of the chosen phrase, of the phrase that was
+meant (an oracle: what remains then is the fault of the world), of the best head that RUN has, and
+random. Needs the models that `glam.py` needs, or `--cache FOLDER --offline`, or `--by oracle`.
+"""
+
+import dataclasses
+import importlib
+import json
+import statistics
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import nn
+
+import worldblocks as wb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    run: Annotated[Path, tyro.conf.Positional]  # a run folder of several tasks
+    instruction: str = ""  # one sentence
+    meant: str = ""  # the phrase of the menu that it means, if somebody knows; else what is chosen
+    sentences: str = ""  # or a file of several: [[sentence]] with `instruction` and `meant`
+    logdir: str = ""  # where the result goes; default RUN/instruct-<by>-<seed>
+    seed: int = 0
+    by: Literal["llm", "embedding", "random", "oracle"] = "llm"  # who chooses the phrase
+    cache: str = ""  # folder of replies of the language models; "" asks them each time
+    offline: bool = False  # only the cache, no model
+    imagined: Literal["features", "head"] = "features"  # reward of imagined rows: the expression of
+    # predicted features, or a reward head's that was fitted on relabelled replay
+    updates: int = 1000
+    episodes: int = 20  # of each policy
+    random: int = 100  # episodes of a random one
+    device: str = "auto"
+
+    def __post_init__(self):
+        if bool(self.instruction.strip()) == bool(self.sentences):
+            raise ValueError("give either a sentence (--instruction) or a file (--sentences)")
+        for name in ("updates", "episodes", "random"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} takes 1 or more, got {getattr(self, name)}")
+
+
+class Predicted(nn.Module):
+    """Stands where a reward head does: the expression of predicted features is the prediction."""
+
+    def __init__(self, features: nn.Module, reward: Any):
+        super().__init__()
+        self.reward = wb.language.SpecReward(features, reward)
+
+    def forward(self, feature):
+        return SimpleNamespace(mean=self.reward(feature))
+
+
+def sentences(cfg: Config, menu: Any) -> list[dict[str, str]]:
+    """Each sentence with the phrase that is chosen for it, and the one that was meant."""
+    if cfg.sentences:
+        found = tomllib.loads(Path(cfg.sentences).read_text(encoding="utf-8")).get("sentence", [])
+    else:
+        found = [{"instruction": cfg.instruction, "meant": cfg.meant}]
+    by = wb.language.ranker(cfg.by, cache=cfg.cache, offline=cfg.offline, seed=cfg.seed)
+    for one in found:
+        asked = one["meant"] if cfg.by == "oracle" and one["meant"] else one["instruction"]
+        able = [phrase for phrase in menu.phrases if phrase not in menu.helpers]
+        ranking = by.rank(asked, able)
+        one |= {"chosen": ranking.items[0], "meant": one["meant"] or ranking.items[0]}
+        print(f"{one['instruction']!r}: {', '.join(ranking.items[:3])}", flush=True)
+    if not found:
+        raise SystemExit(f"{cfg.sentences} has no [[sentence]] with an `instruction` and `meant`")
+    return found
+
+
+def prepare(cfg: Config, recipe: Any, saved: Any, ranges: Any, phrases: list[str]):
+    """The world of the run with new heads alone, and an optimiser for them."""
+    one, _ = recipe.load(cfg.run, cfg.device)
+    there = recipe.stage(saved)
+    agent, _ = recipe.build(saved, there)
+    world = {k: x for k, x in one.state_dict().items() if k in agent.state_dict()}
+    wb.run.load_module_state(agent, world)
+    there.actions |= dict.fromkeys(phrases, there.actions[there.founders[0]])
+    for phrase in phrases:
+        agent.heads.add(phrase, agent.head(phrase))
+    head = wb.heads.FeatureHead(agent.rssm.feature_dim, ranges, units=saved.units, layers=1)
+    agent.features = head.to(next(agent.parameters()).device)
+    new = [*agent.heads.parameters(), *agent.features.parameters()]
+    trained = [parameter for parameter in new if parameter.requires_grad]
+    options = {"lr": saved.lr, "agc": saved.agc, "warmup": saved.warmup}
+    return agent, wb.optim.dreamer_optimizer(trained, **options), there
+
+
+def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
+    """The replay of the run."""
+    checkpoint = wb.run.Checkpoint(cfg.run)
+    if not (checkpoint.folder / "replay").exists():
+        raise SystemExit(f"{cfg.run} has no replay any more, and nothing else to learn from")
+    rows: Any = {"capacity": saved.capacity, "streams": saved.envs, "length": saved.length}
+    replay = wb.replay.MixtureReplay(wb.tasks.tasks_of(cfg.run, saved.tasks)[1], **rows)
+    checkpoint.load_stores({"replay": replay})
+    return replay
+
+
+def update(agent, optimizer, recipe, saved, mixture, rewards, imagined):
+    """One step of every new head; the world is only looked at."""
+    kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files has no type for it
+    carry = agent.rssm.unpack(kind(*mixture.batch.carry))
+    batch = mixture.batch._replace(carry=carry, row=None)
+    nobody = torch.zeros_like(mixture.task, dtype=torch.bool)  # no new policy played any row
+    with torch.no_grad():
+        post, _, _ = recipe.world_model_loss(agent, batch, saved)
+    feature = {name: mixture.feature[name] for name in agent.features.ranges}
+    losses = {"features": agent.features(post.feature()).nll(feature)}
+    for name, reward in rewards.items():
+        label = wb.replay.relabel(feature, batch.is_first, reward.relabel)
+        own = batch._replace(reward=label.reward)
+        fitted = agent.heads[name].reward(post.feature()).nll(own.reward)
+        losses[f"{name}/reward"] = wb.losses.on_rows(fitted, label.known)
+        one = agent.task(name)
+        if imagined == "features":
+            one.reward = Predicted(agent.features, reward)
+        more, _ = recipe.actor_critic_loss(one, post, own, saved, nobody)
+        losses |= {f"{name}/{key}": loss for key, loss in more.items()}
+    optimizer.zero_grad()
+    torch.stack([loss.mean() for loss in losses.values()]).sum().backward()
+    optimizer.step()
+    for name in agent.heads:
+        agent.heads[name].slow_value.update(agent.heads[name].value)
+
+
+@torch.no_grad()
+def played(policy, envs, rewards) -> dict[str, list[float]]:
+    """The score of one episode of each environment by every phrase."""
+    rows, alive = envs.reset(), torch.ones(len(envs), dtype=torch.bool)
+    sums = {phrase: torch.zeros(len(envs)) for phrase in rewards}
+    while alive.any():
+        rows = envs.step(policy(rows))
+        _, feature = wb.envs.split_features(rows.obs)
+        for phrase, reward in rewards.items():
+            sums[phrase] += alive * reward({name: feature[name] for name in reward.names})
+        alive &= ~rows.is_last
+    envs.close()
+    return {phrase: each.tolist() for phrase, each in sums.items()}
+
+
+def judge(cfg: Config, recipe: Any, saved: Any, agent, there, rewards) -> dict[str, Any]:
+    """Scores by policy: a head for each phrase, those that the run has, and a random one."""
+    task, far = there.founders[0], cfg.seed + 1_000_000
+    envs = there.envs(task, cfg.random, seed=far)
+    scores = {"random": played(wb.tasks.random_policy(envs, cfg.seed), envs, rewards)}
+    heads = {phrase: agent.eval().task(phrase) for phrase in rewards}
+    for name in wb.tasks.tasks_of(cfg.run, saved.tasks)[1]:
+        heads[f"head of {name}"] = recipe.load(cfg.run, cfg.device, name)[0]
+    for name, one in heads.items():
+        player = wb.tasks.Player(recipe.act, one, cfg.episodes)
+        scores[name] = played(player, there.envs(task, cfg.episodes, seed=far), rewards)
+    return scores
+
+
+def table(found: list[dict[str, str]], scores: dict[str, Any]) -> tuple[list[dict], str]:
+    """A row for each sentence, and the same in words."""
+    rows, old = [], [name for name in scores if name.startswith("head of ")]
+    for one in found:
+        mean = {name: statistics.fmean(by[one["meant"]]) for name, by in scores.items()}
+        bar = float(np.percentile(scores["random"][one["meant"]], 95))
+        best = max(old, key=lambda name: mean[name])
+        got = {"policy": mean[one["chosen"]], "oracle": mean[one["meant"]], "random_95": bar}
+        rows.append(
+            {
+                **one,
+                **got,
+                "best_head": best,
+                "best_head_score": mean[best],
+                "ok": got["policy"] > bar,
+            }
+        )
+    lines = [
+        f"{'PASS' if row['ok'] else 'FAIL'}  {row['instruction']!r} as {row['chosen']!r}: "
+        f"{row['policy']:.4g}, random 95th percentile {row['random_95']:.4g}; oracle "
+        f"{row['oracle']:.4g}, {row['best_head']} {row['best_head_score']:.4g}"
+        for row in rows
+    ]
+    return rows, "\n".join([*lines, f"{sum(row['ok'] for row in rows)} of {len(rows)} sentences"])
+
+
+def main(cfg: Config) -> int:
+    torch.manual_seed(cfg.seed)
+    known = wb.run.read_config(cfg.run)
+    body = known.get("tasks", [""])[0].split("_")[0]
+    if known.get("recipe") != "multitask_dmc" or body not in wb.envs.BODIES:
+        raise SystemExit(
+            f"{cfg.run} was made by the recipe {known.get('recipe')!r} with the body {body!r}; a "
+            f"sentence is for a run of multitask_dmc.py and {', '.join(wb.envs.BODIES)}"
+        )
+    if known["conditioned"] or not known["relabel"]:
+        raise SystemExit(
+            f"{cfg.run} is conditioned={known['conditioned']}, relabel={known['relabel']}; a "
+            f"sentence needs a world that is not told the task and features in its replay"
+        )
+    recipe = importlib.import_module("multitask_dmc")
+    saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
+    menu = wb.language.body_menu(body)
+    found = sentences(cfg, menu)
+    phrases = list(dict.fromkeys(one[key] for one in found for key in ("chosen", "meant")))
+    sample = wb.language.sample_features(menu.ranges)
+    rewards = {phrase: menu.spec(phrase).compile(sample) for phrase in phrases}
+    agent, optimizer, there = prepare(cfg, recipe, saved, menu.ranges, phrases)
+    replay, sampler = stored(cfg, saved), wb.tasks.TaskSampler(seed=cfg.seed)
+    with wb.run.Progress(cfg.updates, unit="updates") as progress:
+        for step in range(cfg.updates):
+            mixture = replay.sample(sampler.counts(replay.tasks, saved.batch))
+            mixture = mixture.to(next(agent.parameters()).device)
+            update(agent, optimizer, recipe, saved, mixture, rewards, cfg.imagined)
+            progress.update(step + 1)
+    scores = judge(cfg, recipe, saved, agent, there, rewards)
+    rows, text = table(found, scores)
+    folder = Path(cfg.logdir or cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {key: str(value) for key, value in dataclasses.asdict(cfg).items()}
+    result = {"config": settings, "sentences": rows, "scores": scores}
+    (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
+    print(f"{text}\nresult in {folder / 'result.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))

@@ -1,0 +1,83 @@
+"""Tables of GLAM: success by reward, steps to a share of the oracle's, unseen sentences."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("entries", "grounding", "words")
+
+
+@pytest.fixture(scope="module")
+def modules():
+    sys.path.insert(0, str(ROOT / "results"))
+    yield {name: importlib.import_module(name) for name in NAMES}
+    sys.path.remove(str(ROOT / "results"))
+    for name in NAMES:
+        del sys.modules[name]
+
+
+def entry(modules, name, command, **options):
+    given = {"what": name, "tier": 1, "seeds": (0, 1), "steps": 300, "minutes": 1, **options}
+    return modules["entries"].Entry(name=name, command=command, **given)
+
+
+def finish(modules, one, results, seed, outcomes=(), **facts):
+    folder = modules["entries"].seed_folder(one, seed, results)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"seed": seed, "minutes": 3.0, **facts}))
+    lines = [json.dumps({"step": s + 1, "success": won}) for s, won in enumerate(outcomes)]
+    (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_success_by_reward(modules, tmp_path):
+    """The oracle is judged at 1; 0.8 of it takes 40 successes in 50 episodes."""
+    options = {"kind": "glam", "group": "glam"}
+    oracle = entry(modules, "oracle", "recipes/glam.py cpu --reward oracle", **options)
+    sparse = entry(modules, "sparse", "recipes/glam.py cpu --reward none", **options)
+    texts = modules["grounding"].texts
+    assert texts([oracle, sparse], tmp_path)["glam"].startswith("Not run yet. In the queue: `p")
+    assert texts([], tmp_path) == {}
+    results = tmp_path / "results"
+    finish(modules, oracle, results, 0, [0.0] * 60 + [1.0] * 140, success=1.0)
+    finish(modules, sparse, results, 0, [0.0] * 150 + [1.0] * 50, success=0.4)
+    finish(modules, sparse, results, 1, [0.0] * 200, success=0.1)
+    text = texts([oracle, sparse], results)["glam"]
+    header = "| reward | seeds | last 100 episodes | judged | steps to 0.8 | minutes a seed |"
+    assert header in text
+    assert "| oracle | 1 of 2 | 1 | 1 | 100 | 3 |" in text
+    assert "| sparse | 2 of 2 | 0.5, 0 | 0.4, 0.1 | 190, > 300 | 3 |" in text
+    assert "`python recipes/glam.py cpu --reward none --seed N`" in text
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    modules["grounding"].draw([oracle, sparse], tmp_path)
+    assert (tmp_path / "docs" / "results" / "glam.png").stat().st_size > 5000
+
+
+def test_unseen_sentences(modules, tmp_path):
+    one = entry(modules, "said", "recipes/instruct.py {run}", kind="instruct", beside="worlds")
+    said = {"instruction": "go on", "meant": "walk", "best_head": "head of walk"}
+    said |= {"chosen": "walk", "policy": 9.0, "oracle": 9.0, "random_95": 4.0}
+    said |= {"best_head_score": 7.0, "ok": True}
+    wrong = {**said, "instruction": "up", "chosen": "sit", "policy": 3.0, "ok": False}
+    texts = modules["grounding"].texts
+    assert texts([one], tmp_path)["said"].startswith("Not run yet.")
+    for seed in (0, 1):
+        finish(modules, one, tmp_path, seed, sentences=[said, wrong])
+    text = texts([one], tmp_path)["said"]
+    assert "| go on | walk | walk | 9, 9 | 4, 4 | 9, 9 | 7, 7 |" in text
+    assert "| up | walk | sit | 3, 3 | 4, 4 | 9, 9 | 7, 7 |" in text
+    assert "- seed 1: 1 of 2 sentences above the 95th percentile of a random policy; 2 with" in text
+
+
+def test_a_run_on_a_run_waits_for_it(modules, tmp_path):
+    worlds = entry(modules, "worlds", "recipes/multitask_dmc.py cpu", kind="tasks")
+    said = entry(modules, "said", "recipes/instruct.py {run}", kind="instruct", beside="worlds")
+    ready = modules["entries"].ready
+    assert not ready(said, [worlds, said], tmp_path)
+    for seed in (0, 1):
+        finish(modules, worlds, tmp_path, seed)
+    assert ready(said, [worlds, said], tmp_path)
+    assert said.place == Path("language", "said")
