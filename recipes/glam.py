@@ -292,23 +292,6 @@ def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
     return wb.envs.EnvVector([environment(cfg)] * n, seed=seed, workers=cfg.workers)
 
 
-def ask(cfg: Config, env: Any):
-    """The configuration with what is asked for, the menu, and what is proposed from it."""
-    asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
-    cfg, menu = dataclasses.replace(cfg, **asked), wb.language.menu_of(cfg.env, env)
-    if cfg.resume:
-        return cfg, menu, wb.language.Proposal.load(cfg.logdir)
-    options: Any = {"cache": cfg.cache, "offline": cfg.offline, "seed": cfg.seed, **asked}
-    return cfg, menu, wb.language.propose(cfg.reward, menu, **options)  # a model speaks here
-
-
-def quest_for(cfg: Config, menu: Any, proposal: wb.language.Proposal) -> wb.language.Quest:
-    """The candidates with a posterior, which the outcomes of episodes judge."""
-    options: Any = {"heads": cfg.heads, "keep": cfg.keep, "chance": cfg.chance, "seed": cfg.seed}
-    options |= {"full_score": cfg.full_score, "fixed": cfg.imagined == "features"}
-    return wb.language.Quest(proposal, menu, envs=cfg.envs, **options)
-
-
 def build(cfg: Config, env: Any, candidates: int):
     """A new agent and its optimiser: one for everything."""
     agent = Agent(env, min(cfg.heads, candidates), cfg).to(wb.run.pick_device(cfg.device))
@@ -344,9 +327,15 @@ def act(agent, obs, carry, is_first, mode: bool = False):
 def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     env = environment(cfg)()
-    cfg, menu, proposal = ask(cfg, env)
+    asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
+    cfg, menu = dataclasses.replace(cfg, **asked), wb.language.menu_of(cfg.env, env)
+    more: Any = {"cache": cfg.cache, "offline": cfg.offline, "seed": cfg.seed, **asked}
+    old = cfg.logdir if cfg.resume else ""  # a resumed run asks no model again
+    proposal = wb.language.propose(cfg.reward, menu, old=old, **more)
     agent, optimizer = build(cfg, env, len(proposal.phrases))
-    quest = quest_for(cfg, menu, proposal)
+    more = {"heads": cfg.heads, "keep": cfg.keep, "chance": cfg.chance, "seed": cfg.seed}
+    more |= {"full_score": cfg.full_score, "fixed": cfg.imagined == "features"}
+    quest = wb.language.Quest(proposal, menu, envs=cfg.envs, **more)
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device", "workers", "cache", "offline", "judge")
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
@@ -365,12 +354,6 @@ def main(cfg: Config) -> int:
     envs.reset()
     begin: Any = agent.initial(cfg.envs)[:2]
     step, updates, carry = session.restore(step=0, updates=0, carry=begin).values()
-
-    def keep():
-        agent.get_buffer("best").fill_(quest.best)
-        session.save(step=step, updates=updates, carry=carry[:2])
-        wb.language.plot_belief(run)
-
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
         while step < cfg.steps and not (interrupt.requested or envs.stopped):
             row, (_, prev_action, *_) = envs.rows, carry  # it led to these rows
@@ -387,14 +370,16 @@ def main(cfg: Config) -> int:
             logger.played(step, (), envs.failures)
             for episode in quest.end(envs.finished):  # the environment judges what was meant
                 logger.episode(step, **episode)
+            agent.get_buffer("best").fill_(quest.best)
             if log(step):
                 logger.write(step, {"updates": updates, **quest.metrics})
                 logger.timing(step, progress.rates())
             if save(step):
-                keep()
+                session.save(step=step, updates=updates, carry=carry[:2])
             progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
-        keep()
+        session.save(step=step, updates=updates, carry=carry[:2])
     envs.close()
+    wb.language.plot_belief(run)
     if interrupt.requested or envs.stopped:
         print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
     elif cfg.judge:

@@ -226,3 +226,13 @@ def test_messages(monkeypatch, tmp_path):
 def test_settings_that_make_no_run(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TINY, **changes)
+
+
+def test_an_old_proposal_is_taken_as_it_is(tmp_path):
+    """Whatever is asked now; a resumed run keeps what it was made with."""
+    menu = wb.language.body_menu("walker")
+    first = wb.language.propose("random", menu, instruction="up", seed=3)
+    first.save(tmp_path)
+    assert wb.language.propose("llm", menu, instruction="down", old=tmp_path) == first
+    with pytest.raises(FileNotFoundError, match=r"nothing was proposed in .*; give the folder"):
+        wb.language.propose("llm", menu, instruction="down", old=tmp_path / "none")

@@ -85,6 +85,7 @@ def propose(
     cache: Path | str = "",
     offline: bool = False,
     seed: int = 0,
+    old: Path | str = "",
 ) -> Proposal:
     """Candidates for an instruction, with a prior: the one place where a language model speaks.
 
@@ -102,8 +103,10 @@ def propose(
         instruction: what is asked.
         mission: what the environment asks; without one the oracle takes the instruction.
         cache, offline, seed: as of `ranker`.
+        old: a run folder whose proposal is taken as it is: no model is asked again.
 
     Raises:
+        FileNotFoundError: there is none in `old`.
         ValueError: an unknown kind, an instruction that is empty or too long, or one that an oracle
             does not find on the menu.
         LanguageError: of a model; names what is to be installed.
@@ -113,6 +116,8 @@ def propose(
     >>> found.phrases, found.prior, found.specs[0].terms[0].expr
     (['jump up'], [1.0], 'above(rising, 1.5, 1.5)')
     """
+    if old:
+        return Proposal.load(old)
     if reward == "none":
         return Proposal(instruction, reward, ["none"], [0.0], [1.0], [None])
     by = ranker(reward.removesuffix("-fixed"), cache=cache, offline=offline, seed=seed)
