@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from worldblocks.envs.arguments import at_least_one
+from worldblocks.envs.features import PREFIX
 from worldblocks.envs.record import Step
 from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Continuous, Image, Spaces
@@ -112,7 +113,7 @@ class Control:
             parts = env.observation_spec().items()
             self.observation = {key: Continuous(part.shape) for key, part in parts}
         if features:
-            self.observation |= {f"feat/{n}": Continuous((repeat,)) for n in [*features, "lived"]}
+            self.observation |= {PREFIX + n: Continuous((repeat,)) for n in [*features, "lived"]}
 
     @property
     def physics(self) -> Any:
@@ -155,14 +156,13 @@ class Control:
         if self._pixels:
             shown = {"image": self._env.physics.render(**self._view)}
         else:
-            seen = [key for key in self.observation if not key.startswith("feat/")]
+            seen = [key for key in self.observation if not key.startswith(PREFIX)]
             shown = {key: np.array(values[key], np.float32) for key in seen}
         if self._features:
             rows = np.zeros((self._repeat, len(self._features) + 1), np.float32)
             rows[: len(lived)] = [[*row, 1.0] for row in lived] or 0.0
-            shown |= zip(
-                [f"feat/{name}" for name in [*self._features, "lived"]], rows.T, strict=True
-            )
+            names = [PREFIX + name for name in [*self._features, "lived"]]
+            shown |= zip(names, rows.T, strict=True)
         return shown
 
     def get_state(self) -> None:

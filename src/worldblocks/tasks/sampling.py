@@ -135,20 +135,13 @@ class TaskSampler:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random numbers, and of the weights where they have one."""
-        state: dict[str, Any] = {"random": _plain(self._random.bit_generator.state)}
+        state: dict[str, Any] = {"random": self._random.bit_generator.state}
         if hasattr(self.weights, "state_dict"):
             state["weights"] = self.weights.state_dict()  # type: ignore[attr-defined]
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        kept = {**state["random"]}
-        kept["state"] = {name: int(value) for name, value in kept["state"].items()}
-        self._random.bit_generator.state = kept
+        self._random.bit_generator.state = dict(state["random"])
         if "weights" in state:
             self.weights.load_state_dict(state["weights"])  # type: ignore[attr-defined]
-
-
-def _plain(state: Any) -> dict[str, Any]:
-    """A state of NumPy with its 128-bit numbers as text."""
-    return {**state, "state": {name: str(value) for name, value in state["state"].items()}}

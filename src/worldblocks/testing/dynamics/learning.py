@@ -1,5 +1,8 @@
 """Promises about what learns: gradients reach what they should."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -61,7 +64,7 @@ def gradients_through_the_carry(case: Case) -> None:
                 next(slopes)
 
 
-def influences(step, carry, place: int, before: list[Tensor]) -> bool:
+def influences(step: Callable[[Any], Any], carry: Any, place: int, before: list[Tensor]) -> bool:
     """Whether a state changes with one tensor of the carry."""
     with seeded(3), torch.no_grad():
         leaves, form = pytree.tree_flatten(carry)
