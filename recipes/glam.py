@@ -342,8 +342,8 @@ def main(cfg: Config) -> int:
     proposal.save(run)
     print(f"run folder {run}\n{proposal.shown()}", flush=True)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg, specs=quest.specs))
-    envs, rows = environments(cfg, cfg.envs, cfg.seed), {"streams": cfg.envs, "length": cfg.length}
-    replay = wb.replay.SequenceReplay(capacity=cfg.capacity, seed=cfg.seed, **rows)
+    envs, more = environments(cfg, cfg.envs, cfg.seed), {"streams": cfg.envs, "length": cfg.length}
+    replay = wb.replay.SequenceReplay(capacity=cfg.capacity, seed=cfg.seed, **more)
     checkpoint = wb.run.Checkpoint(run)
     logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
     due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))

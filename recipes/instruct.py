@@ -61,7 +61,7 @@ class Config:
 class Predicted(nn.Module):
     """Stands where a reward head does: the expression of predicted features is the prediction."""
 
-    def __init__(self, features: nn.Module, reward: Any):
+    def __init__(self, features: wb.heads.FeatureHead, reward: Any):
         super().__init__()
         self.reward = wb.language.SpecReward(features, reward)
 
