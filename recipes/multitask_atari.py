@@ -10,7 +10,8 @@ environments; its page explains both.
     python recipes/multitask_atari.py atari100k          a GPU: 100k steps in each of three games
     python recipes/multitask_atari.py atari100k --tasks pong boxing breakout freeway
 
-Expected of `cpu`: a report for each game whose lines pass. It does not learn to play in minutes.
+Expected of `cpu`: a report of the world for each game. In one run all lines passed for gopher, not
+all for boxing and ms_pacman. It does not learn to play in minutes.
 An interrupted run continues with --resume; --tasks may then name more games or fewer.
 """
 
