@@ -13,7 +13,6 @@ meant (an oracle: what remains then is the fault of the world), of the best head
 random. Needs the models that `glam.py` needs, or `--cache FOLDER --offline`, or `--by oracle`.
 """
 
-import dataclasses
 import importlib
 import json
 import statistics
@@ -231,8 +230,11 @@ def main(cfg: Config) -> int:
     rows, text = table(found, scores)
     folder = Path(cfg.logdir or cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {key: str(value) for key, value in dataclasses.asdict(cfg).items()}
-    result = {"config": settings, "sentences": rows, "scores": scores}
+    settings = {
+        key: getattr(cfg, key) for key in ("by", "imagined", "updates", "episodes", "random")
+    }
+    result = {"run": cfg.run.name, "seed": cfg.seed, **settings}
+    result |= {"sentences": rows, "scores": scores}
     (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
     print(f"{text}\nresult in {folder / 'result.json'}")
     return 0

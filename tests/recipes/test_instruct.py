@@ -40,6 +40,9 @@ def test_sentences_become_policies(whole, tmp_path, capsys):
         "balance the pole upright",
         "spin the pole fast",
     ]
+    known = {"run": whole.name, "seed": 0, "by": "oracle", "updates": 2}
+    assert {key: result[key] for key in known} == known
+    assert str(whole) not in (tmp_path / "result.json").read_text()  # a file to be kept: no paths
     one = result["sentences"][0]
     assert one["policy"] == one["oracle"]  # the same phrase, so the same policy
     assert one["best_head"] == f"head of {TASK}"

@@ -1,23 +1,7 @@
 """Tables of GLAM: success by reward, steps to a share of the oracle's, unseen sentences."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
-
-import pytest
-
-ROOT = Path(__file__).parents[2]
-NAMES = ("entries", "grounding", "words")
-
-
-@pytest.fixture(scope="module")
-def modules():
-    sys.path.insert(0, str(ROOT / "results"))
-    yield {name: importlib.import_module(name) for name in NAMES}
-    sys.path.remove(str(ROOT / "results"))
-    for name in NAMES:
-        del sys.modules[name]
 
 
 def entry(modules, name, command, **options):

@@ -1,24 +1,8 @@
 """Tables of several tasks: intervals, differences, steps to a share of a score."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
-import pytest
-
-ROOT = Path(__file__).parents[2]
-NAMES = ("entries", "multitask", "words")
-
-
-@pytest.fixture(scope="module")
-def modules():
-    sys.path.insert(0, str(ROOT / "results"))
-    yield {name: importlib.import_module(name) for name in NAMES}
-    sys.path.remove(str(ROOT / "results"))
-    for name in NAMES:
-        del sys.modules[name]
 
 
 def entry(modules, name, **options):

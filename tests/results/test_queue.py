@@ -6,7 +6,6 @@ import importlib
 import json
 import math
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -17,17 +16,6 @@ import tyro
 import worldblocks as wb
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("entries", "grounding", "multitask", "next", "pages", "provenance", "words")
-
-
-@pytest.fixture(scope="module")
-def modules():
-    """The scripts of `results`, importable by each other as they are when run."""
-    sys.path.insert(0, str(ROOT / "results"))
-    yield {name: importlib.import_module(name) for name in NAMES}
-    sys.path.remove(str(ROOT / "results"))
-    for name in NAMES:
-        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
