@@ -50,6 +50,16 @@ def test_load_and_act(smoke):
     envs.close()
 
 
+def test_evaluate_plays_it(smoke):
+    agent, cfg = recipe.load(smoke, device="cpu")
+    short = wb.envs.minigrid(cfg.env, max_steps=8)
+    envs = wb.envs.EnvVector([wb.language.Prompted(short, wb.language.BABYAI_COMMANDS)], seed=7)
+    scores, frames = evaluate.play(recipe, agent, envs, 1, mode=True, video=0)
+    envs.close()
+    assert len(scores) == 1
+    assert frames == []
+
+
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     whole = run(tmp_path / "whole")
     part = run(tmp_path / "part", steps=8)
@@ -98,13 +108,3 @@ def test_what_is_learned_from_a_rollout_by_hand():
     assert rollout.advantage.tolist() == [19, 0, 0]
     assert rollout.action.sum(-1).tolist() == [1, 1, 1]
     torch.testing.assert_close(rollout.log_prob, torch.full((3,), 1 / 3).log())
-
-
-def test_evaluate_plays_it(smoke):
-    agent, cfg = recipe.load(smoke, device="cpu")
-    short = wb.envs.minigrid(cfg.env, max_steps=8)
-    envs = wb.envs.EnvVector([wb.language.Prompted(short, wb.language.BABYAI_COMMANDS)], seed=7)
-    scores, frames = evaluate.play(recipe, agent, envs, 1, mode=True, video=0)
-    envs.close()
-    assert len(scores) == 1
-    assert frames == []

@@ -131,7 +131,7 @@ def _map(axes: Any, latents: Mapping[str, Tensor], tasks: list[str]) -> None:
     flat, share = principal_axes(torch.cat(points))
     style(axes, f"axis 2: {share[1]:.0%} of the variance")
     axes.set_xlabel(f"axis 1: {share[0]:.0%} of the variance", color=DARK)
-    axes.set_title("latents of replayed rows, by task", color=DARK, fontsize=11)
+    axes.set_title("latents, by task", color=DARK, fontsize=11)
     places = {task: place for place, task in enumerate(dict.fromkeys([*tasks, *latents]))}
     for (task, _), own in zip(latents.items(), flat.split([len(x) for x in points]), strict=True):
         colour = COLOURS[places[task] % len(COLOURS)]
