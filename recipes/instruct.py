@@ -5,8 +5,10 @@
 
 RUN is a folder of `multitask_dmc.py` that still has its replay, of a body with a menu (walker,
 cartpole ...). A language model chooses a phrase of the menu, whose expression of features is the
-reward. The world stays as it is: a head that predicts the features, and an actor and a critic for
-each phrase, learn from the replay and in imagination. Only then is anything played, to be judged.
+reward. The world stays as it is. First a head that predicts the features and a reward head for
+each phrase are fitted to the replay. Then an actor for each phrase, which begins as that of the
+head of RUN whose rows the phrase rewards most, and a critic learn in imagination. Only then is
+anything played, to be judged.
 
 Every policy is scored by the phrase that was meant: of the chosen phrase, of the phrase that was
 meant (an oracle: what remains then is the fault of the world), of the best head that RUN has, and
@@ -44,7 +46,13 @@ class Config:
     offline: bool = False  # only the cache, no model
     imagined: Literal["features", "head"] = "features"  # reward of imagined rows: the expression of
     # predicted features, or a reward head's that was fitted on relabelled replay
-    updates: int = 1000
+    begin: Literal["nearest", "new"] = (
+        "nearest"  # actors: copies of the nearest head's, or new ones
+    )
+    fit: int = 1500  # updates of features and reward heads, before
+    updates: int = 500  # those of actors and critics,
+    settle: int = 200  # of which the first so many leave the actors as they are
+    gamma: float = 0.97  # discount of imagined rows: that of RUN looks too far for so few updates
     episodes: int = 20  # of each policy
     random: int = 100  # episodes of a random one
     device: str = "auto"
@@ -52,9 +60,16 @@ class Config:
     def __post_init__(self):
         if bool(self.instruction.strip()) == bool(self.sentences):
             raise ValueError("give either a sentence (--instruction) or a file (--sentences)")
-        for name in ("updates", "episodes", "random"):
+        for name in ("fit", "updates", "episodes", "random"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} takes 1 or more, got {getattr(self, name)}")
+        if not 0 <= self.settle < self.updates:
+            raise ValueError(
+                f"--settle takes 0 or more and fewer than the {self.updates} --updates, got "
+                f"{self.settle}"
+            )
+        if not 0 < self.gamma < 1:
+            raise ValueError(f"--gamma takes a number above 0 and below 1, got {self.gamma}")
 
 
 class Predicted(nn.Module):
@@ -66,6 +81,17 @@ class Predicted(nn.Module):
 
     def forward(self, feature):
         return SimpleNamespace(mean=self.reward(feature))
+
+
+class Discounted(nn.Module):
+    """The world's continue head, in which the run's discount lives, with another discount."""
+
+    def __init__(self, cont: nn.Module, ratio: float):
+        super().__init__()
+        self.cont, self.ratio = cont, ratio
+
+    def forward(self, feature):
+        return SimpleNamespace(mean=self.ratio * self.cont(feature).mean)
 
 
 def sentences(cfg: Config, menu: Any) -> list[dict[str, str]]:
@@ -86,16 +112,36 @@ def sentences(cfg: Config, menu: Any) -> list[dict[str, str]]:
     return found
 
 
-def prepare(cfg: Config, recipe: Any, saved: Any, ranges: Any, phrases: list[str]):
+def looked_at(replay: wb.replay.MixtureReplay, ranges: Any, rewards: Any):
+    """Ranges of the features as they are in the replay, and the task nearest to each phrase."""
+    counts = wb.tasks.TaskSampler(seed=0).counts(replay.tasks, 512)
+    mixture, found = replay.sample(counts), {}
+    for name, (low, high, bit) in ranges.items():
+        mean, std = mixture.feature[name].float().mean(), mixture.feature[name].float().std()
+        usual = (float(mean - std), float(mean + std))  # a menu's is of all that a body can do
+        found[name] = (low, high, bit) if bit or not std > 0 else (*usual, bit)
+    nearest = {}
+    for phrase, reward in rewards.items():
+        feature = {name: mixture.feature[name] for name in reward.names}
+        given = wb.replay.relabel(feature, mixture.batch.is_first, reward.relabel).reward.mean(1)
+        by = [float(given[mixture.task == place].mean()) for place in range(len(replay.tasks))]
+        nearest[phrase] = replay.tasks[by.index(max(by))]
+    return found, nearest
+
+
+def prepare(cfg: Config, recipe: Any, saved: Any, ranges: Any, nearest: dict[str, str]):
     """The world of the run with new heads alone, and an optimiser for them."""
     one, _ = recipe.load(cfg.run, cfg.device)
     there = recipe.stage(saved)
     agent, _ = recipe.build(saved, there)
     world = {k: x for k, x in one.state_dict().items() if k in agent.state_dict()}
     wb.run.load_module_state(agent, world)
-    there.actions |= dict.fromkeys(phrases, there.actions[there.founders[0]])
-    for phrase in phrases:
+    there.actions |= dict.fromkeys(nearest, there.actions[there.founders[0]])
+    for phrase, task in nearest.items():
         agent.heads.add(phrase, agent.head(phrase))
+        if cfg.begin == "nearest":
+            played = recipe.load(cfg.run, cfg.device, task)[0].actor
+            agent.heads[phrase].actor.load_state_dict(played.state_dict())
     head = wb.heads.FeatureHead(agent.rssm.feature_dim, ranges, units=saved.units, layers=1)
     agent.features = head.to(next(agent.parameters()).device)
     new = [*agent.heads.parameters(), *agent.features.parameters()]
@@ -115,8 +161,8 @@ def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
     return replay
 
 
-def update(agent, optimizer, recipe, saved, mixture, rewards, imagined):
-    """One step of every new head; the world is only looked at."""
+def update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step):
+    """One step of what is learnt by then; the world is only looked at."""
     kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files has no type for it
     carry = agent.rssm.unpack(kind(*mixture.batch.carry))
     batch = mixture.batch._replace(carry=carry, row=None)
@@ -127,18 +173,22 @@ def update(agent, optimizer, recipe, saved, mixture, rewards, imagined):
     losses = {"features": agent.features(post.feature()).nll(feature)}
     for name, reward in rewards.items():
         label = wb.replay.relabel(feature, batch.is_first, reward.relabel)
-        own = batch._replace(reward=label.reward)
-        fitted = agent.heads[name].reward(post.feature()).nll(own.reward)
+        own, one = batch._replace(reward=label.reward), agent.task(name)
+        fitted = one.reward(post.feature()).nll(own.reward)
         losses[f"{name}/reward"] = wb.losses.on_rows(fitted, label.known)
-        one = agent.task(name)
-        if imagined == "features":
+        if step < cfg.fit:
+            continue
+        one.cont = Discounted(agent.cont, cfg.gamma / saved.gamma)
+        if cfg.imagined == "features":
             one.reward = Predicted(agent.features, reward)
         more, _ = recipe.actor_critic_loss(one, post, own, saved, nobody)
+        if step < cfg.fit + cfg.settle:
+            del more["actor"]
         losses |= {f"{name}/{key}": loss for key, loss in more.items()}
     optimizer.zero_grad()
     torch.stack([loss.mean() for loss in losses.values()]).sum().backward()
     optimizer.step()
-    for name in agent.heads:
+    for name in agent.heads if step >= cfg.fit else ():
         agent.heads[name].slow_value.update(agent.heads[name].value)
 
 
@@ -179,15 +229,8 @@ def table(found: list[dict[str, str]], scores: dict[str, Any]) -> tuple[list[dic
         bar = float(np.percentile(scores["random"][one["meant"]], 95))
         best = max(old, key=lambda name: mean[name])
         got = {"policy": mean[one["chosen"]], "oracle": mean[one["meant"]], "random_95": bar}
-        rows.append(
-            {
-                **one,
-                **got,
-                "best_head": best,
-                "best_head_score": mean[best],
-                "ok": got["policy"] > bar,
-            }
-        )
+        got |= {"best_head": best, "best_head_score": mean[best], "ok": got["policy"] > bar}
+        rows.append({**one, **got})
     lines = [
         f"{'PASS' if row['ok'] else 'FAIL'}  {row['instruction']!r} as {row['chosen']!r}: "
         f"{row['policy']:.4g}, random 95th percentile {row['random_95']:.4g}; oracle "
@@ -218,23 +261,33 @@ def main(cfg: Config) -> int:
     phrases = list(dict.fromkeys(one[key] for one in found for key in ("chosen", "meant")))
     sample = wb.language.sample_features(menu.ranges)
     rewards = {phrase: menu.spec(phrase).compile(sample) for phrase in phrases}
-    agent, optimizer, there = prepare(cfg, recipe, saved, menu.ranges, phrases)
     replay, sampler = stored(cfg, saved), wb.tasks.TaskSampler(seed=cfg.seed)
-    with wb.run.Progress(cfg.updates, unit="updates") as progress:
-        for step in range(cfg.updates):
+    ranges, nearest = looked_at(replay, menu.ranges, rewards)
+    agent, optimizer, there = prepare(cfg, recipe, saved, ranges, nearest)
+    with wb.run.Progress(cfg.fit + cfg.updates, unit="updates") as progress:
+        for step in range(cfg.fit + cfg.updates):
             mixture = replay.sample(sampler.counts(replay.tasks, saved.batch))
             mixture = mixture.to(next(agent.parameters()).device)
-            update(agent, optimizer, recipe, saved, mixture, rewards, cfg.imagined)
+            update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step)
             progress.update(step + 1)
     scores = judge(cfg, recipe, saved, agent, there, rewards)
     rows, text = table(found, scores)
     folder = Path(cfg.logdir or cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {
-        key: getattr(cfg, key) for key in ("by", "imagined", "updates", "episodes", "random")
-    }
-    result = {"run": cfg.run.name, "seed": cfg.seed, **settings}
-    result |= {"sentences": rows, "scores": scores}
+    kept = (
+        "seed",
+        "by",
+        "imagined",
+        "begin",
+        "fit",
+        "updates",
+        "settle",
+        "gamma",
+        "episodes",
+        "random",
+    )
+    result = {"run": cfg.run.name, **{key: getattr(cfg, key) for key in kept}}
+    result |= {"nearest": nearest, "sentences": rows, "scores": scores}
     (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
     print(f"{text}\nresult in {folder / 'result.json'}")
     return 0

@@ -5,6 +5,7 @@ All scores of the first are the environment's own success, whatever reward was l
 
 import json
 import math
+import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from worldblocks.run.extras import extra
 SHARE = 0.8  # of the oracle's success: when a reward counts as good
 OUTCOMES = 50  # episodes of a mean
 LAST = 100  # training episodes at the end
+SHOWN = ("glam_llm", "glam_uniform")  # whose posterior is a picture of the page
 GLAM, INSTRUCT = "glam", "instruct"
 
 
@@ -126,13 +128,17 @@ def spoken(entry: Entry, results: Path) -> str:
 
 
 def draw(entries: Sequence[Entry], root: Path) -> None:
-    """Success against steps, a colour for each reward and a line for each seed."""
+    """Success against steps, a colour for each reward and a line for each seed; two posteriors."""
     for name in dict.fromkeys(entry.group for entry in entries if entry.kind == GLAM):
         group = [entry for entry in entries if (entry.group, entry.kind) == (name, GLAM)]
         done = {entry: kept(entry, root / "results") for entry in group}
         if any(done.values()):
             path = root / "docs" / "results" / f"{name}.png"
             _plot(done, threshold(done), path)
+    for entry in [entry for entry in entries if entry.name in SHOWN]:
+        picture = seed_folder(entry, entry.seeds[-1], root / "results") / "belief.png"
+        if picture.exists():
+            shutil.copyfile(picture, root / "docs" / "results" / f"{entry.name}.png")
 
 
 def _plot(done: dict[Entry, list[Kept]], goal: float, path: Path) -> None:
@@ -145,8 +151,9 @@ def _plot(done: dict[Entry, list[Kept]], goal: float, path: Path) -> None:
     for (entry, own), colour in zip(done.items(), COLOURS, strict=False):
         for place, one in enumerate(own):
             label = f"{entry.what} ({len(own)} of {len(entry.seeds)} seeds)" if not place else None
-            means = running_mean(one.success, OUTCOMES)
-            axes.plot(one.steps, means, lw=1.8, alpha=0.85, color=colour, label=label)
+            means, whole = running_mean(one.success, OUTCOMES), slice(OUTCOMES - 1, None)
+            line = {"lw": 1.8, "alpha": 0.85, "color": colour, "label": label}
+            axes.plot(one.steps[whole], means[whole], **line)
     if goal:
         axes.axhline(goal, color=DARK, lw=0.8, ls=":", label=f"{SHARE:.0%} of the oracle")
     axes.set_xlabel("actions", color=DARK)

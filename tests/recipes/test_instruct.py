@@ -23,7 +23,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-SHORT = {"by": "oracle", "updates": 2, "episodes": 2, "random": 3}
+SHORT = {"by": "oracle", "fit": 1, "updates": 2, "settle": 1, "episodes": 2, "random": 3}
 
 
 def test_sentences_become_policies(whole, tmp_path, capsys):
@@ -53,29 +53,78 @@ def test_sentences_become_policies(whole, tmp_path, capsys):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("imagined", ["features", "head"])
-def test_only_the_new_heads_learn(whole, imagined):
-    cfg = instruct.Config(run=whole, instruction="balance the pole upright", **SHORT)
+def begun(whole, **changes):
+    """What `instruct.main` trains, before its first update, and an update of it."""
+    instruction = "balance the pole upright"
+    cfg = instruct.Config(run=whole, instruction=instruction, **{**SHORT, **changes})
     saved = wb.run.load_config(whole, multitask_dmc.Config, device="cpu")
     menu = wb.language.body_menu("cartpole")
     rewards = {
         phrase: menu.spec(phrase).compile(wb.language.sample_features(menu.ranges))
-        for phrase in ("balance the pole upright", "keep the pole still")
+        for phrase in (instruction, "keep the pole still")
     }
-    agent, optimizer, _ = instruct.prepare(cfg, multitask_dmc, saved, menu.ranges, list(rewards))
+    replay = instruct.stored(cfg, saved)
+    ranges, nearest = instruct.looked_at(replay, menu.ranges, rewards)
+    assert nearest == dict.fromkeys(rewards, TASK)
+    agent, optimizer, _ = instruct.prepare(cfg, multitask_dmc, saved, ranges, nearest)
+    mixture = replay.sample({TASK: 4})
+
+    def update(step):
+        """The names of what it changed."""
+        before = {name: x.clone() for name, x in agent.state_dict().items()}
+        instruct.update(agent, optimizer, multitask_dmc, saved, mixture, rewards, cfg, step)
+        return {name for name, x in agent.state_dict().items() if not torch.equal(x, before[name])}
+
+    return agent, rewards, update
+
+
+@pytest.mark.parametrize("imagined", ["features", "head"])
+def test_only_the_new_heads_learn_one_after_another(whole, imagined):
+    agent, rewards, update = begun(whole, imagined=imagined)
     saved_world = wb.run.Checkpoint(whole).weights("agent")
-    mixture = instruct.stored(cfg, saved).sample({TASK: 4})
-    before = {name: x.clone() for name, x in agent.state_dict().items()}
-    for _ in range(2):  # the first leaves outputs at zero: their inputs have no gradient yet
-        instruct.update(agent, optimizer, multitask_dmc, saved, mixture, rewards, imagined)
-    moved = {name for name, x in agent.state_dict().items() if not torch.equal(x, before[name])}
-    new = ("heads.", "features.")
-    assert moved
-    assert all(name.startswith(new) for name in moved)
+    world = [name for name in agent.state_dict() if not name.startswith(("heads.", "features."))]
+    fitted = update(0) | update(0)  # the first moves nothing: a warm-up begins at 0
+    settled, all_of_it = update(1) | update(1), update(2) | update(2)
+    parts = [
+        {name.split(".")[3 if name[0] == "h" else 0] for name in moved}
+        for moved in (fitted, settled, all_of_it)
+    ]
+    assert parts[0] == {"features", "reward"}
+    assert parts[1] == parts[0] | {"value", "slow_value", "return_scale"}
+    assert parts[2] == parts[1] | {"actor"}
     for phrase in rewards:
-        assert any(name.startswith(f"heads.parts.{phrase}.actor") for name in moved)
-    world = [name for name in before if not name.startswith(new)]
-    assert all(torch.equal(before[name], saved_world[name]) for name in world)
+        assert any(name.startswith(f"heads.parts.{phrase}.actor") for name in all_of_it)
+    assert all(torch.equal(agent.state_dict()[name], saved_world[name]) for name in world)
+
+
+@pytest.mark.parametrize(("begin", "same"), [("nearest", True), ("new", False)])
+def test_actors_begin_as_the_nearest_head_or_new(whole, begin, same):
+    agent, rewards, _ = begun(whole, begin=begin)
+    found = wb.run.Checkpoint(whole).weights("agent")
+    first = "actor.actor.mlp.0.linear.weight"
+    for phrase in rewards:
+        own = agent.state_dict()[f"heads.parts.{phrase}.{first}"]
+        assert torch.equal(own, found[f"heads.parts.{TASK}.{first}"]) is same
+
+
+def test_features_are_predicted_in_units_of_the_replay(whole):
+    """A speed that is usually below 1 counts no less than an angle, whatever a menu thinks of."""
+    saved = wb.run.load_config(whole, multitask_dmc.Config, device="cpu")
+    replay = instruct.stored(instruct.Config(run=whole, instruction="up"), saved)
+    rows = replay.sample({TASK: 512}).feature
+    ranges, _ = instruct.looked_at(replay, wb.language.body_menu("cartpole").ranges, {})
+    for name, (low, high, bit) in ranges.items():
+        assert not bit
+        assert (high - low) / 2 == pytest.approx(float(rows[name].std()), rel=0.2)
+
+
+def test_another_discount():
+    class Half(torch.nn.Module):
+        def forward(self, feature):
+            return wb.distributions.Bernoulli(torch.zeros(len(feature)))
+
+    ours = instruct.Discounted(Half(), 0.8)
+    assert ours(torch.ones(3, 2)).mean.tolist() == pytest.approx([0.4] * 3)
 
 
 def test_the_score_is_that_of_the_rows_that_were_played(whole):
@@ -101,8 +150,15 @@ def test_the_score_is_that_of_the_rows_that_were_played(whole):
 def test_what_it_refuses(whole, tmp_path):
     with pytest.raises(ValueError, match="either a sentence "):
         instruct.Config(run=whole)
-    with pytest.raises(ValueError, match="--updates takes 1 or more, got 0"):
-        instruct.Config(run=whole, instruction="up", updates=0)
+    for wrong, words in {
+        "updates": "--updates takes 1 or more, got 0",
+        "fit": "--fit takes 1 or more, got 0",
+        "gamma": "--gamma takes a number above 0 and below 1, got 0",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            instruct.Config(run=whole, instruction="up", **{wrong: 0})
+    with pytest.raises(ValueError, match="fewer than the 2 --updates, got 2"):
+        instruct.Config(run=whole, instruction="up", updates=2, settle=2)
     (tmp_path / "config.json").write_text('{"recipe": "dreamerv3_dmc", "task": "walker_walk"}')
     with pytest.raises(SystemExit, match="made by the recipe 'dreamerv3_dmc' with the body ''"):
         instruct.main(instruct.Config(run=tmp_path, instruction="up"))

@@ -55,6 +55,9 @@ def _scores(axes: Any, phrases: list[str], scores: list[float], colours: dict[st
     axes.set_yticks(place, phrases, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlabel("score of the ranking", color=DARK)
+    if len(set(scores)) == 1 < len(scores):
+        axes.set_xticks([])
+        axes.text(0.5, 0.5, "all alike", color=DARK, ha="center", transform=axes.transAxes)
 
 
 def _belief(
@@ -77,8 +80,9 @@ def _success(axes: Any, episodes: list[dict], colours: dict[str, str]) -> None:
     steps = np.array([one["step"] for one in episodes])
     values = np.array([one["success"] for one in episodes], float)
     colour = [colours.get(one.get("task", ""), GREY) for one in episodes]
-    shift = np.linspace(-0.02, 0.02, len(values))  # so that equal ones are seen apart
+    shift = 0.06 * (np.arange(len(values)) * 0.618 % 1 - 0.5)  # so that equal ones are seen apart
     axes.scatter(steps, values + shift, s=16, c=colour, alpha=0.5, linewidths=0)
     words = f"mean of the last {OUTCOMES}"
     axes.plot(steps, running_mean(values, OUTCOMES), color=BLUE, lw=2.2, label=words)
+    axes.set_ylim(-0.06, 1.2)  # room for the legend
     axes.legend(loc="upper left", frameon=False, labelcolor=DARK)
