@@ -143,7 +143,7 @@ def draw(entries: Sequence[Entry], root: Path) -> None:
 
 def _plot(done: dict[Entry, list[Kept]], goal: float, path: Path) -> None:
     figure = extra("matplotlib.figure", "the figure of GLAM").Figure(
-        (9, 5), dpi=110, layout="constrained"
+        (9, 5), dpi=90, layout="constrained"
     )
     extra("matplotlib.backends.backend_agg", "the figure of GLAM").FigureCanvasAgg(figure)
     axes = figure.subplots()

@@ -75,6 +75,7 @@ class Queue:
         if entry.kind in ("peer", *ON_A_RUN):
             shutil.copytree(run, kept, dirs_exist_ok=True)
             result = json.loads((kept / RESULT).read_text(encoding="utf-8"))
+            note["minutes"] = round(note["minutes"], 1)
             names = ("commit", "changed") if entry.kind == "peer" else note.keys() - {"trained"}
             result |= {key: note[key] for key in names}
             result |= {"name": entry.name, "command": command_of(entry, seed)}

@@ -28,9 +28,7 @@ def plot_belief(run: Path | str, *, title: str | None = None) -> Path:
     """
     run = Path(run)
     proposal = Proposal.load(run)
-    figure = extra("matplotlib.figure", "plot_belief").Figure(
-        (9, 10), dpi=110, layout="constrained"
-    )
+    figure = extra("matplotlib.figure", "plot_belief").Figure((9, 10), dpi=90, layout="constrained")
     extra("matplotlib.backends.backend_agg", "plot_belief").FigureCanvasAgg(figure)
     scores, belief, success = figure.subplots(3, 1, height_ratios=(2, 2, 3))
     heading = title or f"“{proposal.instruction}”, candidates by {proposal.by}"
