@@ -46,9 +46,7 @@ class Config:
     offline: bool = False  # only the cache, no model
     imagined: Literal["features", "head"] = "features"  # reward of imagined rows: the expression of
     # predicted features, or a reward head's that was fitted on relabelled replay
-    begin: Literal["nearest", "new"] = (
-        "nearest"  # actors: copies of the nearest head's, or new ones
-    )
+    begin: Literal["nearest", "new"] = "nearest"  # actors: as those of the nearest head, or new
     fit: int = 1500  # updates of features and reward heads, before
     updates: int = 500  # those of actors and critics,
     settle: int = 200  # of which the first so many leave the actors as they are
@@ -274,19 +272,8 @@ def main(cfg: Config) -> int:
     rows, text = table(found, scores)
     folder = Path(cfg.logdir or cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
     folder.mkdir(parents=True, exist_ok=True)
-    kept = (
-        "seed",
-        "by",
-        "imagined",
-        "begin",
-        "fit",
-        "updates",
-        "settle",
-        "gamma",
-        "episodes",
-        "random",
-    )
-    result = {"run": cfg.run.name, **{key: getattr(cfg, key) for key in kept}}
+    aside = {"run", "logdir", "instruction", "meant", "sentences", "cache", "offline", "device"}
+    result = {"run": cfg.run.name, **{k: x for k, x in vars(cfg).items() if k not in aside}}
     result |= {"nearest": nearest, "sentences": rows, "scores": scores}
     (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
     print(f"{text}\nresult in {folder / 'result.json'}")

@@ -122,8 +122,9 @@ def spoken(entry: Entry, results: Path) -> str:
             f"- seed {one['seed']}: {passed} of {len(one['sentences'])} sentences above the 95th "
             f"percentile of a random policy; {whole} with the phrase that was meant"
         )
-    where = f"`python {entry.command} --seed N`, a number for each of {len(found)} of "
-    where += f"{len(entry.seeds)} seeds."
+    where = f"`python results/next.py --only {entry.name}`: `python {entry.command} --seed N`, "
+    where += f"`{{run}}` the folder of that seed of `{entry.beside}`; a number for each of "
+    where += f"{len(found)} of {len(entry.seeds)} seeds."
     return "\n\n".join([markdown(header, rows), "\n".join(lines), where])
 
 
