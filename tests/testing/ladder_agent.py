@@ -36,6 +36,26 @@ CFG = dataclasses.replace(
     lr=8e-3,
     warmup=5,
 )
+# Until the picture is learnt, some 1000 updates, there is nothing to act on: the sizes, rates and
+# weights of `dreamerv3_gym.py cpu_image`, and one update for every 8 environment steps.
+PIXELS = dataclasses.replace(
+    CFG,
+    envs=4,
+    batch=16,
+    length=8,
+    train_ratio=16.0,
+    prefill=400,
+    units=64,
+    deter=128,
+    groups=8,
+    blocks=8,
+    horizon=8,
+    gamma=1 - 1 / 333,
+    entropy=6e-2,
+    reconstruction=4.0,
+    lr=3e-3,
+    warmup=100,
+)
 TWINS = ("resets ignored", "reward one row late", "actions shuffled")
 
 
@@ -99,8 +119,10 @@ class Learner:
         return sum(sum(own[:each]) for own in scores) / (each * self.cfg.envs)
 
 
-def train(environment, steps, seed, twin="", cfg=CFG, recipe=recipe):
+def train(environment, steps, seed, twin="", recipe=recipe):
     """What `wb.testing.climb` takes."""
+    seen = environment().observation.values()
+    cfg = PIXELS if any(isinstance(space, wb.spaces.Image) for space in seen) else CFG
     learner = Learner(environment, seed, cfg, twin, recipe)
     learner.train(steps, seed)
     return learner.score(512, seed + 1_000_000)
