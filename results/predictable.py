@@ -5,8 +5,8 @@
 A network of two layers sees two frames of a random player and the next 15 actions, and says the
 frame after them, in the first 64 principal components. On episodes that it was not trained on: its
 squared error over that of the mean frame, and by how many standard errors it is worse with other
-rows' actions. A world model of the `cpu` presets, which has no more rows to learn from, is not to
-be expected to pass its report where this network would not. Ten seconds a game on one core.
+rows' actions. A hint at which games a world model may learn from about as many rows; both stand
+side by side in docs/multitask.md. Ten seconds a game on one core.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, one_hot
 
 import worldblocks as wb
+from worldblocks.diagnose.held_out import shuffled
 
 AHEAD = wb.diagnose.STEPS
 PARTS = 64  # principal components of what is seen and of what is said
@@ -105,9 +106,8 @@ def measure(make: Callable[[], wb.envs.Environment], steps: int = 2000) -> Found
     rows, test = (Rows(*map(torch.cat, zip(*part, strict=True))) for part in (trained, held))
     predict = learn(rows)
     with torch.no_grad():
-        flat = test.actions.flatten(0, 1)
-        others = flat[torch.randperm(len(flat))].view_as(test.actions)
-        guesses = [predict(test.seen, actions) for actions in (test.actions, others)]
+        both = test.actions, shuffled(test.actions)
+        guesses = [predict(test.seen, actions) for actions in both]
         right, wrong, usual = (
             (guess - test.target).square().mean(1) for guess in (*guesses, rows.target.mean(0))
         )

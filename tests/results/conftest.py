@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 RESULTS = Path(__file__).parents[2] / "results"
-NAMES = ("entries", "grounding", "multitask", "next", "pages", "provenance", "words")
+NAMES = ("entries", "grounding", "multitask", "next", "pages", "predictable", "provenance", "words")
 
 
 @pytest.fixture(scope="module")

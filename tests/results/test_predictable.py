@@ -1,8 +1,5 @@
 """What the own actions decide of a picture is found, and what they do not is not."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,14 +7,10 @@ import worldblocks as wb
 from worldblocks.testing.world import World
 
 
-@pytest.fixture(scope="module")
-def predictable():
-    sys.path.insert(0, str(Path(__file__).parents[2] / "results"))
-    import predictable
-
-    sys.path.pop(0)
-    yield predictable
-    del sys.modules["predictable"]
+@pytest.fixture
+def predictable(modules, monkeypatch):
+    monkeypatch.setattr(modules["predictable"], "UPDATES", 300)
+    return modules["predictable"]
 
 
 class Paddle(World):
@@ -41,15 +34,13 @@ class Paddle(World):
         return 0.0, False, False
 
 
-def test_a_picture_that_the_actions_move(predictable, monkeypatch):
-    monkeypatch.setattr(predictable, "UPDATES", 300)
+def test_a_picture_that_the_actions_move(predictable):
     moved = predictable.measure(lambda: Paddle(deaf=False), steps=600)
     assert moved.error < 0.7 * moved.mean_frame
     assert moved.worse > 5
 
 
-def test_a_picture_that_moves_by_itself(predictable, monkeypatch):
-    monkeypatch.setattr(predictable, "UPDATES", 300)
+def test_a_picture_that_moves_by_itself(predictable):
     deaf = predictable.measure(lambda: Paddle(deaf=True), steps=600)
     assert deaf.error < 0.1 * deaf.mean_frame
     assert deaf.worse < 5

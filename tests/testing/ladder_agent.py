@@ -11,6 +11,7 @@ import dataclasses
 import torch
 
 import dreamerv3_atari as recipe
+import dreamerv3_gym
 import worldblocks as wb
 from worldblocks.testing import RUNGS
 
@@ -37,24 +38,13 @@ CFG = dataclasses.replace(
     warmup=5,
 )
 # Until the picture is learnt, some 1000 updates, there is nothing to act on: the sizes, rates and
-# weights of `dreamerv3_gym.py cpu_image`, and one update for every 8 environment steps.
+# weights that learn Catch from images, and one update for every 8 environment steps.
+SEEN = ("envs", "batch", "length", "prefill", "horizon", "gamma", "entropy", "reconstruction")
+SEEN += ("units", "deter", "classes", "groups", "depth", "blocks", "lr", "warmup")
 PIXELS = dataclasses.replace(
     CFG,
-    envs=4,
-    batch=16,
-    length=8,
     train_ratio=16.0,
-    prefill=400,
-    units=64,
-    deter=128,
-    groups=8,
-    blocks=8,
-    horizon=8,
-    gamma=1 - 1 / 333,
-    entropy=6e-2,
-    reconstruction=4.0,
-    lr=3e-3,
-    warmup=100,
+    **{name: getattr(dreamerv3_gym.PRESETS["cpu_image"], name) for name in SEEN},
 )
 TWINS = ("resets ignored", "reward one row late", "actions shuffled")
 

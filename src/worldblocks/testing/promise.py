@@ -213,9 +213,8 @@ def for_all(
 ) -> None:
     """Run a test on examples of a strategy; what it raises is that of the smallest example.
 
-    The number of examples is that of the hypothesis profile, times `share`. The same examples are
-    drawn in every run of the same code (hypothesis also tries the constants of the modules that are
-    loaded); those of `also` come last.
+    There are as many as the hypothesis profile says, times `share`, the same in every run of the
+    same code (constants of the loaded modules are among them); those of `also` come last.
     """
     import hypothesis
 
