@@ -138,9 +138,11 @@ def notes(data: Figures, group: str) -> list[str]:
 
 
 def note(facts: Figures) -> str:
-    """Versions, own environment, and what its adapter says of it."""
+    """Versions, own environment, what compiling took, and what its adapter says of it."""
     parts = [", ".join(f"{name} {version}" for name, version in facts["versions"].items())]
     parts.append(" ".join(f"`{key}={value}`" for key, value in facts["environment"].items()))
+    if "compile" in facts["mode"]:
+        parts.append(f"first call {number(facts['first_call_s'])} s")
     return "; ".join(part for part in [*parts, facts["note"]] if part)
 
 

@@ -6,6 +6,7 @@ from benchmarks.options import Options
 from benchmarks.work import Work
 
 ADAPTERS = "benchmarks.adapters"
+COLD = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}  # the first call has the compiling in it
 
 
 def cases(work: Work) -> dict[str, str]:
@@ -14,13 +15,15 @@ def cases(work: Work) -> dict[str, str]:
 
 
 def jobs(options: Options) -> list[Job]:
-    """worldblocks with both encoders, and every agent there is."""
+    """worldblocks with both encoders and with compiled imagination, and every agent there is."""
     strided = {"arguments": {"strided": True}}
+    step = {"arguments": {"compiled": True}, "environment": COLD}
     r2dreamer = ("r2dreamer", f"{ADAPTERS}.r2dreamer:update")
     compiled = options.r2dreamer_compile
     return [
         ours(options, f"{ADAPTERS}.ours:update"),
         ours(options, f"{ADAPTERS}.ours:update", "worldblocks (strided)", **strided),
+        ours(options, f"{ADAPTERS}.ours:update", "worldblocks (imagination compiled)", **step),
         *peer(options, "torchrl", f"{ADAPTERS}.torchrl:update"),
         *peer(options, "sheeprl", f"{ADAPTERS}.sheeprl:update"),
         *checkout(options, *r2dreamer),

@@ -90,15 +90,16 @@ def test_who_takes_part(tmp_path):
     """Peers of the index always, checkouts where their path is given."""
     options = Options(python="peers/python", r2dreamer=str(tmp_path), r2dreamer_compile=True)
     names = {name: [job.name for job in group.jobs(options)] for name, group in GROUPS.items()}
-    agents = ["worldblocks", "worldblocks (strided)", "torchrl", "sheeprl", "r2dreamer"]
-    assert names["update"] == [*agents, "r2dreamer (compiled)"]
+    own = ["worldblocks", "worldblocks (strided)", "worldblocks (imagination compiled)"]
+    agents = ["torchrl", "sheeprl", "r2dreamer", "r2dreamer (compiled)"]
+    assert names["update"] == [*own, *agents]
     assert {"flashbax", "cpprb", "stable-baselines3", "copy floor"} <= set(names["replay"])
     assert "rlax" in names["returns"]
     few = dataclasses.replace(options, peers="r2dreamer")
     update = GROUPS["update"].jobs(few)
     assert [job.name for job in update if not job.ours] == ["r2dreamer", "r2dreamer (compiled)"]
     assert update[-2].arguments["repo"] == str(tmp_path)
-    torchrl = GROUPS["update"].jobs(options)[2]
+    torchrl = GROUPS["update"].jobs(options)[3]
     assert (torchrl.python, torchrl.requirement) == ("peers/python", "torchrl>=0.14")
 
 

@@ -1,3 +1,4 @@
+import shutil
 from typing import NamedTuple
 
 import pytest
@@ -108,6 +109,20 @@ def test_capture(same_when_compiled):
             return imagine(module, State(deter, stoch, logits), policy, 3)
 
     same_when_compiled(three_steps, *first, module=module)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # its own
+@pytest.mark.skipif(not shutil.which("c++"), reason="the compiler of a CPU needs c++")
+def test_a_compiled_step_imagines_the_same():
+    """The line that docs/performance.md has for long runs on a CPU."""
+    module = rssm()
+    first = start(module).detach()
+    with torch.no_grad(), modes():
+        expected, chosen = imagine(module, first, policy, STEPS)
+        module.imagine_step = torch.compile(module.imagine_step, dynamic=False)
+        states, actions = imagine(module, first, policy, STEPS)
+    torch.testing.assert_close((*states, actions), (*expected, chosen), rtol=1e-5, atol=1e-5)
 
 
 def test_wrong_input():
