@@ -28,7 +28,7 @@ import worldblocks as wb
 @dataclass(frozen=True, kw_only=True)
 class Config:
     game: str = "boxing"  # any game of the Arcade Learning Environment
-    steps: int = 110_000  # environment steps; one is `repeat` frames
+    steps: int = 110_000  # actions; each lasts `repeat` frames, the steps of the environment
     logdir: str = ""  # run folder; default logs/<preset>-<game>-<seed>-<time>
     seed: int = 0
     seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
@@ -80,10 +80,10 @@ class Config:
     agc: float = 0.3
 
     # Writing
-    log_every: int = 1000  # environment steps between two lines of metrics
+    log_every: int = 1000  # actions between two lines of metrics
     video_every: int = 25_000
     save_every: int = 10_000
-    report_steps: int = 0  # held-out environment steps judged after training; 0: no report
+    report_steps: int = 0  # held-out rows judged after training; 0: no report
 
     def __post_init__(self):
         if self.prefill > self.capacity:

@@ -32,7 +32,7 @@ import worldblocks as wb
 @dataclass(frozen=True, kw_only=True)
 class Config:
     tasks: tuple[str, ...] = ("boxing", "gopher", "ms_pacman")  # games of the Arcade Environment
-    steps: int = 110_000  # environment steps in each game; one is `repeat` frames
+    steps: int = 110_000  # actions in each game; each lasts `repeat` frames
     logdir: str = ""  # run folder; default logs/<preset>-<tasks>-<seed>-<time>
     seed: int = 0
     seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
@@ -84,7 +84,7 @@ class Config:
     log_every: int = 1000  # actions between two lines of metrics
     save_every: int = 10_000
     judge: int = 10  # episodes of each task after training, and of a random policy
-    report_steps: int = 0  # held-out steps of each game judged after training; 0: no report
+    report_steps: int = 0  # held-out rows of each game judged after training; 0: no report
 
     def __post_init__(self):
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
@@ -109,8 +109,8 @@ class Config:
 PRESETS = {
     "atari100k": Config(),
     "cpu": Config(
-        tasks=("gopher", "chopper_command", "kung_fu_master"),
-        steps=6000,
+        tasks=("gopher", "chopper_command", "breakout"),
+        steps=18_000,
         device="cpu",
         bf16=False,
         envs=2,
@@ -118,7 +118,7 @@ PRESETS = {
         capacity=100_000,
         batch=12,
         length=8,
-        train_ratio=48.0,
+        train_ratio=16.0,
         prefill=512,
         units=64,
         deter=256,
@@ -128,7 +128,7 @@ PRESETS = {
         horizon=5,
         imag_last=2,
         gamma=0.95,
-        entropy=3e-2,
+        entropy=0.1,
         reconstruction=3.0,
         lr=1e-3,
         warmup=100,

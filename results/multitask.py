@@ -5,18 +5,19 @@ episodes of each. With two seeds it says little about seeds that were not run.
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from entries import RESULT, Entry, seed_folder
+from PIL import Image
 from words import markdown, number, steps_text, thousands
 
 RESAMPLES = 4000
 SHARE = 0.8  # of the single-task score: when a new task counts as learnt
 KIND = "tasks"
+PASSED = {True: "PASS", False: "FAIL"}
 
 
 def texts(entries: Sequence[Entry], results: Path) -> dict[str, str]:
@@ -36,7 +37,17 @@ def draw(entries: Sequence[Entry], root: Path) -> None:
         for seed in entry.seeds[:1]:
             picture = seed_folder(entry, seed, root / "results") / "tasks.png"
             if picture.exists():
-                shutil.copyfile(picture, root / "docs" / "results" / f"{entry.name}.png")
+                with Image.open(picture) as image:  # 256 colours: a third of the bytes
+                    page = root / "docs" / "results" / f"{entry.name}.png"
+                    image.convert("RGB").quantize(256).save(page, optimize=True)
+
+
+def judged(run: Path) -> dict[str, Any]:
+    """What a run says of itself: scores by task, and reports of its world where it made them."""
+    told = {"tasks": json.loads((run / "scores.json").read_text(encoding="utf-8"))}
+    reports = sorted(run.glob("*/report.json"))
+    found = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in reports}
+    return {**told, "reports": found} if found else told
 
 
 def kept(entry: Entry, results: Path) -> list[dict[str, Any]]:
@@ -96,10 +107,24 @@ def compared(group: Sequence[Entry], entries: Sequence[Entry], results: Path) ->
         every = [[scores_of(e, results, t, "random") for e in group] for t in tasks]
         known = [[own for seeds in runs for own in seeds][:1] for runs in every]
         cells = [number(float(statistic(own[0]))) if own else "–" for own in known]
-        rows.append([f"a random policy: {words} of 100 episodes", "", *cells, "", "", ""])
-    parts = [markdown(header, rows), *differences(group, tasks, results)]
+        count = max(len(own[0]) for own in known if own)
+        rows.append([f"a random policy: {words} of {count} episodes", "", *cells, "", "", ""])
+    parts = [markdown(header, rows), *reported(group, results), *differences(group, tasks, results)]
     commands = [f"`python {entry.command} --seed N`" for entry in group]
     return "\n\n".join([*parts, "Commands, in the order of the rows: " + "; ".join(commands) + "."])
+
+
+def reported(group: Sequence[Entry], results: Path) -> list[str]:
+    """What the reports of the world say: a row for each line that passes or fails."""
+    rows = [
+        [task, str(result["seed"]), line["name"], PASSED[line["passed"]], line["detail"]]
+        for entry in group
+        for result in kept(entry, results)
+        for task, lines in result.get("reports", {}).items()
+        for line in lines
+        if line["passed"] is not None
+    ]
+    return [markdown(["world model on", "seed", "line", "", "figures"], rows)] if rows else []
 
 
 def p95(scores: Sequence[float]) -> float:

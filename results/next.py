@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import multitask
 import pages
 from entries import ON_A_RUN, RESULT, Entry, next_entry, read_queue, ready, seed_folder, unfinished
 from provenance import changed, provenance
@@ -148,7 +149,7 @@ class Queue:
     def judged(self, entry: Entry, seed: int, run: Path, note: dict[str, Any]) -> dict[str, Any]:
         """The result of a run that judges itself: several tasks, or success."""
         if entry.kind == "tasks":
-            told = {"tasks": json.loads((run / "scores.json").read_text(encoding="utf-8"))}
+            told = multitask.judged(run)
         else:
             told = {"success": wb.run.read_jsonl(run / "metrics.jsonl")[-1]["judged/success"]}
         tensors = wb.run.Checkpoint(run).weights("agent").values()

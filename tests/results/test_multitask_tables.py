@@ -48,10 +48,25 @@ def test_the_comparison(modules, tmp_path):
     assert "| shared | 2 of 2 | 9 [" in text
     assert "(9, 9) | 12 000 | 70 | 3 |" in text
     assert "| told | 0 of 2 | – | – | – | – |" in text
-    assert "| a random policy: 95th percentile of 100 episodes |  | 0.95 |" in text
+    assert "| a random policy: 95th percentile of 2 episodes |  | 0.95 |" in text
     assert "- walk: shared minus alone 7 [" in text
     assert "the interval leaves out 0" in text
     assert "`python recipes/multitask_dmc.py cpu --tasks walk --seed N`" in text
+
+
+def test_reports_of_the_world_stand_below(modules, tmp_path):
+    """Lines that pass or fail, by task and seed; not those that only inform."""
+    run, one = tmp_path / "run", entry(modules, "shared")
+    (run / "walk").mkdir(parents=True)
+    (run / "scores.json").write_text(json.dumps(scores([1.0])))
+    assert modules["multitask"].judged(run) == {"tasks": scores([1.0])}
+    lines = [("error", True, "1 < 2"), ("told", None, "3"), ("value", False, "-0.1 not > 0")]
+    told = [dict(zip(("name", "passed", "detail"), line, strict=True)) for line in lines]
+    (run / "walk" / "report.json").write_text(json.dumps(told))
+    finish(modules, one, tmp_path, 1, **modules["multitask"].judged(run))
+    text = modules["multitask"].texts([one], tmp_path)["several"]
+    assert "| walk | 1 | error | PASS | 1 < 2 |\n| walk | 1 | value | FAIL | -0.1 not > 0 |" in text
+    assert "told" not in text
 
 
 def test_adaptation(modules, tmp_path):

@@ -100,7 +100,7 @@ def _returns(
 ) -> None:
     style(axes, "score of an episode")
     axes.set_title(task, color=DARK, fontsize=11)
-    axes.set_xlabel("environment steps in this task", color=DARK)
+    axes.set_xlabel("environment steps in this task (actions × repeat)", color=DARK)
     steps = np.array([line["step"] for line in lines]) * repeat
     scores = np.array([line["score"] for line in lines], float)
     if len(steps):
