@@ -102,7 +102,7 @@ def origin(data: Figures) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
     given = " ".join(f"{key}={value}" for key, value in meta["environment"].items())
     facts = [f"`{meta['command']}`", commit, meta["machine"], meta["date"]]
-    facts += [*rounds(meta["rounds"]), versions]
+    facts += [*rounds(meta["rounds"]), *loads(meta), versions]
     lines = [
         f"{'; '.join(facts)}.",
         f"Environment of every worker: {f'`{given}`' if given else 'nothing set'}.",
@@ -122,6 +122,11 @@ def rounds(made: int | list[int]) -> list[str]:
         return []
     few = f"{counts[0]} to " if len(counts) > 1 else ""
     return [f"{few}{counts[-1]} round{'s' if counts[-1] > 1 else ''}"]
+
+
+def loads(meta: Figures) -> list[str]:
+    """How busy the machine was, the command itself included; older figures do not say."""
+    return [f"load {meta['load'][0]:.2g} when it began"] if meta.get("load") else []
 
 
 def notes(data: Figures, group: str) -> list[str]:

@@ -9,8 +9,9 @@
 RUN is a folder of `multitask_dmc.py` or `multitask_atari.py`. Its world model takes the new task's
 observations and actions; tensors of another shape, as where RUN is of another body, begin afresh.
 Real steps are environment steps: actions times the action repeat. Where the reward of the task is a
-known function of features and RUN still has its replay, the head is first trained on that replay,
-with rewards computed anew: the return after 0 steps is what comes of it.
+known function of features and RUN, of the same body, still has its replay, what is to be trained is
+first trained on that replay, with rewards computed anew: the return after 0 steps is what comes of
+it. A fresh world, which has no past, is not.
 """
 
 import dataclasses
@@ -85,18 +86,24 @@ def prepare(cfg: Config, recipe: Any, saved: Any):
     return agent, wb.optim.dreamer_optimizer(trained, **options), there
 
 
-def replays(cfg: Config, saved: Any):
+def replays(cfg: Config, recipe: Any, saved: Any, there: Any):
     """The replay of RUN, relabelled, where it is there and of use; and an empty one."""
     known = wb.tasks.control_reward(cfg.task) if getattr(saved, "relabel", False) else None
     rows = {"capacity": saved.capacity, "streams": saved.envs, "length": saved.length}
     make = functools.partial(wb.replay.MixtureReplay, relabel={cfg.task: known}, **rows)
     old, new = None, make([cfg.task], seed=cfg.seed)
     _, tasks = wb.tasks.tasks_of(cfg.run, saved.tasks)
-    if known and cfg.world == "kept" and (wb.run.Checkpoint(cfg.run).folder / "replay").exists():
+    past = cfg.world != "fresh" and (wb.run.Checkpoint(cfg.run).folder / "replay").exists()
+    if known and past and fits(recipe.stage(dataclasses.replace(saved, tasks=tasks)), there):
         # The axis `task` has the new one alone: the rows are of others, their rewards its own.
         old = make([*tasks, *[cfg.task] * (cfg.task not in tasks)], seed=cfg.seed)
         wb.run.Checkpoint(cfg.run).load_stores({"replay": old})
     return old, new, tasks
+
+
+def fits(past: Any, there: Any) -> bool:
+    """Whether rows of one stage are rows of another: of another body they are not."""
+    return (past.observation, past.width) == (there.observation, there.width)
 
 
 def update(recipe: Any, agent, optimizer, saved, mixture, place: int):
@@ -127,10 +134,15 @@ def main(cfg: Config) -> int:
             f"{cfg.run} was made by the recipe {name!r}; a new task is added to a run of "
             f"multitask_dmc.py or multitask_atari.py, beside this file"
         )
+    if wb.run.read_config(cfg.run)["conditioned"]:
+        raise SystemExit(
+            f"the world of {cfg.run} is told which of its tasks is played and has no place for "
+            f"{cfg.task}; a run without --conditioned takes a new task"
+        )
     recipe = importlib.import_module(name)
-    saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device, conditioned=False)
+    saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
     agent, optimizer, there = prepare(cfg, recipe, saved)
-    old, new, tasks = replays(cfg, saved)
+    old, new, tasks = replays(cfg, recipe, saved, there)
     device, world = next(agent.parameters()).device, cfg.world + "-frozen" * cfg.freeze
     folder = Path(cfg.logdir or cfg.run / f"adapt-{cfg.task}-{world}-{cfg.seed}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,6 +178,8 @@ def main(cfg: Config) -> int:
             packed = agent.rssm.pack(carry[0])
             new.add(cfg.task, **rows._asdict(), prev_action=prev_action, carry=packed)
             rows, step = envs.step(action), step + saved.envs
+            if envs.stopped:
+                raise SystemExit(envs.stopped)
             for _ in range(due(step) if new[cfg.task].holds(saved.length) else 0):
                 mixture = new.sample({cfg.task: saved.batch}).to(device)
                 post, _ = update(recipe, agent, optimizer, saved, mixture, 0)

@@ -51,7 +51,7 @@ class Config:
     capacity: int = 5_000_000  # window starts kept
     batch: int = 16
     length: int = 64  # rows of a window; one more gives the carry it starts from
-    train_ratio: float = 256.0  # rows trained on for each environment step
+    train_ratio: float = 256.0  # rows trained on for each action
     prefill: int = 1024  # window starts before the first update
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M

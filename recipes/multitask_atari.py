@@ -7,7 +7,7 @@ game's head reaches the world model. It is `multitask_dmc.py` but for the lines 
 environments; its page explains both.
 
     python recipes/multitask_atari.py cpu                a small agent on three games, half an hour
-    python recipes/multitask_atari.py atari100k          a GPU: 100k steps in each of three games
+    python recipes/multitask_atari.py atari100k          a GPU: 110 000 actions in each of three
     python recipes/multitask_atari.py atari100k --tasks pong boxing breakout freeway
 
 Expected of `cpu`, in half an hour: a report of the world that passes for gopher and chopper_command
@@ -341,7 +341,7 @@ def main(cfg: Config) -> int:
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
-    print(f"run folder {run}", flush=True)
+    print(f"{wb.tasks.changes(tasks, wanted)}run folder {run}", flush=True)
     rows: Any = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}
     replay = wb.replay.MixtureReplay(seed=cfg.seed, **rows)
     weights: Any = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
@@ -366,7 +366,7 @@ def main(cfg: Config) -> int:
                 replay.add(task, **row._asdict(), prev_action=prev_action, carry=packed)
                 envs.send(action)  # workers step while the agent learns
             step, acted = step + cfg.envs, acted + cfg.envs * len(players.tasks)
-            for _ in range(due(acted) if len(replay) >= cfg.prefill else 0):
+            for _ in range(due(acted) * (len(replay) >= cfg.prefill)):  # nothing is caught up
                 logger.add(learn(train, agent, replay, sampler.counts(players.tasks, cfg.batch)))
                 updates += 1
             for task, envs in players:

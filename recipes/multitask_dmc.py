@@ -81,7 +81,7 @@ class Config:
     # Writing
     log_every: int = 1000  # actions between two lines of metrics
     save_every: int = 10_000
-    judge: int = 100  # episodes of each task after training, and of a random policy before
+    judge: int = 100  # episodes of each task after training, and of a random policy
 
     def __post_init__(self):
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
@@ -324,7 +324,7 @@ def main(cfg: Config) -> int:
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
-    print(f"run folder {run}", flush=True)
+    print(f"{wb.tasks.changes(tasks, wanted)}run folder {run}", flush=True)
     relabel = {name: wb.tasks.control_reward(name) for name in there.actions if cfg.relabel}
     rows: Any = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}
     replay = wb.replay.MixtureReplay(relabel=relabel, seed=cfg.seed, **rows)
@@ -350,7 +350,7 @@ def main(cfg: Config) -> int:
                 replay.add(task, **row._asdict(), prev_action=prev_action, carry=packed)
                 envs.send(action)  # workers step while the agent learns
             step, acted = step + cfg.envs, acted + cfg.envs * len(players.tasks)
-            for _ in range(due(acted) if len(replay) >= cfg.prefill else 0):
+            for _ in range(due(acted) * (len(replay) >= cfg.prefill)):  # nothing is caught up
                 logger.add(learn(train, agent, replay, sampler.counts(players.tasks, cfg.batch)))
                 updates += 1
             for task, envs in players:

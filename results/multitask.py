@@ -182,7 +182,7 @@ def adapted(group: Sequence[Entry], entries: Sequence[Entry], results: Path) -> 
 
 def hit(result: dict[str, Any], goal: float) -> str:
     """The first mark at which the goal was reached."""
-    return steps_text(first(result, goal), result["steps"])
+    return steps_text(first(result, goal), result["steps"]) if goal else "–"
 
 
 def first(result: dict[str, Any], goal: float) -> float:
@@ -193,6 +193,8 @@ def first(result: dict[str, Any], goal: float) -> float:
 
 def ratios(done: dict[Entry, list[dict[str, Any]]], goal: float) -> list[str]:
     """Steps of each in multiples of those from scratch, by medians."""
+    if not goal:
+        return ["No run was trained on the task alone, so there is no score to reach."]
     middle = {entry: np.median([first(r, goal) for r in own]) for entry, own in done.items() if own}
     scratch = [steps for entry, steps in middle.items() if "--world fresh" in entry.command]
     if not scratch or not np.isfinite(scratch[0]) or not scratch[0]:
@@ -205,7 +207,9 @@ def ratios(done: dict[Entry, list[dict[str, Any]]], goal: float) -> list[str]:
 def single_task_score(entry: Entry, entries: Sequence[Entry], results: Path) -> float:
     """The mean of the runs that were trained on the task alone; 0 where there are none."""
     task = entry.words[entry.words.index("--task") + 1]
-    alone = [e for e in entries if e.kind == KIND and e.command.endswith(f"--tasks {task}")]
+    base = next(e for e in entries if e.name == entry.beside)
+    preset = base.words[: base.words.index("--tasks")] if "--tasks" in base.words else base.words
+    alone = [e for e in entries if e.kind == KIND and e.words == [*preset, "--tasks", task]]
     seeds = [own for one in alone for own in scores_of(one, results, task)]
     return float(np.mean([np.mean(own) for own in seeds])) if seeds else 0.0
 

@@ -242,8 +242,8 @@ def main(cfg: argparse.Namespace) -> int:
         chosen = choose(queue, cfg.only)
         if waits := [entry for entry in chosen if not ready(entry, queue.entries, queue.results)]:
             raise SystemExit(
-                f"{waits[0].name} continues {waits[0].continues}, which is not finished; run that "
-                f"first"
+                f"{waits[0].name} needs {waits[0].continues or waits[0].beside}, which is not "
+                f"finished; run that first"
             )
         dirty = uncommitted(queue, chosen)
         if dirty and not cfg.uncommitted:

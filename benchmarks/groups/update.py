@@ -1,5 +1,7 @@
 """The full gradient step of an agent."""
 
+from dataclasses import replace
+
 from benchmarks.groups.group import Group, checkout, ours, peer
 from benchmarks.jobs import Job
 from benchmarks.options import Options
@@ -19,7 +21,8 @@ def jobs(options: Options) -> list[Job]:
     strided = {"arguments": {"strided": True}}
     step = {"arguments": {"compiled": True}, "environment": COLD}
     r2dreamer = ("r2dreamer", f"{ADAPTERS}.r2dreamer:update")
-    compiled = options.r2dreamer_compile
+    named = checkout(options, *r2dreamer, "r2dreamer (compiled)", compile=True)
+    compiled_r2dreamer = [replace(job, environment=COLD) for job in named]
     return [
         ours(options, f"{ADAPTERS}.ours:update"),
         ours(options, f"{ADAPTERS}.ours:update", "worldblocks (strided)", **strided),
@@ -27,7 +30,7 @@ def jobs(options: Options) -> list[Job]:
         *peer(options, "torchrl", f"{ADAPTERS}.torchrl:update"),
         *peer(options, "sheeprl", f"{ADAPTERS}.sheeprl:update"),
         *checkout(options, *r2dreamer),
-        *(checkout(options, *r2dreamer, "r2dreamer (compiled)", compile=True) if compiled else []),
+        *(compiled_r2dreamer if options.r2dreamer_compile else []),
         *checkout(options, "jax", f"{ADAPTERS}.official:update"),
     ]
 

@@ -20,6 +20,7 @@ META = {
     "commit": "abc",
     "changed": True,
     "machine": "2 cores of a processor",
+    "load": [0.5, 1.5, 2.5],
     "versions": {"python": "3.11"},
     "threads": 1,
     "environment": {"MALLOC": "1G"},
@@ -165,7 +166,8 @@ def test_values_that_are_no_times(data):
 def test_the_page(data, tmp_path):
     text = render(data, {})
     assert "This page is generated from `benchmarks/latest.json`" in text
-    assert "commit abc with changes; 2 cores of a processor; 2026-01-02; 2 rounds" in text
+    origin = "commit abc with changes; 2 cores of a processor; 2026-01-02; 2 rounds"
+    assert f"{origin}; load 0.5 when it began" in text
     assert "Environment of every worker: `MALLOC=1G`." in text
     assert "Did not take part: rlax (returns)." in text
     assert text.index("## The full gradient step") < text.index("## Return estimators")

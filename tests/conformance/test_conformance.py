@@ -54,6 +54,7 @@ REASONS = {
     "tasks.reports": "tests/recipes/test_multitask.py",
     "tasks.seen": PLAYED,
     "tasks.tasks_of": PLAYED,
+    "tasks.changes": PLAYED,
     "tasks.tolerance": "a formula: tests/tasks/test_task_rewards.py",
     "tasks.union": PLAYED,
     "tasks.verdict": "a sentence: its example",

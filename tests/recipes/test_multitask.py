@@ -244,7 +244,36 @@ def test_a_frozen_world_stays_and_a_shuffled_one_keeps_its_numbers(whole):
         )
 
 
+def test_the_replay_of_another_body_is_left_alone(tmp_path):
+    body = tiny_runs.run(recipe, TINY, tmp_path / "run", tasks=("cartpole_swingup",))
+    cfg = adapt.Config(run=body, task=EASY, marks=(0,), before=1, episodes=1)
+    assert adapt.main(cfg) == 0
+
+
+def test_a_run_that_keeps_failing_is_not_learnt_from(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(wb.envs.EnvVector, "stopped", "the emulator is gone")
+    cfg = adapt.Config(run=whole, task=HARD, marks=(480,), before=0, logdir=str(tmp_path))
+    with pytest.raises(SystemExit, match="the emulator is gone"):
+        adapt.main(cfg)
+    assert not (tmp_path / "result.json").exists()
+
+
 def test_messages(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "told")
+    config = json.loads((whole / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "told" / "config.json").write_text(json.dumps({**config, "conditioned": True}))
+    with pytest.raises(SystemExit, match=r"is told which of its tasks is played and has no place"):
+        adapt.main(adapt.Config(run=tmp_path / "told", task=HARD))
+    with pytest.raises(
+        ValueError, match=r"has learnt .*, and --tasks names cartpole_balance alone"
+    ):
+        tiny_runs.run(
+            recipe,
+            TINY,
+            shutil.copytree(whole, tmp_path / "r"),
+            resume=True,
+            tasks=("cartpole_balance",),
+        )
     for tasks in ((), (EASY, EASY)):
         with pytest.raises(ValueError, match="--tasks takes different tasks, at least one, got"):
             dataclasses.replace(SMOKE, tasks=tasks)

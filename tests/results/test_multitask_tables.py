@@ -91,9 +91,14 @@ def test_adaptation(modules, tmp_path):
 
 def test_without_a_goal_that_was_reached_there_is_no_ratio(modules, tmp_path):
     command = "recipes/adapt.py {run} --task walk --world fresh"
-    one = entry(modules, "fresh", kind="adapt", command=command)
+    one = entry(modules, "fresh", kind="adapt", command=command, beside="alone")
     finish(modules, one, tmp_path, 0, evaluations=[{"step": 0, "mean": 1.0, "scores": [1.0]}])
     alone = entry(modules, "alone")
+    other = "recipes/multitask_dmc.py cpu --train_ratio 128 --tasks walk"
+    twice = entry(modules, "twice", command=other)  # not what the adapted run was trained like
+    finish(modules, twice, tmp_path, 0, tasks=scores([0.1]))
+    text = modules["multitask"].texts([alone, twice, one], tmp_path)["several"]
+    assert "No run was trained on the task alone" in text
     finish(modules, alone, tmp_path, 0, tasks=scores([10.0]))
     text = modules["multitask"].texts([alone, one], tmp_path)["several"]
     assert "| > 100 |" in text

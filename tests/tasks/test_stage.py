@@ -109,8 +109,15 @@ def test_a_player_carries_and_remembers():
     player = Player(act, Still(), 2, keep=5)
     envs = stage().envs("leg", 2, seed=0)
     assert play_episodes(player, envs, 2) == [2.0, 2.0]
-    assert player.latents.shape == (6, 5)  # 3 rows of 2 environments
-    assert player.latents[:, 0].tolist() == [1, 1, 2, 2, 3, 3]
+    assert player.latents.shape == (8, 5)  # 4 rows of 2 environments
+    assert player.latents[:, 0].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_states_are_remembered_at_equal_distances():
+    player, rows = Player(act, Still(), 2, keep=4), stage().envs("leg", 2, seed=0).reset()
+    for _ in range(13):
+        player(rows)
+    assert player.latents[:, 0].tolist() == [1, 1, 9, 9]
 
 
 def players(*tasks):
@@ -184,6 +191,14 @@ def test_tasks_join_and_leave_without_a_trace():
         1,
         1,
     ]
+
+
+def test_who_leaves_and_who_joins():
+    assert wb.tasks.changes(["a", "b"], ["b", "a"]) == ""
+    said = wb.tasks.changes(["a", "b"], ["c", "b"])
+    assert said == "a leaves, with its head and its rows\nc joins\n"
+    with pytest.raises(ValueError, match="has learnt a, b, and --tasks names c, d alone; name one"):
+        wb.tasks.changes(["a", "b"], ["c", "d"])
 
 
 def test_the_tasks_of_a_run(tmp_path):

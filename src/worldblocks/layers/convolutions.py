@@ -167,7 +167,7 @@ class PooledConv2d(Conv2d):
     """A 5×5 convolution, then 2×2 max-pooling: `N C H W -> N C' H/2 W/2`, H and W even.
 
     On a CPU and for few channels as one 6×6 convolution of stride 2 to the four pixels of each 2×2
-    cell, 4 C' channels, whose maximum is the result: a third more products, but on channels enough
+    cell, 4 C' channels, whose maximum is the result: 44% more products, but on channels enough
     to be fast. Pixel 2i + a reads rows 2i + a + d - 2 (d = 0 … 4), which is row a + d of the six
     that begin at 2i - 2. Exact, borders included.
     """

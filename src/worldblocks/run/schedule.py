@@ -1,15 +1,15 @@
-"""When to train and when to log: deterministic functions of the environment steps."""
+"""When to train and when to log: deterministic functions of the steps made."""
 
 from fractions import Fraction
 from typing import Any
 
 
 class Ratio:
-    """Gradient updates due per environment step.
+    """Gradient updates due per step: per action, in the recipes.
 
     After a call at `step`, `1 + floor((step - first) * ratio)` updates have been granted in all,
     where `first` is the step of the first call: that call grants exactly one, and nothing is caught
-    up for the steps before it. Update k therefore sees the environment steps up to
+    up for the steps before it. Update k therefore sees the steps up to
     `first + k / ratio`, however the calls are spaced. The ratio is kept as a fraction, so that
     rounding errors do not add up; 0 never grants an update.
 
@@ -22,7 +22,7 @@ class Ratio:
     """
 
     def __init__(self, ratio: float | Fraction) -> None:
-        """Args: ratio: updates per environment step, at least 0."""
+        """Args: ratio: updates per step, at least 0."""
         if not 0 <= ratio < float("inf"):
             raise ValueError(f"a ratio is a finite number of updates per step >= 0, got {ratio}")
         self.ratio = Fraction(ratio).limit_denominator(10**9)
@@ -30,7 +30,7 @@ class Ratio:
         self._granted = 0
 
     def __call__(self, step: int) -> int:
-        """The number of updates to make now, at environment step `step`."""
+        """The number of updates to make now, at step `step`."""
         if self.ratio == 0:
             return 0
         if self._first is None:

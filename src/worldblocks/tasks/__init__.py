@@ -7,7 +7,7 @@ from worldblocks.tasks.episodes import Player, judge, play_episodes, random_poli
 from worldblocks.tasks.heads import OneTask, TaskHead, TaskHeads, dreamer_head
 from worldblocks.tasks.padding import Padded, PaddedActor, PaddedPolicy, seen, union
 from worldblocks.tasks.picture import plot_tasks, principal_axes
-from worldblocks.tasks.players import Players, recast, tasks_of
+from worldblocks.tasks.players import Players, changes, recast, tasks_of
 from worldblocks.tasks.rewards import control, control_reward, tolerance
 from worldblocks.tasks.sampling import LearningProgress, Proportional, TaskSampler, balanced
 from worldblocks.tasks.slots import Slots, renew
@@ -28,6 +28,7 @@ __all__ = [
     "TaskHeads",
     "TaskSampler",
     "balanced",
+    "changes",
     "control",
     "control_reward",
     "dreamer_head",

@@ -28,18 +28,23 @@ class Player:
         act: `act(agent, obs, carry, is_first) -> (action, carry)`.
         agent: what `act` takes; `agent.initial(n)` is the first carry.
         n: environments.
-        keep: how many states are kept in `latents`: as many first ones.
+        keep: how many states, or up to twice as many, are kept in `latents`, of all that are met
+            at equal distances.
     """
 
     def __init__(self, act: Callable[..., Any], agent: Any, n: int, *, keep: int = 0) -> None:
         self.act, self.agent, self.carry = act, agent, agent.initial(n)
         self._keep, self._kept = -(-keep // n), []
+        self._met, self._every = 0, 1
 
     def __call__(self, rows: Rows) -> Any:
         """The action of each environment, on the host."""
         action, self.carry = self.act(self.agent, rows.obs, self.carry, rows.is_first)
-        if len(self._kept) < self._keep:
+        if self._keep and self._met % self._every == 0:
             self._kept.append(torch.cat(self.carry[0].parts(), -1).float().cpu())
+        if self._keep and len(self._kept) == 2 * self._keep:
+            self._kept, self._every = self._kept[::2], 2 * self._every
+        self._met += 1
         return action.cpu()
 
     @property

@@ -106,6 +106,25 @@ def tasks_of(run: Path | str, tasks: Sequence[str]) -> tuple[tuple[str, ...], tu
     return tuple(founders), tuple(saved)
 
 
+def changes(saved: Sequence[str], wanted: Sequence[str]) -> str:
+    """A line for each task that leaves a run or joins it; nothing where they are the same.
+
+    >>> print(changes(["walk", "run"], ["run", "stand"]), end="")
+    walk leaves, with its head and its rows
+    stand joins
+
+    Raises:
+        ValueError: none stays: all that was learnt of policies would leave.
+    """
+    if not set(saved) & set(wanted):
+        raise ValueError(
+            f"the run has learnt {', '.join(saved)}, and --tasks names {', '.join(wanted)} alone; "
+            f"name one of the former too, or begin another run"
+        )
+    gone = [f"{task} leaves, with its head and its rows\n" for task in saved if task not in wanted]
+    return "".join(gone + [f"{task} joins\n" for task in wanted if task not in saved])
+
+
 def recast(
     tasks: Sequence[str],
     agent: Any,
