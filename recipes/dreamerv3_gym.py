@@ -357,7 +357,7 @@ def main(cfg: Config) -> int:
     agent, optimizer = build(cfg, envs.observation, envs.action)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
+    free = ("steps", "resume", "logdir", "device", "workers", "report_steps")  # if resumed
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"run folder {run}", flush=True)
     replay = wb.replay.SequenceReplay(

@@ -134,7 +134,7 @@ PRESETS = {
         warmup=100,
         save_every=2000,
         judge=2,
-        report_steps=4000,
+        report_steps=16_000,
     ),
     "smoke": Config(
         steps=64,
@@ -339,7 +339,7 @@ def main(cfg: Config) -> int:
     agent, optimizer = build(cfg, there)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
+    free = ("steps", "resume", "logdir", "device", "workers", "judge", "report_steps")  # if resumed
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"{wb.tasks.changes(tasks, wanted)}run folder {run}", flush=True)
     rows: Any = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}

@@ -322,7 +322,7 @@ def main(cfg: Config) -> int:
     agent, optimizer = build(cfg, there)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device", "workers")  # may differ in a resumed run
+    free = ("steps", "resume", "logdir", "device", "workers", "judge")  # may differ if resumed
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"{wb.tasks.changes(tasks, wanted)}run folder {run}", flush=True)
     relabel = {name: wb.tasks.control_reward(name) for name in there.actions if cfg.relabel}

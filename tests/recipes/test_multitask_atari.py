@@ -19,3 +19,15 @@ def test_smoke(tmp_path):
         game: weights[f"heads.parts.{game}.actor.actor.outs.0.0.weight"].shape[0] for game in games
     }
     assert len(set(sizes.values())) == 3  # each keeps its own buttons
+
+
+@pytest.mark.slow
+def test_a_run_that_has_ended_can_be_judged_on_more_rows(tmp_path):
+    pytest.importorskip("ale_py", reason="needs the extra atari")
+    few = ("smoke", "--tasks", "boxing", "--steps", "24", "--logdir", tmp_path)
+    found = []
+    for more in ((), ("--resume", "--report_steps", "160")):
+        done = python("recipes/multitask_atari.py", *few, *more)
+        assert done.returncode == 0, done.stderr
+        found.append((tmp_path / "boxing" / "report.txt").read_text(encoding="utf-8"))
+    assert found[0] != found[1]
