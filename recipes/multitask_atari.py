@@ -10,9 +10,9 @@ environments; its page explains both.
     python recipes/multitask_atari.py atari100k          a GPU: 110 000 actions in each of three
     python recipes/multitask_atari.py atari100k --tasks pong boxing breakout freeway
 
-Expected of `cpu`, in half an hour: a report of the world that passes for gopher and chopper_command
-and, in all but the value, for kung_fu_master. It does not learn to play so soon. What other games
-miss, and how these were chosen: docs/multitask.md.
+Expected of `cpu`, in 35 minutes on one core: a report of the world that passes for each game. It
+does not learn to play so soon. How the games were chosen, and what others miss: docs/multitask.md.
+
 An interrupted run continues with --resume; --tasks may then name more games or fewer.
 """
 
