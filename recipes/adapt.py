@@ -134,7 +134,7 @@ def main(cfg: Config) -> int:
             f"{cfg.run} was made by the recipe {name!r}; a new task is added to a run of "
             f"multitask_dmc.py or multitask_atari.py, beside this file"
         )
-    if wb.run.read_config(cfg.run)["conditioned"]:
+    if wb.run.read_config(cfg.run).get("conditioned"):
         raise SystemExit(
             f"the world of {cfg.run} is told which of its tasks is played and has no place for "
             f"{cfg.task}; a run without --conditioned takes a new task"
