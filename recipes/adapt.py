@@ -51,6 +51,23 @@ class Config:
             raise ValueError("a fresh world cannot be frozen; give --world kept or leave --freeze")
 
 
+def recipe_of(cfg: Config):
+    """The recipe that made RUN, if its world takes a new task."""
+    config = wb.run.read_config(cfg.run)
+    name = config.get("recipe", "")
+    if not name.startswith("multitask_") or not (Path(__file__).parent / f"{name}.py").exists():
+        raise SystemExit(
+            f"{cfg.run} was made by the recipe {name!r}; a new task is added to a run of "
+            f"multitask_dmc.py or multitask_atari.py, beside this file"
+        )
+    if config.get("conditioned"):
+        raise SystemExit(
+            f"the world of {cfg.run} is told which of its tasks is played and has no place for "
+            f"{cfg.task}; a run without --conditioned takes a new task"
+        )
+    return importlib.import_module(name)
+
+
 def take(agent, tensors: dict[str, Any]) -> int:
     """Copy the tensors that fit by name and shape, but for heads; how many they are."""
     own = {name: x for name, x in agent.state_dict().items() if not name.startswith("heads.")}
@@ -128,18 +145,7 @@ def write(cfg: Config, folder: Path, world: str, evaluations: list[dict[str, Any
 
 def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
-    name = wb.run.read_config(cfg.run).get("recipe", "")
-    if not name.startswith("multitask_") or not (Path(__file__).parent / f"{name}.py").exists():
-        raise SystemExit(
-            f"{cfg.run} was made by the recipe {name!r}; a new task is added to a run of "
-            f"multitask_dmc.py or multitask_atari.py, beside this file"
-        )
-    if wb.run.read_config(cfg.run).get("conditioned"):
-        raise SystemExit(
-            f"the world of {cfg.run} is told which of its tasks is played and has no place for "
-            f"{cfg.task}; a run without --conditioned takes a new task"
-        )
-    recipe = importlib.import_module(name)
+    recipe = recipe_of(cfg)
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
     agent, optimizer, there = prepare(cfg, recipe, saved)
     old, new, tasks = replays(cfg, recipe, saved, there)
@@ -179,6 +185,7 @@ def main(cfg: Config) -> int:
             new.add(cfg.task, **rows._asdict(), prev_action=prev_action, carry=packed)
             rows, step = envs.step(action), step + saved.envs
             if envs.stopped:
+                envs.close()
                 raise SystemExit(envs.stopped)
             for _ in range(due(step) if new[cfg.task].holds(saved.length) else 0):
                 mixture = new.sample({cfg.task: saved.batch}).to(device)
