@@ -139,8 +139,9 @@ def test_gradients_reach_every_parameter_and_capture(same_when_compiled):
     encoder = small()
     grads = torch.autograd.grad(encoder(images(2, 3)).square().sum(), list(encoder.parameters()))
     assert all(g.ne(0).any() for g in grads)
-    # Of few channels another sum of the same products: see test_layers.py.
-    encoder, image = small(channels=5), images(2, 3, channels=5)
+    # Of few channels another sum of the same products: see test_layers.py. Of two images: the
+    # gradient of a kernel sums over all pixels, and what either sum rounds grows with their number.
+    encoder, image = small(channels=5), images(2, channels=5)
     same_when_compiled(lambda: encoder(image), module=encoder, by_entry=False)
 
 

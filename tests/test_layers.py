@@ -1,4 +1,5 @@
 import copy
+import functools
 import itertools
 import math
 
@@ -22,6 +23,7 @@ from worldblocks.layers import (
     block_matmul,
     init_trunc_normal,
 )
+from worldblocks.layers.few_channels import same_conv2d
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -276,6 +278,51 @@ def off_by(ours, expected):
     )
 
 
+def convolved(x, weight, bias, convolve):
+    """A convolution, all its gradients, and one that is differentiated a second time."""
+    leaves = [leaf.detach().requires_grad_() for leaf in (x, weight, bias) if leaf is not None]
+    out = convolve(*leaves, *[None] * (bias is None))
+    total = (out * slope_of(out)).sum()
+    gradients = torch.autograd.grad(total, leaves, retain_graph=True)
+    again = torch.autograd.grad(total, leaves, create_graph=True)
+    (twice,) = torch.autograd.grad(again[0].square().sum(), leaves[1])
+    return out, *gradients, *again, twice
+
+
+@pytest.mark.parametrize("side", [3, 5])
+@pytest.mark.parametrize(("into", "out"), [(1, 7), (3, 13), (11, 4), (11, 13), (8, 9), (9, 8)])
+@pytest.mark.parametrize("width", [10, 11])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_convolution_of_few_channels_is_a_convolution(side, into, out, width, has_bias):
+    """Of few to few, few to many, many to few; once with the image's gradient, once without."""
+    x, weight = torch.randn(4, into, 6, width), torch.randn(out, into, side, side)
+    same = functools.partial(F.conv2d, padding="same")
+    for image in (x, x.contiguous(memory_format=torch.channels_last)):
+        bias = torch.randn(out) if has_bias else None
+        exact = [leaf if leaf is None else leaf.double() for leaf in (image, weight, bias)]
+        ours = convolved(image, weight, bias, same_conv2d)
+        assert off_by(ours, convolved(*exact, same)) < 1e-6
+        weight.requires_grad_()
+        alone = same_conv2d(image, weight, bias)
+        assert off_by([alone], ours[:1]) < 1e-6
+        (gradient,) = torch.autograd.grad((alone * slope_of(alone)).sum(), weight)
+        assert off_by([gradient], ours[2:3]) < 1e-6
+        weight = weight.detach()
+
+
+def slope_of(x):
+    return torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view(x.shape)
+
+
+def test_a_convolution_of_few_channels_leaves_autocast_to_pytorch():
+    x, weight = torch.randn(2, 3, 4, 6, requires_grad=True), torch.randn(5, 3, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = same_conv2d(x, weight, None)
+        assert torch.equal(out, F.conv2d(x, weight, padding=1))
+    out.float().sum().backward()
+    assert x.grad.dtype is torch.float32
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4, 5])
 def test_a_pooled_convolution_is_a_convolution_then_max_pool(channels):
     conv, x = randomise(PooledConv2d(channels, 7)), torch.randn(4, channels, 6, 10)
@@ -286,8 +333,7 @@ def test_a_pooled_convolution_is_a_convolution_then_max_pool(channels):
         input.requires_grad_()
         out = module(input)
         out = out if module is conv else F.max_pool2d(out, 2)
-        weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
-        gradients = torch.autograd.grad((out * weight).sum(), (input, *module.parameters()))
+        gradients = torch.autograd.grad((out * slope_of(out)).sum(), (input, *module.parameters()))
         results.append((out, *gradients))
     assert off_by(*results) < 1e-6
     assert results[0][0].shape == (4, 7, 3, 5)

@@ -79,12 +79,11 @@ def work_of(functions: dict[str, Callable[[], Any]]) -> dict[str, dict[str, floa
     return {"flops": defined, "executed": {case: flops(f) for case, f in functions.items()}}
 
 
-def update(work: Work, strided: bool = False, compiled: bool = False) -> Timed:
-    """The recipe's update on one batch; FLOPs are those of the eager form, which can be counted.
+def update(work: Work, strided: bool = False) -> Timed:
+    """The recipe's update on one batch.
 
     Args:
         strided: with the encoder and decoder that halve by strides.
-        compiled: with the step of imagination compiled, as docs/performance.md tells users.
     """
     recipe, cfg, agent, optimizer = build(work, strided=strided)
     data = {key: torch.as_tensor(value) for key, value in batch(work.batch, work.length).items()}
@@ -101,17 +100,12 @@ def update(work: Work, strided: bool = False, compiled: bool = False) -> Timed:
         recipe.update(agent, optimizer, rows, cfg)
 
     step()
-    counted = work_of({"step": step})
-    if compiled:
-        agent.rssm.imagine_step = torch.compile(agent.rssm.imagine_step, dynamic=False)
-    about = facts()
-    about["mode"] += ", imagination compiled" if compiled else ""
     return Timed(
         functions={"step": step},
         note="strided encoder and decoder" if strided else "reference architecture",
         parameters=trained(agent),
-        **counted,
-        **about,
+        **work_of({"step": step}),
+        **facts(),
     )
 
 

@@ -17,16 +17,14 @@ def cases(work: Work) -> dict[str, str]:
 
 
 def jobs(options: Options) -> list[Job]:
-    """worldblocks with both encoders and with compiled imagination, and every agent there is."""
+    """worldblocks with both encoders, and every agent there is."""
     strided = {"arguments": {"strided": True}}
-    step = {"arguments": {"compiled": True}, "environment": COLD}
     r2dreamer = ("r2dreamer", f"{ADAPTERS}.r2dreamer:update")
     named = checkout(options, *r2dreamer, "r2dreamer (compiled)", compile=True)
     compiled_r2dreamer = [replace(job, environment=COLD) for job in named]
     return [
         ours(options, f"{ADAPTERS}.ours:update"),
         ours(options, f"{ADAPTERS}.ours:update", "worldblocks (strided)", **strided),
-        ours(options, f"{ADAPTERS}.ours:update", "worldblocks (imagination compiled)", **step),
         *peer(options, "torchrl", f"{ADAPTERS}.torchrl:update"),
         *peer(options, "sheeprl", f"{ADAPTERS}.sheeprl:update"),
         *checkout(options, *r2dreamer),

@@ -188,10 +188,12 @@ def symmetric_mean(
     probs: Float[Tensor, "*shape bins"], bins: Float[Tensor, " bins"]
 ) -> Float[Tensor, "*shape"]:
     """`two_hot_mean` without its check, for a row that is known to be a softmax."""
-    weighted = probs * bins
     n, half = len(bins), len(bins) // 2
-    pairs = weighted[..., :half].flip(-1) + weighted[..., n - half :]
-    return pairs.sum(-1) + weighted[..., half] if n % 2 else pairs.sum(-1)
+    probs = probs.to(torch.promote_types(probs.dtype, bins.dtype))
+    # In place: a CPU takes longer to come by so much memory than to multiply what lies in it.
+    low = probs[..., :half].flip(-1).mul_(bins[:half].flip(0))
+    pairs = (probs[..., n - half :] * bins[n - half :]).add_(low).sum(-1)
+    return pairs + probs[..., half] * bins[half] if n % 2 else pairs
 
 
 def _shown(bins: Tensor) -> str:

@@ -68,19 +68,6 @@ def test_our_step_learns_on_the_work_it_is_given():
     assert timed.mode == "eager, shapes checked"
 
 
-def test_our_step_imagines_with_what_the_compiler_made(monkeypatch):
-    steps = []
-
-    def compiler(function, **options):
-        return lambda *given: steps.append(options) or function(*given)
-
-    monkeypatch.setattr(torch, "compile", compiler)
-    timed = ours.update(Work(batch=2, length=3, horizon=2), compiled=True)
-    assert timed.mode == "eager, shapes checked, imagination compiled"
-    timed.functions["step"]()
-    assert steps == [{"dynamic": False}] * 2
-
-
 def test_a_batch_is_the_same_each_time():
     one, other = data.batch(2, 5), data.batch(2, 5)
     assert all((one[key] == other[key]).all() for key in one)

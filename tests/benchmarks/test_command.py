@@ -90,7 +90,7 @@ def test_who_takes_part(tmp_path):
     """Peers of the index always, checkouts where their path is given."""
     options = Options(python="peers/python", r2dreamer=str(tmp_path), r2dreamer_compile=True)
     names = {name: [job.name for job in group.jobs(options)] for name, group in GROUPS.items()}
-    own = ["worldblocks", "worldblocks (strided)", "worldblocks (imagination compiled)"]
+    own = ["worldblocks", "worldblocks (strided)"]
     agents = ["torchrl", "sheeprl", "r2dreamer", "r2dreamer (compiled)"]
     assert names["update"] == [*own, *agents]
     assert {"flashbax", "cpprb", "stable-baselines3", "copy floor"} <= set(names["replay"])
@@ -99,7 +99,7 @@ def test_who_takes_part(tmp_path):
     update = GROUPS["update"].jobs(few)
     assert [job.name for job in update if not job.ours] == ["r2dreamer", "r2dreamer (compiled)"]
     assert update[-2].arguments["repo"] == str(tmp_path)
-    torchrl = GROUPS["update"].jobs(options)[3]
+    torchrl = GROUPS["update"].jobs(options)[2]
     assert (torchrl.python, torchrl.requirement) == ("peers/python", "torchrl>=0.14")
 
 

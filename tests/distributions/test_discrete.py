@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributions as td
 
-from worldblocks.distributions import Bernoulli, OneHot, TwoHot, mix_uniform, modes
+from worldblocks.distributions import Bernoulli, OneHot, TwoHot, inverse_cdf, mix_uniform, modes
 from worldblocks.transforms import symexp_bins, two_hot, two_hot_mean
 
 seeds = st.integers(0, 2**32 - 1)
@@ -101,6 +101,21 @@ def test_frequencies_match_the_probabilities(unimix):
     out = OneHot(x.expand(draws, 5), unimix=unimix)
     frequency = out.sample().mean(0)
     assert ((frequency - out.probs[0]).abs() < five_sigma(out.probs[0], draws)).all()
+
+
+@given(seeds, st.sampled_from([2, 4, 8, 9]))
+def test_a_draw_does_not_depend_on_where_the_classes_lie_in_memory(seed, classes):
+    """`softmax` leaves few of them first, which are drawn from class by class."""
+    probs = logits(seed, (5, 3, classes)).softmax(-1)
+    noise = torch.rand(5, 3, 1)
+    apart = probs.movedim(-1, 0).contiguous().movedim(0, -1)
+    assert apart.stride() != probs.stride()
+    expected = (noise >= probs.cumsum(-1)[..., :-1] / probs.sum(-1, keepdim=True)).sum(-1)
+    near = (noise - probs.cumsum(-1) / probs.sum(-1, keepdim=True)).abs().min(-1).values < 1e-6
+    for given_ in (probs, apart):
+        drawn = inverse_cdf(given_, noise)
+        assert drawn.shape == noise.shape
+        assert ((drawn[..., 0] == expected) | near).all()
 
 
 def test_a_class_of_probability_zero_is_never_drawn():

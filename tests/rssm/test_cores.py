@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from worldblocks.rssm import BlockGRU
+from worldblocks.rssm.cores import tanh
 
 DETER, STOCH, ACTION, HIDDEN, BLOCKS = 12, 10, 5, 7, 3
 
@@ -149,3 +150,15 @@ def test_under_autocast_it_stays_near_float32():
     with torch.autocast("cpu", torch.bfloat16):
         cast = module(deter, *rows[1:])
     torch.testing.assert_close(cast.float(), exact, rtol=0, atol=0.05)
+
+
+def test_tanh_as_a_sigmoid():
+    """Off by a rounding error of 1, the ends and what is no number included."""
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([0.0, 1e-4, 200.0, -torch.inf])])
+    expected = x.double().tanh()
+    with torch.no_grad():
+        assert (tanh(x.clone()) - expected).abs().max() < 2e-7
+        assert tanh(torch.tensor([torch.nan])).isnan()
+    y = x.clone().requires_grad_()
+    assert torch.equal(tanh(y), torch.tanh(x)), "with a gradient it is PyTorch's"
+    assert torch.equal(tanh(expected.clone()), expected.tanh())

@@ -1,3 +1,4 @@
+import functools
 import shutil
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from worldblocks.distributions import modes
-from worldblocks.rssm import State, dreamer_rssm, imagine, rollout
+from worldblocks.rssm import GRU, RSSM, Carry, GaussianLatent, State, dreamer_rssm, imagine, rollout
+from worldblocks.rssm.prior_steps import PriorSteps
 
 DETER, GROUPS, CLASSES, ACTION, BATCH, STEPS = 12, 5, 4, 3, 2, 6
 
@@ -22,13 +24,19 @@ def rssm():
     return module
 
 
+def of_normals():
+    """The same core on a Gaussian latent."""
+    latent = GaussianLatent(deter=DETER, embed_dim=11, size=GROUPS * CLASSES, hidden=7)
+    return RSSM(rssm().core, latent)
+
+
 def start(module):
     return module.imagine_step(module.initial(BATCH), torch.randn(BATCH, ACTION))
 
 
 def policy(state):
     """An action that tells where it was chosen."""
-    return torch.tanh(state.feature()[:, :ACTION] + state.stoch[:, 0, :ACTION])
+    return torch.tanh(state.feature()[:, :ACTION] + state.feature()[:, DETER : DETER + ACTION])
 
 
 class Count(NamedTuple):
@@ -70,16 +78,57 @@ def test_rows_and_their_meaning():
         torch.testing.assert_close(actions[:, t], policy(states[:, t]))
 
 
-@given(st.integers(0, 4))
-def test_imagine_is_imagine_step_repeated(steps):
-    module = rssm()
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("make", [rssm, of_normals])
+@given(steps=st.integers(0, 4))
+def test_imagine_is_imagine_step_repeated(make, gradients, steps):
+    module = make()
     state = start(module)
-    torch.manual_seed(1)
-    states, actions = imagine(module, state, policy, steps)
-    torch.manual_seed(1)
-    for t in range(steps):
-        state = module.imagine_step(state.carry, actions[:, t])
-        torch.testing.assert_close(states[:, t + 1], state)
+    with torch.set_grad_enabled(gradients):
+        torch.manual_seed(1)
+        states, actions = imagine(module, state, policy, steps)
+        torch.manual_seed(1)
+        for t in range(steps):
+            state = module.imagine_step(state.carry, actions[:, t])
+            torch.testing.assert_close(states[:, t + 1], state)
+
+
+@torch.no_grad()
+def test_repeated_steps_leave_earlier_ones_alone():
+    """They use memory again, of which nothing is in a state."""
+    module = rssm()
+    carry, action = start(module).carry, torch.randn(BATCH, ACTION)
+    step = module.repeated_step(carry)
+    assert isinstance(step, PriorSteps)
+    with modes():
+        states = [step(carry, action), step(carry, 2 * action)]
+        expected = [module.imagine_step(carry, a) for a in (action, 2 * action)]
+    torch.testing.assert_close(states, expected)
+
+
+class Backwards(RSSM):
+    """Takes the opposite of every action."""
+
+    def imagine_step(self, carry, action):
+        return super().imagine_step(carry, -action)
+
+
+@torch.no_grad()
+def test_the_step_that_a_block_has_is_the_one_that_is_repeated():
+    module = rssm()
+    carry = start(module).carry
+    of_subclass = Backwards(module.core, module.latent)
+    assert of_subclass.repeated_step(carry) == of_subclass.imagine_step
+    with torch.enable_grad():
+        assert module.repeated_step(carry) == module.imagine_step
+    wide = Carry(*(x.double() for x in carry))
+    assert module.double().repeated_step(wide) == module.imagine_step
+    module = rssm()
+    module.imagine_step = replaced = functools.partial(module.imagine_step)
+    assert module.repeated_step(carry) is replaced
+    module = rssm()
+    module.core = GRU(deter=DETER, stoch=GROUPS * CLASSES, action_dim=ACTION, hidden=7)
+    assert module.repeated_step(carry) == module.imagine_step
 
 
 def test_rollout_is_imagination_with_given_actions():
@@ -115,7 +164,7 @@ def test_capture(same_when_compiled):
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # its own
 @pytest.mark.skipif(not shutil.which("c++"), reason="the compiler of a CPU needs c++")
 def test_a_compiled_step_imagines_the_same():
-    """The line that docs/performance.md has for long runs on a CPU."""
+    """What `torch.compile` makes of the step takes its place."""
     module = rssm()
     first = start(module).detach()
     with torch.no_grad(), modes():

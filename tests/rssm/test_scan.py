@@ -6,7 +6,7 @@ from torch import nn
 
 from worldblocks.distributions import OneHot, modes
 from worldblocks.layers import Layer, RMSNorm
-from worldblocks.rssm import Carry, CategoricalLatent, dreamer_rssm, model
+from worldblocks.rssm import Carry, CategoricalLatent, dreamer_rssm, model, rollout
 
 BATCH, TIME = 3, 7
 
@@ -127,6 +127,11 @@ def test_a_part_that_was_replaced_is_what_runs(change):
         for t in range(TIME):
             state = module.observe_step(carry, embed[:, t], action[:, t], is_first[:, t])
             torch.testing.assert_close(states.logits[:, t], state.logits)
+            carry = state.carry
+        imagined = rollout(module, carry, action)
+        for t in range(TIME):
+            state = module.imagine_step(carry, action[:, t])
+            torch.testing.assert_close(imagined.logits[:, t], state.logits)
             carry = state.carry
 
 

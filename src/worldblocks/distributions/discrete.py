@@ -95,7 +95,8 @@ class OneHot(Output):
     def _straight_through(self, index: Tensor) -> Tensor:
         chosen = self.probs.detach().gather(-1, index)
         # 1, or NaN where the logits are: a broken row does not look like a class.
-        onehot = torch.zeros_like(self.probs).scatter_(-1, index, chosen / chosen)
+        zeros = torch.zeros_like(self.probs, memory_format=torch.contiguous_format)
+        onehot = zeros.scatter_(-1, index, chosen.div_(chosen))
         return onehot + (self.probs - self.probs.detach()) if self.probs.requires_grad else onehot
 
     def log_prob(self, x: Shaped[Tensor, "*shape classes"]) -> Float32[Tensor, "*batch"]:

@@ -53,6 +53,9 @@ def inverse_cdf(
     >>> inverse_cdf(torch.tensor([0.25, 0.0, 0.75]), torch.tensor([0.25])).item()
     2
     """
+    if probs.stride(-1) != 1:  # as `softmax` leaves few classes: class by class here too
+        total = probs.movedim(-1, 0).cumsum(0)
+        return (noise.movedim(-1, 0) * total[-1] >= total[:-1]).sum(0).unsqueeze(-1)
     total = probs.cumsum(-1)
     return (noise * total[..., -1:] >= total[..., :-1]).sum(-1, keepdim=True)
 

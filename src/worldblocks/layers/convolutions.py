@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from worldblocks._cells import from_cells, to_cells
 from worldblocks._eager import eager_on_cpu
+from worldblocks.layers.few_channels import same_conv2d
 from worldblocks.layers.linear import init_trunc_normal
 
 
@@ -46,6 +47,8 @@ class Conv2d(nn.Conv2d):
         """Convolve, padding with zeros."""
         check_images(self, input)
         kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride == 1 and kernel % 2:
+            return same_conv2d(input, self.weight, self.bias)
         sides = input.shape[2:]
         pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in sides]
         weight = self.weight
@@ -144,8 +147,7 @@ class CellConv2d(Conv2d):
         """The result before its pixels are brought to their places."""
         check_images(self, input)
         bias = None if self.bias is None else self.bias.repeat(self.cell**2)
-        kernel = spread_kernel(self.weight, self.spread)
-        return F.conv2d(input, kernel, bias, padding=self.spread.shape[1] // 2)
+        return same_conv2d(input, spread_kernel(self.weight, self.spread), bias)
 
 
 class UpConv2d(CellConv2d):
@@ -164,42 +166,16 @@ class UpConv2d(CellConv2d):
 
 
 class PooledConv2d(Conv2d):
-    """A 5×5 convolution, then 2×2 max-pooling: `N C H W -> N C' H/2 W/2`, H and W even.
-
-    On a CPU and for few channels as one 6×6 convolution of stride 2 to the four pixels of each 2×2
-    cell, 4 C' channels, whose maximum is the result: 44% more products, but on channels enough
-    to be fast. Pixel 2i + a reads rows 2i + a + d - 2 (d = 0 … 4), which is row a + d of the six
-    that begin at 2i - 2. Exact, borders included.
-    """
-
-    FEW = 8  # channels
-    spread: Tensor
+    """A 5×5 convolution, then 2×2 max-pooling: `N C H W -> N C' H/2 W/2`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 5)
-        spread = torch.zeros(2, 6, 5)
-        for a in range(2):
-            for d in range(5):
-                spread[a, a + d, d] = 1
-        self.register_buffer("spread", spread, persistent=False)
 
     def forward(
-        self, input: Float[Tensor, "batch channel 2*height 2*width"]
-    ) -> Float[Tensor, "batch out height width"]:
+        self, input: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch out height//2 width//2"]:
         """Convolve and take the maximum of each 2×2 cell."""
-        check_images(self, input)
-        if self.in_channels > self.FEW or not eager_on_cpu(input):
-            return F.max_pool2d(super().forward(input), 2)
-        kernel = spread_kernel(self.weight, self.spread)
-        bias = None if self.bias is None else self.bias.repeat(4)
-        if input.requires_grad:
-            cells = _convolve_cells(input, kernel, bias)
-        else:
-            cells = F.conv2d(input, kernel, bias, stride=2, padding=2)
-        n, c, h, w = cells.shape
-        # Seen as an image of one cell a row, channels last, so that pooling reads it as it lies.
-        rows = cells.permute(0, 2, 3, 1).reshape(n, h * w, 4, c // 4).permute(0, 3, 1, 2)
-        return F.max_pool2d(rows, (1, 4)).view(n, c // 4, h, w)
+        return F.max_pool2d(super().forward(input), 2)
 
 
 class ConvTranspose2d(CellConv2d):

@@ -67,11 +67,21 @@ def imagine(
     """
     if steps < 0:
         raise ValueError(f"imagine takes a number of steps, got {steps}")
-    states, actions = [state], [policy(state)]
-    for _ in range(steps):
-        states.append(dynamics.imagine_step(states[-1].carry, actions[-1]))  # type: ignore[attr-defined]
+    states: list[Any] = [state]
+    actions = [policy(state)]
+    for step in _steps(dynamics, states[0].carry, steps):
+        states.append(step(states[-1].carry, actions[-1]))
         actions.append(policy(states[-1]))
     return stack(states), torch.stack(actions, 1)
+
+
+def _steps(dynamics: Any, carry: Any, steps: int) -> Iterator[Callable[[Any, Any], Any]]:
+    """What takes each step: `imagine_step`, which checks, and then what a block has for more."""
+    if steps:
+        yield dynamics.imagine_step
+    if steps > 1:
+        repeated = getattr(dynamics, "repeated_step", None)
+        yield from [repeated(carry) if repeated else dynamics.imagine_step] * (steps - 1)
 
 
 @contextlib.contextmanager
@@ -106,8 +116,8 @@ def rollout(dynamics: Any, carry: Any, actions: Float[Tensor, "batch time action
     """
     if not actions.shape[1]:
         raise ValueError("rollout needs at least one action, got time = 0")
-    states = []
-    for action in actions.unbind(1):
-        states.append(dynamics.imagine_step(carry, action))
+    states, steps = [], _steps(dynamics, carry, actions.shape[1])
+    for step, action in zip(steps, actions.unbind(1), strict=True):
+        states.append(step(carry, action))
         carry = states[-1].carry
     return stack(states)

@@ -1,5 +1,6 @@
 """The recurrent state-space model: a core and a latent, observed or imagined."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Generic
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from worldblocks.distributions import Output, modes, wants_mode
+from worldblocks.rssm.prior_steps import PriorSteps, repeats
 from worldblocks.rssm.protocols import C, Core, Latent, S
 from worldblocks.rssm.scan import observe_scan, scans
 from worldblocks.typing import typed
@@ -136,6 +138,18 @@ class RSSM(nn.Module, Generic[C, S]):
         self._check(carry)
         deter = self.core.step(*carry.parts(), self.core.project_action(action))
         return self._state(deter, self.latent.prior(deter))
+
+    def repeated_step(self, carry: C) -> Callable[[C, Float[Tensor, "batch action"]], S]:
+        """`imagine_step` for many steps from a carry, between which no parameter changes.
+
+        On a CPU and without a gradient what depends on the parameters alone is computed once. What
+        comes after a step that `imagine_step` has taken needs no check.
+        """
+        # Replaced by a compiled one, for example, or in a subclass.
+        own = getattr(self.imagine_step, "__func__", None) is RSSM.imagine_step
+        if not own or not repeats(self.core, carry.deter):
+            return self.imagine_step
+        return PriorSteps(self.core, self.latent, len(carry.deter))  # type: ignore[arg-type]
 
     def _check(self, carry: C) -> None:
         """A carry of another model would fail in some matmul: say it here."""

@@ -1,5 +1,8 @@
 """When `RSSM.observe` runs as one function with its own backward pass, and how it is called."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -10,37 +13,49 @@ from worldblocks.layers import BlockLinear, Layer, Linear, RMSNorm
 from worldblocks.rssm.cores import BlockGRU
 from worldblocks.rssm.latents import CategoricalLatent
 from worldblocks.rssm.scan_gradient import Scan
-from worldblocks.rssm.scan_steps import Settings, Weights
+from worldblocks.rssm.scan_steps import Posterior, Settings, Weights
 from worldblocks.rssm.state import Carry, State
 
 METHODS = {"forward", "activate", "silu", "step", "posterior", "distribution"}
 
 
-def scans(core: nn.Module, latent: nn.Module, projected: Float[Tensor, "..."]) -> bool:
+def scans(core: Any, latent: Any, projected: Float[Tensor, "..."]) -> bool:
     """Whether the scan has the formulas of these parts, and pays: on a CPU, in float32, eagerly."""
-    if not eager_on_cpu(projected) or torch.is_autocast_enabled("cpu"):
+    if not (advances(core, projected) and plain(latent, CategoricalLatent)):
+        return False
+    if len(latent.posterior_mlp) != 1 or latent.absolute:
+        return False
+    layers = _plain_layers(latent.posterior_mlp, core.norms[0].eps)
+    return layers and plain(latent.posterior_out, Linear)
+
+
+def advances(core: Any, x: Float[Tensor, "..."]) -> bool:
+    """Whether `advance` has the formulas of a core, and pays."""
+    if not eager_on_cpu(x) or torch.is_autocast_enabled("cpu"):
         return False
     # Exactly these types, of which nothing was replaced: another may compute something else.
-    if type(core) is not BlockGRU or type(latent) is not CategoricalLatent:
+    if not (plain(core, BlockGRU) and len(core.hidden) == 1):
         return False
-    if len(core.hidden) != 1 or len(latent.posterior_mlp) != 1 or latent.absolute:
-        return False
-    layers = [core.from_deter, core.from_stoch, latent.posterior_mlp[0]]
-    if not all(_plain(part, Layer) for part in layers):
-        return False
-    norms = [core.norms[0], *(layer.norm for layer in layers)]
-    linear = [latent.posterior_out, *(layer.linear for layer in layers)]
+    norm = core.norms[0]
     return (
-        _plain(core, BlockGRU)
-        and _plain(latent, CategoricalLatent)
-        and all(_plain(part, RMSNorm) for part in norms)
-        and all(_plain(part, Linear) for part in linear)
-        and all(_plain(part, BlockLinear) for part in (core.hidden[0], core.gates))
-        and len({norm.eps for norm in norms}) == 1
+        plain(norm, RMSNorm)
+        and _plain_layers([core.from_deter, core.from_stoch], norm.eps)
+        and all(plain(part, BlockLinear) for part in (core.hidden[0], core.gates))
     )
 
 
-def _plain(part: nn.Module, kind: type[nn.Module]) -> bool:
+def _plain_layers(layers: Iterable[Any], eps: float) -> bool:
+    """Whether layers are as they come, with this constant in their norms."""
+    return all(
+        plain(layer, Layer)
+        and plain(layer.linear, Linear)
+        and plain(layer.norm, RMSNorm)
+        and layer.norm.eps == eps
+        for layer in layers
+    )
+
+
+def plain(part: Any, kind: type[nn.Module]) -> bool:
     """Whether a part is of a type, without hooks, its methods those of the type."""
     hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
     return type(part) is kind and not hooks and not METHODS & vars(part).keys()
@@ -65,16 +80,16 @@ def observe_scan(
         actions.transpose(0, 1),
         is_first.t(),
         None if wants_mode() else noise.transpose(0, 1),
-        *weights_of(core, latent),
+        *weights_of(core),
+        *posterior_of(latent),
     )
     return State(*(field.transpose(0, 1).contiguous() for field in fields))
 
 
-def weights_of(core: BlockGRU, latent: CategoricalLatent) -> Weights:
-    """The parameters as a step multiplies by them."""
+def weights_of(core: BlockGRU) -> Weights:
+    """The parameters as a step of the core multiplies by them."""
     blocks, layer = core.blocks, core.hidden[0]
-    part, first = core.deter // blocks, latent.posterior_mlp[0]
-    assert isinstance(first, Layer)
+    part = core.deter // blocks
     own, rest = layer.weight.split([part, layer.weight.shape[1] - part], 1)  # type: ignore[union-attr,operator]
     shift = layer.bias.new_tensor([[0.0], [0.0], [1.0]])  # type: ignore[operator]
     return Weights(
@@ -89,6 +104,14 @@ def weights_of(core: BlockGRU, latent: CategoricalLatent) -> Weights:
         first_scale=core.norms[0].scale,  # type: ignore[arg-type]
         gates=core.gates.weight,
         gates_bias=(core.gates.bias.view(blocks, 3, part) - shift).view(blocks, 1, -1),
+    )
+
+
+def posterior_of(latent: CategoricalLatent) -> Posterior:
+    """The parameters of the posterior."""
+    first = latent.posterior_mlp[0]
+    assert isinstance(first, Layer)
+    return Posterior(
         post=first.linear.weight[:, : latent.deter],
         post_scale=first.norm.scale,
         out=latent.posterior_out.weight,

@@ -4,6 +4,8 @@ What depends on no gradient (slopes of norms and gates) is computed for all step
 steps run backwards, then each weight's gradient is one product over all rows.
 """
 
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from worldblocks._eager import first_order
 from worldblocks.layers import by_block
-from worldblocks.rssm.scan_steps import Inputs, Settings, Tape, Weights, run_steps
+from worldblocks.rssm.scan_steps import Inputs, Posterior, Settings, Tape, Weights, run_steps
 
 
 class Scan(torch.autograd.Function):
@@ -23,12 +25,11 @@ class Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, settings: Settings, *tensors: Any) -> Any:
         """Run the steps, keep their tape."""
-        inputs = Inputs(*tensors[: len(Inputs._fields)])
-        weights = Weights(*tensors[len(Inputs._fields) :])
-        tape = run_steps(inputs, weights, settings)
+        inputs, weights, posterior = unflattened(tensors, Inputs, Weights, Posterior)
+        tape = run_steps(inputs, weights, posterior, settings)
         if any(ctx.needs_input_grad):
             ctx.settings = settings
-            ctx.save_for_backward(inputs.is_first, *weights, *tape)
+            ctx.save_for_backward(inputs.is_first, *weights, *posterior, *tape)
         return tape.deter, tape.stoch, tape.logits
 
     @staticmethod
@@ -36,14 +37,20 @@ class Scan(torch.autograd.Function):
         """Gradients of all but the settings, the flags and the noise."""
         first_order("RSSM.observe", "a loop over RSSM.observe_step")
         is_first, *saved = ctx.saved_tensors
-        weights = Weights(*saved[: len(Weights._fields)])
-        tape = Tape(*saved[len(Weights._fields) :])
-        slopes = slopes_of(tape, weights, ctx.settings)
-        back = Gradients(deter, stoch, logits, tape, weights)
+        weights, posterior, tape = unflattened(saved, Weights, Posterior, Tape)
+        slopes = slopes_of(tape, weights, posterior, ctx.settings)
+        back = Gradients(deter, stoch, logits, tape, weights, posterior)
         start = back.run(is_first, slopes)
         hidden = len(weights.deter_bias)
         inputs = Inputs(*start, back.post, back.shared[..., 2 * hidden :], None, None)  # type: ignore[arg-type]
-        return None, *inputs, *weight_gradients(back, tape, weights, slopes)
+        to_weights = weight_gradients(back, tape, len(weights.own), slopes)
+        return None, *inputs, *to_weights, *posterior_gradients(back, tape, slopes)
+
+
+def unflattened(tensors: Sequence[Any], *kinds: Any) -> Iterator[Any]:
+    """The NamedTuples whose fields these are, one after the other."""
+    left = iter(tensors)
+    return (kind(*itertools.islice(left, len(kind._fields))) for kind in kinds)
 
 
 class NormSlope(NamedTuple):
@@ -91,9 +98,9 @@ class Slopes(NamedTuple):
     probs: Tensor  # softmax, times the share that unimix leaves
 
 
-def slopes_of(tape: Tape, w: Weights, settings: Settings) -> Slopes:
+def slopes_of(tape: Tape, w: Weights, p: Posterior, settings: Settings) -> Slopes:
     """All of them."""
-    reset, _, update = tape.sigmoid.unbind(-2)
+    reset, update = tape.sigmoid.unbind(-2)
     raw, candidate = tape.gates[..., 1, :], tape.candidate
     keep = 1 - update
     through = (1 - candidate.square()).mul_(update).mul_(reset)
@@ -106,7 +113,7 @@ def slopes_of(tape: Tape, w: Weights, settings: Settings) -> Slopes:
     return Slopes(
         inner=NormSlope.of(tape.inner, w.inner_scale, eps),
         first=NormSlope.of(tape.first, w.first_scale, eps),
-        post=NormSlope.of(tape.post, w.post_scale, eps),
+        post=NormSlope.of(tape.post, p.post_scale, eps),
         gates=gates,
         keep=keep,
         probs=tape.probs * (1 - settings.unimix),
@@ -116,8 +123,16 @@ def slopes_of(tape: Tape, w: Weights, settings: Settings) -> Slopes:
 class Gradients:
     """Gradients of everything that a step computes, each `time ...` as in `Tape`."""
 
-    def __init__(self, deter: Tensor, stoch: Tensor, logits: Tensor, tape: Tape, w: Weights):
-        self.tape, self.w = tape, w
+    def __init__(
+        self,
+        deter: Tensor,
+        stoch: Tensor,
+        logits: Tensor,
+        tape: Tape,
+        weights: Weights,
+        posterior: Posterior,
+    ) -> None:
+        self.tape, self.weights, self.posterior = tape, weights, posterior
         self.deter, self.stoch = deter.unbind(0), stoch.unbind(0)
         self.logits = logits.clone()
         self.hidden = torch.empty_like(tape.hidden)
@@ -130,7 +145,7 @@ class Gradients:
 
     def run(self, is_first: Tensor, slopes: Slopes) -> tuple[Tensor, Tensor]:
         """Fill all, from the last step to the first; the gradients of the carry it began with."""
-        w, tape, blocks = self.w, self.tape, len(self.w.own)
+        w, p, tape, blocks = self.weights, self.posterior, self.tape, len(self.weights.own)
         own, gates, shared = w.own.mT, w.gates.mT, w.shared.t()
         logits, hidden, post, x = (
             a.unbind(0) for a in (self.logits, self.hidden, self.post, self.x)
@@ -149,8 +164,8 @@ class Gradients:
             post_norm, first_norm, inner_norm = norms[t]
             part = to_stoch * mixed[t]
             logits[t].add_(part).addcmul_(probs[t], part.sum(-1, keepdim=True), value=-1)
-            torch.mm(logits[t].flatten(1), w.out, out=hidden[t])
-            to_deter = torch.addmm(to_deter, post_norm.back(hidden[t], post[t]), w.post)
+            torch.mm(logits[t].flatten(1), p.out, out=hidden[t])
+            to_deter = torch.addmm(to_deter, post_norm.back(hidden[t], post[t]), p.post)
             by = by_block(to_deter, blocks)
             torch.mul(by.unsqueeze(-2), gate_slope[t], out=to_gates[t])
             x_blocks[t].copy_(torch.bmm(to_gates[t].flatten(-2), gates))
@@ -167,17 +182,13 @@ class Gradients:
         return to_deter, to_stoch
 
 
-def weight_gradients(back: Gradients, tape: Tape, w: Weights, slopes: Slopes) -> Weights:
+def weight_gradients(back: Gradients, tape: Tape, blocks: int, slopes: Slopes) -> Weights:
     """One product over all rows for each weight."""
-    blocks = len(w.own)
-
-    def rows(x: Tensor) -> Tensor:
-        return x.flatten(0, 1)
 
     def of_block(x: Tensor) -> Tensor:  # time blocks batch part -> blocks time*batch part
         return x.transpose(0, 1).flatten(1, 2)
 
-    inner, first, logits = rows(back.inner), rows(back.first), rows(back.logits).flatten(1)
+    inner, first = _rows(back.inner), _rows(back.first)
     gates = of_block(back.gates.flatten(-2))
     deter_blocks, x_blocks, first_blocks = (
         of_block(by_block(x, blocks)) for x in (tape.deter_in, tape.x, back.first)
@@ -185,19 +196,30 @@ def weight_gradients(back: Gradients, tape: Tape, w: Weights, slopes: Slopes) ->
     width = inner.shape[1:]
     inputs = back.shared[..., : width.numel()].unflatten(-1, width)
     return Weights(
-        deter=inner[:, 0].t() @ rows(tape.deter_in),
+        deter=inner[:, 0].t() @ _rows(tape.deter_in),
         deter_bias=inner[:, 0].sum(0),
-        stoch=inner[:, 1].t() @ rows(tape.stoch_in),
+        stoch=inner[:, 1].t() @ _rows(tape.stoch_in),
         stoch_bias=inner[:, 1].sum(0),
         inner_scale=slopes.inner.scale(inputs),
         own=deter_blocks.mT @ first_blocks,
-        shared=rows(tape.shared).t() @ first,
+        shared=_rows(tape.shared).t() @ first,
         first_bias=first.sum(0),
         first_scale=slopes.first.scale(back.x),
         gates=x_blocks.mT @ gates,
         gates_bias=gates.sum(1, keepdim=True),
-        post=rows(back.post).t() @ rows(tape.deter),
+    )
+
+
+def posterior_gradients(back: Gradients, tape: Tape, slopes: Slopes) -> Posterior:
+    """The same of the posterior."""
+    logits = _rows(back.logits).flatten(1)
+    return Posterior(
+        post=_rows(back.post).t() @ _rows(tape.deter),
         post_scale=slopes.post.scale(back.hidden),
-        out=logits.t() @ rows(tape.hidden),
+        out=logits.t() @ _rows(tape.hidden),
         out_bias=logits.sum(0),
     )
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.flatten(0, 1)

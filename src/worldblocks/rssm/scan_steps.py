@@ -3,7 +3,8 @@
 Two savings over the loop under autograd that it must equal: a step is some forty operations into
 memory that is there already, and the gradient of a weight is one product over all rows of the
 sequence instead of a sum over its steps. The formulas are those of `BlockGRU` and
-`CategoricalLatent`. Time comes first here, so that a step is one piece of memory.
+`CategoricalLatent`. Time comes first here, so that a step is one piece of memory. Imagination
+without a gradient takes its core steps from here too (`prior_steps.py`).
 """
 
 from collections.abc import Iterator
@@ -17,12 +18,13 @@ from torch import Tensor
 from worldblocks.distributions import inverse_cdf, softmax
 from worldblocks.layers import by_block
 from worldblocks.layers.fused import scaled
+from worldblocks.rssm.cores import tanh_
 
 ZERO = torch.zeros(())
 
 
 class Weights(NamedTuple):
-    """What a step multiplies by."""
+    """What a step of the core multiplies by."""
 
     deter: Float[Tensor, "hidden deter"]
     deter_bias: Float[Tensor, " hidden"]
@@ -35,6 +37,11 @@ class Weights(NamedTuple):
     first_scale: Float[Tensor, " deter"]
     gates: Float[Tensor, "blocks part 3*part"]
     gates_bias: Float[Tensor, "blocks 1 3*part"]  # 1 already taken off the update gate's
+
+
+class Posterior(NamedTuple):
+    """What the posterior of a step multiplies by."""
+
     post: Float[Tensor, "hidden deter"]
     post_scale: Float[Tensor, " hidden"]
     out: Float[Tensor, "stoch hidden"]
@@ -70,7 +77,7 @@ class Tape(NamedTuple):
     first: Float[Tensor, "time batch deter"]  # before norm and SiLU
     x: Float[Tensor, "time batch deter"]  # after them
     gates: Float[Tensor, "time blocks batch 3 part"]  # reset, candidate, update
-    sigmoid: Float[Tensor, "time blocks batch 3 part"]
+    sigmoid: Float[Tensor, "time blocks batch 2 part"]  # of the reset and update gates
     candidate: Float[Tensor, "time blocks batch part"]
     deter: Float[Tensor, "time batch deter"]
     post: Float[Tensor, "time batch hidden"]  # before norm and SiLU
@@ -97,45 +104,52 @@ class Step(NamedTuple):
     reset: Tensor
     raw: Tensor
     update: Tensor
-    projected: Tensor
-    is_first: Tensor
+    gated: Tensor  # the two gates that a sigmoid is taken of
 
 
-def run_steps(inputs: Inputs, w: Weights, settings: Settings) -> Tape:
+def run_steps(inputs: Inputs, w: Weights, p: Posterior, settings: Settings) -> Tape:
     """Run all steps."""
-    tape = _memory(inputs, w, settings)
-    eps = settings.eps
+    time, batch, hidden = inputs.projected.shape
+    tape = memory(time, batch, w, settings.groups)
+    tape.shared[..., 2 * hidden :] = inputs.actions
+    tape.stoch.zero_()
     draw = Sample(inputs.noise, settings.unimix, tape)
-    turned = w.deter.t(), w.stoch.t(), w.post.t(), w.out.t()
-    resets = inputs.is_first.any(1).tolist()
-    deter, stoch = inputs.deter, inputs.stoch
-    for t, step in enumerate(_steps(tape, inputs, w)):
+    post, out = p.post.t(), p.out.t()
+    resets, flags = inputs.is_first.any(1).tolist(), inputs.is_first.unsqueeze(-1).unbind(0)
+    deter, stoch, projected = inputs.deter, inputs.stoch, inputs.projected.unbind(0)
+    for t, step in enumerate(steps_of(tape, w)):
         now = step.tape
-        _mask(deter, step.is_first, resets[t], now.deter_in)
-        _mask(stoch, step.is_first, resets[t], now.stoch_in)
-        torch.addmm(w.deter_bias, now.deter_in, turned[0], out=step.map_deter)
-        torch.addmm(w.stoch_bias, now.stoch_in, turned[1], out=step.map_stoch)
-        _norm_silu(now.inner, w.inner_scale, eps, step.shared_out)
-        torch.addmm(w.first_bias, now.shared, w.shared, out=now.first)
-        step.first_blocks.add_(torch.bmm(step.deter_in_blocks, w.own))
-        _norm_silu(now.first, w.first_scale, eps, now.x)
-        torch.baddbmm(w.gates_bias, step.x_blocks, w.gates, out=now.gates.flatten(-2))
-        torch.sigmoid(now.gates, out=now.sigmoid)
-        torch.mul(step.reset, step.raw, out=now.candidate).tanh_()
-        torch.lerp(step.deter_in_blocks, now.candidate, step.update, out=step.deter_blocks)
-        torch.addmm(step.projected, now.deter, turned[2], out=now.post)
-        _norm_silu(now.post, w.post_scale, eps, now.hidden)
-        torch.addmm(w.out_bias, now.hidden, turned[3], out=now.logits.flatten(1))
+        _mask(deter, flags[t], resets[t], now.deter_in)
+        _mask(stoch, flags[t], resets[t], now.stoch_in)
+        advance(step, w, settings.eps)
+        torch.addmm(projected[t], now.deter, post, out=now.post)
+        _norm_silu(now.post, p.post_scale, settings.eps, now.hidden)
+        torch.addmm(p.out_bias, now.hidden, out, out=now.logits.flatten(1))
         draw(t, now)
         deter, stoch = now.deter, now.stoch.flatten(1)
     return tape
 
 
-def _memory(inputs: Inputs, w: Weights, settings: Settings) -> Tape:
-    """Room for all steps, the projected actions already in it."""
-    time, batch, hidden = inputs.projected.shape
-    deter, stoch, (blocks, part, _) = w.deter.shape[1], w.stoch.shape[1], w.own.shape
-    latent = settings.groups, stoch // settings.groups
+def advance(step: Step, w: Weights, eps: float) -> None:
+    """`BlockGRU.step`: `deter` from `deter_in`, `stoch_in` and the action in `shared`."""
+    now = step.tape
+    torch.addmm(w.deter_bias, now.deter_in, w.deter.t(), out=step.map_deter)
+    torch.addmm(w.stoch_bias, now.stoch_in, w.stoch.t(), out=step.map_stoch)
+    _norm_silu(now.inner, w.inner_scale, eps, step.shared_out)
+    torch.addmm(w.first_bias, now.shared, w.shared, out=now.first)
+    step.first_blocks.add_(torch.bmm(step.deter_in_blocks, w.own))
+    _norm_silu(now.first, w.first_scale, eps, now.x)
+    torch.baddbmm(w.gates_bias, step.x_blocks, w.gates, out=now.gates.flatten(-2))
+    torch.sigmoid(step.gated, out=now.sigmoid)
+    tanh_(torch.mul(step.reset, step.raw, out=now.candidate))
+    torch.lerp(step.deter_in_blocks, now.candidate, step.update, out=step.deter_blocks)
+
+
+def memory(time: int, batch: int, w: Weights, groups: int) -> Tape:
+    """Room for so many steps."""
+    hidden, deter = w.deter.shape
+    stoch, (blocks, part, _) = w.stoch.shape[1], w.own.shape
+    latent = groups, stoch // groups
     sizes = {
         "deter_in": (batch, deter),
         "stoch_in": (batch, stoch),
@@ -144,7 +158,7 @@ def _memory(inputs: Inputs, w: Weights, settings: Settings) -> Tape:
         "first": (batch, deter),
         "x": (batch, deter),
         "gates": (blocks, batch, 3, part),
-        "sigmoid": (blocks, batch, 3, part),
+        "sigmoid": (blocks, batch, 2, part),
         "candidate": (blocks, batch, part),
         "deter": (batch, deter),
         "post": (batch, hidden),
@@ -153,13 +167,10 @@ def _memory(inputs: Inputs, w: Weights, settings: Settings) -> Tape:
         "probs": (batch, *latent),
         "stoch": (batch, *latent),
     }
-    tape = Tape(**{name: w.deter.new_empty(time, *size) for name, size in sizes.items()})
-    tape.shared[..., 2 * hidden :] = inputs.actions
-    tape.stoch.zero_()
-    return tape
+    return Tape(**{name: w.deter.new_empty(time, *size) for name, size in sizes.items()})
 
 
-def _steps(tape: Tape, inputs: Inputs, w: Weights) -> Iterator[Step]:
+def steps_of(tape: Tape, w: Weights) -> Iterator[Step]:
     """The views of every step; one `unbind` a tensor is cheaper than an index a step."""
     hidden, blocks = len(w.deter_bias), len(w.own)
     views = [
@@ -168,9 +179,8 @@ def _steps(tape: Tape, inputs: Inputs, w: Weights) -> Iterator[Step]:
         *(by_block(x, blocks) for x in (tape.deter_in, tape.first, tape.x, tape.deter)),
         tape.sigmoid[..., 0, :],
         tape.gates[..., 1, :],
-        tape.sigmoid[..., 2, :],
-        inputs.projected,
-        inputs.is_first.unsqueeze(-1),
+        tape.sigmoid[..., 1, :],
+        tape.gates[..., ::2, :],
     ]
     rows = zip(*(x.unbind(0) for x in tape), strict=True)
     others = zip(*(x.unbind(0) for x in views), strict=True)
