@@ -289,7 +289,7 @@ def convolved(x, weight, bias, convolve):
     return out, *gradients, *again, twice
 
 
-@pytest.mark.parametrize("side", [3, 5])
+@pytest.mark.parametrize("side", [1, 3, 5])
 @pytest.mark.parametrize(("into", "out"), [(1, 7), (3, 13), (11, 4), (11, 13), (8, 9), (9, 8)])
 @pytest.mark.parametrize("width", [10, 11])
 @pytest.mark.parametrize("has_bias", [True, False])
@@ -312,6 +312,47 @@ def test_a_convolution_of_few_channels_is_a_convolution(side, into, out, width, 
 
 def slope_of(x):
     return torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view(x.shape)
+
+
+def test_a_convolution_of_few_channels_twice_with_a_second_derivative():
+    """The second image comes from the kernel too, which counts once."""
+    found = []
+    for dtype, convolve in ((torch.float32, same_conv2d), (torch.float64, F.conv2d)):
+        torch.manual_seed(0)
+        x, weight = torch.randn(2, 4, 6, 8), torch.randn(4, 4, 3, 3)
+        x = x.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+        weight = weight.to(dtype).requires_grad_()
+        rest = [None] if convolve is same_conv2d else [None, 1, 1]
+        out = convolve(convolve(x, weight, *rest).sin(), weight, *rest).relu_()
+        first = torch.autograd.grad(out.square().sum(), (x, weight), create_graph=True)
+        total = sum(gradient.square().sum() for gradient in first)
+        found.append((*first, *torch.autograd.grad(total, (x, weight))))
+    assert off_by(*found) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "trained", [(True, False, False), (True, False, True), (True, True, False)]
+)
+@pytest.mark.parametrize("batch", [0, 3])
+def test_a_convolution_of_few_channels_some_of_it_frozen(trained, batch):
+    sizes = (batch, 6, 8, 3), (11, 3, 5, 5), (11,)
+    leaves = [torch.randn(n).requires_grad_(bool(t)) for n, t in zip(sizes, trained, strict=True)]
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    results = []
+    for convolve in (same_conv2d, functools.partial(F.conv2d, padding=2)):
+        out = convolve(leaves[0].permute(0, 3, 1, 2), *leaves[1:])
+        results.append([out, *torch.autograd.grad((out * slope_of(out)).sum(), wanted)])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_of_few_channels_under_functional_transforms():
+    x, weight = torch.randn(5, 2, 3, 6, 8), torch.randn(4, 3, 3, 3)
+    each = torch.func.vmap(lambda image: same_conv2d(image, weight, None))(x)
+    torch.testing.assert_close(each.flatten(0, 1), same_conv2d(x.flatten(0, 1), weight, None))
+    slope = torch.func.grad(lambda image: same_conv2d(image, weight, None).sin().sum())(x[0])
+    image = x[0].clone().requires_grad_()
+    (expected,) = torch.autograd.grad(same_conv2d(image, weight, None).sin().sum(), image)
+    torch.testing.assert_close(slope, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_convolution_of_few_channels_leaves_autocast_to_pytorch():
@@ -349,6 +390,24 @@ def test_of_equal_pixels_the_first_takes_the_gradient():
         (ours,) = torch.autograd.grad(conv(image).sum(), image)
         (expected,) = torch.autograd.grad(F.max_pool2d(image, 2).sum(), image)
         assert torch.equal(ours, expected), values
+
+
+def test_a_second_derivative_through_two_steps_of_one_layer():
+    """The second step's input comes from the first one's scale, which counts once."""
+    layer, found = randomise(Layer(6, 6)), []
+
+    def plain(x):
+        x = F.linear(x, *exact.linear.parameters())
+        root = (x.square().mean(-1, keepdim=True) + layer.norm.eps).rsqrt()
+        return F.silu(x * root * exact.norm.scale)
+
+    exact, x = copy.deepcopy(layer).double(), torch.ones(3, 6)
+    for module, out in ((layer, layer(layer(x))), (exact, plain(plain(x.double())))):
+        parameters = list(module.parameters())
+        first = torch.autograd.grad(out.square().sum(), parameters, create_graph=True)
+        total = sum(gradient.square().sum() for gradient in first)
+        found.append((*first, *torch.autograd.grad(total, parameters)))
+    assert off_by(*found) < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(5, 40), (2, 3, 64), (40, 8), (3, 7, 5, 12), (1, 3)])

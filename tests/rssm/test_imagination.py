@@ -113,6 +113,65 @@ class Backwards(RSSM):
         return super().imagine_step(carry, -action)
 
 
+class Wrapper:
+    """Takes the opposite of every action, and is another block otherwise."""
+
+    def __init__(self, block):
+        self.block = block
+
+    def imagine_step(self, carry, action):
+        return self.block.imagine_step(carry, -action)
+
+    def __getattr__(self, name):
+        return getattr(self.block, name)
+
+
+class Doubled(RSSM):
+    """Its samples are 2 where others are 1."""
+
+    def _state(self, deter, parameters, noise=None):
+        state = super()._state(deter, parameters, noise)
+        return state._replace(stoch=2 * state.stoch)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [Backwards, Doubled, Wrapper])
+def test_a_step_of_ones_own_is_taken_every_time(kind):
+    module = rssm()
+    block = Wrapper(module) if kind is Wrapper else kind(module.core, module.latent)
+    actions, carry = torch.randn(BATCH, STEPS, ACTION), start(module).carry
+    with modes():
+        rolled = rollout(block, carry, actions)
+        for t in range(STEPS):
+            state = block.imagine_step(carry, actions[:, t])
+            torch.testing.assert_close(rolled[:, t], state)
+            carry = state.carry
+
+
+def test_a_step_that_is_replaced_in_the_class(monkeypatch):
+    module, calls = rssm(), []
+    first = start(module)
+    monkeypatch.setattr(RSSM, "imagine_step", lambda *given: calls.append(given) or first)
+    with torch.no_grad():
+        imagine(module, first, policy, STEPS)
+    assert len(calls) == STEPS
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_no_rows_and_no_recording(context):
+    module = rssm()
+    with context(), modes():
+        none = module.imagine_step(module.initial(0), torch.zeros(0, ACTION))
+        states, actions = imagine(module, none, policy, STEPS)
+        first = start(module)
+        ours = imagine(module, first, policy, STEPS)
+    assert states.deter.shape == (0, STEPS + 1, DETER)
+    assert actions.shape == (0, STEPS + 1, ACTION)
+    with modes():
+        expected = imagine(module, State(*(x.clone() for x in first)), policy, STEPS)
+    torch.testing.assert_close(ours, expected)
+
+
 @torch.no_grad()
 def test_the_step_that_a_block_has_is_the_one_that_is_repeated():
     module = rssm()

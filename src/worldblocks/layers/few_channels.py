@@ -2,8 +2,8 @@
 
 A CPU multiplies sixteen numbers at once, which lie together along the channels of the result; eight
 channels leave half of them idle. So a convolution to few channels computes the pixels 2j and
-2j + 1 of a row as one of twice the channels: a fifth to a third more products in half the steps.
-The gradient of an image of few channels is such a convolution too.
+2j + 1 of a row as one of twice the channels: for a kernel of 5 or 3 a fifth or a third more
+products, in half the steps. The gradient of an image of few channels is such a convolution too.
 """
 
 from typing import Any
@@ -23,14 +23,25 @@ def same_conv2d(
     weight: Float[Tensor, "out channel odd odd"],
     bias: Float[Tensor, " out"] | None,
 ) -> Float[Tensor, "batch out height width"]:
-    """`F.conv2d` with as many zeros around the image as keep its size."""
-    few_in, few_out = weight.shape[1] <= FEW and input.requires_grad, len(weight) <= FEW
-    pays = (few_in or few_out) and input.shape[3] % 2 == 0 and eager_on_cpu(input)
-    if not pays or torch.is_autocast_enabled("cpu"):
+    """`F.conv2d` with as many zeros around the image as keep its size.
+
+    By pairs of pixels where that pays: of images of even width that lie channels last, in float32.
+    """
+    if not _pays(input, weight):
         return _plain(input, weight, bias)
-    if few_in and torch.is_grad_enabled():
+    if weight.shape[1] <= FEW and input.requires_grad and torch.is_grad_enabled():
         return FewChannels.apply(input, weight, bias)
-    return _by_pairs(input, weight, bias) if few_out else _plain(input, weight, bias)
+    return (_by_pairs if len(weight) <= FEW else _plain)(input, weight, bias)
+
+
+def _pays(input: Tensor, weight: Tensor) -> bool:
+    return (
+        weight.shape[-1] > 1
+        and input.shape[3] % 2 == 0
+        and eager_on_cpu(input)
+        and not torch.is_autocast_enabled("cpu")
+        and input.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _plain(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -51,25 +62,20 @@ def _by_pairs(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 class FewChannels(torch.autograd.Function):
-    """`same_conv2d` of an image of few channels, whose gradient is computed by pairs of pixels."""
+    """A convolution of an image of few channels, whose gradient is computed by pairs of pixels."""
 
     @staticmethod
     def forward(ctx: Any, input: Any, weight: Any, bias: Any) -> Any:
         """The convolution."""
-        ctx.save_for_backward(input, weight, bias)
-        return (_by_pairs if len(weight) <= FEW else _plain)(input, weight, bias)
+        ctx.save_for_backward(input, weight)
+        return _plain(input, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]
-        """All gradients; where they are differentiated again, autograd's own."""
-        input, weight, bias = ctx.saved_tensors
-        needed = ctx.needs_input_grad
-        if torch.is_grad_enabled():
-            leaves = [x for x, need in zip(ctx.saved_tensors, needed, strict=True) if need]
-            plain = _plain(input, weight, bias)
-            found = iter(torch.autograd.grad(plain, leaves, grad, create_graph=True))
-            return tuple(next(found) if need else None for need in needed)
-        to_input = _by_pairs(grad, weight.flip(2, 3).transpose(0, 1)) if needed[0] else None
-        ones, none, padding = [1, 1], [0, 0], [side // 2 for side in weight.shape[2:]]
-        rest = [[len(weight)], ones, padding, ones, False, none, 1, [False, *needed[1:]]]
+        """All gradients, of operations that have gradients themselves."""
+        input, weight = ctx.saved_tensors
+        of_input, *of_rest = ctx.needs_input_grad
+        to_input = _by_pairs(grad, weight.flip(2, 3).transpose(0, 1)) if of_input else None
+        ones, padding = [1, 1], [weight.shape[-1] // 2] * 2
+        rest = [[len(weight)], ones, padding, ones, False, [0, 0], 1, [False, *of_rest]]
         return to_input, *torch.ops.aten.convolution_backward(grad, input, weight, *rest)[1:]

@@ -77,6 +77,8 @@ class FusedRMSNormSiLU(torch.autograd.Function):
         """Gradients of `x` and `scale`; where they are differentiated again, autograd's own."""
         x, scale, y, root = ctx.saved_tensors
         if torch.is_grad_enabled():
+            # As tensors of their own: `x` may come from `scale`, which has another gradient there.
+            x, scale = x.view_as(x), scale.view_as(scale)
             plain = F.silu(F.rms_norm(x, scale.shape, scale, ctx.eps))
             needed = [a for a in (x, scale) if a.requires_grad]
             found = iter(torch.autograd.grad(plain, needed, grad, create_graph=True))

@@ -167,8 +167,10 @@ class GRU(nn.Module):
 
 
 def tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """`tanh(x)`; on a CPU and without a gradient as `tanh_`, in the memory of `x`."""
-    return tanh_(x) if eager_on_cpu(x) and not torch.is_grad_enabled() else torch.tanh(x)
+    """`tanh(x)`; on a CPU and without a gradient as `tanh_`."""
+    if eager_on_cpu(x) and not torch.is_grad_enabled():
+        return tanh_(x.clone())
+    return torch.tanh(x)
 
 
 def tanh_(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

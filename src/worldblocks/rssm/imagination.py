@@ -15,7 +15,11 @@ S = TypeVar("S")
 
 
 class Dynamics(Protocol):
-    """What a dynamics block promises. A carry and a state are pytrees of tensors, batch first."""
+    """What a dynamics block promises. A carry and a state are pytrees of tensors, batch first.
+
+    A block may also have `repeated_step(carry)`, which gives `imagine_step` for many steps between
+    which no parameter changes (`RSSM.repeated_step`).
+    """
 
     feature_dim: int
 
@@ -58,7 +62,8 @@ def imagine(
     `steps + 1` rows: the action of the last row is chosen but not taken.
 
     Args:
-        dynamics: any block with `imagine_step`.
+        dynamics: any block with `imagine_step`; where it has `repeated_step` too, that gives what
+            takes the steps after the first.
         state: where to start, batch axis only.
         policy: gives an action `batch action` at a state.
         steps: how many steps to imagine.
@@ -80,8 +85,10 @@ def _steps(dynamics: Any, carry: Any, steps: int) -> Iterator[Callable[[Any, Any
     if steps:
         yield dynamics.imagine_step
     if steps > 1:
-        repeated = getattr(dynamics, "repeated_step", None)
-        yield from [repeated(carry) if repeated else dynamics.imagine_step] * (steps - 1)
+        # Of its type: what wraps another block has that block's methods, but a step of its own.
+        repeated = getattr(type(dynamics), "repeated_step", None)
+        step = repeated(dynamics, carry) if repeated else dynamics.imagine_step
+        yield from [step] * (steps - 1)
 
 
 @contextlib.contextmanager

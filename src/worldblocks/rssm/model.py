@@ -137,7 +137,7 @@ class RSSM(nn.Module, Generic[C, S]):
         """The prior state after `action`, without an observation."""
         self._check(carry)
         deter = self.core.step(*carry.parts(), self.core.project_action(action))
-        return self._state(deter, self.latent.prior(deter))
+        return self._prior_state(deter)
 
     def repeated_step(self, carry: C) -> Callable[[C, Float[Tensor, "batch action"]], S]:
         """`imagine_step` for many steps from a carry, between which no parameter changes.
@@ -145,11 +145,11 @@ class RSSM(nn.Module, Generic[C, S]):
         On a CPU and without a gradient what depends on the parameters alone is computed once. What
         comes after a step that `imagine_step` has taken needs no check.
         """
-        # Replaced by a compiled one, for example, or in a subclass.
-        own = getattr(self.imagine_step, "__func__", None) is RSSM.imagine_step
+        # Not where it was replaced: by a compiled one, for example, or in a subclass.
+        own = getattr(self.imagine_step, "__func__", None) is _imagine_step
         if not own or not repeats(self.core, carry.deter):
             return self.imagine_step
-        return PriorSteps(self.core, self.latent, len(carry.deter))  # type: ignore[arg-type]
+        return PriorSteps(self.core, self._prior_state, len(carry.deter))  # type: ignore[arg-type]
 
     def _check(self, carry: C) -> None:
         """A carry of another model would fail in some matmul: say it here."""
@@ -159,6 +159,9 @@ class RSSM(nn.Module, Generic[C, S]):
                 f"this RSSM carries {self.core.deter} deter and {self.latent.size} stoch numbers, "
                 f"got {deter} and {stoch}: a carry of another model size?"
             )
+
+    def _prior_state(self, deter: Tensor) -> S:
+        return self._state(deter, self.latent.prior(deter))
 
     def _state(self, deter: Tensor, parameters: Any, noise: Tensor | None = None) -> S:
         return self.latent.state(deter, self.latent.sample(parameters, noise), parameters)
@@ -179,6 +182,9 @@ class RSSM(nn.Module, Generic[C, S]):
     def unpack(self, packed: Any) -> C:
         """The carry that was packed, exactly."""
         return self.latent.unpack(packed)
+
+
+_imagine_step = RSSM.imagine_step
 
 
 def mask(x: Float[Tensor, "..."], is_first: Bool[Tensor, "*batch"]) -> Float[Tensor, "..."]:

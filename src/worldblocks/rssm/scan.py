@@ -57,8 +57,12 @@ def _plain_layers(layers: Iterable[Any], eps: float) -> bool:
 
 def plain(part: Any, kind: type[nn.Module]) -> bool:
     """Whether a part is of a type, without hooks, its methods those of the type."""
-    hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
-    return type(part) is kind and not hooks and not METHODS & vars(part).keys()
+    return type(part) is kind and not (
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or METHODS & vars(part).keys()
+    )
 
 
 def observe_scan(

@@ -57,9 +57,8 @@ class NormSlope(NamedTuple):
     """Derivatives of `silu(unit * scale)`, `unit = x * root`."""
 
     unit: Tensor
-    root: Tensor
     silu: Tensor  # SiLU' at unit * scale
-    full: Tensor  # SiLU' * scale
+    full: Tensor  # SiLU' * scale * root
 
     @staticmethod
     def of(x: Tensor, scale: Tensor, eps: float) -> "NormSlope":
@@ -69,7 +68,7 @@ class NormSlope(NamedTuple):
         y = unit * scale
         sigmoid = torch.sigmoid(y)
         silu = y.mul_(1 - sigmoid).add_(1).mul_(sigmoid)
-        return NormSlope(unit, root, silu, silu * scale)
+        return NormSlope(unit, silu, (silu * scale).mul_(root))
 
     def steps(self) -> list["NormSlope"]:
         """One for each step."""
@@ -80,7 +79,7 @@ class NormSlope(NamedTuple):
         """The gradient of `x`, from that of the output."""
         torch.mul(grad, self.full, out=out)
         along = (out * self.unit).sum(-1, keepdim=True)
-        return out.addcmul_(self.unit, along, value=-1 / out.shape[-1]).mul_(self.root)
+        return out.addcmul_(self.unit, along, value=-1 / out.shape[-1])
 
     def scale(self, grad: Tensor) -> Tensor:
         """The gradient of the scale, summed over time and batch."""

@@ -88,7 +88,7 @@ class Tape(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One step's part of what is read and written, under the names of `Tape` and `Inputs`.
+    """One step's part of what is read and written, under the names of `Tape`.
 
     `..._blocks` is the same memory seen block by block, `blocks batch part`.
     """

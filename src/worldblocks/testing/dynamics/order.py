@@ -217,9 +217,16 @@ def continues(case: Case) -> None:
 @promise(
     "imagine-is-steps",
     "Imagining is `imagine_step` repeated: a state follows from the carry and the action before.",
-    "`imagine_step`: does it keep anything to itself between calls?",
+    "`imagine_step`: does it keep anything to itself between calls? And `repeated_step`, if the "
+    "block has one: is it the same step?",
 )
 def imagine_is_steps(case: Case) -> None:
+    _imagine_is_steps(case)
+    with torch.no_grad():  # where `repeated_step` may be another
+        _imagine_is_steps(case)
+
+
+def _imagine_is_steps(case: Case) -> None:
     given = case.inputs(PLAIN)
     start = case.step(given)
     chosen_actions = PLAIN.normal(case.action_dim, key=5)
