@@ -3,6 +3,7 @@
 Nothing here reads a value back to the host, so a whole update can be captured in one CUDA graph.
 """
 
+import collections
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -37,17 +38,16 @@ def adaptive_gradient_clip(
     """
     if clip <= 0:
         raise ValueError(f"adaptive_gradient_clip needs a positive clip, got {clip}")
-    trained: list[Tensor] = [p for p in parameters if p.grad is not None]
-    gradients: list[Tensor] = [p.grad for p in trained]  # type: ignore[misc]
-    if not trained:
-        return
-    limits = torch._foreach_norm(trained)
-    torch._foreach_maximum_(limits, floor)
-    torch._foreach_mul_(limits, clip)
-    ratios = torch._foreach_norm(gradients)
-    torch._foreach_div_(ratios, limits)
-    torch._foreach_maximum_(ratios, 1.0)
-    torch._foreach_div_(gradients, ratios)
+    by_device = collections.defaultdict(list)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            by_device[parameter.device].append(parameter)
+    for trained in by_device.values():
+        gradients: list[Tensor] = [p.grad for p in trained]
+        # All norms as one vector: a few operations, not a few for each parameter.
+        limits = clip * torch.stack(torch._foreach_norm(trained)).clamp(min=floor)
+        ratios = torch.stack(torch._foreach_norm(gradients)) / limits
+        torch._foreach_div_(gradients, list(ratios.clamp(min=1)))
 
 
 def warmup(optimizer: Optimizer, steps: int) -> LambdaLR:
@@ -228,18 +228,17 @@ class LaProp(Optimizer):
         torch._foreach_sqrt_(roots)
         torch._foreach_add_(roots, group["eps"])
         torch._foreach_lerp_(momenta, torch._foreach_div(gradients, roots), 1 - beta1)
-        updates = torch._foreach_div(momenta, list(1 - beta1**steps))
+        rates = self._rates(group, steps)
         if group["weight_decay"]:
-            torch._foreach_add_(updates, trained, alpha=group["weight_decay"])
-        torch._foreach_mul_(updates, self._rates(group, steps))
-        torch._foreach_sub_(trained, updates)
+            torch._foreach_mul_(trained, list(1 - group["weight_decay"] * rates))
+        torch._foreach_addcmul_(trained, momenta, list(rates / (1 - beta1**steps)), value=-1)
 
-    def _rates(self, group: dict[str, Any], steps: Tensor) -> list[Tensor] | Tensor | float:
+    def _rates(self, group: dict[str, Any], steps: Tensor) -> Tensor:
         if not group["warmup"]:
-            return group["lr"]
+            return group["lr"] * torch.ones_like(steps)
         # As lr - lr * rest, like the reference: in float32 the order shows in the first updates.
         rest = (1 - (steps - 1) / group["warmup"]).clamp(min=0)
-        return list(group["lr"] - group["lr"] * rest)
+        return group["lr"] - group["lr"] * rest
 
     def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
         state = self.state[parameter]
