@@ -108,11 +108,11 @@ def depth_to_space(
     return from_cells(cells.permute(0, 2, 3, 1), side).permute(0, 3, 1, 2)
 
 
-def spread_kernel(
-    weight: Float[Tensor, "out channel kernel kernel"], spread: Float[Tensor, "cell tap kernel"]
-) -> Float[Tensor, "cell*cell*out channel tap tap"]:
-    """The kernel that gives the pixels of a cell."""
-    return torch.einsum("ocde,apd,bqe->abocpq", weight, spread, spread).flatten(0, 2)
+def spread_matrix(
+    spread: Float[Tensor, "cell tap kernel"],
+) -> Float[Tensor, "kernel*kernel cell*cell*tap*tap"]:
+    """What takes a kernel, entry by entry, to those of all pixels of a cell."""
+    return torch.einsum("apd,bqe->deabpq", spread, spread).flatten(2).flatten(0, 1)
 
 
 class CellConv2d(Conv2d):
@@ -127,6 +127,7 @@ class CellConv2d(Conv2d):
     """
 
     spread: Tensor
+    matrix: Tensor
 
     def __init__(
         self, in_channels: int, out_channels: int, spread: Float[Tensor, "cell tap kernel"]
@@ -134,6 +135,7 @@ class CellConv2d(Conv2d):
         super().__init__(in_channels, out_channels, spread.shape[2])
         self.cell = len(spread)
         self.register_buffer("spread", spread, persistent=False)
+        self.register_buffer("matrix", spread_matrix(spread), persistent=False)
 
     def forward(
         self, input: Float[Tensor, "batch channel height width"]
@@ -147,7 +149,14 @@ class CellConv2d(Conv2d):
         """The result before its pixels are brought to their places."""
         check_images(self, input)
         bias = None if self.bias is None else self.bias.repeat(self.cell**2)
-        return same_conv2d(input, spread_kernel(self.weight, self.spread), bias)
+        return same_conv2d(input, self._spread_kernel(), bias)
+
+    def _spread_kernel(self) -> Float[Tensor, "cell*cell*out channel tap tap"]:
+        """The kernel that gives the pixels of a cell: one product, as an update needs it anew."""
+        cell, taps, _ = self.spread.shape
+        entries = self.weight.flatten(2) @ self.matrix
+        kernel = entries.unflatten(2, (cell, cell, taps, taps)).permute(2, 3, 0, 1, 4, 5)
+        return kernel.flatten(0, 2)
 
 
 class UpConv2d(CellConv2d):

@@ -53,10 +53,15 @@ def _by_pairs(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
     Exact, borders included.
     """
-    n, _, h, w = input.shape
-    kernel = torch.stack([F.pad(weight, (0, 1)), F.pad(weight, (1, 0))]).flatten(0, 1)
-    bias = None if bias is None else bias.repeat(2)
-    pairs = F.conv2d(input, kernel, bias, stride=(1, 2), padding=weight.shape[-1] // 2)
+    n, c, h, w = input.shape
+    kernel = torch.stack([F.pad(weight, (0, 1)), F.pad(weight, (1, 0))])
+    bias, padding = None if bias is None else bias.repeat(2), weight.shape[-1] // 2
+    if padding % 2:
+        pairs = F.conv2d(input, kernel.flatten(0, 1), bias, stride=(1, 2), padding=padding)
+    else:  # whole pairs are read too
+        kernel = kernel.unflatten(-1, (-1, 2)).movedim(-1, 2).flatten(2, 3)
+        image = input.permute(0, 2, 3, 1).reshape(n, h, w // 2, 2 * c).permute(0, 3, 1, 2)
+        pairs = F.conv2d(image, kernel.flatten(0, 1), bias, padding=(padding, padding // 2))
     # Channels last, a pair of pixels and two pixels are the same memory.
     return pairs.permute(0, 2, 3, 1).reshape(n, h, w, len(weight)).permute(0, 3, 1, 2)
 

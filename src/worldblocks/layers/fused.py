@@ -57,7 +57,7 @@ def _scale(
     n, rows = x.shape[-1], 8
     if n >= NARROW or scale.ndim > 1 or x.numel() % (n * rows) or not x.is_contiguous():
         return x.mul_(scale)
-    x.view(-1, n * rows).mul_(scale.repeat(rows))
+    x.view(-1, n * rows).mul_(torch.cat([scale] * rows))  # quicker than `repeat`
     return x
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from worldblocks.distributions import inverse_cdf, softmax
 from worldblocks.layers import by_block
 from worldblocks.layers.fused import scaled
-from worldblocks.rssm.cores import tanh_
+from worldblocks.rssm.cores import gated_tanh
 
 ZERO = torch.zeros(())
 
@@ -141,7 +141,7 @@ def advance(step: Step, w: Weights, eps: float) -> None:
     _norm_silu(now.first, w.first_scale, eps, now.x)
     torch.baddbmm(w.gates_bias, step.x_blocks, w.gates, out=now.gates.flatten(-2))
     torch.sigmoid(step.gated, out=now.sigmoid)
-    tanh_(torch.mul(step.reset, step.raw, out=now.candidate))
+    gated_tanh(step.reset, step.raw, out=now.candidate)
     torch.lerp(step.deter_in_blocks, now.candidate, step.update, out=step.deter_blocks)
 
 
