@@ -36,7 +36,7 @@ def _threads(monkeypatch):
     ],
 )
 def test_a_layer_is_what_it_is_counted_as(layer):
-    layer, x = layer(), torch.randn(2, 3, 4, 4)
+    layer, x = layer(), torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     torch.nn.init.normal_(layer.bias)
     out = layer(x)
     with plain.plain_layers():
