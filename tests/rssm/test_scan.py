@@ -1,4 +1,6 @@
 import contextlib
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -205,3 +207,21 @@ def test_recompute_is_a_number_of_rows(recompute):
     message = f"recompute is a number of rows, or 0, got {recompute!r}"
     with pytest.raises(ValueError, match=message):
         rssm(recompute=recompute)
+
+
+def test_files_that_are_first_read_while_another_device_is_the_default():
+    """Constants of a CPU stay on it: submodules load on first use, which may be anywhere."""
+    script = (
+        "import torch; torch.set_default_device('meta')\n"
+        "import worldblocks as wb; wb.rssm\n"
+        "torch.set_default_device('cpu')\n"
+        "sizes = {'deter': 12, 'hidden': 6, 'groups': 5, 'classes': 4, 'blocks': 3}\n"
+        "rssm = wb.rssm.dreamer_rssm(embed_dim=11, action_dim=2, **sizes)\n"
+        "rows = torch.zeros(2, 3, 11), torch.zeros(2, 3, 2), torch.zeros(2, 3).bool()\n"
+        "states = rssm.observe(rssm.initial(2), *rows)\n"
+        "with torch.no_grad():\n"
+        "    rolled = wb.rssm.rollout(rssm, rssm.initial(2), rows[1])\n"
+        "print(states.deter.device, rolled.deter.device)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "cpu cpu\n", done.stderr

@@ -47,7 +47,7 @@ def scaled(
 def _constant(value: float) -> Float[Tensor, ""]:
     """A number as a tensor: PyTorch would make a new one of it at each operation."""
     with torch.inference_mode(False):
-        return torch.tensor(value)
+        return torch.tensor(value, device="cpu")
 
 
 def _scale(

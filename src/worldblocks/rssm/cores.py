@@ -8,7 +8,8 @@ from worldblocks._eager import eager_on_cpu
 from worldblocks.layers import BlockLinear, Layer, Linear, RMSNorm, by_block, check_width
 from worldblocks.typing import typed
 
-_ZERO, _MINUS_ONE = torch.tensor(0.0), torch.tensor(-1.0)
+# On the CPU, whatever the default device is when this file is first read.
+_ZERO, _MINUS_ONE = torch.tensor(0.0, device="cpu"), torch.tensor(-1.0, device="cpu")
 
 
 class BlockGRU(nn.Module):

@@ -20,7 +20,7 @@ from worldblocks.layers import by_block
 from worldblocks.layers.fused import scaled
 from worldblocks.rssm.cores import gated_tanh
 
-ZERO = torch.zeros(())
+ZERO = torch.zeros((), device="cpu")  # whatever the default is when this file is first read
 
 
 class Weights(NamedTuple):
