@@ -54,6 +54,13 @@ def gradient(loss, parameters):
     return {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
 
 
+@pytest.fixture(autouse=True)
+def imagination_in_one_form(monkeypatch):
+    """With and without a gradient by the same operations: otherwise they round differently."""
+    monkeypatch.setattr("worldblocks.rssm.model.repeats", lambda *_: False)
+    monkeypatch.setattr("worldblocks.rssm.cores.eager_on_cpu", lambda _: False)
+
+
 @functools.cache
 def gradients(kind, choice):
     """Of the actor's loss, of the critic's two losses, and of all losses together."""
@@ -84,7 +91,7 @@ def test_the_actors_loss_reaches_the_actor_alone(kind, choice):
 @pytest.mark.parametrize("choice", CHOICES[1:])
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_everything_but_the_actor_learns_the_same(kind, choice):
-    """Bitwise, and the critic as well as the world model."""
+    """The critic as well as the world model, and bitwise: they imagine the same rows."""
     ours, theirs = gradients(kind, choice)[2], gradients(kind, "reinforce")[2]
     assert list(ours) == list(theirs)
     for name in set(ours) - of_actor(ours):
