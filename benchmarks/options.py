@@ -41,7 +41,7 @@ class Options:
     python: str = ""  # interpreter of the peers of the package index; by default this one
     r2dreamer: str = ""  # path of a checkout of NM512/r2dreamer
     r2dreamer_python: str = ""  # its interpreter
-    r2dreamer_compile: bool = False  # its compiled form too: 15 minutes of compiling or more
+    r2dreamer_compile: bool = False  # its compiled form too: minutes of compiling
     jax: str = ""  # path of a checkout of danijar/dreamerv3
     jax_python: str = ""  # its interpreter
 

@@ -31,7 +31,7 @@ def upsample_and_convolve(self: "layers.UpConv2d", input: Tensor) -> Tensor:
 
 def transposed_convolution(self: "layers.ConvTranspose2d", input: Tensor) -> Tensor:
     """The convolution that does not multiply the zeros between the pixels."""
-    stride = len(self.spread)
+    stride = self.cell
     side = input.shape[-1] * stride
     middle = self.weight.shape[-1] // 2
     weight = self.weight.transpose(0, 1).flip(2, 3)

@@ -126,15 +126,13 @@ class CellConv2d(Conv2d):
     Source: sub-pixel convolution, Shi et al. 2016 (arXiv:1609.05158).
     """
 
-    spread: Tensor
     matrix: Tensor
 
     def __init__(
         self, in_channels: int, out_channels: int, spread: Float[Tensor, "cell tap kernel"]
     ) -> None:
         super().__init__(in_channels, out_channels, spread.shape[2])
-        self.cell = len(spread)
-        self.register_buffer("spread", spread, persistent=False)
+        self.cell, self.taps = spread.shape[:2]
         self.register_buffer("matrix", spread_matrix(spread), persistent=False)
 
     def forward(
@@ -153,10 +151,9 @@ class CellConv2d(Conv2d):
 
     def _spread_kernel(self) -> Float[Tensor, "cell*cell*out channel tap tap"]:
         """The kernel that gives the pixels of a cell: one product, as an update needs it anew."""
-        cell, taps, _ = self.spread.shape
-        entries = self.weight.flatten(2) @ self.matrix
-        kernel = entries.unflatten(2, (cell, cell, taps, taps)).permute(2, 3, 0, 1, 4, 5)
-        return kernel.flatten(0, 2)
+        sides = self.cell, self.cell, self.taps, self.taps
+        kernel = (self.weight.flatten(2) @ self.matrix).unflatten(2, sides)
+        return kernel.permute(2, 3, 0, 1, 4, 5).flatten(0, 2)
 
 
 class UpConv2d(CellConv2d):

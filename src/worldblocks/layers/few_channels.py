@@ -58,7 +58,7 @@ def _by_pairs(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     bias, padding = None if bias is None else bias.repeat(2), weight.shape[-1] // 2
     if padding % 2:
         pairs = F.conv2d(input, kernel.flatten(0, 1), bias, stride=(1, 2), padding=padding)
-    else:  # whole pairs are read too
+    else:  # a kernel of whole pairs, on the image in pairs: the same memory, without a stride
         kernel = kernel.unflatten(-1, (-1, 2)).movedim(-1, 2).flatten(2, 3)
         image = input.permute(0, 2, 3, 1).reshape(n, h, w // 2, 2 * c).permute(0, 3, 1, 2)
         pairs = F.conv2d(image, kernel.flatten(0, 1), bias, padding=(padding, padding // 2))

@@ -184,7 +184,7 @@ class RSSM(nn.Module, Generic[C, S]):
         return self.latent.unpack(packed)
 
 
-_imagine_step = RSSM.imagine_step
+_imagine_step = RSSM.imagine_step  # as it is written here, to notice another in its place
 
 
 def mask(x: Float[Tensor, "..."], is_first: Bool[Tensor, "*batch"]) -> Float[Tensor, "..."]:
