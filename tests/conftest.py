@@ -48,6 +48,15 @@ def golden():
     return GOLDEN
 
 
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    """Threads of PyTorch; kernels split their work, and sum in another order, by this number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def same_when_compiled(monkeypatch):
     """A check that a function is one graph, with the values and gradients of its eager calls."""

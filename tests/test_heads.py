@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +16,7 @@ from worldblocks.heads import (
     OneHotHead,
     TwoHotHead,
 )
+from worldblocks.optim import dreamer_optimizer
 from worldblocks.spaces import Continuous, Discrete
 from worldblocks.transforms import symexp_bins
 
@@ -67,6 +70,57 @@ def test_gradients_reach_every_parameter_and_the_feature(name):
     loss = out.nll(torch.rand_like(out.mean)).sum()
     grads = torch.autograd.grad(loss, [*head.parameters(), feature])
     assert all(g.ne(0).any() for g in grads)
+
+
+OPTIMIZERS = {
+    "laprop": functools.partial(dreamer_optimizer, lr=1e-3, warmup=3),
+    "adam": functools.partial(torch.optim.Adam, lr=1e-3),
+}
+BACKENDS = ["", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("bins", [41, 254, 255])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_far_bins_mirror_each_other_after_updates(bins, optimizer, backend, threads):
+    """Of ±4.9e8 each, they add up to nothing: the mean stays where the targets are."""
+    torch.manual_seed(0)
+    head = TwoHotHead(FEATURE, units=7, layers=1, bins=bins)
+    updates = OPTIMIZERS[optimizer](head.parameters())
+
+    def predict(feature, target):
+        out = head(feature)
+        return out.nll(target).mean(), out.mean
+
+    if backend:
+        predict = torch.compile(predict, fullgraph=True, backend=backend)
+    for rows in (3, 16, 1024) * 4:
+        loss, mean = predict(torch.randn(rows, FEATURE), torch.rand(rows))
+        assert -0.01 < mean.min() <= mean.max() < 1.01
+        updates.zero_grad()
+        loss.backward()
+        updates.step()
+    far = head.bins.abs() > head.bins[head.bins >= 1].min()  # no target puts weight there
+    assert far.sum() > 30
+    for parameter in (head.out.weight, head.out.bias):
+        assert parameter[far].any()
+        assert torch.equal(parameter[far], parameter.flip(0)[far])
+
+
+@pytest.mark.parametrize("bins", [254, 255])
+def test_the_mean_of_symmetric_targets_stays_zero(bins):
+    torch.manual_seed(0)
+    head = TwoHotHead(FEATURE, units=8, layers=1, bins=bins)
+    optimizer = dreamer_optimizer(head.parameters(), lr=1e-3, warmup=100)
+    worst = 0.0
+    for _ in range(500):
+        feature, target = torch.randn(16, FEATURE), torch.rand(16)
+        out = head(torch.cat([feature, feature]))
+        worst = max(worst, out.mean.abs().max().item())
+        optimizer.zero_grad()
+        out.nll(torch.cat([target, -target])).mean().backward()
+        optimizer.step()
+    assert worst < 1e-3
 
 
 @pytest.mark.parametrize("name", ["two-hot", "binary", "actor"])

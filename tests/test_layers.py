@@ -17,6 +17,7 @@ from worldblocks.layers import (
     ConvTranspose2d,
     Layer,
     Linear,
+    MirroredLinear,
     PooledConv2d,
     RMSNorm,
     UpConv2d,
@@ -113,6 +114,35 @@ def test_blocks_must_divide(sizes, message):
 
 
 # --------------------------------------------------------------------------------------------- norm
+
+
+@pytest.mark.parametrize("out", [1, 2, 5, 6])
+def test_a_mirrored_linear_map_is_a_linear_map(out):
+    layer, x = MirroredLinear(7, out), torch.randn(3, 4, 7, requires_grad=True)
+    torch.nn.init.normal_(layer.bias)
+    wanted = [x, layer.weight, layer.bias]
+    ours, plain = layer(x), F.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(ours, plain)
+    weight = torch.randn_like(plain)
+    found = (torch.autograd.grad((y * weight).sum(), wanted) for y in (ours, plain))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("out", [41, 240, 254, 255, 256])
+@pytest.mark.parametrize("width", [7, 32])
+def test_mirrored_rows_stay_equal_to_the_bit(out, width, threads):
+    """Equal weights give equal outputs, equal gradients of outputs equal gradients of weights."""
+    for rows in (1, 3, 16, 120, 1024):
+        layer, x = MirroredLinear(width, out), torch.randn(rows, width)
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.normal_().add_(parameter.flip(0))
+        y, gradient = layer(x), torch.randn(rows, out)
+        assert torch.equal(y, y.flip(-1))
+        y.backward(gradient + gradient.flip(-1))
+        for parameter in layer.parameters():
+            assert torch.equal(parameter.grad, parameter.grad.flip(0))
 
 
 def test_rms_norm_by_hand():

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks import distributions as dists
-from worldblocks.layers import MLP, Linear
+from worldblocks.layers import MLP, Linear, MirroredLinear
 from worldblocks.spaces import Actions, Continuous, Discrete
 from worldblocks.transforms import LearnableSymlog, symexp_bins
 from worldblocks.typing import typed
@@ -20,7 +20,8 @@ class TwoHotHead(nn.Module):
     """Predicts a number of any magnitude: an MLP to a categorical over symexp bins.
 
     The last kernel starts at `outscale` times its usual size; at 0, the default, the head predicts
-    exactly 0 at first.
+    exactly 0 at first. Bins that no target has reached keep the weights of their mirror images, to
+    the bit (`MirroredLinear`): of ±4.9e8 each, they would otherwise move the mean by whole numbers.
 
     Source: DreamerV3, section "Critic learning"; reward head (1 layer) and critic (3 layers).
     """
@@ -32,7 +33,7 @@ class TwoHotHead(nn.Module):
     ) -> None:
         super().__init__()
         self.mlp = MLP(feature_dim, units=units, layers=layers)
-        self.out = Linear(units, bins, outscale=outscale)
+        self.out = MirroredLinear(units, bins, outscale=outscale)
         self.register_buffer("bins", symexp_bins(bins), persistent=False)
 
     @typed

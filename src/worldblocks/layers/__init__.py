@@ -13,6 +13,7 @@ from worldblocks.layers.convolutions import (
 from worldblocks.layers.linear import (
     BlockLinear,
     Linear,
+    MirroredLinear,
     block_matmul,
     by_block,
     check_width,
@@ -28,6 +29,7 @@ __all__ = [
     "ConvTranspose2d",
     "Layer",
     "Linear",
+    "MirroredLinear",
     "PooledConv2d",
     "RMSNorm",
     "UpConv2d",
