@@ -91,16 +91,35 @@ def seed_folder(entry: Entry, seed: int, below: Path) -> Path:
     return below / entry.place / f"seed-{seed}"
 
 
+def to_run(entry: Entry, entries: list[Entry], results: Path) -> list[int]:
+    """The seeds without a result, or without the run that an unfinished entry begins from.
+
+    Only the result of a run is kept in the repository; its weights and replay stay in `logs`.
+    """
+    adapted = any(
+        one.kind in ON_A_RUN and one.beside == entry.name and unfinished(one, results)
+        for one in entries
+    )
+    gone = [seed for seed in entry.seeds if not run_folder(entry, seed, results).exists()]
+    seeds = unfinished(entry, results)
+    return [seed for seed in entry.seeds if seed in seeds or (adapted and seed in gone)]
+
+
+def run_folder(entry: Entry, seed: int, results: Path) -> Path:
+    """The checkpoint of one seed."""
+    return seed_folder(entry, seed, results.parent / "logs" / "results") / "checkpoint"
+
+
 def ready(entry: Entry, entries: list[Entry], results: Path) -> bool:
-    """Whether what an entry continues, or adapts, is finished."""
+    """Whether what an entry continues, or adapts, is finished and on disk."""
     needed = (entry.continues, entry.beside if entry.kind in ON_A_RUN else "")
-    return not any(one.name in needed and unfinished(one, results) for one in entries)
+    return not any(one.name in needed and to_run(one, entries, results) for one in entries)
 
 
 def next_entry(entries: list[Entry], results: Path, *, gpu: bool) -> Entry | None:
-    """The first entry that is unfinished, can run on this machine and has what it continues."""
+    """The first entry that has seeds to run, can run on this machine and has what it continues."""
     for entry in entries:
         here = gpu or entry.hardware == "cpu"
-        if here and unfinished(entry, results) and ready(entry, entries, results):
+        if here and to_run(entry, entries, results) and ready(entry, entries, results):
             return entry
     return None

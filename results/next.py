@@ -25,7 +25,7 @@ from typing import Any
 
 import multitask
 import pages
-from entries import ON_A_RUN, RESULT, Entry, next_entry, read_queue, ready, seed_folder, unfinished
+from entries import ON_A_RUN, RESULT, Entry, next_entry, read_queue, ready, seed_folder, to_run
 from provenance import changed, provenance
 
 import worldblocks as wb
@@ -85,6 +85,7 @@ class Queue:
             result = judge(entry, seed, run, note)
             if not result:
                 return False
+            shutil.rmtree(kept, ignore_errors=True)  # of a run that is made again
             wb.run.export(run, kept)
             if entry.group:  # experiments of a minute, many of them: their curves alone
                 shutil.rmtree(kept / "checkpoint")
@@ -242,8 +243,8 @@ def main(cfg: argparse.Namespace) -> int:
         chosen = choose(queue, cfg.only)
         if waits := [entry for entry in chosen if not ready(entry, queue.entries, queue.results)]:
             raise SystemExit(
-                f"{waits[0].name} needs {waits[0].continues or waits[0].beside}, which is not "
-                f"finished; run that first"
+                f"{waits[0].name} needs the runs of {waits[0].continues or waits[0].beside}, which "
+                f"are not finished or not in logs/results; run that first"
             )
         dirty = uncommitted(queue, chosen)
         if dirty and not cfg.uncommitted:
@@ -251,7 +252,7 @@ def main(cfg: argparse.Namespace) -> int:
                 f"{', '.join(dirty)} differ from the commit; configurations are committed before "
                 f"the seeds that are reported start. Commit, or add --uncommitted to try"
             )
-        jobs = [(entry, seed) for entry in chosen for seed in unfinished(entry, queue.results)]
+        jobs = [(e, seed) for e in chosen for seed in to_run(e, queue.entries, queue.results)]
         print("\n".join(f"{entry.name} seed {seed}" for entry, seed in jobs) or "nothing to do")
         with contextlib.suppress(OSError):
             os.nice(10)

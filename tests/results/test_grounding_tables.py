@@ -1,6 +1,7 @@
 """Tables of GLAM: success by reward, steps to a share of the oracle's, unseen sentences."""
 
 import json
+import shutil
 from pathlib import Path
 
 
@@ -57,11 +58,22 @@ def test_unseen_sentences(modules, tmp_path):
 
 
 def test_a_run_on_a_run_waits_for_it(modules, tmp_path):
+    """Its result alone is not enough: weights and replay must be on disk, else it is made again."""
+    results, logs = tmp_path / "results", tmp_path / "logs" / "results"
     worlds = entry(modules, "worlds", "recipes/multitask_dmc.py cpu", kind="tasks")
     said = entry(modules, "said", "recipes/instruct.py {run}", kind="instruct", beside="worlds")
-    ready = modules["entries"].ready
-    assert not ready(said, [worlds, said], tmp_path)
+    ready, to_run = modules["entries"].ready, modules["entries"].to_run
+    both = [worlds, said]
+    assert not ready(said, both, results)
     for seed in (0, 1):
-        finish(modules, worlds, tmp_path, seed)
-    assert ready(said, [worlds, said], tmp_path)
+        finish(modules, worlds, results, seed)
+    (logs / worlds.place / "seed-1" / "checkpoint").mkdir(parents=True)
+    assert to_run(worlds, both, results) == [0]
+    assert not ready(said, both, results)
+    (logs / worlds.place / "seed-0" / "checkpoint").mkdir(parents=True)
+    assert ready(said, both, results)
+    for seed in (0, 1):
+        finish(modules, said, results, seed)
+    shutil.rmtree(logs)
+    assert to_run(worlds, both, results) == []
     assert said.place == Path("language", "said")
