@@ -155,6 +155,43 @@ def test_return_scale():
     assert [policy._fresh(scale, 2.0, now).light for now in (7.0, 11.0)] == ["amber", "red"]
 
 
+@pytest.mark.parametrize(
+    ("rewards", "returns", "light"),
+    [
+        ((0.0, 1.0), (0.0, 10.0), "green"),  # γ is 0.9: 0 to 10 by the rewards
+        ((0.0, 1.0), (-0.4, 10.9), "green"),
+        ((0.0, 1.0), (-0.6, 10.0), "red"),
+        ((0.0, 1.0), (0.0, 11.1), "red"),
+        ((-2.0, 1.0), (-20.0, 10.0), "green"),
+        ((-2.0, -1.0), (-20.0, 0.9), "green"),
+        ((-2.0, -1.0), (-20.0, 1.1), "red"),
+        ((0.0, 1e-3), (0.0, 0.02), "red"),
+        ((0.0, 1.0), (0.0, float("nan")), "red"),
+        ((0.0, 0.0), (-5.0, 5.0), "grey"),
+    ],
+)
+def test_returns_that_no_rewards_add_up_to(rewards, returns, light):
+    reward = torch.tensor([rewards]).repeat(2, 10)
+    finding = policy.within_rewards("returns", torch.tensor(returns), look(batch(reward)))
+    assert (finding.light, finding.symptom) == (light, "impossible" * (light == "red"))
+    lines = [{"step": 1}, {"step": 2, **dict(zip(history.RETURNS, returns, strict=True))}]
+    assert lights(history._returns(look(batch(reward)), lines)) == [light]
+    assert history._returns(look(batch(reward)), lines[:1]) == []
+
+
+@pytest.mark.parametrize(("off", "light"), [(0.0, "green"), (1e-6, "red")])
+def test_a_head_whose_far_bins_do_not_cancel_is_red(off, light):
+    """Mirrored logits that differ by 1e-6 move a mean over bins of ±4.9e8 by -1.9."""
+    agent = new(False).eval()
+    with torch.no_grad():
+        agent.value.out.bias[0] += off
+    rows = batch(torch.ones(2, 5))
+    post = agent.rssm.initial(2)
+    post = State(*(x[:, None].expand(-1, 5, *x.shape[1:]) for x in (*post, post.stoch)))
+    section = policy.scale_section(look(rows, agent=agent, cfg=CFG, post=post))
+    assert section.findings[0].light == light
+
+
 def test_gradients():
     """A leak, a NaN and a loss that teaches nothing, each at its place."""
     agent = new(False)

@@ -125,6 +125,13 @@ continue.horizon: Rows in mid-episode look mortal, or immortal
   imagination multiplies nothing else.
 - Too few updates. > (more)
 
+scale.impossible: Returns are imagined that no rewards can add up to
+- Rewards of another size are known from training, and not among these rows. > Give more --steps.
+- A head predicts numbers of ±1e8 that should cancel: its last layer is a plain linear map before
+  symexp bins. > Use TwoHotHead, or MirroredLinear as the last layer.
+- γ is missing in the target of the continue head, or the critic has diverged. > See Continue and
+  Value.
+
 scale.floor: The range of returns is below the floor
 - Rewards are small or rare: the floor keeps noise from being blown up. > Scale the rewards up, or
   lower the floor (--return-floor).
@@ -178,6 +185,9 @@ history.fell: The score falls
 - The policy collapsed. > See Policy entropy.
 - The model is exploited. > See the bias of the value.
 - lr is too high. > Lower it.
+
+history.impossible: Training imagined returns that no rewards can add up to
+- See the causes under Return scale. > Begin with the last layer of reward and critic.
 
 history.infinite: A metric was inf or NaN
 - Training has diverged. > Lower lr; look at the curves before that step.

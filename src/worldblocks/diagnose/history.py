@@ -9,12 +9,14 @@ import torch
 from worldblocks.diagnose.figures import Chart
 from worldblocks.diagnose.finding import Figure, Finding, Section, unknown
 from worldblocks.diagnose.look import Look
+from worldblocks.diagnose.policy import within_rewards
 from worldblocks.run.curve import running_mean
 from worldblocks.run.sinks import read_jsonl
 
 SCORE = "last third of the episodes above the first by two standard errors; red: below it so"
 NUMBERS = "every metric of every line is a number"
 UNSEEN = "loss on held-out windows at most ×2 of training's; amber to ×10"
+RETURNS = ("return_min", "return_max")  # of imagination, means over the updates of a line
 FEWEST = 12  # episodes
 PAIRED = ("obs", "reward", "cont", "dyn")  # losses that are compared on both kinds of rows
 
@@ -24,7 +26,8 @@ def section(look: Look, run: Path | None) -> Section:
     """Scores and losses of the run, and its losses on rows it has not seen."""
     episodes = read_jsonl(run / "episodes.jsonl") if run else []
     metrics = read_jsonl(run / "metrics.jsonl") if run else []
-    findings = [_score(episodes), _numbers(metrics), *_unseen(look, metrics)]
+    findings = [_score(episodes), _numbers(metrics), *_returns(look, metrics)]
+    findings += _unseen(look, metrics)
     figures = [_scores(episodes)] if episodes else []
     names = sorted({name for line in metrics for name in line if name.startswith("loss/")})
     figures += [_curve(metrics, name) for name in names]
@@ -61,6 +64,11 @@ def _numbers(metrics: list[dict[str, Any]]) -> Finding:
     step, key = broken[0]
     number = f"{key} was not finite at step {step:,} ({len(broken)} times in all)"
     return Finding(name, "red", number, NUMBERS, "infinite")
+
+
+def _returns(look: Look, metrics: list[dict[str, Any]]) -> list[Finding]:
+    ends = [line[name] for line in metrics for name in RETURNS if line.get(name) is not None]
+    return [within_rewards("returns in training", torch.tensor(ends), look)] if ends else []
 
 
 def _unseen(look: Look, metrics: list[dict[str, Any]]) -> list[Finding]:

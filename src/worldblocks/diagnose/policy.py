@@ -21,6 +21,10 @@ FRESH = (
     "running one is of replay, where worse episodes are"
 )
 SHARE = "mean |advantage · ln π| against entropy weight · H; green from 50%, amber from 5%"
+ALLOWED = (
+    "imagined returns within the discounted sums of the smallest and the largest reward of these "
+    "rows, and half a reward or 10% more; red: one beyond"
+)
 ENTROPY = "of the largest possible; green 5% to 99%, red below 1%"
 SPREAD = "std between its bounds, as a share; green from 5%, red below 1%"
 
@@ -34,7 +38,8 @@ def scale_section(look: Look) -> Section:
     now = [
         float(x) for x in returns.flatten().float().quantile(torch.tensor([0.05, 0.95]).to(returns))
     ]
-    findings = [_scale(scale, high - low), _fresh(scale, high - low, now[1] - now[0])]
+    findings = [within_rewards("imagined returns", returns, look)]
+    findings += [_scale(scale, high - low), _fresh(scale, high - low, now[1] - now[0])]
     signal = float((advantage * log_prob).abs().mean())
     noise = cfg.entropy * float(entropy.abs().mean())
     share = signal / max(signal + noise, 1e-30)
@@ -73,6 +78,34 @@ def dream(look: Look) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     policy = agent.actor(feature[:, :-1])
     log_prob = policy.log_prob(action[:, :-1])
     return returns, advantage, log_prob, policy.entropy(), len(start.deter)
+
+
+def allowed_returns(look: Look) -> tuple[float, float] | None:
+    """The smallest and the largest return that the rewards of these rows allow; None without any.
+
+    Rewards between r_min and r_max, for ever or until an end, are worth between
+    min(0, r_min) / (1 - γ) and max(0, r_max) / (1 - γ). Approximation takes half of the largest
+    reward more, or a tenth of the bound.
+    """
+    reward = look.batch.reward
+    if not (size := float(reward.abs().max())):
+        return None
+    low, high = min(0.0, float(reward.min())), max(0.0, float(reward.max()))
+    slack = [max(0.5 * size, 0.1 * abs(x) / (1 - look.cfg.gamma)) for x in (low, high)]
+    return low / (1 - look.cfg.gamma) - slack[0], high / (1 - look.cfg.gamma) + slack[1]
+
+
+def within_rewards(name: str, returns: Tensor, look: Look) -> Finding:
+    """Whether returns are possible at all: a head that is wrong by whole numbers shows here."""
+    bounds, name = allowed_returns(look), f"{name} within what rewards allow"
+    if bounds is None:
+        return unknown(name, "no reward came in these episodes", ALLOWED)
+    least, most = float(returns.min()), float(returns.max())
+    right = bounds[0] <= least <= most <= bounds[1]
+    number = f"{least:.4g} to {most:.4g}; {bounds[0]:.4g} to {bounds[1]:.4g} allowed"
+    return Finding(
+        name, "green" if right else "red", number, ALLOWED, "" if right else "impossible"
+    )
 
 
 def _scale(scale: Any, width: float) -> Finding:
