@@ -165,6 +165,19 @@ def test_the_action_before_an_episode_is_zeros():
     assert torch.equal(states[0].deter, states[1].deter)
 
 
+def test_mirrored_bins_cancel():
+    """Targets of mean 0 keep a mean of 0, though bins of ±4.9e8 each have a 255th of the weight."""
+    head = wb.heads.TwoHotHead(5, units=8, layers=1)
+    optimizer = wb.optim.dreamer_optimizer(head.parameters(), lr=1e-3, warmup=0)
+    for _ in range(30):
+        feature, target = torch.randn(100, 5), torch.rand(100)
+        out = head(torch.cat([feature, feature]))
+        assert out.mean.abs().max() < 1e-5
+        optimizer.zero_grad()
+        out.nll(torch.cat([target, -target])).mean().backward()
+        optimizer.step()
+
+
 def test_a_norm_without_an_offset():
     x = torch.tensor([3.0, 4.0])
     torch.testing.assert_close(wb.layers.RMSNorm(2)(x), x / 12.5**0.5, rtol=1e-4, atol=0)
