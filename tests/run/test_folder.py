@@ -11,7 +11,8 @@ CONFIG = {"task": "boxing", "steps": 100, "betas": (0.9, 0.99), "size": None}
 def test_a_new_run_gets_its_config(tmp_path):
     folder = run_folder(tmp_path / "a" / "run", CONFIG, resume=False)
     assert folder == tmp_path / "a" / "run"
-    assert json.loads((folder / "config.json").read_text()) == {**CONFIG, "betas": [0.9, 0.99]}
+    written = {**CONFIG, "betas": [0.9, 0.99], "format": 1}
+    assert json.loads((folder / "config.json").read_text()) == written
     assert read_config(folder)["task"] == "boxing"
 
 

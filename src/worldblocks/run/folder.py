@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from worldblocks.run.durable import replace_text
 
 C = TypeVar("C")
+FORMAT = 1  # of run folders, in `config.json`; 0, where none is written, reads the same
 
 
 def run_folder(
@@ -37,7 +38,8 @@ def run_folder(
     """
     folder = Path(logdir)
     path = folder / "config.json"
-    wanted = json.loads(json.dumps(dict(config)))  # tuples become the lists a reader will find
+    # Through JSON: tuples become the lists that a reader will find.
+    wanted = json.loads(json.dumps({**config, "format": FORMAT}))
     if not path.exists():
         if resume:
             raise FileNotFoundError(
@@ -50,7 +52,7 @@ def run_folder(
             f"{folder} holds a run already; add --resume to continue it, or give another --logdir"
         )
     else:
-        _same(folder, read_config(folder), wanted, may_change)
+        _same(folder, read_config(folder), wanted, {*may_change, "format"})
     replace_text(path, json.dumps(wanted, indent=2) + "\n")
     return folder
 
@@ -80,7 +82,7 @@ def read_config(logdir: Path | str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The folder holds no run.
-        ValueError: The file is not what `run_folder` wrote.
+        ValueError: The file is not what `run_folder` wrote, or that of a later version did.
     """
     path = Path(logdir) / "config.json"
     if not path.exists():
@@ -92,6 +94,11 @@ def read_config(logdir: Path | str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(
             f"{path} is truncated or corrupted; restore it from a copy, or start another run"
+        )
+    if (version := config.get("format", 0)) not in range(FORMAT + 1):
+        raise ValueError(
+            f"{path} has format {version!r}; this version of worldblocks reads up to {FORMAT}: "
+            f"load it with the version that saved it"
         )
     return config
 
