@@ -200,3 +200,12 @@ def test_a_recipe_without_its_extra(tmp_path):
     path.write_text("import not_installed_here\n")
     with pytest.raises(ImportError, match=r"mine\.py, .*, needs not_installed_here: pip install"):
         load_recipe(path)
+
+
+def test_the_blocks_compute_on_the_device_that_is_named(capsys):
+    """On meta nothing can be compared, and that is what every row says."""
+    rows = run(GOLDEN, recipe.default_recipe(), "b", device="meta")
+    assert rows
+    assert all("meta" in row.problem for row in rows)
+    assert main(["--golden", str(GOLDEN), "--groups", "b", "--device", "meta"]) == 1
+    assert "meta" in capsys.readouterr().out

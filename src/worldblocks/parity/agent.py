@@ -140,8 +140,8 @@ def _deltas(record: Record, file: Arrays, setup: Setup) -> None:
         block, before = agent.get_submodule(module), start.get_submodule(module)
         names = jax_names(block)
         for name, reference in from_jax(block, file.at(path), scope=scope).items():
-            new = block.get_parameter(name).detach()
-            ours = new - before.get_parameter(name).detach()
+            new = block.get_parameter(name).detach().cpu()
+            ours = new - before.get_parameter(name).detach().cpu()
             excused = excuse(ours, reference, new)
             beyond += int(excused.sum())
             array = f"{path}.{scope}/{names[name]}"

@@ -52,8 +52,8 @@ class Arrays(Mapping[str, np.ndarray]):
         return list(dict.fromkeys(name.split(".")[0] for name in self))
 
     def tensor(self, name: str) -> Shaped[Tensor, "..."]:
-        """An array as a tensor."""
-        return torch.from_numpy(np.array(self[name]))
+        """An array as a tensor on the default device."""
+        return torch.from_numpy(np.array(self[name])).to(torch.get_default_device())
 
     def number(self, name: str) -> float:
         """An array of one element as a number."""

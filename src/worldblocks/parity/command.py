@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
+import torch
+
 from worldblocks.parity import (
     agent,
     distributions,
@@ -89,9 +91,12 @@ def notes(golden: Path) -> list[str]:
     return lines
 
 
-def run(golden: Path, recipe: Path, groups: Iterable[str] = "") -> list[Row]:
-    """Make every comparison."""
-    return [check.row() for check in checks(golden, recipe, groups)]
+def run(
+    golden: Path, recipe: Path, groups: Iterable[str] = "", *, device: str = "cpu"
+) -> list[Row]:
+    """Make every comparison, with all blocks on a device."""
+    with torch.device(device):
+        return [check.row() for check in checks(golden, recipe, groups)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--golden", type=Path, help="folder of the recorded arrays")
     parser.add_argument("--recipe", type=Path, help="recipe whose agent is compared with group k")
     parser.add_argument("--groups", default="", help="only these groups, such as abk")
+    parser.add_argument("--device", default="cpu", help="where the blocks compute, such as cuda")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     options = parser.parse_args(arguments)
     try:
@@ -112,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise FileNotFoundError(f"no recorded arrays at {golden}: --golden takes a folder")
     except FileNotFoundError as error:
         parser.error(str(error))
-    rows = run(golden, recipe, options.groups)
+    rows = run(golden, recipe, options.groups, device=options.device)
     if options.markdown:
         print(table.markdown(rows, notes(golden)))
         print(*[line for line in table.summary(rows) if "FAIL" in line], sep="\n", file=sys.stderr)

@@ -31,7 +31,7 @@ SCOPES = {
 SLOW = ("slowval", "slow_value.copy")
 # What the record was made with and does not say.
 CONSTANTS = {"gamma": 1 - 1 / 333, "lam": 0.95, "entropy": 3e-4, "lr": 1e-3, "warmup": 2}
-CONSTANTS |= {"agc": 0.3, "device": "cpu", "bf16": False}
+CONSTANTS |= {"agc": 0.3, "bf16": False}
 HORIZON, LONGEST = 5, 32
 NO_OBSERVATION = ("action", "reward", "is_first", "is_last", "is_terminal", "consec", "stepid")
 
@@ -69,7 +69,8 @@ def set_up(file: Arrays, path: Path) -> Setup:
     observation, action = _spaces(file)
     sizes = _sizes(file)
     known = {field.name for field in fields(recipe.Config)}
-    cfg = recipe.Config(**{k: v for k, v in {**CONSTANTS, **sizes}.items() if k in known})
+    given = {**CONSTANTS, **sizes, "device": str(torch.get_default_device())}
+    cfg = recipe.Config(**{k: v for k, v in given.items() if k in known})
     batch = _batch(data, observation, _actions(file, action))
 
     agent, optimizer = recipe.build(cfg, observation, action)
