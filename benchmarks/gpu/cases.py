@@ -12,9 +12,9 @@ class Case(NamedTuple):
 
 # Four minutes together.
 CASES = {
-    "captured": Case("benchmarks.gpu.agreement:captured", 40),
+    "captured": Case("benchmarks.gpu.agreement:captured", 45),
     "parity": Case("benchmarks.gpu.agreement:parity", 40),
-    "columns": Case("benchmarks.gpu.columns:columns", 25),
+    "columns": Case("benchmarks.gpu.columns:columns", 20),
     "drift": Case("benchmarks.gpu.agreement:drift", 35),
     "size1m": Case("benchmarks.gpu.timings:size1m", 28),
     "size12m": Case("benchmarks.gpu.timings:size12m", 30),

@@ -1,6 +1,7 @@
 """One run of a recipe until the clock says stop, and its curve over the published one."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -62,8 +63,12 @@ class Ended:
 
     def __iter__(self) -> Any:
         start = time.monotonic()
+        # Nothing is rendered: a machine without OpenGL must not be asked for it.
+        environment = {key: value for key, value in os.environ.items() if key != "MUJOCO_GL"}
         with self.log.open("w") as log:
-            process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                self.command, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
             try:
                 while (left := start + self.limit - time.monotonic()) > 0:
                     try:

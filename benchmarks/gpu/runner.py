@@ -48,15 +48,16 @@ class Watched:
 
     def __iter__(self) -> Any:
         command = [sys.executable, "-m", "benchmarks.gpu.worker", *self.words]
-        with tempfile.TemporaryFile("w+") as said:
-            process = subprocess.Popen(
+        with (
+            tempfile.TemporaryFile("w+") as said,
+            subprocess.Popen(
                 command, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True
-            )
-            assert process.stdout is not None
+            ) as process,
+        ):
             timer = threading.Timer(self.limit + GRACE, process.kill)
             timer.start()
             try:
-                yield from (json.loads(line) for line in process.stdout if line.startswith("{"))
+                yield from (json.loads(line) for line in process.stdout or () if line[:1] == "{")
                 code = process.wait()
             finally:
                 timer.cancel()

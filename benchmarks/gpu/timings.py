@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import worldblocks as wb
+from benchmarks.adapters.floor import machine
 from benchmarks.adapters.ours import trained
 from benchmarks.adapters.updates import Update
 from benchmarks.gpu import agents
@@ -39,33 +40,37 @@ def size200m(device: str, quick: bool) -> Findings:
 
 
 def update(one: Update, quick: bool) -> Findings:
-    """Captured, then eager, each with its profile."""
-    yield {"parameters": trained(one.agent), "rows": list(one.rows.reward.shape)}
+    """Captured, then eager, each with its profile; what cannot be captured is timed eagerly."""
+    cuda = one.rows.reward.is_cuda
+    yield {"device": machine("cuda" if cuda else "cpu"), "parameters": trained(one.agent)}
+    yield {"rows": list(one.rows.reward.shape)}
     step = functools.partial(one.recipe.update, one.agent, one.optimizer, cfg=one.cfg)
+    failed = None
     for name in ("captured", "eager"):
         way = wb.run.Captured(step) if name == "captured" else step
         call = functools.partial(way, one.rows)
-        yield {name: timed(call, 0.1 if quick else SECONDS)}
-        yield {f"{name}, where the time goes": profile(call)}
+        try:
+            yield {name: timed(call, 0.1 if quick else SECONDS, cuda)}
+            yield {f"{name}, where the time goes": profile(call, cuda)}
+        except RuntimeError as error:
+            failed = error
         del way, call  # and with them the memory of the graph
         gc.collect()
+    if failed:
+        raise failed
 
 
-def timed(call: Callable[[], Any], seconds: float) -> dict[str, Any]:
+def timed(call: Callable[[], Any], seconds: float, cuda: bool) -> dict[str, Any]:
     """Milliseconds of one call, back to back; each round ends when the device has done its work."""
-    cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
-    call()
-    wait()
-    first = time.perf_counter() - start
+    first = clocked(call, 1, cuda)
     for _ in range(WARM - 2):
         call()
-    once = clocked(call, 1)
+    once = clocked(call, 1, cuda)
     calls = max(1, int(seconds / ROUNDS / once))
-    rounds = [1e3 * clocked(call, calls) / calls for _ in range(ROUNDS)]
+    rounds = [1e3 * clocked(call, calls, cuda) / calls for _ in range(ROUNDS)]
     found = {"ms": finite(statistics.median(rounds)), "rounds ms": list(map(finite, rounds))}
     found |= {"calls of a round": calls, "first call s": finite(first)}
     if cuda:
@@ -74,8 +79,9 @@ def timed(call: Callable[[], Any], seconds: float) -> dict[str, Any]:
     return found
 
 
-def clocked(call: Callable[[], Any], calls: int) -> float:
-    """Seconds of some calls."""
+def clocked(call: Callable[[], Any], calls: int, cuda: bool) -> float:
+    """Seconds of some calls, until the device has nothing to do."""
+    wait = torch.cuda.synchronize if cuda else lambda: None
     wait()
     start = time.perf_counter()
     for _ in range(calls):
@@ -84,23 +90,15 @@ def clocked(call: Callable[[], Any], calls: int) -> float:
     return time.perf_counter() - start
 
 
-def wait() -> None:
-    """Until the device has nothing to do."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def profile(call: Callable[[], Any]) -> dict[str, Any]:
+def profile(call: Callable[[], Any], cuda: bool) -> dict[str, Any]:
     """Kernels (on a CPU: operations, nested ones too) that take longest in one update."""
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity
 
-    cuda = torch.cuda.is_available()
-    wait()
     with torch.profiler.profile(
         activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]
     ) as profiler:
-        took = clocked(call, 1)
+        took = clocked(call, 1, cuda)
     kind = DeviceType.CUDA if cuda else DeviceType.CPU
     spent: dict[str, float] = collections.defaultdict(float)
     calls: dict[str, int] = collections.defaultdict(int)
