@@ -15,8 +15,9 @@ from benchmarks.gpu.cases import CASES, Case
 from benchmarks.gpu.origin import origin
 from benchmarks.jobs import ROOT
 
+PATIENCE = 5  # times its limit that a rehearsal may take, whatever else the machine does
 GRACE = 3.0  # seconds after its limit until a process that has not ended itself is killed
-LAST = 12  # lines of what a failed process said
+LAST = 40  # lines of what a failed process said; where one was stopped, its stack
 
 
 def main(out: Path, *, device: str, quick: bool, cases: Mapping[str, Case] | None = None) -> int:
@@ -25,11 +26,12 @@ def main(out: Path, *, device: str, quick: bool, cases: Mapping[str, Case] | Non
     out.mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {"_meta": {**origin(), "device": device, "quick": quick}, "cases": {}}
     for name, case in cases.items():
-        entry = data["cases"][name] = {"limit_s": case.limit, "findings": {}, "problem": "begun"}
+        limit = case.limit * (PATIENCE if quick else 1)
+        entry = data["cases"][name] = {"limit_s": limit, "findings": {}, "problem": "begun"}
         write(out / "checks.json", data)
         start = time.perf_counter()
-        words = [case.function, device, str(int(quick)), str(case.limit)]
-        for finding in Watched(words, case.limit, entry):
+        words = [case.function, device, str(int(quick)), str(limit)]
+        for finding in Watched(words, limit, entry):
             entry["findings"] |= finding
             write(out / "checks.json", data)
         entry["took_s"] = round(time.perf_counter() - start, 1)

@@ -123,12 +123,12 @@ def fake(tmp_path, monkeypatch):
 def test_what_hangs_or_fails_leaves_what_it_had_and_the_rest_goes_on(fake, tmp_path):
     cases = {"a": fake("hangs", 0.5), "b": fake("raises"), "c": fake("good")}
     out = tmp_path / "out"
-    assert runner.main(out, device="cpu", quick=True, cases=cases) == 1
+    assert runner.main(out, device="cpu", quick=False, cases=cases) == 1
     found = json.loads((out / "checks.json").read_text())["cases"]
     assert [found[name]["findings"] for name in "abc"] == [
         {"before": 1},
         {"before": 2},
-        {"device": "cpu", "quick": True},
+        {"device": "cpu", "quick": False},
     ]
     assert "Timeout (0:00:00.500000)" in found["a"]["problem"]
     assert "in hangs" in found["a"]["problem"]
@@ -139,7 +139,8 @@ def test_what_hangs_or_fails_leaves_what_it_had_and_the_rest_goes_on(fake, tmp_p
 
 def test_what_cannot_end_itself_is_killed(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "GRACE", -19.0)
-    assert runner.main(tmp_path / "out", device="cpu", quick=True, cases={"a": fake("hangs")}) == 1
+    cases = {"a": fake("hangs")}
+    assert runner.main(tmp_path / "out", device="cpu", quick=False, cases=cases) == 1
     found = json.loads((tmp_path / "out" / "checks.json").read_text())["cases"]["a"]
     assert found["problem"].startswith("exit code -9")
 
@@ -170,6 +171,7 @@ def test_the_command_rehearses_checks(tmp_path, monkeypatch):
     assert command.main(words) == 0
     data = json.loads((tmp_path / "checks.json").read_text())
     assert data["_meta"]["device"] == "cpu"
+    assert data["cases"]["captured"]["limit_s"] == runner.PATIENCE * CASES["captured"].limit
     found = data["cases"]["captured"]["findings"]
     assert list(found) == ["proprio float32", "images float32", "images bfloat16"]
     for kind in found.values():  # away from CUDA a captured call is a call
