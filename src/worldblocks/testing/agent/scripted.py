@@ -39,6 +39,10 @@ class Place(NamedTuple):
         """Without history."""
         return Place(self.x.detach())
 
+    def __getitem__(self, index: Any) -> Any:
+        """The field by its number; or, by anything else that indexes, a part of the batch axes."""
+        return tuple.__getitem__(self, index) if isinstance(index, int) else Place(self.x[index])
+
 
 class Push(nn.Module):
     """A dynamics block: the point decays and is pushed by the action."""
@@ -121,16 +125,20 @@ class Policy(nn.Module):
 
 
 class Scale(nn.Module):
-    """A running scale that is what it was given last, in training."""
+    """A running scale: in training, half of what it was and the size of the numbers given."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: float = 2.0) -> None:
         super().__init__()
-        self.last = torch.ones(())
+        self.last = torch.tensor(last)
+
+    def next(self, x: Tensor) -> Tensor:
+        """What it is after these numbers."""
+        return 0.5 * self.last.to(x.dtype) + x.abs().mean()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Twice the size of the numbers given last, and one."""
+        """The scale, which moves first in training."""
         if self.training:
-            self.last = 1 + 2 * x.detach().abs().mean()
+            self.last = self.next(x.detach())
         return self.last
 
 
@@ -148,36 +156,56 @@ def scripted_agent() -> SimpleNamespace:
 
 
 class Told(NamedTuple):
-    """The losses as the definition gives them, float64."""
+    """The losses as the definition gives them, and what they are made of, float64."""
 
     actor: Tensor
     critic: Tensor
     replay_critic: Tensor
+    reward: Tensor
+    cont: Tensor
+    value: Tensor
+    returns: Tensor
+    scale: Tensor
+    entropy: Tensor
 
 
-@torch.no_grad()
 def told_losses(agent: Any, post: Place, batch: Any, cfg: Any) -> Told:
-    """DreamerV3's losses of actor and critic, by loops (equations 7, 10 and 11 of the paper)."""
-    places, actions = [post.x.flatten(0, 1).double()], []
-    for _ in range(cfg.horizon):
-        actions.append(agent.actor(places[-1]).sample())
-        places.append(0.9 * places[-1] + actions[-1] @ agent.rssm.force.double())
-    reward, cont, value, slow = (
-        [head.number(x) for x in places]
-        for head in (agent.reward, agent.cont, agent.value, agent.slow_value)
-    )
-    returns = backwards(reward, cont, value, [cfg.lam] * len(places))
-    scale = 1 + 2 * torch.stack(returns).abs().mean()
-    actor, critic, weight = [], [], torch.ones_like(reward[0])
+    """DreamerV3's losses of actor and critic, by loops (equations 7, 10 and 11 of the paper).
+
+    Their gradients too: `detach` and `no_grad` stand where the definition has a constant.
+    """
+    with torch.no_grad():
+        places, actions = [post.x.flatten(0, 1).double()], []
+        for _ in range(cfg.horizon):
+            actions.append(agent.actor(places[-1]).sample())
+            places.append(0.9 * places[-1] + actions[-1] @ agent.rssm.force.double())
+        reward, cont, value, slow = (
+            [head.number(x) for x in places]
+            for head in (agent.reward, agent.cont, agent.value, agent.slow_value)
+        )
+        returns = backwards(reward, cont, value, [cfg.lam] * len(places))
+        scale = agent.return_scale.next(torch.stack(returns))
+    actor, critic, bonus, weight = [], [], [], torch.ones_like(reward[0])
     for t in range(cfg.horizon):
         weight = weight * cont[t]
-        policy = agent.actor(places[t])
+        policy, learnt = agent.actor(places[t]), agent.value.number(places[t])
         gain = policy.log_prob(actions[t]) * (returns[t] - value[t]) / scale
-        actor.append(-weight * (gain + cfg.entropy * policy.entropy()))
-        critic.append(weight * ((value[t] - returns[t]) ** 2 + (value[t] - slow[t]) ** 2))
+        bonus.append(policy.entropy())
+        actor.append(-weight * (gain + cfg.entropy * bonus[t]))
+        critic.append(weight * ((learnt - returns[t]) ** 2 + (learnt - slow[t]) ** 2))
     first = returns[0].view(batch.reward.shape)
-    replayed = told_replay(agent, post.x.double(), batch, first, cfg)
-    return Told(torch.stack(actor, 1), torch.stack(critic, 1), 0.3 * replayed)
+    replayed = 0.3 * told_replay(agent, post.x.double(), batch, first, cfg)
+    return Told(
+        actor=torch.stack(actor, 1),
+        critic=torch.stack(critic, 1),
+        replay_critic=replayed,
+        reward=torch.stack(reward, 1),
+        cont=torch.stack(cont, 1),
+        value=torch.stack(value, 1),
+        returns=torch.stack(returns, 1),
+        scale=scale,
+        entropy=torch.stack(bonus, 1),
+    )
 
 
 def backwards(
@@ -200,7 +228,8 @@ def told_replay(agent: Any, x: Tensor, batch: Any, first: Tensor, cfg: Any) -> T
     target = backwards(reward, live, [first[:, t] for t in rows], lam)
     found = []
     for t in rows[:-1]:
-        value, slow = agent.value.number(x[:, t]), agent.slow_value.number(x[:, t])
+        value = agent.value.number(x[:, t])
+        slow = agent.slow_value.number(x[:, t]).detach()
         loss = (value - target[t]) ** 2 + (value - slow) ** 2
         found.append(loss * (1 - batch.is_last[:, t].double()))
     return torch.stack(found, 1)
