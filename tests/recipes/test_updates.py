@@ -1,17 +1,15 @@
 """One update of each recipe with a world model, all of it worked out by hand."""
 
 import importlib
-from types import SimpleNamespace
 
 import pytest
 import scripted_world as world
-import torch
-from scripted_world import ACTION, ACTIONS, RANGES, SPACES, TASKS
+from scripted_world import ACTIONS, SPACES, TASKS
+from told_updates import close, compare, judge, told_several, told_single
 
 import glam
 import multitask_atari
 import multitask_dmc
-import worldblocks as wb
 
 SINGLE = ("dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym")
 SEVERAL = [multitask_dmc, multitask_atari]
@@ -22,29 +20,16 @@ SPECS = [
 ]
 
 
-def stage(tasks=TASKS):
-    """Where tasks would be played."""
-    actions, tail = dict.fromkeys(tasks, ACTIONS), lambda task: torch.zeros(0)
-    return SimpleNamespace(observation=SPACES, actions=actions, width=ACTION, tail=tail)
-
-
-def places():
-    """An environment with features that would be played."""
-    features = {f"feat/{name}": wb.spaces.Continuous(()) for name in RANGES}
-    describer = SimpleNamespace(ranges=RANGES)
-    return SimpleNamespace(observation=SPACES | features, action=ACTIONS, describer=describer)
-
-
 @pytest.mark.parametrize("imag_last", [0, 3])
 @pytest.mark.parametrize("name", SINGLE)
 def test_one_task(name, imag_last):
     recipe = importlib.import_module(name)
     cfg = world.small(recipe, imag_last=imag_last)
     agent, batch = world.scripted(recipe.Agent(SPACES, ACTIONS, cfg)), world.windows()
-    post, losses, metrics = world.told_single(agent, batch, cfg)
-    found = world.judge(agent, lambda opt: recipe.update(agent, opt, batch, cfg), losses)
-    world.compare(found, post, losses, metrics)
-    world.close(agent.return_scale.last, metrics["return_scale"], "the return scale")
+    post, losses, metrics = told_single(agent, batch, cfg)
+    found = judge(agent, lambda opt: recipe.update(agent, opt, batch, cfg), losses)
+    compare(found, post, losses, metrics)
+    close(agent.return_scale.last, metrics["return_scale"], "the return scale")
 
 
 @pytest.mark.parametrize("imag_last", [0, 3])
@@ -52,13 +37,13 @@ def test_one_task(name, imag_last):
 @pytest.mark.parametrize("recipe", SEVERAL, ids=lambda recipe: recipe.__name__)
 def test_a_head_for_each_task(recipe, reward_grad, imag_last):
     cfg = world.small(recipe, reward_grad=reward_grad, imag_last=imag_last)
-    agent, mixture = world.scripted(recipe.Agent(stage(), cfg), TASKS), world.mixture()
-    post, losses, metrics = world.told_several(agent, mixture, cfg)
-    found = world.judge(agent, lambda opt: recipe.update(agent, opt, mixture, cfg), losses)
-    world.compare(found, post, losses, metrics)
+    agent, mixture = world.scripted(recipe.Agent(world.stage(), cfg), TASKS), world.mixture()
+    post, losses, metrics = told_several(agent, mixture, cfg)
+    found = judge(agent, lambda opt: recipe.update(agent, opt, mixture, cfg), losses)
+    compare(found, post, losses, metrics)
     for task in TASKS:
         scale = agent.heads[task].return_scale.last
-        world.close(scale, metrics[f"{task}/return_scale"], f"the return scale of {task}")
+        close(scale, metrics[f"{task}/return_scale"], f"the return scale of {task}")
 
 
 @pytest.mark.parametrize("imag_last", [0, 3])
@@ -68,8 +53,8 @@ def test_a_head_for_each_candidate(reward_grad, imagined, imag_last):
     changes = {"reward_grad": reward_grad, "imagined": imagined, "imag_last": imag_last}
     cfg = world.small(glam, features=0.7, **changes)
     names = [str(k) for k in range(len(SPECS))]
-    agent = world.scripted(glam.Agent(places(), len(names), cfg), names)
+    agent = world.scripted(glam.Agent(world.place(), len(names), cfg), names)
     mixture = world.mixture(names)
-    post, losses, metrics = world.told_several(agent, mixture, cfg, SPECS)
-    found = world.judge(agent, lambda opt: glam.update(agent, opt, cfg, mixture, SPECS), losses)
-    world.compare(found, post, losses, metrics)
+    post, losses, metrics = told_several(agent, mixture, cfg, SPECS)
+    found = judge(agent, lambda opt: glam.update(agent, opt, cfg, mixture, SPECS), losses)
+    compare(found, post, losses, metrics)

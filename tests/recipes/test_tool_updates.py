@@ -1,0 +1,220 @@
+"""What `adapt` and `instruct` make of a run of several tasks, and one update of each by hand."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import scripted_world as world
+import torch
+from scripted_world import TASKS
+from told_updates import close, judge, told_instructed
+
+import adapt
+import instruct
+import multitask_dmc as recipe
+import worldblocks as wb
+
+SAVED = world.small(recipe, tasks=TASKS)
+SHARED = ("encoder", "rssm", "decoder", "cont")
+
+
+def moved(agent):
+    """Every number of it another one."""
+    with torch.no_grad():
+        for number in agent.state_dict().values():
+            number.add_(torch.rand(number.shape) if number.is_floating_point() else 1)
+    return agent
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of three tasks that was saved, its agent, and a recipe that can open it."""
+    old, _ = recipe.build(SAVED, world.stage())
+    for task in TASKS:
+        old.heads.add(task, old.head(task))
+    moved(old)
+    wb.run.Checkpoint(tmp_path).save({"agent": old.state_dict()})
+    can = SimpleNamespace(build=recipe.build, stage=lambda cfg: world.stage(cfg.tasks))
+    can.load = lambda run, device, task=TASKS[0]: (copy.deepcopy(old).task(task), SAVED)
+    return SimpleNamespace(folder=tmp_path, old=old, recipe=can)
+
+
+def optimized(optimizer):
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
+def learnable(*modules):
+    return {id(p) for module in modules for p in module.parameters() if p.requires_grad}
+
+
+def same_numbers(ours, theirs):
+    return all(torch.equal(x, theirs[name]) for name, x in ours.items())
+
+
+# ------------------------------------------------------------------------------------- adapt
+
+
+def adapted(run, **options):
+    cfg = adapt.Config(run=run.folder, task="swim", **options)
+    agent, optimizer, there = adapt.prepare(cfg, run.recipe, SAVED)
+    assert list(there.actions) == agent.heads.names == ["swim"]
+    return agent, optimizer
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_new_task_has_the_world_of_the_run_and_a_head_of_its_own(run, freeze):
+    agent, optimizer = adapted(run, freeze=freeze)
+    for name in SHARED:
+        ours, theirs = (getattr(x, name).state_dict() for x in (agent, run.old))
+        assert same_numbers(ours, theirs), name
+    assert not same_numbers(agent.heads["swim"].state_dict(), run.old.heads["walk"].state_dict())
+    assert optimized(optimizer) == learnable(agent.heads if freeze else agent)
+    [group] = optimizer.param_groups
+    assert (group["lr"], group["agc"], group["warmup"]) == (SAVED.lr, SAVED.agc, SAVED.warmup)
+
+
+def test_a_fresh_world_is_new(run):
+    agent, optimizer = adapted(run, world="fresh")
+    assert optimized(optimizer) == learnable(agent)
+    for name, x in agent.state_dict().items():
+        theirs = run.old.state_dict().get(name)
+        assert theirs is None or not torch.equal(x, theirs), name
+
+
+def test_of_a_shuffled_world_the_dynamics_alone_are_mixed(run):
+    agent, _ = adapted(run, world="shuffled")
+    for name in ("encoder", "decoder", "cont"):
+        assert same_numbers(getattr(agent, name).state_dict(), getattr(run.old, name).state_dict())
+    for name, ours in agent.rssm.named_parameters():
+        theirs = run.old.rssm.get_parameter(name)
+        assert torch.equal(ours.flatten().sort()[0], theirs.flatten().sort()[0]), name
+        assert ours.numel() < 3 or not torch.equal(ours, theirs), name
+
+
+def test_a_head_can_be_copied_whole(run):
+    agent, _ = adapted(run, head="run")
+    assert same_numbers(agent.heads["swim"].state_dict(), run.old.heads["run"].state_dict())
+
+
+def test_an_update_of_a_new_task_is_told_its_own_rewards_and_rows():
+    """Of a mixture of three tasks, the third is the new one."""
+    mixture, given = world.mixture(), []
+    agent = SimpleNamespace(rssm=world.World())
+    packed = tuple(agent.rssm.pack(mixture.batch.carry))  # as a replay from files gives it
+    batch = mixture.batch._replace(carry=packed, row=torch.zeros(5, 7, dtype=torch.int64))
+    update = lambda *parts: given.append(parts) or "done"  # noqa: E731
+    stored = mixture._replace(batch=batch)
+    assert adapt.update(SimpleNamespace(update=update), agent, "by", SAVED, stored, 2) == "done"
+    [(*rest, ours, saved)] = given
+    assert rest == [agent, "by"]
+    assert saved is SAVED
+    assert ours.task.tolist() == [-1, 0, -1, -1, 0], "those who played it are the new task's"
+    assert torch.equal(ours.reward, mixture.reward[[2]])
+    assert torch.equal(ours.known, mixture.known[[2]])
+    assert torch.equal(ours.batch.carry.x, mixture.batch.carry.x)
+    assert ours.batch.row is None
+    assert torch.equal(ours.batch.obs["vector"], mixture.batch.obs["vector"])
+
+
+def test_a_frozen_world_stays_while_the_head_learns(run):
+    agent, optimizer = adapted(run, freeze=True)
+    moves(agent, optimizer, lambda: adapted_update(agent, optimizer), agent.heads)
+
+
+def adapted_update(agent, optimizer):
+    batch = world.windows()
+    action = torch.zeros(*batch.reward.shape, agent.there.width)
+    carry = agent.rssm.pack(agent.rssm.initial(len(batch.reward)))
+    mixture = world.mixture(["swim"])
+    mixture = mixture._replace(batch=batch._replace(carry=carry, prev_action=action))
+    adapt.update(recipe, agent, optimizer, SAVED, mixture, 0)
+
+
+def moves(agent, optimizer, update, *modules):
+    """Exactly the parameters of some modules move in a few updates, each of them."""
+    for group in optimizer.param_groups:
+        group["warmup"] = 0
+    before = copy.deepcopy(agent)
+    for _ in range(3):  # a head whose last layer begins at zeros trains nothing below it at first
+        update()
+    wanted = {id(p) for module in modules for p in module.parameters()}
+    for (name, new), old in zip(agent.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(new, old) is (id(new) not in wanted), name
+
+
+# ---------------------------------------------------------------------------------- instruct
+
+REWARDS = {"up": world.Wanted(height=1.5), "lit": world.Wanted(height=-0.5, lamp=1.0)}
+SHORT = {"run": Path("run"), "instruction": "up", "fit": 2, "updates": 9, "settle": 3, "gamma": 0.6}
+
+
+@pytest.mark.parametrize("imagined", ["features", "head"])
+@pytest.mark.parametrize("step", [1, 2, 4, 5])
+def test_an_update_for_a_sentence(step, imagined):
+    """Features and rewards are fitted before step 2, critics learn from then, actors from 5."""
+    cfg = instruct.Config(imagined=imagined, **SHORT)
+    agent, mixture = world.scripted(recipe.Agent(world.stage(REWARDS), SAVED), REWARDS), stored()
+    agent.features = world.Features()
+    losses = told_instructed(agent, world.mixture(), REWARDS, SAVED, cfg, step)
+    scales = [part.return_scale.last for part in agent.heads.parts.values()]
+    heads = list(agent.heads.parts.values())
+    trained = [*agent.heads.parameters(), *agent.features.parameters()]
+    judge(
+        agent,
+        lambda by: instruct.update(agent, by, recipe, SAVED, mixture, REWARDS, cfg, step),
+        losses,
+        trained,
+        heads if step >= cfg.fit else [],
+    )
+    for name in SHARED:
+        assert all(p.grad is None for p in getattr(agent, name).parameters())
+    for part, scale in zip(heads, scales, strict=True):
+        assert torch.equal(part.return_scale.last, scale) is (step < cfg.fit)
+
+
+def stored():
+    """A mixture as replay gives it: the carry packed, and a feature that no phrase is about."""
+    mixture = world.mixture()
+    packed = tuple(world.World().pack(mixture.batch.carry))
+    feature = mixture.feature | {"other": torch.full((5, 7), torch.nan)}
+    return mixture._replace(batch=mixture.batch._replace(carry=packed), feature=feature)
+
+
+@pytest.mark.parametrize("begin", ["nearest", "new"])
+def test_what_is_trained_for_a_sentence(run, begin):
+    cfg = instruct.Config(**SHORT | {"run": run.folder}, begin=begin)
+    nearest = {"up": "jump", "lit": "run"}
+    agent, optimizer, _ = instruct.prepare(cfg, run.recipe, SAVED, world.RANGES, nearest)
+    assert agent.heads.names == list(nearest)
+    for name in SHARED:
+        ours, theirs = (getattr(x, name).state_dict() for x in (agent, run.old))
+        assert same_numbers(ours, theirs), name
+    for phrase, task in nearest.items():
+        ours, theirs = (
+            x.state_dict() for x in (agent.heads[phrase].actor, run.old.heads[task].actor)
+        )
+        assert same_numbers(ours, theirs) is (begin == "nearest")
+        assert not same_numbers(
+            agent.heads[phrase].value.state_dict(), run.old.heads[task].value.state_dict()
+        )
+    assert optimized(optimizer) == learnable(agent.heads, agent.features)
+    [group] = optimizer.param_groups
+    assert (group["lr"], group["agc"], group["warmup"]) == (SAVED.lr, SAVED.agc, SAVED.warmup)
+
+
+def test_the_nearest_head_is_of_the_rows_that_a_phrase_rewards_most():
+    """Each task's rows have a feature of their own level; ranges are mean ± deviation."""
+    mixture = world.mixture()
+    level = torch.tensor([0.0, 5.0, -5.0])[mixture.task][:, None].expand(5, 7)
+    feature = {"height": level + 0.1 * mixture.feature["height"], "lamp": (level < 0).float()}
+    mixture = mixture._replace(feature=feature)
+    replay = SimpleNamespace(tasks=list(TASKS), sample=lambda counts: mixture)
+    rewards = {"up": world.Wanted(height=1.0), "down": world.Wanted(height=-1.0)}
+    ranges, nearest = instruct.looked_at(replay, world.RANGES, rewards)
+    assert nearest == {"up": "run", "down": "jump"}
+    low, high, bit = ranges["height"]
+    close(torch.tensor((low + high) / 2), feature["height"].mean(), "the middle")
+    close(torch.tensor((high - low) / 2), feature["height"].std(), "the deviation")
+    assert not bit
+    assert ranges["lamp"] == world.RANGES["lamp"], "of a bit it is 0 to 1"
