@@ -8,7 +8,7 @@ import pytest
 import scripted_world as world
 import torch
 from scripted_world import TASKS
-from told_updates import close, judge, told_instructed
+from told_updates import close, judge, moves, told_instructed
 
 import adapt
 import instruct
@@ -129,18 +129,6 @@ def adapted_update(agent, optimizer):
     mixture = world.mixture(["swim"])
     mixture = mixture._replace(batch=batch._replace(carry=carry, prev_action=action))
     adapt.update(recipe, agent, optimizer, SAVED, mixture, 0)
-
-
-def moves(agent, optimizer, update, *modules):
-    """Exactly the parameters of some modules move in a few updates, each of them."""
-    for group in optimizer.param_groups:
-        group["warmup"] = 0
-    before = copy.deepcopy(agent)
-    for _ in range(3):  # a head whose last layer begins at zeros trains nothing below it at first
-        update()
-    wanted = {id(p) for module in modules for p in module.parameters()}
-    for (name, new), old in zip(agent.named_parameters(), before.parameters(), strict=True):
-        assert torch.equal(new, old) is (id(new) not in wanted), name
 
 
 # ---------------------------------------------------------------------------------- instruct

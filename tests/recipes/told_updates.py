@@ -1,5 +1,6 @@
 """One update of a scripted agent by plain loops in float64, and whether a recipe's is the same."""
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -183,3 +184,15 @@ def compare(found, post, losses, metrics):
     assert ours.keys() == told.keys()
     for name, value in ours.items():
         close(value, told[name].detach().mean(), name)
+
+
+def moves(agent, optimizer, update, *modules):
+    """Exactly the parameters of some modules move in a few updates, each of them."""
+    for group in optimizer.param_groups:
+        group["warmup"] = 0
+    before = copy.deepcopy(agent)
+    for _ in range(3):  # a head whose last layer begins at zeros trains nothing below it at first
+        update()
+    wanted = {id(p) for module in modules for p in module.parameters()}
+    for (name, new), old in zip(agent.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(new, old) is (id(new) not in wanted), name

@@ -1,0 +1,95 @@
+"""Every parameter that a recipe builds, and that is to learn, moves in its update."""
+
+import dataclasses
+import importlib
+
+import pytest
+import scripted_world as world
+import torch
+from scripted_world import ACTIONS, SPACES, TASKS
+from told_updates import moves
+
+import glam
+import glam_policy
+import vae
+import worldblocks as wb
+
+SINGLE = ("dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym")
+
+
+def mixture(agent, tasks):
+    """Windows with the carry of a real dynamics block."""
+    made = world.mixture(tasks)
+    carry = agent.rssm.initial(len(made.task))
+    return made._replace(batch=made.batch._replace(carry=carry))
+
+
+def settings(optimizer, cfg):
+    [group] = optimizer.param_groups
+    assert (group["lr"], group["agc"], group["warmup"]) == (cfg.lr, cfg.agc, cfg.warmup)
+
+
+@pytest.mark.parametrize("actor_grad", ["reinforce", "dynamics"])
+@pytest.mark.parametrize("name", SINGLE)
+def test_one_task(name, actor_grad):
+    recipe = importlib.import_module(name)
+    cfg = world.small(recipe, actor_grad=actor_grad)
+    agent, optimizer = recipe.build(cfg, SPACES, ACTIONS)
+    settings(optimizer, cfg)
+    batch = world.windows()._replace(carry=agent.rssm.initial(5))
+    moves(agent, optimizer, lambda: recipe.update(agent, optimizer, batch, cfg), agent)
+
+
+@pytest.mark.parametrize("name", ["multitask_dmc", "multitask_atari"])
+def test_several_tasks(name):
+    recipe = importlib.import_module(name)
+    cfg = world.small(recipe, tasks=TASKS)
+    agent, optimizer = recipe.build(cfg, world.stage())
+    settings(optimizer, cfg)
+    replay = wb.replay.MixtureReplay(capacity=40, streams=1, length=7)
+    envs = lambda task: Empty()  # noqa: E731
+    wb.tasks.recast(TASKS, agent, optimizer, replay, wb.tasks.Players(), envs)
+    given = mixture(agent, TASKS)
+    moves(agent, optimizer, lambda: recipe.update(agent, optimizer, given, cfg), agent)
+
+
+class Empty:
+    """Environments that nobody plays."""
+
+    def reset(self):
+        pass
+
+    def __len__(self):
+        return 1
+
+
+def test_candidates():
+    cfg = world.small(glam, heads=2)
+    agent, optimizer = glam.build(cfg, world.place(), 5)
+    assert agent.heads.names == ["0", "1"], "heads for some of the candidates"
+    settings(optimizer, cfg)
+    given, specs = mixture(agent, ["0", "1"]), [world.Wanted(height=1.0), None]
+    moves(agent, optimizer, lambda: glam.update(agent, optimizer, cfg, given, specs), agent)
+
+
+def test_an_autoencoder():
+    cfg = vae.PRESETS["smoke"]
+    model, optimizer = vae.build(cfg, {"image": wb.spaces.Image(48, 48, 1)})
+    settings(optimizer, cfg)
+    frames = torch.randint(256, (4, 48, 48, 1), dtype=torch.uint8)
+    moves(model, optimizer, lambda: vae.update(model, optimizer, frames, cfg), model)
+
+
+def test_a_language_model():
+    """Its additions and the value head, but none of its weights."""
+    pytest.importorskip("peft", reason="needs the extra llm")
+    cfg = dataclasses.replace(glam_policy.PRESETS["smoke"], lr=0.02)
+    agent, optimizer = glam_policy.build(cfg)
+    assert optimizer.param_groups[0]["lr"] == 0.02
+    [network] = agent.policy._network
+    rest = {name: x.clone() for name, x in network.named_parameters() if "lora_" not in name}
+    action = torch.eye(6)[[0, 3]]
+    numbers = [torch.tensor([-1.0, 1.0]) for _ in range(4)]
+    part = glam_policy.Rollout(["go", "stop"], action, *numbers)
+    moves(agent, optimizer, lambda: glam_policy.update(agent, optimizer, part, cfg), agent)
+    assert all(torch.equal(x, rest[n]) for n, x in network.named_parameters() if n in rest)
