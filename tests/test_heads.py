@@ -195,6 +195,13 @@ def test_a_normal_head_starts_at_deviation_0_893():
     torch.testing.assert_close(out.std, torch.full((2, 3), 0.8927), rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize(("raw", "std"), [(-50.0, 0.25), (50.0, 0.75), (-2.0, 0.5)])
+def test_a_normal_head_keeps_its_deviation_within_its_bounds(raw, std):
+    head = NormalHead(FEATURE, size=3, **MLP, low=0.25, high=0.75, outscale=0.0)
+    torch.nn.init.constant_(head.std.bias, raw)
+    torch.testing.assert_close(head(torch.randn(2, FEATURE)).std, torch.full((2, 3), std))
+
+
 # -------------------------------------------------------------------------------------------- actor
 
 

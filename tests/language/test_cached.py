@@ -95,6 +95,24 @@ def test_anything_else_is_another_question(tmp_path):
     assert offline.generate(ASK, max_tokens=4, temperature=0) == "the ball"
 
 
+def test_draws_are_told_apart_by_temperature_and_seed(tmp_path):
+    """And the model is asked for the very draw."""
+    asked = []
+
+    class Warm(ScriptedLM):
+        def generate(self, messages, **options):
+            asked.append(options)
+            return f"{options['temperature']} {options['seed']}"
+
+    model = CachedLM(Warm({}), tmp_path / "cache.jsonl")
+    for _ in range(2):
+        for temperature, seed in ((0.5, 0), (1.0, 0), (0.5, 1)):
+            reply = model.generate(ASK, max_tokens=4, temperature=temperature, seed=seed)
+            assert reply == f"{temperature} {seed}"
+    assert len(asked) == 3
+    assert all(options["max_tokens"] == 4 for options in asked)
+
+
 def test_only_replies_that_are_replies_are_kept(tmp_path):
     class Broken(ScriptedLM):
         def generate(self, messages, **options):

@@ -184,6 +184,29 @@ def test_a_reward_that_is_computed_from_predicted_features_is_what_is_imagined(m
     assert metrics["0/return"] == 0
 
 
+def test_a_head_that_changes_hands_begins_anew(tmp_path, monkeypatch):
+    """Before it plays: its weights and what the optimiser remembers are another candidate's."""
+    made, changed, renewed = [], [], []
+    build, begin = recipe.build, wb.language.Quest.begin
+    monkeypatch.setattr(recipe, "build", lambda *given: made.append(build(*given)) or made[0])
+
+    def told(quest, is_first):
+        changed.extend(heads := begin(quest, is_first))
+        return heads
+
+    monkeypatch.setattr(wb.language.Quest, "begin", told)
+    monkeypatch.setattr(wb.tasks, "renew", lambda *given: renewed.append(given))
+    run(tmp_path / "run", steps=8, seed=1)
+    [(agent, optimizer)] = made
+    assert len(changed) >= 2
+    for number, (head, fresh, by) in zip(changed, renewed, strict=True):
+        assert head is agent.heads[str(number)]
+        assert by is optimizer
+        assert not torch.equal(
+            fresh.actor.actor.mlp[0].linear.weight, head.actor.actor.mlp[0].linear.weight
+        )
+
+
 def test_evaluate_plays_the_likeliest_candidate(whole, capsys):
     agent, _ = recipe.load(whole, device="cpu")
     assert int(agent.best) in range(2)

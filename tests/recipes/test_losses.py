@@ -130,8 +130,8 @@ def told_ppo(policy, part, cfg):
     log_prob = (log_probs * part.action).sum(-1)
     for i, value in enumerate(judged.value):
         ratio, gain = (log_prob[i] - part.log_prob[i]).exp(), part.advantage[i]
-        near = min(max(float(ratio.detach()), 1 - cfg.clip), 1 + cfg.clip) * gain
-        found["policy"].append(-(ratio * gain if ratio * gain < near else near))
+        near = torch.clamp(ratio, 1 - cfg.clip, 1 + cfg.clip)
+        found["policy"].append(-min(ratio * gain, near * gain))
         low, high = part.value[i] - cfg.clip, part.value[i] + cfg.clip
         errors = [(x - part.target[i]) ** 2 for x in (value, torch.clamp(value, low, high))]
         found["value"].append(cfg.value * max(errors))

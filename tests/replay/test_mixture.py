@@ -101,6 +101,17 @@ def test_each_part_is_what_the_task_s_own_replay_gives(walk, run, seed):
     assert torch.equal(mixture.batch.row, torch.cat([part.row for part in parts]))
 
 
+def test_tasks_draw_windows_of_their_own():
+    """Which follow from the seed and the task, not from what is played beside it."""
+    mixture = filled(rows=30).sample({"walk": 20, "run": 20})
+    walk, run = mixture.batch.row[:, 0].split(20)
+    assert not torch.equal(walk, run)
+    turned = filled(("run", "walk"), rows=30).sample({"walk": 20, "run": 20})
+    assert torch.equal(turned.batch.row[turned.task == 1, 0], walk)
+    another = filled(rows=30, seed=1).sample({"walk": 20})
+    assert not torch.equal(another.batch.row[:, 0], walk)
+
+
 def test_write_back_reaches_the_rows_of_each_task():
     replay = filled()
     mixture = replay.sample({"walk": 1, "run": 1})

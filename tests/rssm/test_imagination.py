@@ -10,7 +10,17 @@ from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from worldblocks.distributions import modes
-from worldblocks.rssm import GRU, RSSM, Carry, GaussianLatent, State, dreamer_rssm, imagine, rollout
+from worldblocks.rssm import (
+    GRU,
+    RSSM,
+    Carry,
+    GaussianLatent,
+    State,
+    dreamer_rssm,
+    frozen,
+    imagine,
+    rollout,
+)
 from worldblocks.rssm.prior_steps import PriorSteps
 
 DETER, GROUPS, CLASSES, ACTION, BATCH, STEPS = 12, 5, 4, 3, 2, 6
@@ -206,6 +216,15 @@ def test_trajectories_do_not_mix_and_the_future_does_not_matter():
     assert gradient[1].eq(0).all()
     assert gradient[0, 4:].eq(0).all()
     assert gradient[0, :4].ne(0).any(-1).all()
+
+
+def test_frozen_leaves_what_was_frozen_before():
+    first, second = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)
+    first.bias.requires_grad_(False)
+    parameters = [*first.parameters(), *second.parameters()]
+    with frozen(first, second):
+        assert [p.requires_grad for p in parameters] == [False] * 4
+    assert [p.requires_grad for p in parameters] == [True, False, True, True]
 
 
 def test_capture(same_when_compiled):
