@@ -72,6 +72,32 @@ def test_candidates():
     moves(agent, optimizer, lambda: glam.update(agent, optimizer, cfg, given, specs), agent)
 
 
+@pytest.mark.parametrize("name", [*SINGLE, "multitask_dmc", "multitask_atari", "glam"])
+def test_the_constants_of_the_paper(name):
+    """Rates, percentiles and layers, also of each head where there are several."""
+    recipe = importlib.import_module(name)
+    cfg, rate, floor = world.small(recipe), 0.02, 1.0
+    if name in SINGLE:
+        cfg, rate, floor = world.small(recipe, slow_rate=0.1, return_floor=0.5), 0.1, 0.5
+        head = agent = recipe.Agent(SPACES, ACTIONS, cfg)
+    elif name == "glam":
+        agent = recipe.Agent(world.place(), 2, cfg)
+        head = agent.heads["1"]
+    else:
+        agent = recipe.Agent(world.stage(), cfg)
+        head = agent.head("run")
+    assert (head.return_scale.rate, head.return_scale.floor) == (0.01, floor)
+    assert head.slow_value.rate == rate
+    torch.testing.assert_close(head.return_scale.percents, torch.tensor([0.05, 0.95]))
+    assert all(map(torch.equal, head.slow_value.parameters(), head.value.parameters()))
+    actor = getattr(head.actor, "actor", head.actor)
+    layers = [len(x.mlp) for x in (agent.cont, head.reward, actor, head.value)]
+    assert layers == [1, 1, 3, 3]
+    assert agent.rssm.latent.unimix == 0.01
+    for part in (head.reward, head.value):
+        assert not part.out.weight.any(), "predicts 0 at first"
+
+
 def test_an_autoencoder():
     cfg = vae.PRESETS["smoke"]
     model, optimizer = vae.build(cfg, {"image": wb.spaces.Image(48, 48, 1)})

@@ -1,13 +1,16 @@
 """What `adapt` and `instruct` make of a run of several tasks, and one update of each by hand."""
 
 import copy
+import dataclasses
+import itertools
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import scripted_world as world
 import torch
-from scripted_world import TASKS
+from scripted_world import ACTION, TASKS
 from told_updates import close, judge, moves, told_instructed
 
 import adapt
@@ -117,6 +120,63 @@ def test_an_update_of_a_new_task_is_told_its_own_rewards_and_rows():
     assert torch.equal(ours.batch.obs["vector"], mixture.batch.obs["vector"])
 
 
+RUNNING = dataclasses.replace(SAVED, capacity=40, envs=2, length=3, relabel=True)
+
+
+def with_replay(run, tasks=("walker_stand", "walker_walk")):
+    """Rows of two tasks of one body, with what rewards of that body are functions of."""
+    replay = wb.replay.MixtureReplay(tasks, capacity=40, streams=2, length=3)
+    carry, flags = world.World().initial(2), torch.zeros(3, 2, dtype=torch.bool)
+    for task, t in itertools.product(tasks, range(8)):
+        feature = torch.full((2, 1), 1.3)  # a torso that is up, and a speed of 1.3
+        names = ("torso_height", "torso_upright", "horizontal_velocity", "lived")
+        rows = {f"feat/{name}": feature.clamp(max=9 if "v" in name else 1) for name in names}
+        obs = {"vector": torch.randn(2, 6), **rows}
+        first, reward = torch.full((2,), t == 0), torch.full((2,), 0.25)
+        one = dict(zip(("is_first", "is_last", "is_terminal"), (first, *flags[:2]), strict=True))
+        led = torch.zeros(2, ACTION)
+        replay.add(task, obs=obs, prev_action=led, reward=reward, carry=carry, **one)
+    wb.run.Checkpoint(run.folder).save({"position": {"tasks": tasks}}, stores={"replay": replay})
+    (run.folder / "config.json").write_text(json.dumps({"tasks": tasks}))
+    return tasks
+
+
+def replays(run, task="walker_run", there=None, **options):
+    cfg = adapt.Config(run=run.folder, task=task, **options)
+    return adapt.replays(cfg, run.recipe, RUNNING, there or world.stage([task]))
+
+
+def test_the_replay_of_the_run_is_relabelled_for_a_new_task(run):
+    tasks = with_replay(run)
+    old, new, found = replays(run)
+    assert found == tasks
+    assert old.tasks == [*tasks, "walker_run"]
+    assert new.tasks == ["walker_run"]
+    assert len(new) == 0
+    mixture = old.sample({"walker_stand": 2, "walker_walk": 3})
+    assert mixture.known[2].all(), "of the new task everywhere"
+    assert mixture.known[0].sum() == 2 * 3, "of another where it was played"
+    run_reward = wb.tasks.control_reward("walker_run")
+    told = run_reward.reward({name: x.float() for name, x in mixture.feature.items()})
+    close(mixture.reward[2], told.masked_fill(mixture.batch.is_first, 0.0), "the new reward")
+    assert (mixture.reward[0, :2] == 0.25).all()
+    again, *_ = replays(run, task="walker_walk")
+    assert again.tasks == list(tasks), "one that the run has is not there twice"
+
+
+@pytest.mark.parametrize("why", ["fresh world", "unknown reward", "no features", "another body"])
+def test_a_replay_that_teaches_nothing_is_left(run, why):
+    with_replay(run)
+    there = world.stage(["walker_run"])
+    there.width += why == "another body"
+    task = "hopper_hop" if why == "unknown reward" else "walker_run"
+    cfg = adapt.Config(run=run.folder, task=task, world="fresh" if "fresh" in why else "kept")
+    saved = dataclasses.replace(RUNNING, relabel=why != "no features")
+    old, new, _ = adapt.replays(cfg, run.recipe, saved, there)
+    assert old is None
+    assert new.tasks == [task]
+
+
 def test_a_frozen_world_stays_while_the_head_learns(run):
     agent, optimizer = adapted(run, freeze=True)
     moves(agent, optimizer, lambda: adapted_update(agent, optimizer), agent.heads)
@@ -206,3 +266,25 @@ def test_the_nearest_head_is_of_the_rows_that_a_phrase_rewards_most():
     close(torch.tensor((high - low) / 2), feature["height"].std(), "the deviation")
     assert not bit
     assert ranges["lamp"] == world.RANGES["lamp"], "of a bit it is 0 to 1"
+
+
+def test_what_is_said_of_each_sentence():
+    """Scores by the phrase that was meant, against 95% of 21 random episodes and the best head."""
+    found = [{"instruction": "rise", "chosen": "up", "meant": "up"}]
+    found += [{"instruction": "shine", "chosen": "up", "meant": "lit"}]
+    scores = {
+        "random": {"up": [float(k) for k in range(21)], "lit": [0.0] * 21},
+        "up": {"up": [18.0, 21.0], "lit": [-3.0, -1.0]},
+        "lit": {"up": [1.0, 1.0], "lit": [5.0, 7.0]},
+        "head of walk": {"up": [4.0, 6.0], "lit": [0.0, 0.0]},
+        "head of run": {"up": [2.0, 2.0], "lit": [1.0, 2.0]},
+    }
+    (rise, shine), text = instruct.table(found, scores)
+    told = {"policy": 19.5, "oracle": 19.5, "random_95": 19.0, "ok": True}
+    told |= {"best_head": "head of walk", "best_head_score": 5.0}
+    assert rise == found[0] | told
+    told = {"policy": -2.0, "oracle": 6.0, "random_95": 0.0, "ok": False}
+    told |= {"best_head": "head of run", "best_head_score": 1.5}
+    assert shine == found[1] | told
+    assert text.splitlines()[-1] == "1 of 2 sentences"
+    assert [line[:4] for line in text.splitlines()] == ["PASS", "FAIL", "1 of"]
