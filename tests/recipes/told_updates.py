@@ -50,15 +50,8 @@ def told_part(agent, part, post, batch, cfg, reward=None, cont=None):
     one.reward, one.value = reward or part.reward, part.value
     one.slow_value, one.return_scale = part.slow_value.copy, part.return_scale
     first = len(batch.reward[0]) - (cfg.imag_last or len(batch.reward[0]))  # row of imagination
-    rows = batch._replace(
-        obs={},
-        carry=None,
-        **{
-            name: getattr(batch, name)[:, first:]
-            for name in ("prev_action", "reward", "is_first", "is_last", "is_terminal")
-        },
-    )
-    return told_losses(one, Place(post.x[:, first:]), rows, cfg)
+    rows = {name: getattr(batch, name)[:, first:] for name in ("reward", "is_last", "is_terminal")}
+    return told_losses(one, Place(post.x[:, first:]), SimpleNamespace(**rows), cfg)
 
 
 class Imagined:
