@@ -137,9 +137,11 @@ class Wanted:
         return wb.replay.Relabel(tuple(self.names), self, temporal=True)
 
 
-def stage(tasks=TASKS):
-    """Where tasks would be played."""
-    actions, tail = dict.fromkeys(tasks, ACTIONS), lambda task: torch.zeros(0)
+def stage(tasks=TASKS, narrow=()):
+    """Where tasks would be played; actions of some have one number less."""
+    actions = dict.fromkeys(tasks, ACTIONS)
+    actions |= dict.fromkeys(narrow, {"leg": wb.spaces.Continuous((ACTION - 1,))})
+    tail = lambda task: torch.zeros(ACTION - wb.spaces.action_size(actions[task]))  # noqa: E731
     there = SimpleNamespace(observation=SPACES, actions=actions, width=ACTION, tail=tail)
     there.founders = list(tasks)
     return there

@@ -53,6 +53,15 @@ def test_several_tasks(name):
     moves(agent, optimizer, lambda: recipe.update(agent, optimizer, given, cfg), agent)
 
 
+@pytest.mark.parametrize("name", ["multitask_dmc", "multitask_atari"])
+def test_each_head_takes_the_actions_of_its_own_task(name):
+    recipe, there = importlib.import_module(name), world.stage(narrow=TASKS[1:2])
+    agent = recipe.Agent(there, world.small(recipe))
+    feature = torch.zeros(1, agent.rssm.feature_dim)
+    sizes = [agent.head(task).actor(feature).size for task in TASKS]
+    assert sizes == [wb.spaces.action_size(there.actions[task]) for task in TASKS] == [2, 1, 2]
+
+
 class Empty:
     """Environments that nobody plays."""
 
