@@ -140,7 +140,7 @@ class Wanted:
 def stage(tasks=TASKS, narrow=()):
     """Where tasks would be played; actions of some have one number less."""
     actions = dict.fromkeys(tasks, ACTIONS)
-    actions |= dict.fromkeys(narrow, {"leg": wb.spaces.Continuous((ACTION - 1,))})
+    actions |= {task: {"leg": wb.spaces.Continuous((ACTION - 1,))} for task in narrow}
     tail = lambda task: torch.zeros(ACTION - wb.spaces.action_size(actions[task]))  # noqa: E731
     there = SimpleNamespace(observation=SPACES, actions=actions, width=ACTION, tail=tail)
     there.founders = list(tasks)
