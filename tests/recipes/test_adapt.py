@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import scripted_world as world
 import torch
+from expected_updates import close, moves
 from saved_run import SAVED, SHARED, learnable, optimized, same_numbers, saved_run
 from scripted_world import ACTION
-from told_updates import close, moves
 
 import adapt
 import multitask_dmc as recipe

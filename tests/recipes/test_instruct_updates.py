@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import scripted_world as world
 import torch
+from expected_updates import close, expected_instructed, judge
 from saved_run import SAVED, SHARED, learnable, optimized, same_numbers, saved_run
 from scripted_world import TASKS
-from told_updates import close, judge, told_instructed
 
 import instruct
 import multitask_dmc as recipe
@@ -30,7 +30,7 @@ def test_an_update_for_a_sentence(step, imagined):
     cfg = instruct.Config(imagined=imagined, **SHORT)
     agent, mixture = world.scripted(recipe.Agent(world.stage(REWARDS), SAVED), REWARDS), stored()
     agent.features = world.Features()
-    losses = told_instructed(agent, world.mixture(), REWARDS, SAVED, cfg, step)
+    losses = expected_instructed(agent, world.mixture(), REWARDS, SAVED, cfg, step)
     scales = [part.return_scale.last for part in agent.heads.parts.values()]
     heads = list(agent.heads.parts.values())
     trained = [*agent.heads.parameters(), *agent.features.parameters()]

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from expected_updates import close, judge
 from scripted_world import weights
-from told_updates import close, judge
 from torch import nn
 
 import glam_policy

@@ -6,8 +6,8 @@ import importlib
 import pytest
 import scripted_world as world
 import torch
+from expected_updates import moves
 from scripted_world import ACTIONS, SPACES, TASKS
-from told_updates import moves
 
 import glam
 import glam_policy

@@ -4,8 +4,8 @@ import importlib
 
 import pytest
 import scripted_world as world
+from expected_updates import close, compare, expected_several, expected_single, judge
 from scripted_world import ACTIONS, SPACES, TASKS
-from told_updates import close, compare, judge, told_several, told_single
 
 import glam
 import multitask_atari
@@ -26,7 +26,7 @@ def test_one_task(name, imag_last):
     recipe = importlib.import_module(name)
     cfg = world.small(recipe, imag_last=imag_last)
     agent, batch = world.scripted(recipe.Agent(SPACES, ACTIONS, cfg)), world.windows()
-    post, losses, metrics = told_single(agent, batch, cfg)
+    post, losses, metrics = expected_single(agent, batch, cfg)
     found = judge(agent, lambda opt: recipe.update(agent, opt, batch, cfg), losses)
     compare(found, post, losses, metrics)
     close(agent.return_scale.last, metrics["return_scale"], "the return scale")
@@ -38,7 +38,7 @@ def test_one_task(name, imag_last):
 def test_a_head_for_each_task(recipe, reward_grad, imag_last):
     cfg = world.small(recipe, reward_grad=reward_grad, imag_last=imag_last)
     agent, mixture = world.scripted(recipe.Agent(world.stage(), cfg), TASKS), world.mixture()
-    post, losses, metrics = told_several(agent, mixture, cfg)
+    post, losses, metrics = expected_several(agent, mixture, cfg)
     found = judge(agent, lambda opt: recipe.update(agent, opt, mixture, cfg), losses)
     compare(found, post, losses, metrics)
     for task in TASKS:
@@ -55,6 +55,6 @@ def test_a_head_for_each_candidate(reward_grad, imagined, imag_last):
     names = [str(k) for k in range(len(SPECS))]
     agent = world.scripted(glam.Agent(world.place(), len(names), cfg), names)
     mixture = world.mixture(names)
-    post, losses, metrics = told_several(agent, mixture, cfg, SPECS)
+    post, losses, metrics = expected_several(agent, mixture, cfg, SPECS)
     found = judge(agent, lambda opt: glam.update(agent, opt, cfg, mixture, SPECS), losses)
     compare(found, post, losses, metrics)

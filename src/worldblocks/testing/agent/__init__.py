@@ -14,8 +14,8 @@ from worldblocks.spaces import Continuous, Discrete, action_size
 from worldblocks.testing.agent.scripted import (
     PLACE,
     Place,
+    expected_losses,
     scripted_agent,
-    told_losses,
 )
 from worldblocks.testing.compare import expect, expect_equal, gradients, seeded, weighted
 from worldblocks.testing.episodes import Trajectory, trajectories
@@ -76,7 +76,7 @@ def compare(case: Case, name: str) -> None:
 
     def body(trajectory: Trajectory) -> None:
         agent, post, batch = case.scripted(trajectory)
-        told = getattr(told_losses(agent, post, batch, case.cfg), name)
+        told = getattr(expected_losses(agent, post, batch, case.cfg), name)
         ours = case.losses(agent, post, batch)[name]
         expect(ours.shape == told.shape, f"{name} has shape {tuple(ours.shape)}")
         expect_equal(ours, told, f"the loss {name!r} is not that of the definition")

@@ -155,7 +155,7 @@ def scripted_agent() -> SimpleNamespace:
     )
 
 
-class Told(NamedTuple):
+class Expected(NamedTuple):
     """The losses as the definition gives them, and what they are made of, float64."""
 
     actor: Tensor
@@ -169,7 +169,7 @@ class Told(NamedTuple):
     entropy: Tensor
 
 
-def told_losses(agent: Any, post: Place, batch: Any, cfg: Any) -> Told:
+def expected_losses(agent: Any, post: Place, batch: Any, cfg: Any) -> Expected:
     """DreamerV3's losses of actor and critic, by loops (equations 7, 10 and 11 of the paper).
 
     Their gradients too: `detach` and `no_grad` stand where the definition has a constant.
@@ -194,8 +194,8 @@ def told_losses(agent: Any, post: Place, batch: Any, cfg: Any) -> Told:
         actor.append(-weight * (gain + cfg.entropy * bonus[t]))
         critic.append(weight * ((learnt - returns[t]) ** 2 + (learnt - slow[t]) ** 2))
     first = returns[0].view(batch.reward.shape)
-    replayed = 0.3 * told_replay(agent, post.x.double(), batch, first, cfg)
-    return Told(
+    replayed = 0.3 * expected_replay(agent, post.x.double(), batch, first, cfg)
+    return Expected(
         actor=torch.stack(actor, 1),
         critic=torch.stack(critic, 1),
         replay_critic=replayed,
@@ -219,7 +219,7 @@ def backwards(
     return found[::-1]
 
 
-def told_replay(agent: Any, x: Tensor, batch: Any, first: Tensor, cfg: Any) -> Tensor:
+def expected_replay(agent: Any, x: Tensor, batch: Any, first: Tensor, cfg: Any) -> Tensor:
     """The critic's loss on replayed rows."""
     rows = range(x.shape[1])
     live = [cfg.gamma * (1 - batch.is_terminal[:, t].double()) for t in rows]

@@ -7,18 +7,18 @@ from types import SimpleNamespace
 import torch
 from scripted_world import RATE
 
-from worldblocks.testing.agent.scripted import Place, told_losses
+from worldblocks.testing.agent.scripted import Place, expected_losses
 
 
-def told_world(agent, batch, cfg):
+def expected_world(agent, batch, cfg):
     """States, losses and metrics of the world; γ is in the continue head, a time limit is alive."""
     embed = agent.encoder(batch.obs)
     post = agent.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
     prior, posterior = agent.rssm.prior(post.x), agent.rssm.posterior(post)
     cont = agent.cont.number(post.x.double())
     losses = {
-        "dyn": 1.0 * told_kl(posterior.mean.detach(), posterior.std.detach(), *parts(prior)),
-        "rep": 0.1 * told_kl(*parts(posterior), prior.mean.detach(), prior.std.detach()),
+        "dyn": 1.0 * expected_kl(posterior.mean.detach(), posterior.std.detach(), *parts(prior)),
+        "rep": 0.1 * expected_kl(*parts(posterior), prior.mean.detach(), prior.std.detach()),
         "obs": cfg.reconstruction * agent.decoder.error(post, batch.obs),
         "cont": (cont - cfg.gamma * (1 - batch.is_terminal.double())) ** 2,
     }
@@ -31,27 +31,27 @@ def parts(normal):
     return normal.mean, normal.std
 
 
-def told_kl(mean, std, other_mean, other_std):
+def expected_kl(mean, std, other_mean, other_std):
     """KL of the first from the second, at least 1 nat."""
     ratio = (std**2 + (mean - other_mean) ** 2) / other_std**2
     kl = (other_std.log() - std.log() + ratio / 2 - 0.5).sum(-1)
     return torch.where(kl > 1, kl, torch.ones_like(kl))
 
 
-def told_mean(loss, rows):
+def expected_mean(loss, rows):
     """A loss whose mean is that over some of its rows; 0 where there is none."""
     kept = rows.expand_as(loss)
     return torch.where(kept, loss, 0.0) * kept.numel() / max(1, int(kept.sum()))
 
 
-def told_part(agent, part, post, batch, cfg, reward=None, cont=None):
-    """`told_losses` of one head, and how an agent's parts are found for it."""
+def expected_part(agent, part, post, batch, cfg, reward=None, cont=None):
+    """`expected_losses` of one head, and how an agent's parts are found for it."""
     one = SimpleNamespace(rssm=agent.rssm, cont=cont or agent.cont, actor=part.actor)
     one.reward, one.value = reward or part.reward, part.value
     one.slow_value, one.return_scale = part.slow_value.copy, part.return_scale
     first = len(batch.reward[0]) - (cfg.imag_last or len(batch.reward[0]))  # row of imagination
     rows = {name: getattr(batch, name)[:, first:] for name in ("reward", "is_last", "is_terminal")}
-    return told_losses(one, Place(post.x[:, first:]), SimpleNamespace(**rows), cfg)
+    return expected_losses(one, Place(post.x[:, first:]), SimpleNamespace(**rows), cfg)
 
 
 class Imagined:
@@ -64,15 +64,15 @@ class Imagined:
         return self.wanted(self.features.predicted(x))
 
 
-def told_reward(part, post, reward):
+def expected_reward(part, post, reward):
     return (part.reward.number(post.x.double()) - reward.double()) ** 2
 
 
-def told_single(agent, batch, cfg):
+def expected_single(agent, batch, cfg):
     """Losses and metrics of an update of the agent of one task."""
-    post, losses, metrics = told_world(agent, batch, cfg)
-    losses["reward"] = told_reward(agent, post, batch.reward)
-    told = told_part(agent, agent, post, batch, cfg)
+    post, losses, metrics = expected_world(agent, batch, cfg)
+    losses["reward"] = expected_reward(agent, post, batch.reward)
+    told = expected_part(agent, agent, post, batch, cfg)
     losses |= {"actor": told.actor, "critic": told.critic, "replay_critic": told.replay_critic}
     advantage = (told.returns - told.value[:, :-1]) / told.scale
     metrics |= {"reward": told.reward, "continue": told.cont, "value": told.value}
@@ -82,13 +82,13 @@ def told_single(agent, batch, cfg):
     return post, losses, metrics
 
 
-def told_several(agent, mixture, cfg, specs=None):
+def expected_several(agent, mixture, cfg, specs=None):
     """Losses and metrics of an update with a head for each task, or (`specs`) each candidate.
 
     A candidate's critic learns from imagination alone; a task's from the rows that it played too.
     """
     batch = mixture.batch
-    post, losses, metrics = told_world(agent, batch, cfg)
+    post, losses, metrics = expected_world(agent, batch, cfg)
     if specs:
         losses["features"] = cfg.features * agent.features.error(post.x, mixture.feature)
     seen = post if cfg.reward_grad == "all" else post.detach()
@@ -97,32 +97,32 @@ def told_several(agent, mixture, cfg, specs=None):
         by_features = wanted and cfg.imagined == "features"
         imagined = Imagined(agent.features, wanted) if by_features else part.reward
         own = batch._replace(reward=mixture.reward[k])
-        told = told_part(agent, part, seen, own, cfg, reward=imagined)
-        error = told_reward(part, seen, own.reward)
-        losses[f"{name}/reward"] = told_mean(error, mixture.known[k])
+        told = expected_part(agent, part, seen, own, cfg, reward=imagined)
+        error = expected_reward(part, seen, own.reward)
+        losses[f"{name}/reward"] = expected_mean(error, mixture.known[k])
         losses[f"{name}/actor"], losses[f"{name}/critic"] = told.actor, told.critic
         if not specs:
             mine = (mixture.task == k)[:, None]
-            losses[f"{name}/replay_critic"] = told_mean(told.replay_critic, mine)
+            losses[f"{name}/replay_critic"] = expected_mean(told.replay_critic, mine)
         metrics[f"{name}/value"], metrics[f"{name}/return"] = told.value, told.returns
         metrics[f"{name}/return_scale"], metrics[f"{name}/entropy"] = told.scale, told.entropy
     return post, losses, metrics
 
 
-def told_instructed(agent, mixture, rewards, saved, cfg, step):
+def expected_instructed(agent, mixture, rewards, saved, cfg, step):
     """Losses of an update of `instruct.py`, with the expressions of its phrases."""
     batch, ratio = mixture.batch, cfg.gamma / saved.gamma
-    post = told_world(agent, batch, saved)[0].detach()
+    post = expected_world(agent, batch, saved)[0].detach()
     losses = {"features": agent.features.error(post.x, mixture.feature)}
     cont = SimpleNamespace(number=lambda x: ratio * agent.cont.number(x))
     for name, wanted in rewards.items():
         part, known = agent.heads[name], torch.ones_like(batch.is_first)
         known[:, 0] = batch.is_first[:, 0]  # else the row before is not there
         reward = torch.where(known & ~batch.is_first, wanted(mixture.feature), 0.0)
-        losses[f"{name}/reward"] = told_mean(told_reward(part, post, reward), known)
+        losses[f"{name}/reward"] = expected_mean(expected_reward(part, post, reward), known)
         by_features = cfg.imagined == "features"
         imagined = Imagined(agent.features, wanted) if by_features else part.reward
-        told = told_part(agent, part, post, batch, saved, reward=imagined, cont=cont)
+        told = expected_part(agent, part, post, batch, saved, reward=imagined, cont=cont)
         losses |= {f"{name}/critic": told.critic} if step >= cfg.fit else {}
         losses |= {f"{name}/actor": told.actor} if step >= cfg.fit + cfg.settle else {}
     return losses
