@@ -46,7 +46,7 @@ class Decoder(nn.Module):
 VAE = dataclasses.replace(vae.PRESETS["smoke"], kl=0.3, batch=3)
 
 
-def told_vae(model, frames, noise):
+def expected_vae(model, frames, noise):
     """0.3 KL(N(m, s²) || N(0, 1)) and the error of m + s * noise, decoded."""
     posterior = model.posterior(frames)
     m, s = posterior.mean, posterior.std
@@ -57,7 +57,7 @@ def told_vae(model, frames, noise):
 def test_an_update_of_the_autoencoder():
     model, frames = Halves(), torch.randn(5, 6)
     torch.manual_seed(3)
-    losses = told_vae(model, frames, torch.randn(5, 3))
+    losses = expected_vae(model, frames, torch.randn(5, 3))
     torch.manual_seed(3)
     metrics = judge(model, lambda by: vae.update(model, by, frames, VAE), losses, followed=[])
     assert metrics.keys() == {"loss/reconstruction", "loss/kl"}
@@ -72,7 +72,7 @@ def test_held_out_frames_count_alike_in_batches_of_any_size():
     torch.manual_seed(3)
     metrics = vae.judge(model, frames, VAE)
     assert metrics.keys() == {"held_out/reconstruction", "held_out/kl"}
-    for name, loss in told_vae(model, frames, noise).items():
+    for name, loss in expected_vae(model, frames, noise).items():
         close(metrics[f"held_out/{name}"], loss.mean().detach(), name)
 
 
@@ -122,7 +122,7 @@ def rollout(policy, n=10):
     return glam_policy.Rollout(prompts, action.float(), log_prob + shift, value, advantage, target)
 
 
-def told_ppo(policy, part, cfg):
+def expected_ppo(policy, part, cfg):
     """Losses and metrics of a part of a rollout, row by row."""
     judged = policy(part.prompt)
     log_probs = judged.logits - judged.logits.exp().sum(-1, keepdim=True).log()
@@ -146,7 +146,7 @@ def told_ppo(policy, part, cfg):
 def test_an_update_of_the_policy(max_norm):
     agent, cfg = Talker(), dataclasses.replace(PPO, max_norm=max_norm)
     part = rollout(agent.policy)
-    losses, metrics = told_ppo(agent.policy, part, cfg)
+    losses, metrics = expected_ppo(agent.policy, part, cfg)
     total = sum(loss.mean() for loss in losses.values())
     steps = torch.autograd.grad(total, list(agent.parameters()), retain_graph=True)
     norm = torch.cat([step.flatten() for step in steps]).norm()

@@ -117,8 +117,8 @@ def queue_gives_each_once(case: Case) -> None:
         twice = sorted(key for key, count in rows.items() if count > 1)
         expect(not twice, f"rows (time, stream) {twice} came twice from the queue")
         whole = (size.rows - 1) // size.window * size.window
-        told_rows = {(1 + t, s) for t in range(whole) for s in range(size.streams)}
-        missing = sorted(told_rows - set(rows))
+        expected_rows = {(1 + t, s) for t in range(whole) for s in range(size.streams)}
+        missing = sorted(expected_rows - set(rows))
         expect(not missing, f"rows (time, stream) {missing} never came from the queue")
         order = [start // size.streams for start in seen]
         expect(order == sorted(order), f"the queue gave windows in the order of rows {order}")

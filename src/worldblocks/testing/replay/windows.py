@@ -7,7 +7,7 @@ from worldblocks.testing.promise import for_all
 from worldblocks.testing.replay.case import Case, Sizes, flags, promise, row, sizes, uniform
 
 
-def told_windows(size: Sizes, which: Tensor) -> tuple[Tensor, Tensor]:
+def expected_windows(size: Sizes, which: Tensor) -> tuple[Tensor, Tensor]:
     """Time and stream of each row of a batch."""
     return which // size.streams, which % size.streams
 
@@ -20,7 +20,7 @@ def told_windows(size: Sizes, which: Tensor) -> tuple[Tensor, Tensor]:
 def windows_were_stored(case: Case) -> None:
     def body(size: Sizes) -> None:
         which = uniform(case.filled(size), 16).obs["which"]
-        time, stream = told_windows(size, which)
+        time, stream = expected_windows(size, which)
         expect(bool((stream == stream[:, :1]).all()), "a window goes over two streams")
         steps = time.diff(dim=1)
         expect(bool((steps == 1).all()), f"rows of a window are not consecutive: {time.tolist()}")
@@ -45,7 +45,7 @@ def rows_stay_together(case: Case) -> None:
         what = "prev_action is not the action that led to its row"
         expect_equal(batch.prev_action[..., 0], which + 0.5, what)
         expect_equal(batch.reward, which.float(), "a reward is of another row")
-        time, stream = told_windows(size, which)
+        time, stream = expected_windows(size, which)
         terminal = told.is_terminal[time, stream]
         what = "is_terminal is of another row, or set where there was a time limit"
         expect_equal(batch.is_terminal, terminal, what)
@@ -61,7 +61,7 @@ def rows_stay_together(case: Case) -> None:
 def starts_are_marked(case: Case) -> None:
     def body(size: Sizes) -> None:
         batch, told = uniform(case.filled(size), 16), flags(size)
-        time, stream = told_windows(size, batch.obs["which"])
+        time, stream = expected_windows(size, batch.obs["which"])
         first = told.is_first[time, stream]
         if not size.context:
             first[:, 0] = True
@@ -78,7 +78,7 @@ def starts_are_marked(case: Case) -> None:
 def ends_are_marked(case: Case) -> None:
     def body(size: Sizes) -> None:
         batch, told = uniform(case.filled(size), 16), flags(size)
-        time, stream = told_windows(size, batch.obs["which"])
+        time, stream = expected_windows(size, batch.obs["which"])
         last = told.is_last[time, stream]
         last[:, :-1] |= told.is_first[time, stream][:, 1:]
         expect_equal(batch.is_last, last, "is_last is not where an episode ends")
