@@ -20,7 +20,8 @@ HERE = Path(__file__).parent
 
 def command(*args: object, **variables: str) -> dict[str, Any]:
     """A command line of its own, in the repository, with environment variables."""
-    path = os.pathsep.join(map(str, (ROOT / "recipes", HERE)))
+    folders = [ROOT / "src", ROOT / "recipes", HERE, os.environ.get("PYTHONPATH")]
+    path = os.pathsep.join(str(folder) for folder in folders if folder)
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | variables
     return {"args": [sys.executable, *map(str, args)], "env": env, "cwd": ROOT, "text": True}
 
