@@ -160,7 +160,7 @@ def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
 
 
 def update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step):
-    """One step of what is learnt by then; the world is only looked at."""
+    """One step of what is learnt by then, the world only looked at; returns its losses."""
     kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files has no type for it
     carry = agent.rssm.unpack(kind(*mixture.batch.carry))
     batch = mixture.batch._replace(carry=carry, row=None)
@@ -188,6 +188,7 @@ def update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step):
     optimizer.step()
     for name in agent.heads if step >= cfg.fit else ():
         agent.heads[name].slow_value.update(agent.heads[name].value)
+    return {f"loss/{name}": loss.detach().mean() for name, loss in losses.items()}
 
 
 @torch.no_grad()

@@ -1,0 +1,75 @@
+"""The runs that are traced: each recipe's preset `smoke`, and the tools over a run."""
+
+import dataclasses
+import functools
+import importlib
+import re
+import tempfile
+from pathlib import Path
+
+from traces.record import Trace, digest, trace
+
+RECIPES = ["dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym"]
+RECIPES += ["multitask_dmc", "multitask_atari", "glam", "glam_policy", "vae"]
+TOOLS = ["adapt", "instruct"]
+NAMES = [*RECIPES, *TOOLS]
+
+TASK = "cartpole_balance"
+SENTENCES = """
+[[sentence]]
+instruction = "up with it"
+meant = "balance the pole upright"
+
+[[sentence]]
+instruction = "round and round"
+meant = "spin the pole fast"
+"""
+
+
+def traced(name: str) -> Trace:
+    """The trace of one of `NAMES`."""
+    with tempfile.TemporaryDirectory() as folder:
+        if name in RECIPES:
+            return smoke(name, Path(folder))
+        return {"adapt": adapt, "instruct": instruct}[name](Path(folder))
+
+
+def smoke(name: str, folder: Path) -> Trace:
+    recipe = importlib.import_module(name)
+    cfg = dataclasses.replace(recipe.PRESETS["smoke"], logdir=str(folder), seed=0)
+    return trace(recipe, functools.partial(recipe.main, cfg))
+
+
+def world(folder: Path) -> Path:
+    """A run of one task for the tools; its own trace is not kept."""
+    recipe, run = importlib.import_module("multitask_dmc"), folder / "world"
+    options = {"tasks": (TASK,), "steps": 96, "save_every": 0, "judge": 0}
+    cfg = dataclasses.replace(recipe.PRESETS["smoke"], logdir=str(run), **options)
+    trace(recipe, functools.partial(recipe.main, cfg))
+    return run
+
+
+def adapt(folder: Path) -> Trace:
+    """On the replay of another task of the same body, then in steps of its own."""
+    tool, recipe = importlib.import_module("adapt"), importlib.import_module("multitask_dmc")
+    options = {"task": "cartpole_swingup", "marks": (0, 1200), "train_ratio": 16.0, "before": 2}
+    options |= {"run": world(folder), "logdir": str(folder / "result"), "episodes": 2}
+    cfg = tool.Config(**options, device="cpu")
+    return with_result(trace(recipe, functools.partial(tool.main, cfg)), folder / "result")
+
+
+def instruct(folder: Path) -> Trace:
+    """Heads are fitted, critics settle, actors learn; then every policy plays."""
+    tool, file = importlib.import_module("instruct"), folder / "sentences.toml"
+    file.write_text(SENTENCES, encoding="utf-8")
+    options = {"by": "oracle", "fit": 2, "updates": 4, "settle": 2, "episodes": 2, "random": 3}
+    options |= {"run": world(folder), "logdir": str(folder / "result"), "sentences": str(file)}
+    cfg = tool.Config(**options, device="cpu")
+    return with_result(trace(tool, functools.partial(tool.main, cfg)), folder / "result")
+
+
+def with_result(found: Trace, folder: Path) -> Trace:
+    """With the numbers that a tool wrote down, in their order."""
+    text = (folder / "result.json").read_text(encoding="utf-8")
+    found["events"].append(["result", {}, digest(re.findall(r"-?\d+\.\d+\S*\d", text))])
+    return found
