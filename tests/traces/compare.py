@@ -5,7 +5,7 @@ from typing import Any
 from traces.record import Trace
 
 TOLERANCE = 1e-5  # of a loss of the first update on another machine, relative
-SMALL = 0.1  # below which a loss counts as this large there
+SMALL = 1e-3  # a loss below it counts as that large, for 0 has no relative error
 
 
 def other_machine(recorded: Trace, now: Trace) -> str:
