@@ -14,6 +14,7 @@ RECIPES += ["multitask_dmc", "multitask_atari", "glam", "glam_policy", "vae"]
 TOOLS = ["adapt", "instruct"]
 NAMES = [*RECIPES, *TOOLS]
 
+SEED = 1  # a run that forgets its seed has another
 TASK = "cartpole_balance"
 SENTENCES = """
 [[sentence]]
@@ -36,7 +37,8 @@ def traced(name: str) -> Trace:
 
 def smoke(name: str, folder: Path) -> Trace:
     recipe = importlib.import_module(name)
-    cfg = dataclasses.replace(recipe.PRESETS["smoke"], logdir=str(folder), seed=0)
+    seed = 0 if name == "glam" else SEED  # its cached replies are to the mission of seed 0
+    cfg = dataclasses.replace(recipe.PRESETS["smoke"], logdir=str(folder), seed=seed)
     return trace(recipe, functools.partial(recipe.main, cfg))
 
 
@@ -44,7 +46,7 @@ def world(folder: Path) -> Path:
     """A run of one task for the tools; its own trace is not kept."""
     recipe, run = importlib.import_module("multitask_dmc"), folder / "world"
     options = {"tasks": (TASK,), "steps": 96, "save_every": 0, "judge": 0}
-    cfg = dataclasses.replace(recipe.PRESETS["smoke"], logdir=str(run), **options)
+    cfg = dataclasses.replace(recipe.PRESETS["smoke"], logdir=str(run), seed=SEED, **options)
     trace(recipe, functools.partial(recipe.main, cfg))
     return run
 
@@ -54,7 +56,7 @@ def adapt(folder: Path) -> Trace:
     tool, recipe = importlib.import_module("adapt"), importlib.import_module("multitask_dmc")
     options = {"task": "cartpole_swingup", "marks": (0, 1200), "train_ratio": 16.0, "before": 2}
     options |= {"run": world(folder), "logdir": str(folder / "result"), "episodes": 2}
-    cfg = tool.Config(**options, device="cpu")
+    cfg = tool.Config(**options, device="cpu", seed=SEED)
     return with_result(trace(recipe, functools.partial(tool.main, cfg)), folder / "result")
 
 
@@ -64,7 +66,7 @@ def instruct(folder: Path) -> Trace:
     file.write_text(SENTENCES, encoding="utf-8")
     options = {"by": "oracle", "fit": 2, "updates": 4, "settle": 2, "episodes": 2, "random": 3}
     options |= {"run": world(folder), "logdir": str(folder / "result"), "sentences": str(file)}
-    cfg = tool.Config(**options, device="cpu")
+    cfg = tool.Config(**options, device="cpu", seed=SEED)
     return with_result(trace(tool, functools.partial(tool.main, cfg)), folder / "result")
 
 
