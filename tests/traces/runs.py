@@ -1,4 +1,4 @@
-"""The runs that are traced: each recipe's preset `smoke`, and the tools over a run."""
+"""The runs that are traced: each recipe's preset `smoke`, hardly changed; tools over a run."""
 
 import dataclasses
 import functools
@@ -15,7 +15,13 @@ TOOLS = ["adapt", "instruct"]
 NAMES = [*RECIPES, *TOOLS]
 
 SEED = 1  # a run that forgets its seed has another
-TASK = "cartpole_balance"
+# Weights that move at once, so that it shows which copy of them is read; a factor that is 1.
+MOVING = {"lr": 1e-3, "warmup": 0}
+CHANGES = dict.fromkeys(RECIPES, MOVING) | {
+    "glam": {**MOVING, "train_ratio": 2.0},
+    "glam_policy": {},
+    "vae": {**MOVING, "kl": 0.5},
+}
 SENTENCES = """
 [[sentence]]
 instruction = "up with it"
@@ -38,15 +44,17 @@ def traced(name: str) -> Trace:
 def smoke(name: str, folder: Path) -> Trace:
     recipe = importlib.import_module(name)
     seed = 0 if name == "glam" else SEED  # its cached replies are to the mission of seed 0
-    cfg = dataclasses.replace(recipe.PRESETS["smoke"], logdir=str(folder), seed=seed)
+    changes = {**CHANGES[name], "logdir": str(folder), "seed": seed}
+    cfg = dataclasses.replace(recipe.PRESETS["smoke"], **changes)
     return trace(recipe, functools.partial(recipe.main, cfg))
 
 
-def world(folder: Path) -> Path:
+def world(task: str, folder: Path) -> Path:
     """A run of one task for the tools; its own trace is not kept."""
     recipe, run = importlib.import_module("multitask_dmc"), folder / "world"
-    options = {"tasks": (TASK,), "steps": 96, "save_every": 0, "judge": 0}
-    cfg = dataclasses.replace(recipe.PRESETS["smoke"], logdir=str(run), seed=SEED, **options)
+    options = {"tasks": (task,), "steps": 96, "save_every": 0, "judge": 0}
+    options |= {**MOVING, "logdir": str(run), "seed": SEED}
+    cfg = dataclasses.replace(recipe.PRESETS["smoke"], **options)
     trace(recipe, functools.partial(recipe.main, cfg))
     return run
 
@@ -54,8 +62,12 @@ def world(folder: Path) -> Path:
 def adapt(folder: Path) -> Trace:
     """On the replay of another task of the same body, then in steps of its own."""
     tool, recipe = importlib.import_module("adapt"), importlib.import_module("multitask_dmc")
-    options = {"task": "cartpole_swingup", "marks": (0, 1200), "train_ratio": 16.0, "before": 2}
-    options |= {"run": world(folder), "logdir": str(folder / "result"), "episodes": 2}
+    options = {"task": "reacher_hard", "marks": (0, 1200), "train_ratio": 16.0, "before": 2}
+    options |= {
+        "run": world("reacher_easy", folder),
+        "logdir": str(folder / "result"),
+        "episodes": 2,
+    }
     cfg = tool.Config(**options, device="cpu", seed=SEED)
     return with_result(trace(recipe, functools.partial(tool.main, cfg)), folder / "result")
 
@@ -65,7 +77,11 @@ def instruct(folder: Path) -> Trace:
     tool, file = importlib.import_module("instruct"), folder / "sentences.toml"
     file.write_text(SENTENCES, encoding="utf-8")
     options = {"by": "oracle", "fit": 2, "updates": 4, "settle": 2, "episodes": 2, "random": 3}
-    options |= {"run": world(folder), "logdir": str(folder / "result"), "sentences": str(file)}
+    options |= {
+        "run": world("cartpole_balance", folder),
+        "logdir": str(folder / "result"),
+        "sentences": str(file),
+    }
     cfg = tool.Config(**options, device="cpu", seed=SEED)
     return with_result(trace(tool, functools.partial(tool.main, cfg)), folder / "result")
 
