@@ -1,0 +1,273 @@
+"""Runs of a recipe in a toy world, in this process, with every event of the loop written down."""
+
+import copy
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_runs
+import torch
+from torch.utils import _pytree as pytree
+
+import worldblocks as wb
+from worldblocks.envs import Feature, Goal, Step
+from worldblocks.spaces import Continuous, Discrete, Image
+
+FEATURES = ("done_red", "done_green", "done_blue")  # of GLAM's toy, one for each phrase
+
+
+class Toy:
+    """Shows who it is, drawn at the reset, and when. Action `who` pays 1, in 3 to 6 steps.
+
+    Half of the episodes end by themselves, the others by a time limit. `made` is what it was made
+    with; each reset is written into `log`.
+    """
+
+    def __init__(self, log: list[Any], made: dict[str, Any], image: bool, features=()):
+        self.action: Any = {"action": Discrete(3)}
+        self.observation: Any = {"vector": Continuous((2,))}
+        self.observation |= {"image": Image(48, 48, 1)} if image else {}
+        self.observation |= {f"feat/{name}": Continuous(shape) for name, shape in features}
+        self.log, self.made, self.describer = log, made, Describer()
+
+    def reset(self, seed: int) -> Step:
+        self.log.append(SimpleNamespace(name="reset", toy=self, seed=seed))
+        self.chance, self.when = np.random.default_rng(seed).uniform(), 0
+        self.who, self.length = int(3 * self.chance), 3 + int(40 * self.chance) % 4
+        return self.row(-1)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        self.when += 1
+        return self.row(int(action["action"]))
+
+    def row(self, did: int) -> Step:
+        obs: dict[str, Any] = {"vector": np.array([self.chance, self.when], np.float32)}
+        if "image" in self.observation:
+            obs["image"] = np.full((48, 48, 1), 40 * self.when, np.uint8)
+        for name, space in self.observation.items():
+            if name.startswith("feat/"):
+                obs[name] = np.full(space.shape, name == f"feat/{FEATURES[did]}", np.float32)
+        over, limit = self.when == self.length, int(20 * self.chance) % 2 == 0
+        return Step(obs, float(did == self.who), not self.when, over, over and not limit)
+
+    def get_state(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class Describer:
+    """What GLAM's toy says of itself."""
+
+    mission = "touch red"
+
+    @property
+    def ranges(self) -> dict[str, Feature]:
+        return {name: Feature(0.0, 1.0, bit=True) for name in FEATURES}
+
+    def candidates(self) -> list[Goal]:
+        return [Goal(f"touch {name.removeprefix('done_')}", name) for name in FEATURES]
+
+    def frame(self) -> None:
+        raise RuntimeError("nothing to render with")
+
+
+def toys(log: list[Any], *, image: bool = False) -> dict[str, Callable[..., Any]]:
+    """Toys in place of what makes environments, by the name of it."""
+    reach = [("finger_to_target_dist", (1,)), ("lived", (1,))]
+
+    def make(factory: str, features: Any = ()):
+        def factory_of_toys(what: str, **options: Any) -> Toy:
+            used = features if options.get("relabel", True) else ()
+            return Toy(log, {"factory": factory, "what": what, **options}, image, used)
+
+        return factory_of_toys
+
+    names = {f"envs.{name}": make(name) for name in ("atari", "dmc", "gym")}
+    glam = make("minigrid", [(name, ()) for name in FEATURES])
+    return names | {"envs.minigrid": glam, "tasks.control": make("control", reach)}
+
+
+def frozen(tree: Any) -> Any:
+    """The same, whatever becomes of its tensors."""
+    return pytree.tree_map(lambda x: x.detach().clone() if torch.is_tensor(x) else x, tree)
+
+
+def after(function: Callable[..., Any], note: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, whose result and arguments are noted."""
+
+    def noting(*args: Any, **options: Any) -> Any:
+        result = function(*args, **options)
+        note(result, *args, **options)
+        return result
+
+    return noting
+
+
+class Recording:
+    """The events of a run, in order, each with what belongs to it."""
+
+    def __init__(self, *, image: bool = False) -> None:
+        self.events: list[SimpleNamespace] = []
+        self.image = image
+        self.quest: Any = None
+
+    def note(self, name: str, **what: Any) -> None:
+        self.events.append(SimpleNamespace(name=name, **what))
+
+    def named(self, *names: str) -> list[SimpleNamespace]:
+        """The events of these names."""
+        return [event for event in self.events if event.name in names]
+
+    def names(self, *names: str) -> list[str]:
+        """The names of those events."""
+        return [event.name for event in self.named(*names)]
+
+    def patch(self, patch: pytest.MonkeyPatch, *recipes: ModuleType) -> None:
+        """Write down what happens from here on; the recipes' own functions included."""
+        for name, make in toys(self.events, image=self.image).items():
+            patch.setattr(f"worldblocks.{name}", make)
+        for recipe in recipes:
+            self._patch_recipe(patch, recipe)
+        self._patch_vectors(patch)
+        self._patch_replay(patch)
+        self._patch_writing(patch)
+
+    def _patch_recipe(self, patch: pytest.MonkeyPatch, recipe: ModuleType) -> None:
+        act, update = getattr(recipe, "act", None), recipe.update
+
+        def noted_act(agent: Any, obs: Any, carry: Any, is_first: Any, mode: bool = False) -> Any:
+            rng, weights = torch.get_rng_state(), frozen(agent.state_dict())
+            result = act(agent, obs, carry, is_first, mode)
+            more = {"agent": agent, "heads": list(carry[2]) if len(carry) > 2 else None}
+            if self.quest:
+                more |= {"played": [self.quest.slots.tasks[head] for head in carry[2]]}
+            self.note("act", rng=rng, weights=weights, mode=mode, action=result[0].clone(), **more)
+            return result
+
+        def noted_update(*args: Any, **options: Any) -> Any:
+            agent = next(x for x in args if isinstance(x, torch.nn.Module))
+            rng, before = torch.get_rng_state(), frozen(agent.state_dict())
+            event = SimpleNamespace(name="update", args=args, options=options, agent=agent)
+            event.rng, event.before = rng, before
+            event.result = result = update(*args, **options)
+            event.after, event.result = frozen(agent.state_dict()), frozen(result)
+            self.events.append(event)
+            return result
+
+        if act:
+            patch.setattr(recipe, "act", noted_act)
+        patch.setattr(recipe, "update", noted_update)
+
+    def _patch_vectors(self, patch: pytest.MonkeyPatch) -> None:
+        vector = wb.envs.EnvVector
+        init, reset, receive, step = vector.__init__, vector.reset, vector.receive, vector.step
+
+        def noted_init(envs: Any, makes: Any, *, seed: int, workers: bool = False) -> None:
+            self.note("open", envs=envs, n=len(makes), seed=seed, workers=workers)
+            init(envs, makes, seed=seed)
+
+        def rows(name: str):
+            def note(result: Any, envs: Any, *_: Any) -> None:
+                self.note(name, envs=envs, rows=frozen(envs.rows), finished=list(envs.finished))
+
+            return note
+
+        def sent(_: Any, envs: Any, action: Any) -> None:
+            self.note("send", envs=envs, action=action.clone())
+
+        patch.setattr(vector, "__init__", noted_init)
+        patch.setattr(vector, "reset", after(reset, rows("begin")))
+        patch.setattr(vector, "receive", after(receive, rows("receive")))
+        patch.setattr(vector, "send", after(vector.send, sent))
+        patch.setattr(vector, "step", after(step, rows("receive")))
+
+    def _patch_replay(self, patch: pytest.MonkeyPatch) -> None:
+        replay, prefetch = wb.replay.SequenceReplay, wb.replay.Prefetch
+
+        def added(_: Any, replay: Any, **row: Any) -> None:
+            self.note("add", replay=replay, row=frozen(row))
+
+        def sampled(batch: Any, source: Any, *_: Any, length: int | None = None, **__: Any) -> None:
+            source = getattr(source, "replay", source)
+            self.note("sample", replay=source, batch=frozen(batch), length=length)
+
+        def wrote(_: Any, replay: Any, row: Any, carry: Any) -> None:
+            self.note("write_back", replay=replay, row=row.clone(), carry=frozen(carry))
+
+        def routed(_: Any, mixture: Any, task: str, **__: Any) -> None:
+            self.note("route", task=task, replay=mixture[task])
+
+        patch.setattr(replay, "add", after(replay.add, added))
+        patch.setattr(wb.replay.MixtureReplay, "add", after(wb.replay.MixtureReplay.add, routed))
+        patch.setattr(replay, "sample", after(replay.sample, sampled))
+        patch.setattr(prefetch, "sample", after(prefetch.sample, sampled))
+        patch.setattr(replay, "write_back", after(replay.write_back, wrote))
+
+    def _patch_writing(self, patch: pytest.MonkeyPatch) -> None:
+        logger, quest = wb.run.Logger, wb.language.Quest
+
+        def metrics(_: Any, logger: Any, metrics: Any) -> None:
+            self.note("metrics", metrics=frozen(dict(metrics)))
+
+        def line(figures: Any, logger: Any, step: int, *_: Any) -> None:
+            self.note("log", step=step, figures=figures)
+
+        def episode(_: Any, logger: Any, step: int, score: float, length: int, **more: Any) -> None:
+            self.note("episode", step=step, score=score, length=length, **more)
+
+        def video(logger: Any, step: int, *_: Any, **__: Any) -> None:
+            self.note("video", step=step)
+
+        def saved(_: Any, session: Any, **position: Any) -> None:
+            self.note("save", position=position)
+
+        def begun(quest: Any, *_: Any, **__: Any) -> None:
+            self.quest = quest
+
+        def drawn(changed: Any, quest: Any, is_first: Any) -> None:
+            self.note("draw", changed=changed, is_first=is_first.clone(), playing=[*quest.playing])
+            self.events[-1].owners = [*quest.slots.tasks]
+
+        def renewed(_: Any, head: Any, fresh: Any, optimizer: Any) -> None:
+            moments = [optimizer.state.get(p, {}) for p in head.parameters()]
+            self.note("renew", head=head, fresh=fresh, moments=copy.deepcopy(moments))
+
+        patch.setattr(logger, "add", after(logger.add, metrics))
+        patch.setattr(logger, "write", after(logger.write, line))
+        patch.setattr(logger, "episode", after(logger.episode, episode))
+        patch.setattr(logger, "video", video)
+        patch.setattr(wb.run.Session, "save", after(wb.run.Session.save, saved))
+        quest_init = quest.__init__
+        patch.setattr(
+            quest,
+            "__init__",
+            lambda own, *args, **options: (quest_init(own, *args, **options), begun(own))[0],
+        )
+        patch.setattr(quest, "begin", after(quest.begin, drawn))
+        patch.setattr(wb.tasks, "renew", after(wb.tasks.renew, renewed))
+        patch.setattr(wb.diagnose, "LENGTH", 6)
+        patch.setattr(wb.diagnose, "open_loop_video", lambda agent, batch: None)
+        patch.setattr(wb.language, "plot_belief", lambda run: None)
+        for module in ("tasks", "tasks.episodes"):
+            patch.setattr(f"worldblocks.{module}.plot_tasks", lambda run, **_: run)
+        for module in ("diagnose", "tasks.episodes"):
+            patch.setattr(f"worldblocks.{module}.report", self._report)
+
+    def _report(self, run: Any, agent: Any, act: Any, envs: Any, **known: Any) -> str:
+        """In place of the report: where it would be made."""
+        self.note("report", known=known)
+        envs.reset()
+        return ""
+
+
+def recorded(recipe: ModuleType, cfg: Any, folder: Any, **options: Any) -> Recording:
+    """A run of `main`, written down."""
+    recording = Recording(**options)
+    with pytest.MonkeyPatch.context() as patch:
+        recording.patch(patch, recipe)
+        tiny_runs.run(recipe, cfg, folder)
+    return recording
