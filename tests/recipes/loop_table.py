@@ -97,20 +97,3 @@ class Played:
         self.loop, self.folder = loop, folder
         image = loop.recipe.__name__.startswith("dreamerv3")
         self.run = recorded(loop.recipe, loop.cfg, folder, image=image)
-
-    def streams(self):
-        """For each vector of environments: its first rows, and the events of each turn."""
-        turns: dict[int, list[Any]] = {}
-        rows = {id(event.envs): event.rows for event in self.run.named("begin")}
-        act = add = None
-        for event in self.run.named("act", "add", "send", "receive"):
-            if event.name == "act":
-                act = event
-            elif event.name == "add":
-                add = event
-            elif event.name == "send":
-                turn = (rows[id(event.envs)], act, add, event)
-                turns.setdefault(id(event.envs), []).append(turn)
-            else:
-                rows[id(event.envs)] = event.rows
-        return list(turns.values())

@@ -26,11 +26,14 @@ class Toy:
     """
 
     def __init__(self, log: list[Any], made: dict[str, Any], image: bool, features=()):
-        self.action: Any = {"action": Discrete(3)}
+        talks = made["factory"] == "minigrid" and "words" not in made  # for `glam_policy`
+        self.action: Any = {"action": Discrete(7 if talks else 3)}
         self.observation: Any = {"vector": Continuous((2,))}
         self.observation |= {"image": Image(48, 48, 1)} if image else {}
         self.observation |= {f"feat/{name}": Continuous(shape) for name, shape in features}
-        self.log, self.made, self.describer = log, made, Describer()
+        self.log, self.made, self.describer = log, made, Describer(self)
+        homes = [event.envs for event in log if event.name == "open"]
+        self.home = homes[-1] if homes else None  # the vector that it was made for
 
     def reset(self, seed: int) -> Step:
         self.log.append(SimpleNamespace(name="reset", toy=self, seed=seed))
@@ -46,11 +49,18 @@ class Toy:
         obs: dict[str, Any] = {"vector": np.array([self.chance, self.when], np.float32)}
         if "image" in self.observation:
             obs["image"] = np.full((48, 48, 1), 40 * self.when, np.uint8)
+            obs["image"][0, :4, 0] = np.frombuffer(np.float32(self.chance).tobytes(), np.uint8)
         for name, space in self.observation.items():
             if name.startswith("feat/"):
-                obs[name] = np.full(space.shape, name == f"feat/{FEATURES[did]}", np.float32)
+                obs[name] = np.full(space.shape, self.feature(name[5:], did), np.float32)
         over, limit = self.when == self.length, int(20 * self.chance) % 2 == 0
         return Step(obs, float(did == self.who), not self.when, over, over and not limit)
+
+    def feature(self, name: str, did: int) -> float:
+        """Of GLAM what was done now; of control a distance that grows and a sign of life."""
+        if name in FEATURES:
+            return float(FEATURES[did : did + 1] == (name,))
+        return 0.02 * self.when if name == "finger_to_target_dist" else 1.0 - 0.1 * self.chance
 
     def get_state(self) -> None:
         return None
@@ -64,12 +74,18 @@ class Describer:
 
     mission = "touch red"
 
+    def __init__(self, toy: Toy) -> None:
+        self.toy = toy
+
     @property
     def ranges(self) -> dict[str, Feature]:
         return {name: Feature(0.0, 1.0, bit=True) for name in FEATURES}
 
     def candidates(self) -> list[Goal]:
         return [Goal(f"touch {name.removeprefix('done_')}", name) for name in FEATURES]
+
+    def describe(self) -> list[str]:
+        return [f"You see door {self.toy.chance:.6f}, {self.toy.when} times"]
 
     def frame(self) -> None:
         raise RuntimeError("nothing to render with")
@@ -78,6 +94,7 @@ class Describer:
 def toys(log: list[Any], *, image: bool = False) -> dict[str, Callable[..., Any]]:
     """Toys in place of what makes environments, by the name of it."""
     reach = [("finger_to_target_dist", (1,)), ("lived", (1,))]
+    reach += [(name, ()) for name in wb.language.body_menu("cartpole").ranges]
 
     def make(factory: str, features: Any = ()):
         def factory_of_toys(what: str, **options: Any) -> Toy:
@@ -126,6 +143,23 @@ class Recording:
         """The names of those events."""
         return [event.name for event in self.named(*names)]
 
+    def streams(self) -> list[list[Any]]:
+        """For each vector of environments: its rows, and what was done at them, turn by turn."""
+        turns: dict[int, list[Any]] = {}
+        rows = {id(event.envs): event.rows for event in self.named("begin")}
+        act = add = None
+        for event in self.named("act", "add", "send", "receive"):
+            if event.name == "act":
+                act = event
+            elif event.name == "add":
+                add = event
+            elif event.name == "send":
+                turn = (rows[id(event.envs)], act, add, event)
+                turns.setdefault(id(event.envs), []).append(turn)
+            else:
+                rows[id(event.envs)] = event.rows
+        return list(turns.values())
+
     def patch(self, patch: pytest.MonkeyPatch, *recipes: ModuleType) -> None:
         """Write down what happens from here on; the recipes' own functions included."""
         for name, make in toys(self.events, image=self.image).items():
@@ -142,7 +176,11 @@ class Recording:
         def noted_act(agent: Any, obs: Any, carry: Any, is_first: Any, mode: bool = False) -> Any:
             rng, weights = torch.get_rng_state(), frozen(agent.state_dict())
             result = act(agent, obs, carry, is_first, mode)
-            more = {"agent": agent, "heads": list(carry[2]) if len(carry) > 2 else None}
+            more = {
+                "of": recipe.__name__,
+                "agent": agent,
+                "heads": list(carry[2]) if len(carry) > 2 else None,
+            }
             if self.quest:
                 more |= {"played": [self.quest.slots.tasks[head] for head in carry[2]]}
             self.note("act", rng=rng, weights=weights, mode=mode, action=result[0].clone(), **more)
@@ -152,6 +190,7 @@ class Recording:
             agent = next(x for x in args if isinstance(x, torch.nn.Module))
             rng, before = torch.get_rng_state(), frozen(agent.state_dict())
             event = SimpleNamespace(name="update", args=args, options=options, agent=agent)
+            event.of = recipe.__name__
             event.rng, event.before = rng, before
             event.result = result = update(*args, **options)
             event.after, event.result = frozen(agent.state_dict()), frozen(result)
@@ -161,6 +200,11 @@ class Recording:
         if act:
             patch.setattr(recipe, "act", noted_act)
         patch.setattr(recipe, "update", noted_update)
+        if hasattr(recipe, "judge"):
+            patch.setattr(recipe, "judge", after(recipe.judge, self._judged))
+
+    def _judged(self, result: Any, *args: Any) -> None:
+        self.note("judge", args=frozen(args), result=result)
 
     def _patch_vectors(self, patch: pytest.MonkeyPatch) -> None:
         vector = wb.envs.EnvVector
@@ -177,7 +221,7 @@ class Recording:
             return note
 
         def sent(_: Any, envs: Any, action: Any) -> None:
-            self.note("send", envs=envs, action=action.clone())
+            self.note("send", envs=envs, action=action.clone(), rng=torch.get_rng_state())
 
         patch.setattr(vector, "__init__", noted_init)
         patch.setattr(vector, "reset", after(reset, rows("begin")))
@@ -264,10 +308,37 @@ class Recording:
         return ""
 
 
-def recorded(recipe: ModuleType, cfg: Any, folder: Any, **options: Any) -> Recording:
-    """A run of `main`, written down."""
-    recording = Recording(**options)
+def recorded(
+    recipe: ModuleType, cfg: Any, folder: Any, *others: ModuleType, image: bool = False
+) -> Recording:
+    """A run of `main`, written down; so are the functions of other recipes that it uses."""
+    recording = Recording(image=image)
     with pytest.MonkeyPatch.context() as patch:
-        recording.patch(patch, recipe)
+        recording.patch(patch, recipe, *others)
         tiny_runs.run(recipe, cfg, folder)
     return recording
+
+
+def check_carries(turns: list[Any]) -> None:
+    """The stored carry is that of its row; so are the action before and the action that was sent.
+
+    They are observed again from the carry that was stored before, with the numbers drawn then.
+    """
+    own = copy.deepcopy(turns[0][1].agent)
+    envs = len(turns[0][0].reward)
+    carry, action = own.initial(envs)[:2]
+    for rows, act, add, send in turns:
+        own.load_state_dict(act.weights)
+        torch.set_rng_state(act.rng)
+        with torch.no_grad():
+            embed = own.encoder({key: rows.obs[key] for key in own.encoder.keys})
+            state = own.rssm.observe_step(carry, embed, action, rows.is_first)
+            feature = state.feature()
+            parts = feature.split(1) if act.heads else [feature]
+            actors = [own.heads[str(head)].actor for head in act.heads or ()] or [own.actor]
+            drawn = [actor(x).sample() for actor, x in zip(actors, parts, strict=True)]
+        tiny_runs.same(add.row["carry"], own.rssm.pack(state.carry), "carry")
+        assert torch.equal(add.row["prev_action"], action)
+        assert torch.equal(send.action, torch.cat(drawn))
+        assert not act.mode
+        carry, action = own.rssm.unpack(add.row["carry"]), send.action

@@ -54,7 +54,7 @@ def test_rows_of_a_task_go_to_its_own_replay_and_are_drawn_from_there(tasks):
 def test_a_task_is_played_by_its_own_head(tasks):
     """The chain of carries, which is checked elsewhere, is that of one vector of environments."""
     heads = {}
-    for turns in tasks.streams():
+    for turns in tasks.run.streams():
         [agent] = {id(act.agent.actor) for _, act, *_ in turns}
         heads[agent] = turns[0][1].agent.actor
     own = tasks.run.named("update")[0].agent.heads
