@@ -30,6 +30,7 @@ TINY: dict[str, Any] = {
     "groups": 2,
     "blocks": 2,
     "horizon": 2,
+    "imag_last": 0,
     "lr": 1e-2,
     "warmup": 0,
     "workers": False,
@@ -75,7 +76,7 @@ def due(turn: int, every: int) -> bool:
 
 
 SHOWN = {"video_every": 24}
-QUEST = {"reward": "uniform", "cache": "", "offline": False, "heads": 2, "judge": 0}
+QUEST = {"reward": "uniform", "cache": "", "offline": False, "heads": 2, "judge": 0, "seed": 7}
 LOOPS = {
     "dreamerv3_atari": Loop(dreamerv3_atari, SHOWN, ONE_TASK, 1, "atari"),
     "dreamerv3_dmc": Loop(dreamerv3_dmc, SHOWN, ONE_TASK, 1, "dmc"),

@@ -105,6 +105,7 @@ def toys(log: list[Any], *, image: bool = False) -> dict[str, Callable[..., Any]
 
     names = {f"envs.{name}": make(name) for name in ("atari", "dmc", "gym")}
     glam = make("minigrid", [(name, ()) for name in FEATURES])
+    names |= {"envs.dmc_features": make("dmc_features", reach)}
     return names | {"envs.minigrid": glam, "tasks.control": make("control", reach)}
 
 
@@ -171,7 +172,7 @@ class Recording:
         self._patch_writing(patch)
 
     def _patch_recipe(self, patch: pytest.MonkeyPatch, recipe: ModuleType) -> None:
-        act, update = getattr(recipe, "act", None), recipe.update
+        act, update = getattr(recipe, "act", None), getattr(recipe, "update", None)
 
         def noted_act(agent: Any, obs: Any, carry: Any, is_first: Any, mode: bool = False) -> Any:
             rng, weights = torch.get_rng_state(), frozen(agent.state_dict())
@@ -199,11 +200,12 @@ class Recording:
 
         if act:
             patch.setattr(recipe, "act", noted_act)
-        patch.setattr(recipe, "update", noted_update)
+        if update:
+            patch.setattr(recipe, "update", noted_update)
         if hasattr(recipe, "judge"):
             patch.setattr(recipe, "judge", after(recipe.judge, self._judged))
 
-    def _judged(self, result: Any, *args: Any) -> None:
+    def _judged(self, result: Any, *args: Any, **_: Any) -> None:
         self.note("judge", args=frozen(args), result=result)
 
     def _patch_vectors(self, patch: pytest.MonkeyPatch) -> None:
