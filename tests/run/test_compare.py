@@ -112,3 +112,11 @@ def test_no_run_is_a_sentence(runs, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["nowhere"])
     assert "error: no run in nowhere" in capsys.readouterr().err
+
+
+def test_one_lucky_first_episode_is_not_the_best_ten(runs):
+    """The first mean of ten is that of 100 and nine of 1; with fewer episodes it is of all."""
+    make("lucky", [100.0, *[1.0] * 9, *[2.0] * 5])
+    assert cells(compare(["lucky"]))[0][6:8] == ["1.5", "10.9"]
+    make("short", [100.0, 1.0])
+    assert cells(compare(["short"]))[0][6:8] == ["50.5", "50.5"]
