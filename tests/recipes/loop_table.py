@@ -51,12 +51,11 @@ class Loop(NamedTuple):
     changes: dict[str, Any]
     updates: list[int]
     tasks: int = 1
-    factory: str = ""
 
     @property
     def cfg(self) -> Any:
-        steps = {"steps": ENVS * len(self.updates)}
-        return dataclasses.replace(self.recipe.PRESETS["smoke"], **TINY, **steps, **self.changes)
+        given = {**TINY, "steps": ENVS * len(self.updates), **self.changes}
+        return dataclasses.replace(self.recipe.PRESETS["smoke"], **given)
 
     def events(self) -> str:
         """What is to happen, turn by turn."""
@@ -66,7 +65,7 @@ class Loop(NamedTuple):
             learn = ["sample"] * self.tasks + ["update"] + ["write_back"] * self.tasks + ["metrics"]
             said += learn * updates + ["receive"] * self.tasks
             said += ["sample", "video"] * due(turn, getattr(self.cfg, "video_every", 0))
-            said += ["log"] * due(turn, 16) + ["save"] * due(turn, 20)
+            said += ["log"] * due(turn, self.cfg.log_every) + ["save"] * due(turn, 20)
         return " ".join([*said, "save"])
 
 
@@ -78,14 +77,17 @@ def due(turn: int, every: int) -> bool:
 SHOWN = {"video_every": 24}
 QUEST = {"reward": "uniform", "cache": "", "offline": False, "heads": 2, "judge": 0, "seed": 7}
 LOOPS = {
-    "dreamerv3_atari": Loop(dreamerv3_atari, SHOWN, ONE_TASK, 1, "atari"),
-    "dreamerv3_dmc": Loop(dreamerv3_dmc, SHOWN, ONE_TASK, 1, "dmc"),
-    "dreamerv3_gym": Loop(dreamerv3_gym, SHOWN, ONE_TASK, 1, "gym"),
-    "multitask_dmc": Loop(multitask_dmc, {"judge": 0}, TWO_TASKS, 2, "control"),
+    "dreamerv3_atari": Loop(dreamerv3_atari, SHOWN, ONE_TASK),
+    "dreamerv3_dmc": Loop(dreamerv3_dmc, SHOWN, ONE_TASK),
+    "dreamerv3_gym": Loop(dreamerv3_gym, SHOWN, ONE_TASK),
+    "multitask_dmc": Loop(multitask_dmc, {"judge": 0, "log_every": 11}, TWO_TASKS, 2),
     "multitask_atari": Loop(
-        multitask_atari, {"tasks": ("pong", "boxing"), "report_steps": 0}, TWO_TASKS, 2, "atari"
+        multitask_atari,
+        {"tasks": ("pong", "boxing"), "report_steps": 0, "log_every": 11},
+        TWO_TASKS,
+        2,
     ),
-    "glam": Loop(glam, QUEST, ONE_TASK, 1, "minigrid"),
+    "glam": Loop(glam, QUEST, ONE_TASK),
 }
 EVENTS = ["draw", "act", "add", "send", "sample", "update", "write_back", "metrics", "receive"]
 EVENTS += ["video", "log", "save"]

@@ -1,6 +1,7 @@
 """Runs of a recipe in a toy world, in this process, with every event of the loop written down."""
 
 import copy
+import functools
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -123,6 +124,14 @@ def after(function: Callable[..., Any], note: Callable[..., Any]) -> Callable[..
         return result
 
     return noting
+
+
+def with_taste(draw: torch.Generator, head: Any, *_: Any, **__: Any) -> None:
+    """Let the actor of a head like some actions: new ones are all nearly even."""
+    with torch.no_grad():
+        for name, parameter in head.actor.named_parameters():
+            if ".outs." in name and name.endswith("bias"):
+                parameter.add_(2 * torch.randn(parameter.shape, generator=draw))
 
 
 class Recording:
@@ -295,6 +304,8 @@ class Recording:
         )
         patch.setattr(quest, "begin", after(quest.begin, drawn))
         patch.setattr(wb.tasks, "renew", after(wb.tasks.renew, renewed))
+        head, draw = wb.tasks.dreamer_head, torch.Generator().manual_seed(1)
+        patch.setattr(wb.tasks, "dreamer_head", after(head, functools.partial(with_taste, draw)))
         patch.setattr(wb.diagnose, "LENGTH", 6)
         patch.setattr(wb.diagnose, "open_loop_video", lambda agent, batch: None)
         patch.setattr(wb.language, "plot_belief", lambda run: None)
