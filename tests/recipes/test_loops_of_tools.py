@@ -157,7 +157,7 @@ def test_updates_of_adapt(world, tmp_path, changes, counts):
 
 
 def test_instruct_fits_settles_learns_and_only_then_plays(world, tmp_path):
-    given = {"by": "oracle", "instruction": "balance the pole upright", "seed": 3}
+    given = {"by": "oracle", "instruction": "balance the pole upright"}
     counts = {"fit": 2, "updates": 3, "settle": 1, "episodes": 2, "random": 3}
     run = recorded(multitask_dmc, _cartpole(), tmp_path / "world")
     cfg = instruct.Config(run=tmp_path / "world", logdir=str(tmp_path), **given, **counts)
