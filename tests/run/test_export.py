@@ -62,7 +62,7 @@ def test_a_copy_holds_what_is_read_later_and_no_more(tmp_path):
     assert weights.keys() == agent.state_dict().keys()
     assert all(torch.equal(weights[name], own) for name, own in agent.state_dict().items())
     assert Checkpoint(folder).header()["position"] == {"step": [100], "updates": [7]}
-    assert read_config(folder) == {**CONFIG, "logdir": ""}
+    assert read_config(folder) == {**CONFIG, "logdir": "", "format": 1}
     lines = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     assert (folder / "metrics.jsonl").read_bytes() == lines
     assert "100" in compare([folder])

@@ -173,7 +173,7 @@ def test_weights_and_biases(tmp_path, wandb):
     assert calls == [(64, {"loss": 2.0}), (64, video), "finished"]
     assert (options["project"], options["name"]) == ("mazes", "n")
     assert (options["id"], options["resume"]) == ("maze-runs-seed-3", "allow")
-    assert (options["dir"], options["config"]) == (str(folder), {"seed": 3})
+    assert (options["dir"], options["config"]) == (str(folder), {"seed": 3, "format": 1})
 
 
 def test_without_wandb(tmp_path, monkeypatch):
