@@ -50,6 +50,18 @@ def test_load_and_act(smoke):
     envs.close()
 
 
+def test_what_is_loaded_judges_as_what_was_trained(tmp_path, monkeypatch):
+    """A checkpoint has no untrained model, which is drawn again by the seed of the run."""
+    built, build = [], recipe.build
+    monkeypatch.setattr(recipe, "build", lambda cfg: built.append(build(cfg)) or built[-1])
+    folder = run(tmp_path / "run", seed=3)
+    torch.manual_seed(5)
+    agent, _ = recipe.load(folder, device="cpu")
+    with torch.no_grad():
+        loaded, trained = (one.policy(["Goal: go"]) for one in (agent, built[0][0]))
+    same(loaded, trained, "judged")
+
+
 def test_evaluate_plays_it(smoke):
     agent, cfg = recipe.load(smoke, device="cpu")
     short = wb.envs.minigrid(cfg.env, max_steps=8)

@@ -61,22 +61,35 @@ def test_a_task_is_played_by_its_own_head(tasks):
     assert list(heads.values()) == [own[task].actor for task in tasks.loop.cfg.tasks]
 
 
-def test_nothing_is_caught_up_when_a_task_joins(tmp_path):
-    """Its replay is empty: no update until the ninth turn, then those that are due turn by turn."""
-    loop = LOOPS["multitask_dmc"]
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    """Twelve turns of a task alone, then, resumed, twelve of two."""
+    loop, folder = LOOPS["multitask_dmc"], tmp_path_factory.mktemp("runs") / "run"
     alone = ("reacher_easy",)
     steps = ENVS * 12
-    recorded(loop.recipe, dataclasses.replace(loop.cfg, tasks=alone, steps=steps), tmp_path / "run")
+    recorded(loop.recipe, dataclasses.replace(loop.cfg, tasks=alone, steps=steps), folder)
     longer = dataclasses.replace(loop.cfg, resume=True, steps=steps + ENVS * 12)
-    run = recorded(loop.recipe, longer, tmp_path / "run")
+    return recorded(loop.recipe, longer, folder)
+
+
+def test_nothing_is_caught_up_when_a_task_joins(joined):
+    """Its replay is empty: no update until the ninth turn, then those that are due turn by turn."""
     turns = [0]
-    for event in run.named("update", "receive"):
+    for event in joined.named("update", "receive"):
         turns[-1] += event.name == "update"
         turns += [0] if event.name == "receive" else []
     # Two tasks are received at each turn. The 24 actions of one task, at 2 a turn, were counted
     # from action 2 on: 1 + floor((24 - 2) / 3) = 8. After turn k of both, 24 + 4 k actions:
     # 1 + floor((22 + 4 k) / 3) = 19 at k = 8, then 20, 21, 23, 24 (k = 9 ... 12).
     assert turns[::2][:12] == [0] * 8 + [1, 1, 2, 1]
+
+
+def test_a_task_that_joins_is_told_its_reward_on_every_row(joined):
+    """Those that were played before it came, too."""
+    for update in joined.named("update"):
+        mixture = update.args[2]
+        assert len(mixture.known) == 2
+        assert mixture.known.all()
 
 
 def test_learning_progress_is_told_the_scores_of_each_task(tmp_path, monkeypatch):

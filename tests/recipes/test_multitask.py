@@ -132,6 +132,9 @@ def test_the_world_is_told_the_task_only_if_asked():
     feature = torch.zeros(1, agent.rssm.feature_dim)
     tails = [agent.task(task).actor(feature).mode[:, 2:].tolist() for task in (EASY, HARD)]
     assert tails == [[[1.0, 0.0]], [[0.0, 1.0]]]
+    rows = agent.there.envs(HARD, 1, seed=0).reset()
+    sent, (_, led) = recipe.act(agent.task(HARD), rows.obs, agent.initial(1), rows.is_first)
+    assert torch.equal(led, torch.cat([sent, torch.tensor([[0.0, 1.0]])], -1)), "when it is played"
     assert built()[0].there.width == 2
 
 
