@@ -189,21 +189,34 @@ def test_an_outcome_is_credited_to_the_candidate_whose_head_acted(glam):
     assert [(one.score, one.task, one.success) for one in logged] == told
 
 
-def test_the_belief_that_is_logged_is_that_of_the_outcomes_by_hand(glam):
+def shares(outcomes, keep):
     """Beta(1, 1) if right against Beta(20 * 0.35, 20 * 0.65) if wrong, older ones weigh less."""
-    quest, keep = glam.run.quest, glam.loop.cfg.keep
-    evidence = Successes(wrong=(7.0, 13.0))
-    prior = 1 / 3
-    odds = []
-    for own in quest.belief.outcomes:
+    evidence, prior, odds = Successes(wrong=(7.0, 13.0)), 1 / 3, []
+    for own in outcomes:
         weights = [keep ** (len(own) - 1 - i) for i in range(len(own))]
         odds.append(prior * torch.tensor(evidence.log_odds(own, weights)).exp().item())
-    found = [share / sum(odds) for share in odds]
+    return [one / sum(odds) for one in odds]
+
+
+def test_the_belief_that_is_logged_is_that_of_the_outcomes_by_hand(glam):
+    quest = glam.run.quest
+    found = shares(quest.belief.outcomes, glam.loop.cfg.keep)
     assert list(quest.metrics.values()) == pytest.approx(found)
     assert list(quest.metrics) == [f"belief/{phrase}" for phrase in quest.proposal.phrases]
-    owned = [(found[task], -head) for head, task in enumerate(quest.slots.tasks)]
-    agent = turns_of(glam.run)[-1].act.agent
-    assert int(agent.best) == quest.best == -max(owned)[1]
+
+
+def test_the_best_head_is_that_of_the_likeliest_candidate_at_every_turn(glam):
+    """Of those that have a head; whichever is played."""
+    turns, outcomes, others = turns_of(glam.run), [[], [], []], 0
+    bests = [int(turn.act.weights["best"]) for turn in turns[1:]] + [int(turns[-1].act.agent.best)]
+    for turn, best in zip(turns, bests, strict=True):
+        for env, score, _ in turn.finished:
+            outcomes[turn.draw.playing[env]].append(float(score > 0))
+        found = shares(outcomes, glam.loop.cfg.keep)
+        owned = [(found[task], -head) for head, task in enumerate(turn.draw.owners)]
+        assert best == -max(owned)[1]
+        others += best not in turn.act.heads
+    assert others >= 2
 
 
 def test_each_head_is_taught_the_goal_of_its_own_candidate(glam):
