@@ -61,21 +61,21 @@ def test_a_task_is_played_by_its_own_head(tasks):
     assert list(heads.values()) == [own[task].actor for task in tasks.loop.cfg.tasks]
 
 
-@pytest.fixture(scope="module")
-def joined(tmp_path_factory):
-    """Twelve turns of a task alone, then, resumed, twelve of two."""
-    loop, folder = LOOPS["multitask_dmc"], tmp_path_factory.mktemp("runs") / "run"
-    alone = ("reacher_easy",)
+@pytest.fixture(scope="module", params=["multitask_dmc", "multitask_atari"])
+def joined(request, tmp_path_factory):
+    """Twelve turns of a task alone, then, resumed, twelve of two; the configuration of these."""
+    loop, folder = LOOPS[request.param], tmp_path_factory.mktemp("runs") / "run"
+    alone = loop.cfg.tasks[:1]
     steps = ENVS * 12
     recorded(loop.recipe, dataclasses.replace(loop.cfg, tasks=alone, steps=steps), folder)
     longer = dataclasses.replace(loop.cfg, resume=True, steps=steps + ENVS * 12)
-    return recorded(loop.recipe, longer, folder)
+    return longer, recorded(loop.recipe, longer, folder)
 
 
 def test_nothing_is_caught_up_when_a_task_joins(joined):
     """Its replay is empty: no update until the ninth turn, then those that are due turn by turn."""
     turns = [0]
-    for event in joined.named("update", "receive"):
+    for event in joined[1].named("update", "receive"):
         turns[-1] += event.name == "update"
         turns += [0] if event.name == "receive" else []
     # Two tasks are received at each turn. The 24 actions of one task, at 2 a turn, were counted
@@ -85,11 +85,14 @@ def test_nothing_is_caught_up_when_a_task_joins(joined):
 
 
 def test_a_task_that_joins_is_told_its_reward_on_every_row(joined):
-    """Those that were played before it came, too."""
-    for update in joined.named("update"):
+    """Those that were played before it came, too; without features only on those it played."""
+    cfg, run = joined
+    for update in run.named("update"):
         mixture = update.args[2]
         assert len(mixture.known) == 2
-        assert mixture.known.all()
+        for place, known in enumerate(mixture.known):
+            wanted = (mixture.task == place)[:, None] | getattr(cfg, "relabel", False)
+            assert torch.equal(known, wanted.expand_as(known))
 
 
 def test_learning_progress_is_told_the_scores_of_each_task(tmp_path, monkeypatch):
