@@ -85,6 +85,20 @@ def test_windows_begin_with_the_newest_carry(played):
     assert refreshed == BATCH * LENGTH * sum(played.loop.updates)
 
 
+def test_an_update_is_of_the_windows_that_were_drawn_and_begins_from_their_carry(played):
+    run, tasks = played.run, played.loop.tasks
+    drawn = [event.batch for event in run.named("sample") if event.length is None]
+    for i, update in enumerate(run.named("update")):
+        given = next(x for x in update.args if hasattr(x, "_fields"))
+        batch, parts = getattr(given, "batch", given), drawn[tasks * i : tasks * (i + 1)]
+        packed = [torch.cat(leaves) for leaves in zip(*(x.carry for x in parts), strict=True)]
+        same(list(update.agent.rssm.pack(batch.carry)), packed, "carry")
+        for name in ("prev_action", "reward", "is_first", "is_last", "is_terminal"):
+            same(getattr(batch, name), torch.cat([getattr(x, name) for x in parts]), name)
+        for name, value in batch.obs.items():
+            same(value, torch.cat([x.obs[name] for x in parts]), name)
+
+
 def test_latents_of_an_update_are_written_to_the_rows_that_were_drawn(played):
     run, tasks = played.run, played.loop.tasks
     drawn = [event for event in run.named("sample") if event.length is None]
