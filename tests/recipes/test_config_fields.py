@@ -111,7 +111,10 @@ TASKS = {
     **LEARNING,
     **WRITING,
     "steps": Row(4, {"total": 4, "turns": 2 * 2}),
-    "seed": Row(5, {"torch seed": 5, "envs seed": ANY, "replay seed": 5, "judge": [0, 5]}),
+    "seed": Row(
+        5,
+        {"torch seed": 5, "envs seed": ANY, "replay seed": 5, "sampler seed": 5, "judge": [0, 5]},
+    ),
     "batch": loss(5, SOME, windows=5, ratio=0.266667, updates=1, **{"imagined from": 15}),
     "prefill": Row(3, {"first": 2 * 4, "updates": ANY, SOME: ANY}, UPDATE + 2),
     "image": Row(80, {"env size": 80}),
