@@ -88,15 +88,20 @@ def prepare(cfg: Config, recipe: Any, saved: Any):
     """The agent of the new task on the world that was asked for, and where it is played."""
     there = recipe.stage(dataclasses.replace(saved, tasks=(cfg.task,)))
     agent, _ = recipe.build(saved, there)
-    weights = wb.run.Checkpoint(cfg.run).weights("agent") if cfg.world != "fresh" else {}
-    fit = take(agent, weights)
-    print(f"{fit} of {len(weights)} tensors of {cfg.run} fit the world of {cfg.task}", flush=True)
+    weights = wb.run.Checkpoint(cfg.run).weights("agent")
+    fit = take(agent, weights) if cfg.world != "fresh" else 0
+    print(f"{fit} of {len(weights)} tensors of {cfg.run} in the world of {cfg.task}", flush=True)
     if cfg.world == "shuffled":
         shuffle(agent)
     agent.heads.add(cfg.task, agent.head(cfg.task))
     if cfg.head:
         begin = f"heads.parts.{cfg.head}."
         own = {k.removeprefix(begin): x for k, x in weights.items() if k.startswith(begin)}
+        if not own:
+            raise SystemExit(
+                f"{cfg.run} has no head of {cfg.head!r} to copy; --head takes one of its tasks: "
+                f"{', '.join(wb.tasks.tasks_of(cfg.run, saved.tasks)[1])}"
+            )
         wb.run.load_module_state(agent.heads[cfg.task], own)
     trained = agent.heads[cfg.task].parameters() if cfg.freeze else agent.parameters()
     options = {"lr": saved.lr, "agc": saved.agc, "warmup": saved.warmup}

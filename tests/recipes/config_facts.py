@@ -109,7 +109,8 @@ def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Fact
     found["total"] = seen["progress"][0]["total"]
     found["turns"] = len(recording.named("send"))
     found |= {f"every {i}": every["n"] for i, every in enumerate(seen["every"])}
-    found |= {"sampler seed": own["seed"] for own in seen["sampler"]}
+    for own in seen["sampler"]:
+        found["sampler seed"] = own["seed"]
     for own in seen["ratio"]:
         found["ratio"] = round(float(own["ratio"]), 6)
     found |= opened(recording) | replayed(seen) | sized(seen["session"][0]["parts"])

@@ -59,8 +59,10 @@ def test_of_a_shuffled_world_the_dynamics_alone_are_mixed(run):
         assert ours.numel() < 3 or not torch.equal(ours, theirs), name
 
 
-def test_a_head_can_be_copied_whole(run):
-    agent, _ = adapted(run, head="run")
+@pytest.mark.parametrize("world", ["kept", "fresh", "shuffled"])
+def test_a_head_can_be_copied_whole(run, world):
+    """Into any world, a fresh one too."""
+    agent, _ = adapted(run, head="run", world=world)
     assert same_numbers(agent.heads["swim"].state_dict(), run.old.heads["run"].state_dict())
 
 

@@ -284,6 +284,9 @@ def test_messages(whole, tmp_path):
         adapt.Config(run=whole, task=HARD, marks=(5, 1))
     with pytest.raises(ValueError, match="a fresh world cannot be frozen; give --world kept"):
         adapt.Config(run=whole, task=HARD, world="fresh", freeze=True)
+    message = f"no head of 'walk' to copy; --head takes one of its tasks: {EASY}, {HARD}"
+    with pytest.raises(SystemExit, match=message):
+        adapt.main(adapt.Config(run=whole, task=HARD, head="walk"))
     (tmp_path / "config.json").write_text(json.dumps({"recipe": "vae"}))
     with pytest.raises(SystemExit, match="made by the recipe 'vae'; a new task is added to a run"):
         adapt.main(adapt.Config(run=tmp_path, task=HARD))
