@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from worldblocks import parity
+import parity
+from golden_folder import GOLDEN
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -120,9 +121,9 @@ def parity_table():
 
 
 def test_the_parity_page_has_a_row_for_each_comparison():
-    made = parity.checks(parity.default_golden(), parity.default_recipe())
+    made = parity.checks(GOLDEN, parity.RECIPE)
     shown = [case for case, _, _ in parity_table()]
-    assert shown == [check.case for check in made], "python -m worldblocks.parity --markdown"
+    assert shown == [check.case for check in made], "python tests/parity --markdown"
 
 
 def stated(text):

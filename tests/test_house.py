@@ -22,7 +22,7 @@ FLOORS = [
     ["layers", "ema", "normalize", "balance"],
     ["encoders", "decoders", "heads", "rssm"],
     ["replay", "optim", "envs", "run"],
-    ["interop", "diagnose", "tasks", "parity", "language", "testing"],
+    ["interop", "diagnose", "tasks", "language", "testing"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ORDER = {name: place for place, name in enumerate(itertools.chain(*FLOORS))}
@@ -37,7 +37,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 MODULES = sorted({p.relative_to(SRC).parts[0].removesuffix(".py") for p in SOURCES} - {"__init__"})
 # The commands are documented on the page of what they show, not as a shelf of names.
 PUBLIC = [name for name in MODULES if not name.startswith("_")]
-BLOCKS = [name for name in PUBLIC if name not in ("typing", "spaces", "parity")]
+BLOCKS = [name for name in PUBLIC if name not in ("typing", "spaces")]
 
 
 def named(paths):

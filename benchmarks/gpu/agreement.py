@@ -1,6 +1,7 @@
 """Does an update compute the same: as one graph, as the reference, in bfloat16?"""
 
 import functools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import worldblocks as wb
 from benchmarks.adapters.updates import Update
 from benchmarks.gpu import agents
 from benchmarks.gpu.agents import error, finite
+from benchmarks.jobs import ROOT
 
 Findings = Iterator[dict[str, Any]]
 UPDATES = 8  # three warm up, one is recorded, four are the graph alone
@@ -75,9 +77,12 @@ def worst(errors: dict[str, float]) -> dict[str, Any]:
 def parity(device: str, quick: bool) -> Findings:
     """The table of parity with every block on the device, group by group."""
     exact()
-    golden, recipe = wb.parity.default_golden(), wb.parity.default_recipe()
+    sys.path.insert(0, str(ROOT / "tests"))
+    from golden_folder import GOLDEN
+    from parity import RECIPE, run
+
     for group in "ab" if quick else GROUPS:
-        rows = wb.parity.run(golden, recipe, group, device=device)
+        rows = run(GOLDEN, RECIPE, group, device=device)
         errors = [found.error for row in rows for found in (*row.values, *row.gradients)]
         bad = {f"{row.case}: {row.what}": fault(row) for row in rows if not row.ok}
         yield {

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from golden_folder import GOLDEN
-from worldblocks.parity import default_recipe
-from worldblocks.parity.recipe import SCOPES, load_recipe
+from parity import RECIPE
+from parity.recipe import SCOPES, load_recipe
 from worldblocks.spaces import Continuous, Discrete, Image
 
 COUNTS = json.loads((GOLDEN / "param_counts.json").read_text())
@@ -22,7 +22,7 @@ SPACES = {
 
 @pytest.fixture(scope="module")
 def recipe():
-    return load_recipe(default_recipe())
+    return load_recipe(RECIPE)
 
 
 @pytest.mark.parametrize("name", COUNTS)

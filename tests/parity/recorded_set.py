@@ -10,12 +10,12 @@ from collections import deque
 import numpy as np
 import torch
 
+from parity import agent as whole
+from parity.recipe import CONSTANTS, SCOPES, SLOW, Setup
 from worldblocks.distributions import modes
 from worldblocks.interop import jax_names
 from worldblocks.layers import Conv2d, Linear
 from worldblocks.losses import balanced_kl
-from worldblocks.parity import agent as whole
-from worldblocks.parity.recipe import CONSTANTS, SCOPES, SLOW, Setup
 from worldblocks.replay import Batch
 from worldblocks.rssm import Carry, dreamer_rssm, rollout
 from worldblocks.spaces import Continuous, Discrete, Image, action_size, one_hot_action

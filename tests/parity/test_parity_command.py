@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from golden_folder import GOLDEN
-from worldblocks.parity import (
+from parity import (
     Arrays,
     Check,
     Error,
     Excepted,
     Record,
     Row,
-    arrays,
     compare,
     main,
     markdown,
@@ -23,8 +22,8 @@ from worldblocks.parity import (
     run,
     text,
 )
-from worldblocks.parity.agent import excuse
-from worldblocks.parity.recipe import load_recipe
+from parity.agent import excuse
+from parity.recipe import load_recipe
 
 
 def check(run, case="case"):
@@ -171,25 +170,6 @@ def test_a_missing_folder(tmp_path, capsys):
     assert "--golden takes a folder" in capsys.readouterr().err
 
 
-@pytest.fixture
-def elsewhere(monkeypatch, tmp_path):
-    """The package as if it were not in a checkout."""
-    for module in (arrays, recipe):
-        monkeypatch.setattr(module, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
-
-
-@pytest.mark.usefixtures("elsewhere")
-def test_without_a_checkout_the_folder_must_be_given():
-    with pytest.raises(FileNotFoundError, match=r"give their folder with --golden, or install"):
-        arrays.default_golden()
-
-
-@pytest.mark.usefixtures("elsewhere")
-def test_without_a_checkout_the_recipe_must_be_given():
-    with pytest.raises(FileNotFoundError, match=r"no recipe at .*: give one with --recipe"):
-        recipe.default_recipe()
-
-
 def test_a_recipe_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"--recipe takes the path of a \.py file"):
         load_recipe(tmp_path / "none.py")
@@ -204,7 +184,7 @@ def test_a_recipe_without_its_extra(tmp_path):
 
 def test_the_blocks_compute_on_the_device_that_is_named(capsys):
     """On meta nothing can be compared, and that is what every row says."""
-    rows = run(GOLDEN, recipe.default_recipe(), "b", device="meta")
+    rows = run(GOLDEN, recipe.RECIPE, "b", device="meta")
     assert rows
     assert all("meta" in row.problem for row in rows)
     assert main(["--golden", str(GOLDEN), "--groups", "b", "--device", "meta"]) == 1

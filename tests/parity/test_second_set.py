@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import recorded_set
 import torch
 
-from worldblocks.parity import Arrays, default_recipe, main, passed, run, text
-from worldblocks.parity.recipe import load_recipe, set_up
+from parity import RECIPE, Arrays, main, passed, recorded_set, run, text
+from parity.recipe import load_recipe, set_up
 
 GROUPS = "bdfjkl"
 
@@ -19,7 +18,7 @@ def folder(tmp_path_factory):
     files = {"b_lambda_return": recorded_set.lambda_returns(rng)}
     files |= {"d_rssm_other": rssm, "f_blockgru_other": core}
     files |= {"j_repl_loss": recorded_set.replayed_loss(rng), "l_replay": recorded_set.replay(rng)}
-    files["k_agent_other"] = recorded_set.whole_agent(load_recipe(default_recipe()))
+    files["k_agent_other"] = recorded_set.whole_agent(load_recipe(RECIPE))
     for name, arrays in files.items():
         np.savez(path / f"{name}.npz", **arrays)
     return path
@@ -27,13 +26,13 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_other_sizes_pass(folder, group):
-    rows = [row for row in run(folder, default_recipe(), group) if row.case != "j_imag_loss"]
+    rows = [row for row in run(folder, RECIPE, group) if row.case != "j_imag_loss"]
     assert passed(rows), text(rows)
     assert sum(len(row.values) for row in rows) > 0
 
 
 def test_the_horizon_is_found(folder):
-    setup = set_up(Arrays.load(folder / "k_agent_other.npz"), default_recipe())
+    setup = set_up(Arrays.load(folder / "k_agent_other.npz"), RECIPE)
     assert setup.cfg.horizon == 7
     assert (setup.cfg.units, setup.cfg.deter, setup.cfg.hidden, setup.cfg.depth) == (10, 24, 9, 2)
     assert (setup.cfg.groups, setup.cfg.classes, setup.cfg.blocks) == (3, 5, 4)

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parity.arrays import Arrays
+from parity.record import Check, Record
+from parity.sizes import count
 from worldblocks.distributions import Bernoulli, BoundedNormal, OneHot, Output
 from worldblocks.heads import BinaryHead, TwoHotHead
 from worldblocks.interop import load_jax
 from worldblocks.layers import Linear
 from worldblocks.losses import gaussian_kl
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Record
-from worldblocks.parity.sizes import count
 
 LOW, HIGH, UNIMIX = 0.1, 1.0, 0.01  # of the reference's heads
 ENTROPY = 0.3  # weight in what the gradients are of

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from parity.arrays import Arrays
+from parity.record import Check, Record
 from worldblocks.distributions import OneHot
 from worldblocks.losses import balanced_kl, categorical_kl
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Record
 
 FREE_NATS, UNIMIX = 1.0, 0.01  # of the reference
 DYN, REP = 1.0, 0.1  # weights of the two in what the gradients are of

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.parity.arrays import Arrays
+from parity.arrays import Arrays
 from worldblocks.spaces import Actions, Continuous, Discrete, Image, Spaces
 
 Parameters = Mapping[str, np.ndarray]

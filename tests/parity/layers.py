@@ -6,6 +6,9 @@ from math import prod, sqrt
 import torch
 from torch import Tensor, nn
 
+from parity.arrays import Arrays
+from parity.record import Check, Record
+from parity.sizes import count
 from worldblocks.interop import load_jax
 from worldblocks.layers import (
     MLP,
@@ -15,9 +18,6 @@ from worldblocks.layers import (
     Linear,
     RMSNorm,
 )
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Record
-from worldblocks.parity.sizes import count
 
 
 def checks(file: Arrays) -> Iterator[Check]:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from parity.arrays import Arrays
+from parity.record import Check, Record
+from parity.sizes import count
 from worldblocks.interop import load_jax
 from worldblocks.layers import MLP, Linear
 from worldblocks.optim import LaProp
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Record
-from worldblocks.parity.sizes import count
 
 
 def offered(file: Arrays, case: str) -> bool:

@@ -9,21 +9,6 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 
-def default_golden() -> Path:
-    """`tests/golden` of the checkout that the package was installed from.
-
-    Raises:
-        FileNotFoundError: the package was not installed from a checkout in editable mode.
-    """
-    folder = Path(__file__).parents[3] / "tests" / "golden"
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no recorded arrays at {folder}: give their folder with --golden, or install a "
-            f"checkout with pip install -e"
-        )
-    return folder
-
-
 class Arrays(Mapping[str, np.ndarray]):
     """Arrays by name. A name is a dotted path; `at("seq.carry")` are those below a path.
 

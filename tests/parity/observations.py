@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from parity.arrays import Arrays
+from parity.record import Check, Record
+from parity.sizes import count, image_sizes, observation_spaces
 from worldblocks.decoders import ImageDecoder, MultiDecoder, VectorDecoder, target
 from worldblocks.distributions import OneHot
 from worldblocks.encoders import ImageEncoder, MultiEncoder, VectorEncoder
 from worldblocks.interop import load_jax
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Record
-from worldblocks.parity.sizes import count, image_sizes, observation_spaces
 from worldblocks.rssm import State
 from worldblocks.spaces import Image
 

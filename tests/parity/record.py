@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from parity.arrays import Arrays
 from worldblocks.interop import from_jax, jax_names
-from worldblocks.parity.arrays import Arrays
 
 VALUES, GRADIENTS = 1e-5, 1e-4
 

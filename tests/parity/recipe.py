@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from parity.arrays import Arrays
+from parity.sizes import action_spaces, observation_spaces, rssm_sizes
 from worldblocks.distributions import modes
 from worldblocks.interop import load_jax
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.sizes import action_spaces, observation_spaces, rssm_sizes
 from worldblocks.replay import Batch
 from worldblocks.rssm import Carry, State, imagine
 from worldblocks.run.recipe import load_recipe
@@ -32,23 +32,9 @@ SLOW = ("slowval", "slow_value.copy")
 # What the record was made with and does not say.
 CONSTANTS = {"gamma": 1 - 1 / 333, "lam": 0.95, "entropy": 3e-4, "lr": 1e-3, "warmup": 2}
 CONSTANTS |= {"agc": 0.3, "bf16": False}
+RECIPE = Path(__file__).parents[2] / "recipes" / "dreamerv3_atari.py"
 HORIZON, LONGEST = 5, 32
 NO_OBSERVATION = ("action", "reward", "is_first", "is_last", "is_terminal", "consec", "stepid")
-
-
-def default_recipe() -> Path:
-    """`recipes/dreamerv3_atari.py` of the checkout that the package was installed from.
-
-    Raises:
-        FileNotFoundError: the package was not installed from a checkout in editable mode.
-    """
-    path = Path(__file__).parents[3] / "recipes" / "dreamerv3_atari.py"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no recipe at {path}: give one with --recipe, or install a checkout with "
-            f"pip install -e"
-        )
-    return path
 
 
 class Setup(NamedTuple):

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import torch
 
+from parity.arrays import Arrays
+from parity.record import Check, Record
 from worldblocks.distributions import TwoHot
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Record
 from worldblocks.returns import lambda_return
 from worldblocks.transforms import symexp, symexp_bins, symlog, two_hot, two_hot_mean
 

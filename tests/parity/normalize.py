@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parity.arrays import Arrays
+from parity.record import Check, Record
 from worldblocks.ema import SlowCopy
 from worldblocks.normalize import PercentileScale, RunningMoments
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Record
 
 Read = Callable[[], tuple[Tensor, Tensor]]
 

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from worldblocks.parity.record import Error, Row
+from parity.record import Error, Row
 
 REFERENCE = "danijar/dreamerv3 e3f02248693a79dc8b0ebd62c93683888ddaccfe"
 EXCEPTIONS = 5  # more than these are a failure

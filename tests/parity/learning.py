@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from parity.arrays import Arrays
+from parity.record import Check, Excepted, Record
+from parity.transforms import returns
 from worldblocks.distributions import BoundedNormal, OneHot, Output, TwoHot
 from worldblocks.normalize import PercentileScale, RunningMoments
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Excepted, Record
-from worldblocks.parity.transforms import returns
 from worldblocks.returns import lambda_return
 from worldblocks.transforms import symexp_bins
 

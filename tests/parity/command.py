@@ -9,7 +9,8 @@ from zipfile import BadZipFile
 
 import torch
 
-from worldblocks.parity import (
+from golden_folder import GOLDEN
+from parity import (
     agent,
     distributions,
     dynamics,
@@ -23,9 +24,9 @@ from worldblocks.parity import (
     table,
     transforms,
 )
-from worldblocks.parity.arrays import Arrays, default_golden
-from worldblocks.parity.recipe import default_recipe
-from worldblocks.parity.record import Check, Row
+from parity.arrays import Arrays
+from parity.recipe import RECIPE
+from parity.record import Check, Row
 
 Checks = Callable[[Arrays], Iterator[Check]]
 
@@ -102,23 +103,19 @@ def run(
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 if every row is within tolerance, else 1."""
     parser = argparse.ArgumentParser(
-        prog="python -m worldblocks.parity",
+        prog="python tests/parity",
         description="Compare the blocks with recorded outputs of the official DreamerV3.",
     )
-    parser.add_argument("--golden", type=Path, help="folder of the recorded arrays")
-    parser.add_argument("--recipe", type=Path, help="recipe whose agent is compared with group k")
+    parser.add_argument("--golden", type=Path, default=GOLDEN, help="folder of recorded arrays")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="recipe of group k")
     parser.add_argument("--groups", default="", help="only these groups, such as abk")
     parser.add_argument("--device", default="cpu", help="where the blocks compute, such as cuda")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     options = parser.parse_args(arguments)
-    try:
-        golden = options.golden or default_golden()
-        recipe = options.recipe or default_recipe()
-        if not golden.is_dir():
-            raise FileNotFoundError(f"no recorded arrays at {golden}: --golden takes a folder")
-    except FileNotFoundError as error:
-        parser.error(str(error))
-    rows = run(golden, recipe, options.groups, device=options.device)
+    golden = options.golden
+    if not golden.is_dir():
+        parser.error(f"no recorded arrays at {golden}: --golden takes a folder")
+    rows = run(golden, options.recipe, options.groups, device=options.device)
     if options.markdown:
         print(table.markdown(rows, notes(golden)))
         print(*[line for line in table.summary(rows) if "FAIL" in line], sep="\n", file=sys.stderr)

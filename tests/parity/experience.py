@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parity.arrays import Arrays
+from parity.record import Check, Excepted, Record
 from worldblocks.envs import Atari, atari_image
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.record import Check, Excepted, Record
 from worldblocks.replay import Batch, SequenceReplay
 from worldblocks.run import Ratio
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parity.arrays import Arrays
+from parity.recipe import SCOPES, SLOW, Setup, dream, set_up
+from parity.record import GRADIENTS, Check, Excepted, Record
 from worldblocks.decoders import target
 from worldblocks.distributions import OneHot, modes
 from worldblocks.interop import from_jax, jax_names
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.recipe import SCOPES, SLOW, Setup, dream, set_up
-from worldblocks.parity.record import GRADIENTS, Check, Excepted, Record
 from worldblocks.returns import lambda_return
 
 TOLERANCE = GRADIENTS  # for everything of the whole agent

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from parity.arrays import Arrays
+from parity.distributions import DYN, FREE_NATS, REP
+from parity.record import Check, Record
+from parity.sizes import action_spaces, core_sizes, rssm_sizes
 from worldblocks.distributions import modes
 from worldblocks.interop import load_jax
 from worldblocks.losses import balanced_kl
-from worldblocks.parity.arrays import Arrays
-from worldblocks.parity.distributions import DYN, FREE_NATS, REP
-from worldblocks.parity.record import Check, Record
-from worldblocks.parity.sizes import action_spaces, core_sizes, rssm_sizes
 from worldblocks.rssm import RSSM, BlockGRU, Carry, State, dreamer_rssm, rollout
 from worldblocks.spaces import one_hot_action
 

@@ -1,5 +1,0 @@
-"""`python -m worldblocks.parity`."""
-
-from worldblocks.parity.command import main
-
-raise SystemExit(main())

@@ -1,0 +1,10 @@
+"""`python tests/parity`: every block against the recorded outputs of the official code."""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])
+    from parity.command import main
+
+    sys.exit(main())
