@@ -1,6 +1,6 @@
 # `make check` is what a change must pass; the other targets are its parts.
 
-.PHONY: check format lint types test thorough mutation docs serve
+.PHONY: check format lint types test thorough docs serve
 
 check:
 	ruff format --check .
@@ -24,11 +24,6 @@ test:
 
 thorough:
 	pytest --thorough --hypothesis-profile=thorough
-
-# Hours on one core, and goes on where it stopped; its options, for a part or a sample, are those of the command.
-mutation:
-	python tests/mutation
-	python tests/mutation --page
 
 # The docs extra (mkdocs and its plugins) is not part of dev: pip install -c constraints.txt -e ".[docs]".
 # The variable silences an announcement that mkdocs-material prints at every start.
