@@ -16,7 +16,6 @@ it. A fresh world, which has no past, is not.
 
 import dataclasses
 import functools
-import importlib
 import json
 import sys
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ import worldblocks as wb
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # a run folder of several tasks
     task: str  # the new one
+    recipe: Path | None = None  # file of the recipe; default: the one that RUN names
     logdir: str = ""  # where the result goes; default RUN/adapt-<task>-<world>-<seed>
     seed: int = 0
     freeze: bool = False  # keep the world model as it is, else it goes on learning
@@ -53,19 +53,17 @@ class Config:
 
 def recipe_of(cfg: Config):
     """The recipe that made RUN, if its world takes a new task."""
-    config = wb.run.read_config(cfg.run)
-    name = config.get("recipe", "")
-    if not name.startswith("multitask_") or not (Path(__file__).parent / f"{name}.py").exists():
-        raise SystemExit(
-            f"{cfg.run} was made by the recipe {name!r}; a new task is added to a run of "
-            f"multitask_dmc.py or multitask_atari.py, beside this file"
-        )
-    if config.get("conditioned"):
+    needed = ("stage", "build", "update", "act")
+    try:
+        recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=needed)
+    except (OSError, ValueError, ImportError, AttributeError) as error:
+        raise SystemExit(f"{error}; a new task is added to a run of several tasks") from error
+    if wb.run.read_config(cfg.run).get("conditioned"):
         raise SystemExit(
             f"the world of {cfg.run} is told which of its tasks is played and has no place for "
             f"{cfg.task}; a run without --conditioned takes a new task"
         )
-    return importlib.import_module(name)
+    return recipe
 
 
 def take(agent, tensors: dict[str, Any]) -> int:

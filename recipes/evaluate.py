@@ -2,12 +2,11 @@
 
     python recipes/evaluate.py RUN [--episodes 100] [--mode] [--json] [--task TASK]
 
-Actions are sampled, as in the published scores; `--mode` plays the policy's likeliest actions and
-then the same episodes with samples. The recipe that made the run is the file of that name beside
-this one; the run folder holds no code.
+Actions are sampled, as in the published scores; `--mode` plays the policy's mode and then the same
+episodes with samples. The recipe is the one that the run names, beside this file, or `--recipe`:
+the run folder holds no code.
 """
 
-import importlib
 import json
 import math
 import statistics
@@ -21,10 +20,13 @@ import tyro
 
 import worldblocks as wb
 
+NEEDED = ("load", "environments", "act")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # a run folder
+    recipe: Path | None = None  # file of the recipe; default: the one that the run names
     task: str = ""  # of a run with several; default: its first
     episodes: int = 100
     mode: bool = False  # the policy's likeliest actions, then samples beside them
@@ -90,12 +92,10 @@ def main(cfg: Config) -> int:
     """0, or 1 where not all episodes were played."""
     if cfg.episodes < 1:
         raise SystemExit(f"--episodes is the number to play, 1 or more, got {cfg.episodes}")
-    name = wb.run.read_config(cfg.run).get("recipe", "")
-    if not (Path(__file__).parent / f"{name}.py").exists():
-        raise SystemExit(
-            f"{cfg.run} was made by the recipe {name!r}, which is not beside this file"
-        )
-    recipe = importlib.import_module(name)
+    try:
+        recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=NEEDED)
+    except (OSError, ValueError, ImportError, AttributeError) as error:
+        raise SystemExit(str(error)) from error
     agent, saved = recipe.load(cfg.run, cfg.device, *([cfg.task] if cfg.task else []))
     result = judge(cfg, recipe, agent, saved, cfg.mode)
     played = [result["episodes"]]

@@ -15,7 +15,6 @@ meant (an oracle: what remains then is the fault of the world), of the best head
 random. Needs the models that `glam.py` needs, or `--cache FOLDER --offline`, or `--by oracle`.
 """
 
-import importlib
 import json
 import statistics
 import sys
@@ -36,6 +35,7 @@ import worldblocks as wb
 @dataclass(frozen=True, kw_only=True)
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # a run folder of several tasks
+    recipe: Path | None = None  # file of the recipe; default: the one that RUN names
     instruction: str = ""  # one sentence
     meant: str = ""  # the phrase of the menu that it means, if somebody knows; else what is chosen
     sentences: str = ""  # or a file of several: [[sentence]] with `instruction` and `meant`
@@ -243,17 +243,21 @@ def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     known = wb.run.read_config(cfg.run)
     body = known.get("tasks", [""])[0].split("_")[0]
-    if known.get("recipe") != "multitask_dmc" or body not in wb.envs.BODIES:
+    if body not in wb.envs.BODIES:
         raise SystemExit(
             f"{cfg.run} was made by the recipe {known.get('recipe')!r} with the body {body!r}; a "
-            f"sentence is for a run of multitask_dmc.py and {', '.join(wb.envs.BODIES)}"
+            f"sentence is for a run of several tasks and {', '.join(wb.envs.BODIES)}"
         )
     if known["conditioned"] or not known["relabel"]:
         raise SystemExit(
             f"{cfg.run} is conditioned={known['conditioned']}, relabel={known['relabel']}; a "
             f"sentence needs a world that is not told the task and features in its replay"
         )
-    recipe = importlib.import_module("multitask_dmc")
+    needed = ("stage", "build", "load", "act", "world_model_loss", "actor_critic_loss")
+    try:
+        recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=needed)
+    except (OSError, ValueError, ImportError, AttributeError) as error:
+        raise SystemExit(str(error)) from error
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
     menu = wb.language.body_menu(body)
     found = sentences(cfg, menu)
@@ -273,7 +277,17 @@ def main(cfg: Config) -> int:
     rows, text = table(found, scores)
     folder = Path(cfg.logdir or cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
     folder.mkdir(parents=True, exist_ok=True)
-    aside = {"run", "logdir", "instruction", "meant", "sentences", "cache", "offline", "device"}
+    aside = {
+        "run",
+        "recipe",
+        "logdir",
+        "instruction",
+        "meant",
+        "sentences",
+        "cache",
+        "offline",
+        "device",
+    }
     result = {"run": cfg.run.name, **{k: x for k, x in vars(cfg).items() if k not in aside}}
     result |= {"nearest": nearest, "sentences": rows, "scores": scores}
     (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="utf-8")

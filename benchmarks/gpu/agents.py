@@ -10,7 +10,7 @@ from benchmarks.adapters.data import batch
 from benchmarks.adapters.updates import Update, assemble
 from benchmarks.jobs import ROOT
 from benchmarks.work import ACTIONS, SIZES, Work
-from worldblocks.run.recipe import load_recipe
+from worldblocks.run import load_recipe
 
 # What the simulator shows of the walker; its six motors are as many as `batch` has actions.
 WALKER = {"orientations": (14,), "height": (), "velocity": (9,)}

@@ -9,6 +9,7 @@ import point_recipe as recipe
 import pytest
 import torch
 
+import diagnose as tool
 from worldblocks import diagnose
 from worldblocks.diagnose import look, page, policy
 from worldblocks.diagnose.causes import SYMPTOMS
@@ -191,6 +192,11 @@ def run(made, tmp_path):
     return Path(shutil.copytree(made, tmp_path / "run"))
 
 
+def diagnosed(run, **options):
+    options = {"recipe": Path(recipe.__file__), **options}
+    return tool.main(tool.Config(run=run, **options))
+
+
 def test_the_command(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(look, "SAMPLES", 1)
     for step in range(24):
@@ -200,8 +206,7 @@ def test_the_command(run, tmp_path, capsys, monkeypatch):
             line = {"step": 30 * step, "updates": step, "loss/obs": 2.0, "loss/dyn": 1.0}
             file.write(json.dumps(line | {"value": None if step == 9 else 1.0}) + "\n")
     output = tmp_path / "page.html"
-    arguments = [str(run), "--recipe", recipe.__file__, "--steps", "84", "--output", str(output)]
-    assert diagnose.main(arguments) == 0
+    assert diagnosed(run, steps=84, output=output) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == str(output)
     assert "Begin with: " in lines[-2]
@@ -215,26 +220,24 @@ def test_the_command(run, tmp_path, capsys, monkeypatch):
 
 def test_environments_that_fail_too_often_give_no_page(run, monkeypatch, capsys):
     monkeypatch.setattr(EnvVector, "stopped", "the wheel came off")
-    assert diagnose.main([str(run), "--recipe", recipe.__file__]) == 2
+    assert diagnosed(run) == 2
     assert capsys.readouterr().err == "no page: the wheel came off\n"
     assert not (run / "diagnosis.html").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "arguments", "message"),
+    ("change", "options", "message"),
     [
-        ("rm config.json", [], "run holds no run: there is no config.json in it"),
-        ("rm checkpoint/manifest.json", ["--recipe", recipe.__file__], "no checkpoint in "),
-        ("", [], "was made by the recipe 'point_recipe', which is not in "),
-        ("", ["--recipe", "nowhere.py"], "no recipe at nowhere.py: --recipe takes the path of"),
-        ("", ["--recipe", __file__], "test_page.py has no load, environments, act, world_model_"),
-        ("", ["--steps", "83"], "--steps is 84 or more, got 83"),
+        ("rm config.json", {"recipe": None}, "run holds no run: there is no config.json in it"),
+        ("rm checkpoint/manifest.json", {}, "no checkpoint in "),
+        ("", {"recipe": None}, "was made by the recipe 'point_recipe', which is not in "),
+        ("", {"recipe": Path("nowhere.py")}, "no recipe at nowhere.py: --recipe takes the path of"),
+        ("", {"recipe": Path(__file__)}, "test_page.py has no load, environments, act, world_mod"),
+        ("", {"steps": 83}, "a diagnosis takes at least 84 steps, got 83"),
     ],
 )
-def test_what_cannot_be_diagnosed(run, change, arguments, message, capsys):
+def test_what_cannot_be_diagnosed(run, change, options, message, capsys):
     if change:
         (run / change.removeprefix("rm ")).unlink()
-    with pytest.raises(SystemExit) as stop:
-        diagnose.main([str(run), *arguments])
-    assert stop.value.code == 2
+    assert diagnosed(run, **options) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")

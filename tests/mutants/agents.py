@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from worldblocks.run.recipe import load_recipe
+from worldblocks.run import load_recipe
 
 from .mutant import changed_module, mutant
 

@@ -15,7 +15,7 @@ from worldblocks.distributions import modes
 from worldblocks.interop import load_jax
 from worldblocks.replay import Batch
 from worldblocks.rssm import Carry, State, imagine
-from worldblocks.run.recipe import load_recipe
+from worldblocks.run import load_recipe
 from worldblocks.spaces import Actions, Spaces, one_hot_action
 
 # Scope in the official checkpoint -> module of a recipe's agent.

@@ -23,7 +23,6 @@ from parity import (
     text,
 )
 from parity.agent import excuse
-from parity.recipe import load_recipe
 
 
 def check(run, case="case"):
@@ -168,18 +167,6 @@ def test_a_missing_folder(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--golden", str(tmp_path / "none")])
     assert "--golden takes a folder" in capsys.readouterr().err
-
-
-def test_a_recipe_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"--recipe takes the path of a \.py file"):
-        load_recipe(tmp_path / "none.py")
-
-
-def test_a_recipe_without_its_extra(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text("import not_installed_here\n")
-    with pytest.raises(ImportError, match=r"mine\.py, .*, needs not_installed_here: pip install"):
-        load_recipe(path)
 
 
 def test_the_blocks_compute_on_the_device_that_is_named(capsys):

@@ -1,7 +1,7 @@
 """Is this world model any good? Open-loop predictions and checks on held-out episodes.
 
 Works on any agent that has an `encoder`, a dynamics block `rssm`, a `decoder`, a `reward` head and
-a `value` head. `python -m worldblocks.diagnose RUN` writes a page about a whole run.
+a `value` head. `recipes/diagnose.py RUN` writes a page about a whole run.
 """
 
 from worldblocks.diagnose.ahead import (
@@ -14,10 +14,10 @@ from worldblocks.diagnose.ahead import (
     open_loop,
     open_loop_video,
 )
-from worldblocks.diagnose.command import diagnose, main
+from worldblocks.diagnose.diagnosis import diagnose
 from worldblocks.diagnose.finding import Figure, Finding, Section
 from worldblocks.diagnose.held_out import Stopped, judge, play, report, windows
-from worldblocks.diagnose.page import write_page
+from worldblocks.diagnose.page import summary, verdicts, write_page
 from worldblocks.diagnose.sections import examine
 
 __all__ = [
@@ -34,11 +34,12 @@ __all__ = [
     "diagnose",
     "examine",
     "judge",
-    "main",
     "open_loop",
     "open_loop_video",
     "play",
     "report",
+    "summary",
+    "verdicts",
     "windows",
     "write_page",
 ]

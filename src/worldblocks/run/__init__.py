@@ -22,6 +22,7 @@ from worldblocks.run.memory import MemoryUse, count_memory
 from worldblocks.run.modules import load_module_state, pick_device
 from worldblocks.run.progress import Progress
 from worldblocks.run.published import Published, plot_published, read_published, score_curves
+from worldblocks.run.recipe import load_recipe, recipe_of
 from worldblocks.run.report import (
     Check,
     format_report,
@@ -74,6 +75,7 @@ __all__ = [
     "launch",
     "load_config",
     "load_module_state",
+    "load_recipe",
     "open_loop_grid",
     "pick_device",
     "plot_curve",
@@ -82,6 +84,7 @@ __all__ = [
     "read_jsonl",
     "read_published",
     "realised_return",
+    "recipe_of",
     "resume_command",
     "reward_check",
     "rng_state",

@@ -1,9 +1,6 @@
-"""The command: a run's agent on new episodes, one page about it."""
+"""A run's agent on new episodes, and one page about it."""
 
-import argparse
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +8,8 @@ import torch
 
 from worldblocks.diagnose.ahead import LENGTH
 from worldblocks.diagnose.finding import Section
-from worldblocks.diagnose.held_out import Stopped, play
-from worldblocks.diagnose.page import summary, verdicts, write_page
-from worldblocks.diagnose.recipe import recipe_of
+from worldblocks.diagnose.held_out import play
+from worldblocks.diagnose.page import write_page
 from worldblocks.diagnose.sections import examine
 from worldblocks.replay import Batch
 from worldblocks.run.folder import read_config
@@ -43,13 +39,19 @@ def diagnose(
         steps: rows played, of all environments together.
         seed: of the episodes; that of the run plus a million if None.
         output: the page; `diagnosis.html` in the run folder if None.
+
+    Raises:
+        ValueError: too few steps to see anything.
+        Stopped: the environments failed too often.
     """
+    if steps < FEWEST:
+        raise ValueError(f"a diagnosis takes at least {FEWEST} steps, got {steps}")
     seed = int(cfg.seed) + UNSEEN if seed is None else seed
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         envs = recipe.environments(cfg, ENVIRONMENTS, seed)
-        batch = play(recipe.act, agent, envs, max(steps // ENVIRONMENTS, 1))
+        batch = play(recipe.act, agent, envs, steps // ENVIRONMENTS)
     sections = examine(recipe, agent, cfg, batch, run=run, seed=seed)
     known = facts(run, agent, batch, seed, time.monotonic() - began)
     path = output or run / "diagnosis.html"
@@ -91,35 +93,3 @@ def scores(batch: Batch) -> list[float]:
                 found.append(total)
                 total = 0.0
     return found
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 whatever the lights, 2 where there is nothing to look at."""
-    parser = argparse.ArgumentParser(
-        prog="python -m worldblocks.diagnose",
-        description="Is this world model any good? One HTML page about a run.",
-    )
-    parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--recipe", type=Path, help="file of the recipe that made the run")
-    parser.add_argument(
-        "--steps", type=int, default=4000, help="rows to play, of all environments together (4000)"
-    )
-    parser.add_argument("--seed", type=int, help="of the episodes; default: the run's + 1,000,000")
-    parser.add_argument("--output", type=Path, help="the page; default: RUN/diagnosis.html")
-    options = parser.parse_args(arguments)
-    try:
-        if options.steps < FEWEST:
-            raise ValueError(f"--steps is {FEWEST} or more, got {options.steps}")
-        recipe = recipe_of(options.run, options.recipe)
-        agent, cfg = recipe.load(options.run)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
-        parser.error(str(error.args[0]) if isinstance(error, KeyError) else str(error))
-    how = {"steps": options.steps, "seed": options.seed, "output": options.output}
-    try:
-        sections, path = diagnose(options.run, recipe, agent, cfg, **how)
-    except Stopped as stopped:
-        print(f"no page: {stopped}", file=sys.stderr)
-        return 2
-    print(*verdicts(sections), sep="\n")
-    print(f"\n{summary(sections)}\n{path}")
-    return 0

@@ -1,0 +1,50 @@
+"""Is this world model any good? One HTML page about a run, with a light for each question.
+
+    python recipes/diagnose.py RUN [--steps 4000] [--seed N] [--output PAGE]
+
+The agent plays episodes that it was not trained on. Red and amber lights come with their known
+causes, the most common first. The recipe is the one that the run names, beside this file, or
+`--recipe`. It needs `load`, `environments`, `act`, `world_model_loss` and `actor_critic_loss`.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import worldblocks as wb
+
+NEEDED = ("load", "environments", "act", "world_model_loss", "actor_critic_loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    run: Annotated[Path, tyro.conf.Positional]  # a run folder
+    recipe: Path | None = None  # file of the recipe; default: the one that the run names
+    steps: int = 4000  # rows to play, of all environments together
+    seed: int | None = None  # of the episodes; default: that of the run plus 1,000,000
+    output: Path | None = None  # the page; default: RUN/diagnosis.html
+
+
+def main(cfg: Config) -> int:
+    """0 whatever the lights, 2 where there is nothing to look at."""
+    try:
+        recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=NEEDED)
+        agent, saved = recipe.load(cfg.run)
+        sections, page = wb.diagnose.diagnose(
+            cfg.run, recipe, agent, saved, steps=cfg.steps, seed=cfg.seed, output=cfg.output
+        )
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
+        print(
+            f"no page: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr
+        )
+        return 2
+    print(*wb.diagnose.verdicts(sections), sep="\n")
+    print(f"\n{wb.diagnose.summary(sections)}\n{page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))
