@@ -40,6 +40,7 @@ def runs(tmp_path_factory):
 
 SPIED = (
     (wb.run, "pick_device", "device"),
+    (wb.run, "recipe_of", "recipe"),
     (wb.language, "ranker", "ranker"),
     (wb.language, "SpecReward", "spec"),
     (wb.tasks, "TaskSampler", "sampler"),
@@ -63,6 +64,7 @@ def facts(tool: Any, cfg: Any, capsys: Any, *others: Any) -> dict[str, Any]:
     said = capsys.readouterr().out.splitlines()
     found: dict[str, Any] = {"device": seen["device"][0]["name"]}
     found["torch seed"] = torch.initial_seed()
+    found["recipe"] = seen["recipe"][0]["path"]
     opened = recording.named("open")
     found |= {"opened": [event.n for event in opened], "seeds": [event.seed for event in opened]}
     found["played"] = [*dict.fromkeys(event.toy.made["what"] for event in recording.named("reset"))]
@@ -138,7 +140,9 @@ def arrives(tool, base, field, row, capsys, *others):
 
 
 NEW = "reacher_hard"
+DMC, GYM = Path(multitask_dmc.__file__), Path(dreamerv3_gym.__file__)
 ADAPT = {
+    "recipe": Row(DMC, {"recipe": DMC}),
     "run": Row("two-again", {"told run": "two-again"}),
     "task": Row(
         "cartpole_balance",
@@ -172,6 +176,7 @@ def test_a_field_of_adapt_arrives(field, runs, tmp_path, capsys):
 
 
 INSTRUCT = {
+    "recipe": Row(DMC, {"recipe": DMC}),
     "run": Row("pole-again", {"told run": "pole-again"}),
     "instruction": Row(STILL, {"sentences": [(STILL, STILL)], "episodes": ANY}),
     "meant": Row(STILL, {"sentences": [(POLE, STILL)], "episodes": ANY}),
@@ -212,6 +217,7 @@ def test_a_field_of_instruct_arrives(field, runs, tmp_path, capsys):
 
 
 EVALUATE = {
+    "recipe": Row(GYM, {"recipe": GYM}),
     "run": Row("images-again", {"told run": "images-again"}),
     "task": Row(
         "cartpole_balance",
