@@ -102,15 +102,20 @@ def prepare(cfg: Config, recipe: Any, saved: Any):
             )
         wb.run.load_module_state(agent.heads[cfg.task], own)
     trained = agent.heads[cfg.task].parameters() if cfg.freeze else agent.parameters()
-    options = {"lr": saved.lr, "agc": saved.agc, "warmup": saved.warmup}
-    return agent, wb.optim.dreamer_optimizer(trained, **options), there
+    optimizer = wb.optim.dreamer_optimizer(trained, lr=saved.lr, agc=saved.agc, warmup=saved.warmup)
+    return agent, optimizer, there
 
 
 def replays(cfg: Config, recipe: Any, saved: Any, there: Any):
     """The replay of RUN, relabelled, where it is there and of use; and an empty one."""
     known = wb.tasks.control_reward(cfg.task) if getattr(saved, "relabel", False) else None
-    rows = {"capacity": saved.capacity, "streams": saved.envs, "length": saved.length}
-    make = functools.partial(wb.replay.MixtureReplay, relabel={cfg.task: known}, **rows)
+    make = functools.partial(
+        wb.replay.MixtureReplay,
+        relabel={cfg.task: known},
+        capacity=saved.capacity,
+        streams=saved.envs,
+        length=saved.length,
+    )
     old, new = None, make([cfg.task], seed=cfg.seed)
     _, tasks = wb.tasks.tasks_of(cfg.run, saved.tasks)
     past = cfg.world != "fresh" and (wb.run.Checkpoint(cfg.run).folder / "replay").exists()

@@ -19,7 +19,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -198,10 +198,17 @@ class Agent(nn.Module):
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
-        sizes: Any = {"deter": deter, "hidden": cfg.hidden or units, "recompute": cfg.recompute}
-        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": self.action_size}
-        onehots: Any = {"groups": cfg.groups, "classes": classes, "unimix": 0.01}
-        self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, **onehots, **sizes)
+        self.rssm = wb.rssm.dreamer_rssm(
+            embed_dim=self.encoder.embed_dim,
+            action_dim=self.action_size,
+            deter=deter,
+            hidden=cfg.hidden or units,
+            groups=cfg.groups,
+            classes=classes,
+            blocks=cfg.blocks,
+            unimix=0.01,
+            recompute=cfg.recompute,
+        )
         self.decoder = wb.decoders.dreamer_decoder(
             observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
         )
@@ -314,16 +321,24 @@ def learn(train, agent, batches):
 
 
 def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
-    options = {"pixels": cfg.pixels, "size": cfg.image, "repeat": cfg.repeat}
-    make = functools.partial(wb.envs.gym, cfg.env, **options, **json.loads(cfg.env_args))
+    arguments = json.loads(cfg.env_args)
+    make = functools.partial(
+        wb.envs.gym,
+        cfg.env,
+        pixels=cfg.pixels,
+        size=cfg.image,
+        repeat=cfg.repeat,
+        **arguments,
+    )
     return wb.envs.EnvVector([make] * n, seed=seed, workers=cfg.workers)
 
 
 def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions):
     """A new agent and its optimiser: one for everything."""
     agent = Agent(observation, action, cfg).to(wb.run.pick_device(cfg.device))
-    options = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
-    optimizer = wb.optim.dreamer_optimizer(agent.parameters(), **options)
+    optimizer = wb.optim.dreamer_optimizer(
+        agent.parameters(), lr=cfg.lr, agc=cfg.agc, warmup=cfg.warmup
+    )
     return agent, optimizer
 
 
@@ -407,8 +422,10 @@ def main(cfg: Config) -> int:
         print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
     elif cfg.report_steps:
         held_out, seen = environments(cfg, 4, cfg.seed + 1_000_000), sample(agent, replay, 64)
-        known = {"steps": cfg.report_steps, "gamma": cfg.gamma, "seen": seen}
-        print(wb.diagnose.report(run, agent, act, held_out, **known))
+        report = wb.diagnose.report(
+            run, agent, act, held_out, steps=cfg.report_steps, gamma=cfg.gamma, seen=seen
+        )
+        print(report)
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
     return interrupt.exit_code or int(bool(envs.stopped))

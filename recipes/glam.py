@@ -176,10 +176,16 @@ class Agent(nn.Module):
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
-        sizes: Any = {"deter": deter, "hidden": cfg.hidden or units}
-        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": self.action_size}
-        onehots: Any = {"groups": cfg.groups, "classes": classes, "unimix": 0.01}
-        self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, **onehots, **sizes)
+        self.rssm = wb.rssm.dreamer_rssm(
+            embed_dim=self.encoder.embed_dim,
+            action_dim=self.action_size,
+            deter=deter,
+            hidden=cfg.hidden or units,
+            groups=cfg.groups,
+            classes=classes,
+            blocks=cfg.blocks,
+            unimix=0.01,
+        )
         self.decoder = wb.decoders.dreamer_decoder(
             observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
         )
@@ -192,8 +198,9 @@ class Agent(nn.Module):
 
     def head(self) -> wb.tasks.TaskHead:
         """A new head: reward, actor, critic with its slow copy, scale of returns."""
-        sizes: Any = {"units": self.cfg.units, "width": self.action_size}
-        head = wb.tasks.dreamer_head(self.rssm.feature_dim, self.actions, **sizes)
+        head = wb.tasks.dreamer_head(
+            self.rssm.feature_dim, self.actions, units=self.cfg.units, width=self.action_size
+        )
         return head.to(self.get_buffer("best").device)
 
     def initial(self, n: int):
@@ -283,8 +290,9 @@ def learn(train, agent, replay, cfg, quest):
 def environment(cfg: Config) -> functools.partial[Any]:
     """What builds an environment with features and a describer that reads them."""
     if cfg.env.startswith(("BabyAI-", "MiniGrid-")):
-        words = {"mission": cfg.mission or None, "words": {"verbs": cfg.verbs}}
-        return functools.partial(wb.envs.minigrid, cfg.env, **words)
+        return functools.partial(
+            wb.envs.minigrid, cfg.env, mission=cfg.mission or None, words={"verbs": cfg.verbs}
+        )
     return functools.partial(wb.envs.dmc_features, cfg.env, repeat=cfg.repeat)
 
 
@@ -295,8 +303,10 @@ def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
 def build(cfg: Config, env: Any, candidates: int):
     """A new agent and its optimiser: one for everything."""
     agent = Agent(env, min(cfg.heads, candidates), cfg).to(wb.run.pick_device(cfg.device))
-    rest = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
-    return agent, wb.optim.dreamer_optimizer(agent.parameters(), **rest)
+    optimizer = wb.optim.dreamer_optimizer(
+        agent.parameters(), lr=cfg.lr, agc=cfg.agc, warmup=cfg.warmup
+    )
+    return agent, optimizer
 
 
 def load(run: str | Path, device: str = "auto"):
@@ -329,21 +339,38 @@ def main(cfg: Config) -> int:
     env = environment(cfg)()
     asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
     cfg, menu = dataclasses.replace(cfg, **asked), wb.language.menu_of(cfg.env, env)
-    more: Any = {"cache": cfg.cache, "offline": cfg.offline, "seed": cfg.seed, **asked}
-    old = cfg.logdir if cfg.resume else ""  # a resumed run asks no model again
-    proposal = wb.language.propose(cfg.reward, menu, old=old, **more)
+    proposal = wb.language.propose(
+        cfg.reward,
+        menu,
+        instruction=cfg.instruction,
+        mission=cfg.mission,
+        cache=cfg.cache,
+        offline=cfg.offline,
+        old=cfg.logdir if cfg.resume else "",  # a resumed run asks no model again
+        seed=cfg.seed,
+    )
     agent, optimizer = build(cfg, env, len(proposal.phrases))
-    more = {"heads": cfg.heads, "keep": cfg.keep, "chance": cfg.chance, "seed": cfg.seed}
-    more |= {"full_score": cfg.full_score, "fixed": cfg.imagined == "features"}
-    quest = wb.language.Quest(proposal, menu, envs=cfg.envs, **more)
+    quest = wb.language.Quest(
+        proposal,
+        menu,
+        envs=cfg.envs,
+        heads=cfg.heads,
+        keep=cfg.keep,
+        chance=cfg.chance,
+        full_score=cfg.full_score,
+        fixed=cfg.imagined == "features",
+        seed=cfg.seed,
+    )
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device", "workers", "cache", "offline", "judge")
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     proposal.save(run)
     print(f"run folder {run}\n{proposal.shown()}", flush=True)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg, specs=quest.specs))
-    envs, more = environments(cfg, cfg.envs, cfg.seed), {"streams": cfg.envs, "length": cfg.length}
-    replay = wb.replay.SequenceReplay(capacity=cfg.capacity, seed=cfg.seed, **more)
+    envs = environments(cfg, cfg.envs, cfg.seed)
+    replay = wb.replay.SequenceReplay(
+        capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
+    )
     checkpoint = wb.run.Checkpoint(run)
     logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
     due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))

@@ -113,8 +113,9 @@ class Agent(nn.Module):
         self.cfg = cfg
         model = language_model(cfg)
         model.network.to(wb.run.pick_device(cfg.device))
-        options: Any = {"rank": cfg.rank, "units": cfg.value_units, "per_token": cfg.per_token}
-        self.policy = wb.language.LanguagePolicy(model, commands, **options)
+        self.policy = wb.language.LanguagePolicy(
+            model, commands, rank=cfg.rank, units=cfg.value_units, per_token=cfg.per_token
+        )
 
     def initial(self, n: int):
         """Nothing is carried from one row to the next: a prompt holds the last observations."""
@@ -139,8 +140,7 @@ class Rollout(NamedTuple):
 
 def language_model(cfg: Config) -> Any:
     if cfg.model == "untrained":
-        sizes: Any = {"units": cfg.units, "layers": cfg.layers, "heads": cfg.heads}
-        return wb.language.untrained_llama(**sizes)
+        return wb.language.untrained_llama(units=cfg.units, layers=cfg.layers, heads=cfg.heads)
     if cfg.model == "smollm2":
         return wb.language.PackagedLM(cfg.model)
     return wb.language.TransformersLM.load(cfg.model)

@@ -144,8 +144,8 @@ def prepare(cfg: Config, recipe: Any, saved: Any, ranges: Any, nearest: dict[str
     agent.features = head.to(next(agent.parameters()).device)
     new = [*agent.heads.parameters(), *agent.features.parameters()]
     trained = [parameter for parameter in new if parameter.requires_grad]
-    options = {"lr": saved.lr, "agc": saved.agc, "warmup": saved.warmup}
-    return agent, wb.optim.dreamer_optimizer(trained, **options), there
+    optimizer = wb.optim.dreamer_optimizer(trained, lr=saved.lr, agc=saved.agc, warmup=saved.warmup)
+    return agent, optimizer, there
 
 
 def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
@@ -153,8 +153,12 @@ def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
     checkpoint = wb.run.Checkpoint(cfg.run)
     if not (checkpoint.folder / "replay").exists():
         raise SystemExit(f"{cfg.run} has no replay any more, and nothing else to learn from")
-    rows: Any = {"capacity": saved.capacity, "streams": saved.envs, "length": saved.length}
-    replay = wb.replay.MixtureReplay(wb.tasks.tasks_of(cfg.run, saved.tasks)[1], **rows)
+    replay = wb.replay.MixtureReplay(
+        wb.tasks.tasks_of(cfg.run, saved.tasks)[1],
+        capacity=saved.capacity,
+        streams=saved.envs,
+        length=saved.length,
+    )
     checkpoint.load_stores({"replay": replay})
     return replay
 

@@ -156,10 +156,16 @@ class Agent(nn.Module):
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
         self.encoder = wb.encoders.dreamer_encoder(there.observation, depth=depth, units=units)
-        sizes: Any = {"deter": deter, "hidden": cfg.hidden or units}
-        sizes |= {"embed_dim": self.encoder.embed_dim, "action_dim": there.width}
-        onehots: Any = {"groups": cfg.groups, "classes": classes, "unimix": 0.01}
-        self.rssm = wb.rssm.dreamer_rssm(blocks=cfg.blocks, **onehots, **sizes)
+        self.rssm = wb.rssm.dreamer_rssm(
+            embed_dim=self.encoder.embed_dim,
+            action_dim=there.width,
+            deter=deter,
+            hidden=cfg.hidden or units,
+            groups=cfg.groups,
+            classes=classes,
+            blocks=cfg.blocks,
+            unimix=0.01,
+        )
         self.decoder = wb.decoders.dreamer_decoder(
             there.observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
         )
@@ -168,8 +174,13 @@ class Agent(nn.Module):
 
     def head(self, task: str) -> wb.tasks.TaskHead:
         """A new head: reward, actor, critic with its slow copy, scale of returns."""
-        sizes = {"units": self.cfg.units, "width": self.there.width, "tail": self.there.tail(task)}
-        head = wb.tasks.dreamer_head(self.rssm.feature_dim, self.there.actions[task], **sizes)
+        head = wb.tasks.dreamer_head(
+            self.rssm.feature_dim,
+            self.there.actions[task],
+            units=self.cfg.units,
+            width=self.there.width,
+            tail=self.there.tail(task),
+        )
         return head.to(next(self.parameters()).device)
 
     def task(self, name: str) -> wb.tasks.OneTask:
@@ -272,8 +283,13 @@ def learn(train, agent, replay, counts):
 
 def stage(cfg: Config, tasks=()) -> wb.tasks.Stage:
     """Where the tasks that the world is made for are played, and others."""
-    options = {"relabel": cfg.relabel, "pixels": cfg.pixels, "size": cfg.image}
-    make = functools.partial(wb.tasks.control, repeat=cfg.repeat, **options)
+    make = functools.partial(
+        wb.tasks.control,
+        relabel=cfg.relabel,
+        pixels=cfg.pixels,
+        size=cfg.image,
+        repeat=cfg.repeat,
+    )
     return wb.tasks.Stage(make, cfg.tasks, tasks, told=cfg.conditioned)
 
 
@@ -285,8 +301,10 @@ def environments(cfg: Config, n: int, seed: int, task: str = "") -> wb.envs.EnvV
 def build(cfg: Config, there: wb.tasks.Stage):
     """An agent without heads and its optimiser: one for everything."""
     agent = Agent(there, cfg).to(wb.run.pick_device(cfg.device))
-    options = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
-    return agent, wb.optim.dreamer_optimizer(agent.parameters(), **options)
+    optimizer = wb.optim.dreamer_optimizer(
+        agent.parameters(), lr=cfg.lr, agc=cfg.agc, warmup=cfg.warmup
+    )
+    return agent, optimizer
 
 
 def load(run: str | Path, device: str = "auto", task: str = ""):
@@ -326,8 +344,13 @@ def main(cfg: Config) -> int:
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"{wb.tasks.changes(tasks, wanted)}run folder {run}", flush=True)
     relabel = {name: wb.tasks.control_reward(name) for name in there.actions if cfg.relabel}
-    rows: Any = {"capacity": cfg.capacity, "streams": cfg.envs, "length": cfg.length}
-    replay = wb.replay.MixtureReplay(relabel=relabel, seed=cfg.seed, **rows)
+    replay = wb.replay.MixtureReplay(
+        capacity=cfg.capacity,
+        streams=cfg.envs,
+        length=cfg.length,
+        relabel=relabel,
+        seed=cfg.seed,
+    )
     weights: Any = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
     sampler, players = wb.tasks.TaskSampler(seed=cfg.seed, weights=weights), wb.tasks.Players()
     checkpoint = wb.run.Checkpoint(run)

@@ -122,10 +122,17 @@ class VAE(nn.Module):
         super().__init__()
         images = wb.encoders.images_of(observation).values()
         channels, size = sum(image.channel for image in images), next(iter(images)).height
-        sizes: Any = {"channels": channels, "size": size, "latent": cfg.latent, "depth": cfg.depth}
         errors = {"l2": wb.distributions.SigmoidImageMSE, "l1": wb.distributions.SigmoidImageL1}
-        self.encoder = wb.encoders.GaussianEncoder(**sizes)
-        self.decoder = wb.decoders.GaussianDecoder(**sizes, output=errors[cfg.reconstruction])
+        self.encoder = wb.encoders.GaussianEncoder(
+            channels=channels, size=size, latent=cfg.latent, depth=cfg.depth
+        )
+        self.decoder = wb.decoders.GaussianDecoder(
+            channels=channels,
+            size=size,
+            latent=cfg.latent,
+            depth=cfg.depth,
+            output=errors[cfg.reconstruction],
+        )
 
 
 def vae_loss(vae, frames, cfg):
@@ -172,8 +179,8 @@ def draw(vae, frames, path: Path):
 
 
 def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
-    options = {"pixels": cfg.pixels, "size": cfg.image, **json.loads(cfg.env_args)}
-    make = functools.partial(wb.envs.gym, cfg.env, **options)
+    arguments = json.loads(cfg.env_args)
+    make = functools.partial(wb.envs.gym, cfg.env, pixels=cfg.pixels, size=cfg.image, **arguments)
     return wb.envs.EnvVector([make] * n, seed=seed)
 
 
@@ -190,8 +197,10 @@ def collect(cfg: Config, envs: wb.envs.EnvVector):
 def build(cfg: Config, observation: wb.spaces.Spaces):
     """A new autoencoder and its optimiser."""
     vae = VAE(observation, cfg).to(wb.run.pick_device(cfg.device))
-    options = {"lr": cfg.lr, "agc": cfg.agc, "warmup": cfg.warmup}
-    return vae, wb.optim.dreamer_optimizer(vae.parameters(), **options)
+    optimizer = wb.optim.dreamer_optimizer(
+        vae.parameters(), lr=cfg.lr, agc=cfg.agc, warmup=cfg.warmup
+    )
+    return vae, optimizer
 
 
 def load(run: str | Path, device: str = "auto"):

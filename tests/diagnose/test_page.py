@@ -206,7 +206,7 @@ def test_the_command(run, tmp_path, capsys, monkeypatch):
             line = {"step": 30 * step, "updates": step, "loss/obs": 2.0, "loss/dyn": 1.0}
             file.write(json.dumps(line | {"value": None if step == 9 else 1.0}) + "\n")
     output = tmp_path / "page.html"
-    assert diagnosed(run, steps=84, output=output) == 0
+    assert diagnosed(run, steps=84, seed=4321, output=output) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == str(output)
     assert "Begin with: " in lines[-2]
@@ -215,6 +215,7 @@ def test_the_command(run, tmp_path, capsys, monkeypatch):
     text = output.read_text()
     Reader(text)
     assert "<b>690 steps</b>" in text
+    assert "<b>4,321</b>" in text
     assert "<b>23</b>" in text
 
 

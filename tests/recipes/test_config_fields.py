@@ -212,7 +212,7 @@ def test_no_field_is_left_out(name):
 
 def test_no_recipe_is_left_out():
     """The others are in the files of tools and of what has no world."""
-    others = {"adapt", "evaluate", "glam_policy", "instruct", "vae"}
+    others = {"adapt", "diagnose", "evaluate", "glam_policy", "instruct", "vae"}
     recipes = {path.stem for path in (tiny_runs.ROOT / "recipes").glob("*.py")}
     assert set(FIELDS) | others == recipes
 
