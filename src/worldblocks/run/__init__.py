@@ -21,7 +21,14 @@ from worldblocks.run.logger import Logger
 from worldblocks.run.memory import MemoryUse, count_memory
 from worldblocks.run.modules import load_module_state, pick_device
 from worldblocks.run.progress import Progress
-from worldblocks.run.published import Published, plot_published, read_published, score_curves
+from worldblocks.run.published import (
+    Episodes,
+    Published,
+    plot_published,
+    read_episodes,
+    read_published,
+    score_curves,
+)
 from worldblocks.run.recipe import load_recipe, recipe_of
 from worldblocks.run.report import (
     Check,
@@ -46,6 +53,7 @@ __all__ = [
     "Captured",
     "Check",
     "Checkpoint",
+    "Episodes",
     "Every",
     "Interrupt",
     "Interval",
@@ -81,6 +89,7 @@ __all__ = [
     "plot_curve",
     "plot_published",
     "read_config",
+    "read_episodes",
     "read_jsonl",
     "read_published",
     "realised_return",

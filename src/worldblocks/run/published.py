@@ -34,6 +34,26 @@ class Published(NamedTuple):
         return float(self.steps[1] - self.steps[0])
 
 
+class Episodes(NamedTuple):
+    """Scores of a run's finished episodes, with what a figure says of the run."""
+
+    name: str
+    steps: np.ndarray  # environment steps at the end of each episode: actions · repeat
+    scores: np.ndarray
+    repeat: int = 1
+    train_ratio: float | None = None
+
+
+def read_episodes(run: Path | str) -> Episodes:
+    """The finished episodes of a run folder."""
+    config = read_config(run)
+    lines = [line for line in read_jsonl(Path(run) / "episodes.jsonl") if line["score"] is not None]
+    repeat = config.get("repeat", 1)
+    steps = np.array([line["step"] * repeat for line in lines], int)
+    scores = np.array([line["score"] for line in lines], float)
+    return Episodes(Path(run).resolve().name, steps, scores, repeat, config.get("train_ratio"))
+
+
 def read_published(path: Path | str, task: str) -> Published:
     """One task of a file of published curves.
 
@@ -52,13 +72,14 @@ def read_published(path: Path | str, task: str) -> Published:
 
 
 def score_curves(
-    runs: Sequence[Path | str], width: float, until: float | None = None
+    runs: Sequence[Path | str | Episodes], width: float, until: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Binned scores of several runs at the environment steps where all of them have one.
 
     Args:
-        runs: Run folders. A step of `episodes.jsonl` is an action; times the configuration's
-            `repeat` it is in environment steps, as published curves count.
+        runs: Run folders, or what `read_episodes` made of them. A step of `episodes.jsonl` is an
+            action; times the configuration's `repeat` it is in environment steps, as published
+            curves count.
         width: Of a bin, in environment steps.
         until: As in `binned_scores`.
 
@@ -69,11 +90,10 @@ def score_curves(
         ValueError: A run has no finished episode.
     """
     binned = []
-    for run in runs:
-        steps, scores = _episodes(run)
-        if not len(steps):
-            raise ValueError(f"{run} has no finished episode, so there is no score to draw")
-        binned.append(binned_scores(steps, scores, width, until=until))
+    for run in map(_episodes, runs):
+        if not len(run.steps):
+            raise ValueError(f"{run.name} has no finished episode, so there is no score to draw")
+        binned.append(binned_scores(run.steps, run.scores, width, until=until))
     begin = max(edges[0] for edges, _ in binned)
     end = min(edges[-1] for edges, _ in binned)
     kept = [means[(edges >= begin) & (edges <= end)] for edges, means in binned]
@@ -81,11 +101,11 @@ def score_curves(
 
 
 def plot_published(
-    runs: Sequence[Path | str],
+    runs: Sequence[Path | str | Episodes],
     path: Path | str,
     *,
     published: Published | None = None,
-    others: Mapping[str, Sequence[Path | str]] | None = None,
+    others: Mapping[str, Sequence[Path | str | Episodes]] | None = None,
     parameters: int | None = None,
     title: str | None = None,
     width: float | None = None,
@@ -97,12 +117,13 @@ def plot_published(
     the title stand the model's size, the train ratio and the action repeat.
 
     Args:
-        runs: Run folders that differ in their seed; those without a finished episode are left out.
+        runs: Run folders that differ in their seed, or what `read_episodes` made of them; those
+            without a finished episode are left out.
         path: The picture to write.
         published: Its mean ± one standard deviation; None where nothing is published.
-        others: Run folders of other agents by their name, each a median and a range.
+        others: The same of other agents by their name, each a median and a range.
         parameters: Of the model.
-        title: Heading; the published task, or the first folder's name, if None.
+        title: Heading; the published task, or the first run's name, if None.
         width: Of a bin, in environment steps; the published one, or a twentieth of the run if None.
     """
     figure = extra("matplotlib.figure", "plot_published").Figure(
@@ -110,24 +131,25 @@ def plot_published(
     )
     extra("matplotlib.backends.backend_agg", "plot_published").FigureCanvasAgg(figure)
     axes = figure.subplots()
-    named = published.task if published else Path(runs[0]).resolve().name
+    ours = [_episodes(run) for run in runs]
+    named = published.task if published else ours[0].name
     figure.suptitle(title or named, x=0.012, ha="left", weight="bold", color=DARK)
-    axes.set_title(_words(runs[0], parameters), loc="left", fontsize=9, color=DARK)
-    last = max(_episodes(run)[0].max(initial=0) for run in runs)
+    axes.set_title(_words(ours[0], parameters), loc="left", fontsize=9, color=DARK)
+    last = max(run.steps.max(initial=0) for run in ours)
     width = width or (published.width if published else max(1.0, float(last) / 20))
     end = float(np.ceil(last / width) * width)
     style(axes, "score of training episodes")
     if published:
         _published(axes, published, end)
     for colour, (name, group) in zip(COLOURS[1:], (others or {}).items(), strict=False):
-        if ended := [run for run in group if len(_episodes(run)[0])]:
+        if ended := [run for run in map(_episodes, group) if len(run.steps)]:
             _group(axes, name, *score_curves(ended, width, until=end), colour, every_seed=False)
     if last:
-        runs = [run for run in runs if len(_episodes(run)[0])]
-        for run in runs:
-            steps, scores = _episodes(run)
-            axes.plot(steps, scores, "o", ms=3, mew=0, color=BLUE, alpha=_faint(len(steps)))
-        _group(axes, "worldblocks", *score_curves(runs, width), BLUE, every_seed=True)
+        ours = [run for run in ours if len(run.steps)]
+        for run in ours:
+            faint = float(np.clip(60 / len(run.steps), 0.1, 0.4))
+            axes.plot(run.steps, run.scores, "o", ms=3, mew=0, color=BLUE, alpha=faint)
+        _group(axes, "worldblocks", *score_curves(ours, width), BLUE, every_seed=True)
         axes.legend(loc="best", frameon=False, labelcolor=DARK, fontsize=8)
     else:
         say(axes, "no finished episode yet")
@@ -141,20 +163,15 @@ def plot_published(
     return Path(path)
 
 
-def _episodes(run: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Environment step and score of each finished episode of a run."""
-    lines = [line for line in read_jsonl(Path(run) / "episodes.jsonl") if line["score"] is not None]
-    repeat = read_config(run).get("repeat", 1)
-    steps = np.array([line["step"] for line in lines], float) * repeat
-    return steps, np.array([line["score"] for line in lines], float)
+def _episodes(run: Path | str | Episodes) -> Episodes:
+    return run if isinstance(run, Episodes) else read_episodes(run)
 
 
-def _words(run: Path | str, parameters: int | None) -> str:
+def _words(run: Episodes, parameters: int | None) -> str:
     """What a figure must say of the runs it shows."""
-    config = read_config(run)
     size = [] if parameters is None else [f"{parameters / 1e6:.2g}M parameters"]
-    ratio = [f"train ratio {config['train_ratio']:g}"] if "train_ratio" in config else []
-    return ", ".join([*size, *ratio, f"repeat {config.get('repeat', 1)}"])
+    ratio = [] if run.train_ratio is None else [f"train ratio {run.train_ratio:g}"]
+    return ", ".join([*size, *ratio, f"repeat {run.repeat}"])
 
 
 def _published(axes: Any, curve: Published, end: float) -> None:
@@ -181,8 +198,3 @@ def _group(
             axes.plot(steps, own, color=colour, lw=0.8, alpha=0.7)
     axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
     axes.plot(steps, middle, color=colour, lw=2.4 if every_seed else 1.6, label=f"{name}: {words}")
-
-
-def _faint(count: int) -> float:
-    """How strong a dot of so many may be."""
-    return float(np.clip(60 / max(count, 1), 0.1, 0.4))

@@ -108,7 +108,7 @@ def groups(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def label(group: list[Run]) -> str:
-    """What the folders of a group have in common: `results/catch` of `results/catch/seed-0`, …."""
+    """What the folders of a group have in common: `logs/catch` of `logs/catch/seed-0`, …."""
     folders = [str(run.folder) for run in group]
     if len(folders) == 1:
         return folders[0]
