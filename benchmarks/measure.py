@@ -1,14 +1,9 @@
 """The default command: measure groups, print their tables, write their figures."""
 
-import datetime
 import os
-import platform
 import re
 import shlex
-import subprocess
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from benchmarks import record
@@ -18,6 +13,7 @@ from benchmarks.interleave import measure
 from benchmarks.jobs import ROOT
 from benchmarks.options import PAGE, Options
 from benchmarks.page import beside, write_page
+from benchmarks.provenance import git, provenance
 from benchmarks.tables import aligned, tables
 
 # What figures depend on. They do not depend on each other: one file may be made after another.
@@ -72,15 +68,9 @@ def run_group(group: Group, options: Options, skipped: dict[str, str]) -> dict[s
 def origin(options: Any, words: Sequence[str]) -> dict[str, Any]:
     """Where the figures come from; the options have `threads`, `environment` and `rounds`."""
     return {
-        "date": datetime.date.today().isoformat(),
-        "commit": git("rev-parse", "--short=12", "HEAD"),
-        "changed": bool(git("status", "--porcelain", "--", *CODE)),
-        "machine": machine(),
+        **provenance(root=ROOT),
+        "changed": bool(git("status", "--porcelain", "--", *CODE, root=ROOT)),
         "load": [round(load, 2) for load in os.getloadavg()],
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("torch", "numpy")},
-        },
         "threads": options.threads,
         "environment": options.environment,
         "rounds": options.rounds,
@@ -96,18 +86,3 @@ def without_folders(text: str) -> str:
     '--python python --out b.json'
     """
     return re.sub(r"(?<![\w.~-])/(?:[\w.+~@-]+/)+", "", text)
-
-
-def git(*words: str) -> str:
-    """What git says of this checkout; nothing where there is none."""
-    command = ["git", "-C", str(ROOT), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor and how many cores of it there are."""
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = named[0] if named else platform.processor() or platform.machine()
-    return f"{os.cpu_count()} cores of {model}"

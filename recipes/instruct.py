@@ -1,7 +1,7 @@
 """A sentence to a trained world: a policy for it, without one more step in the environment.
 
     python recipes/instruct.py RUN --instruction "take a stroll"
-    python recipes/instruct.py RUN --sentences results/sentences.toml
+    python recipes/instruct.py RUN --sentences benchmarks/learning/sentences.toml
 
 RUN is a folder of `multitask_dmc.py` that still has its replay, of a body with a menu (walker,
 cartpole ...). A language model chooses a phrase of the menu, whose expression of features is the

@@ -51,8 +51,7 @@ CUT = {
     "pygments": ("*/lexers/*", "*/formatters/*"),
     "tensorboard": ("*/webfiles.zip", "*/backend/*", "*/_vendor/*", "*.js"),
 }
-# Raw runs may stay behind; the published curves may not.
-LEFT, KEPT = "results/", "results/published/"
+LEFT = "docs/results/agents/"  # trained agents, which nothing there needs
 
 
 def main(out: Path) -> int:
@@ -74,7 +73,7 @@ def total(bundle: int, files: int, limit: int = LIMIT) -> int:
     Raises:
         ValueError: the sum is above the limit.
     """
-    print(f"bundle {mib(bundle)}, tracked files without raw runs {mib(files)}", end=", ")
+    print(f"bundle {mib(bundle)}, tracked files without agents {mib(files)}", end=", ")
     print(f"together {mib(bundle + files)} of {mib(limit)} MiB", flush=True)
     if bundle + files > limit:
         raise ValueError(
@@ -133,16 +132,10 @@ def needed(name: str) -> bool:
 
 
 def tracked(root: Path = ROOT) -> list[Path]:
-    """Files that git tracks, raw runs left out."""
+    """Files that git tracks, trained agents left out."""
     command = ["git", "-C", str(root), "ls-files", "-z"]
     named = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    kept = [name for name in named if name and (name.startswith(KEPT) or not_raw(name))]
-    return [root / name for name in kept]
-
-
-def not_raw(name: str) -> bool:
-    """Whether a tracked file is none of a raw run."""
-    return not name.startswith(LEFT)
+    return [root / name for name in named if name and not name.startswith(LEFT)]
 
 
 def size(paths: Iterable[Path]) -> int:

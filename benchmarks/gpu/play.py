@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.origin import origin
 from benchmarks.gpu.runner import write
 from benchmarks.jobs import ROOT
+from benchmarks.provenance import provenance
 
 TASK = "walker_walk"
-PUBLISHED = ROOT / "results" / "published" / "dmc_proprio.json"
+PUBLISHED = ROOT / "docs" / "results" / "published" / "dmc_proprio.json"
 RESERVE = 30.0  # seconds of the command that are not the run's: saving, killing, drawing
 BETWEEN = 60.0  # seconds between two pictures: whatever ends early leaves the last one
 FIGURES = ("episodes.jsonl", "metrics.jsonl", "timing.jsonl")
@@ -37,7 +37,7 @@ def main(out: Path, *, device: str, quick: bool, minutes: float) -> int:
         run = Path(folder) / "run"
         words = [*preset, "--task", TASK, "--device", device, "--logdir", str(run)]
         command = [sys.executable, str(ROOT / "recipes" / "dreamerv3_dmc.py"), *words]
-        data = {"_meta": {**origin(), "device": device, "quick": quick, "preset": preset}}
+        data = {"_meta": {**provenance(), "device": device, "quick": quick, "preset": preset}}
         write(out / "run.json", data)
         ended = Ended(command, out / "run.log", 60 * minutes - RESERVE)
         for seconds in ended:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.cases import CASES, Case
-from benchmarks.gpu.origin import origin
 from benchmarks.jobs import ROOT
+from benchmarks.provenance import provenance
 
 PATIENCE = 5  # times its limit that a rehearsal may take, whatever else the machine does
 GRACE = 3.0  # seconds after its limit until a process that has not ended itself is killed
@@ -24,7 +24,10 @@ def main(out: Path, *, device: str, quick: bool, cases: Mapping[str, Case] | Non
     """Make every check; 1 if one of them failed or ran out of time."""
     cases = CASES if cases is None else cases
     out.mkdir(parents=True, exist_ok=True)
-    data: dict[str, Any] = {"_meta": {**origin(), "device": device, "quick": quick}, "cases": {}}
+    data: dict[str, Any] = {
+        "_meta": {**provenance(), "device": device, "quick": quick},
+        "cases": {},
+    }
     for name, case in cases.items():
         limit = case.limit * (PATIENCE if quick else 1)
         entry = data["cases"][name] = {"limit_s": limit, "findings": {}, "problem": "begun"}

@@ -10,7 +10,7 @@ from benchmarks.groups import GROUPS, chosen
 from benchmarks.options import Options
 from benchmarks.work import SIZES, Work
 
-from benchmarks import excerpts, measure, record
+from benchmarks import excerpts, measure, provenance, record
 
 
 def test_return_estimators_alone(tmp_path, capsys):
@@ -115,8 +115,8 @@ def test_every_case_has_a_title_and_the_work_is_in_it():
 def test_the_machine_is_named(tmp_path):
     info = tmp_path / "cpuinfo"
     info.write_text("processor : 0\nmodel name\t: A Fast One\n", encoding="utf-8")
-    assert measure.machine(info).endswith("cores of A Fast One")
-    assert "cores of" in measure.machine(tmp_path / "none")
+    assert provenance.machine(info).endswith("cores of A Fast One")
+    assert "cores of" in provenance.machine(tmp_path / "none")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_bundle_is_cut_and_what_was_there_goes(fetched, monkeypatch, capsys):
     assert names == {"mujoco/__init__.py", "other/experimental/kept.py"}
     said = capsys.readouterr().out
     assert "1069.0     70.0" in said  # of mujoco: unpacked, kept
-    assert "bundle 100.0, tracked files without raw runs 100.0, together 200.0 of 200.0" in said
+    assert "bundle 100.0, tracked files without agents 100.0, together 200.0 of 200.0" in said
 
 
 def test_a_bundle_above_the_limit_is_refused(fetched, monkeypatch, capsys):
@@ -80,15 +80,15 @@ def test_what_pip_says_is_said(monkeypatch, tmp_path):
         bundle.fetch(tmp_path)
 
 
-def test_raw_runs_stay_behind_and_published_curves_do_not(tmp_path):
-    files = ["src/a.py", "results/run/big", "results/published/dmc.json", "ignored"]
-    for name in files:
+def test_trained_agents_and_ignored_files_stay_behind(tmp_path):
+    files = ["a.py", "docs/results/dmc.json", "docs/results/agents/catch/big"]
+    for name in (*files, "ignored"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    for words in (["init", "-q"], ["add", *files[:3]]):
+    for words in (["init", "-q"], ["add", *files]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     kept = {str(path.relative_to(tmp_path)) for path in bundle.tracked(tmp_path)}
-    assert kept == {"src/a.py", "results/published/dmc.json"}
+    assert kept == {"a.py", "docs/results/dmc.json"}
     ignored = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "-q", ".bundle/x"])
     assert ignored.returncode == 0
 

@@ -1,0 +1,115 @@
+"""What docs/results/data keeps of a finished seed: its result, and a curve of some 200 points."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import worldblocks as wb
+from benchmarks.learning.entries import Entry, data_path
+
+POINTS = 200
+OUTCOMES = 50  # episodes of a mean success
+LAST = 100  # training episodes at the end
+FACTS = ("name", "seed", "command", "commit", "changed", "versions", "machine", "date", "minutes")
+FACTS += ("parameters", "steps", "policy", "score", "mode", "success", "evaluations")
+FACTS += ("tasks", "reports", "sentences")
+Curve = dict[str, list[float]]
+
+
+def kept(entry: Entry, root: Path) -> list[dict[str, Any]]:
+    """The data of the finished seeds of an entry."""
+    paths = [data_path(entry, seed, root) for seed in entry.seeds]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+
+def keep(
+    entry: Entry, run: Path, result: dict[str, Any], root: Path, thresholds: Iterable[float] = ()
+) -> None:
+    """Write the data of one seed, a line for each fact.
+
+    Args:
+        entry: What was run.
+        run: Its folder.
+        result: Everything that is known of it; `FACTS` are kept.
+        root: Of the repository.
+        thresholds: Scores whose first hit is kept. Steps are environment steps.
+    """
+    facts = {name: result[name] for name in FACTS if name in result}
+    if entry.kind in ("run", "peer"):
+        facts |= _scores(wb.run.read_episodes(run), thresholds)
+    if entry.kind == "peer":  # which counts actions
+        repeat = facts["repeat"]
+        facts["steps"] *= repeat
+        facts["evaluations"] = [e | {"step": e["step"] * repeat} for e in facts["evaluations"]]
+    if entry.kind == "tasks":
+        facts |= _tasks(run)
+    if entry.kind == "glam":
+        facts |= _outcomes(run)
+    lines = [f"  {json.dumps(name)}: {json.dumps(_short(facts[name]))}" for name in facts]
+    path = data_path(entry, result["seed"], root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def thinned(steps: np.ndarray, scores: np.ndarray) -> Curve:
+    """At most 200 points: the mean score of the episodes since the point before.
+
+    >>> thinned(np.arange(1, 401), np.arange(400.0))["score"][:2]
+    [0.5, 2.5]
+    """
+    if not len(steps):
+        return {"step": [], "score": []}
+    edges = np.linspace(0, len(steps), min(len(steps), POINTS) + 1).round().astype(int)
+    means = np.add.reduceat(scores, edges[:-1]) / np.diff(edges)
+    return {"step": steps[edges[1:] - 1].tolist(), "score": means.tolist()}
+
+
+def successes(steps: np.ndarray, success: np.ndarray) -> Curve:
+    """Mean success of the last 50 episodes, at 200 of them and wherever it is a new maximum.
+
+    With the maxima, the first step at which any threshold is reached is exact.
+    """
+    means = wb.run.running_mean(success, OUTCOMES)[OUTCOMES - 1 :]
+    before = np.maximum.accumulate(np.concatenate([[-1.0], means]))[:-1]
+    spread = np.linspace(0, len(means) - 1, min(len(means), POINTS)).round().astype(int)
+    chosen = np.union1d(spread, np.flatnonzero(means > before))
+    return {"step": steps[OUTCOMES - 1 :][chosen].tolist(), "success": means[chosen].tolist()}
+
+
+def _scores(run: wb.run.Episodes, thresholds: Iterable[float]) -> dict[str, Any]:
+    hits = {f"{one:g}": wb.run.first_hit(run.steps, run.scores, one) for one in thresholds}
+    facts = {"repeat": run.repeat, "train_ratio": run.train_ratio, "first_hit": hits}
+    return facts | {"curve": thinned(run.steps, run.scores)}
+
+
+def _tasks(run: Path) -> dict[str, Any]:
+    """Updates of a model, and a curve for each task."""
+    lines = wb.run.read_jsonl(run / "episodes.jsonl")
+    repeat = wb.run.read_config(run).get("repeat", 1)
+    curves = {}
+    for task in dict.fromkeys(line["task"] for line in lines):
+        own = [line for line in lines if line["task"] == task]
+        steps = np.array([line["step"] * repeat for line in own])
+        curves[task] = thinned(steps, np.array([line["score"] for line in own]))
+    updates = wb.run.read_jsonl(run / "metrics.jsonl")[-1]["updates"]
+    return {"updates": int(updates), "curve": curves}
+
+
+def _outcomes(run: Path) -> dict[str, Any]:
+    lines = wb.run.read_jsonl(run / "episodes.jsonl")
+    steps = np.array([line["step"] for line in lines])
+    success = np.array([line["success"] for line in lines], float)
+    last = float(success[-LAST:].mean())
+    return {f"success_last_{LAST}": last, "curve": successes(steps, success)}
+
+
+def _short(value: Any) -> Any:
+    """Numbers with six digits."""
+    if isinstance(value, dict):
+        return {key: _short(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [_short(own) for own in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,0 +1,136 @@
+"""Tables and figures of GLAM for docs/language.md: success by reward, and unseen sentences.
+
+All scores of the first are the environment's own success, whatever reward was learnt from.
+"""
+
+import math
+import shutil
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.learning.data import LAST, OUTCOMES, kept
+from benchmarks.learning.entries import Entry, run_folder
+from benchmarks.learning.words import markdown, number, steps_text
+from worldblocks.run.curve import COLOURS, DARK, style
+from worldblocks.run.extras import extra
+
+SHARE = 0.8  # of the oracle's success: when a reward counts as good
+SHOWN = ("glam_llm", "glam_uniform")  # whose posterior is a picture of the page
+GLAM, INSTRUCT = "glam", "instruct"
+
+
+def texts(entries: Sequence[Entry], root: Path) -> dict[str, str]:
+    """The tables by name: one for each group of runs, one for each try of sentences."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        group = [one for one in entries if (one.group, one.kind) == (entry.group, entry.kind)]
+        if entry.kind == GLAM:
+            found[entry.group] = compared(group, root)
+        elif entry.kind == INSTRUCT:
+            found[entry.name] = spoken(entry, root)
+    return found
+
+
+def hit(one: dict[str, Any], threshold: float) -> float:
+    """The first step where the mean of 50 outcomes reaches it; inf if none."""
+    there = np.flatnonzero(np.array(one["curve"]["success"]) >= threshold)
+    return one["curve"]["step"][there[0]] if len(there) else math.inf
+
+
+def compared(group: Sequence[Entry], root: Path) -> str:
+    """A row for each reward: success at the end and judged, steps to a share of the oracle's."""
+    done = {entry: kept(entry, root) for entry in group}
+    commands = "; ".join(f"`python {entry.command} --seed N`" for entry in group)
+    if not any(done.values()):
+        return f"Not run yet. In the queue: {commands}."
+    goal = threshold(done)
+    words = f"steps to {number(goal)}" if goal else "steps"
+    header = ["reward", "seeds", f"last {LAST} episodes", "judged", words, "minutes a seed"]
+    rows = []
+    for entry, own in done.items():
+        cells = ["–"] * 4
+        if own:
+            hits = [steps_text(hit(one, goal), entry.steps) if goal else "–" for one in own]
+            judged = [number(one["success"]) for one in own]
+            minutes = number(statistics.fmean(one["minutes"] for one in own))
+            last = ", ".join(number(one[f"success_last_{LAST}"]) for one in own)
+            cells = [last, ", ".join(judged), ", ".join(hits), minutes]
+        rows.append([entry.what, f"{len(own)} of {len(entry.seeds)}", *cells])
+    shown = [f"![Success by reward](results/{group[0].group}.png)", markdown(header, rows)]
+    return "\n\n".join([*shown, f"Commands, in the order of the rows: {commands}."])
+
+
+def threshold(done: dict[Entry, list[dict[str, Any]]]) -> float:
+    """A share of what the oracle is judged at; 0 while it has not been run."""
+    oracle = [
+        one for entry, own in done.items() if "--reward oracle" in entry.command for one in own
+    ]
+    return SHARE * statistics.fmean(o["success"] for o in oracle) if oracle else 0.0
+
+
+def spoken(entry: Entry, root: Path) -> str:
+    """A row for each sentence: its policy, an oracle's, a random one's, the best head's."""
+    found = kept(entry, root)
+    if not found:
+        return f"Not run yet. In the queue: `python {entry.command}`."
+    header = ["sentence", "meant", "chosen", "its policy", "random, 95th percentile"]
+    header += ["oracle's policy", "best head of the run"]
+    rows = []
+    for each in zip(*(one["sentences"] for one in found), strict=True):
+        names = ("policy", "random_95", "oracle", "best_head_score")
+        cells = [", ".join(number(one[name]) for one in each) for name in names]
+        chosen = ", ".join(dict.fromkeys(one["chosen"] for one in each))
+        rows.append([each[0]["instruction"], each[0]["meant"], chosen, *cells])
+    lines = []
+    for one in found:
+        passed = sum(row["ok"] for row in one["sentences"])
+        whole = sum(row["oracle"] > row["random_95"] for row in one["sentences"])
+        lines.append(
+            f"- seed {one['seed']}: {passed} of {len(one['sentences'])} sentences above the 95th "
+            f"percentile of a random policy; {whole} with the phrase that was meant"
+        )
+    where = f"`python -m benchmarks.learning --only {entry.name}`: "
+    where += f"`python {entry.command} --seed N`, `{{run}}` the folder of that seed of "
+    where += f"`{entry.beside}`; a number for each of {len(found)} of {len(entry.seeds)} seeds."
+    return "\n\n".join([markdown(header, rows), "\n".join(lines), where])
+
+
+def draw(entries: Sequence[Entry], root: Path) -> None:
+    """Success against steps, a colour for each reward and a line for each seed."""
+    for name in dict.fromkeys(entry.group for entry in entries if entry.kind == GLAM):
+        group = [entry for entry in entries if (entry.group, entry.kind) == (name, GLAM)]
+        done = {entry: kept(entry, root) for entry in group}
+        if any(done.values()):
+            _plot(done, threshold(done), root / "docs" / "results" / f"{name}.png")
+
+
+def copy_picture(entry: Entry, seed: int, root: Path) -> None:
+    """The posterior of the last seed goes to the pages."""
+    picture = run_folder(entry, seed, root) / "belief.png"
+    if entry.name in SHOWN and seed == entry.seeds[-1] and picture.exists():
+        shutil.copyfile(picture, root / "docs" / "results" / f"{entry.name}.png")
+
+
+def _plot(done: dict[Entry, list[dict[str, Any]]], goal: float, path: Path) -> None:
+    figure = extra("matplotlib.figure", "the figure of GLAM").Figure(
+        (9, 5), dpi=90, layout="constrained"
+    )
+    extra("matplotlib.backends.backend_agg", "the figure of GLAM").FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    style(axes, f"success, mean of the last {OUTCOMES} episodes")
+    for (entry, own), colour in zip(done.items(), COLOURS, strict=False):
+        for place, one in enumerate(own):
+            label = f"{entry.what} ({len(own)} of {len(entry.seeds)} seeds)" if not place else None
+            line = {"lw": 1.8, "alpha": 0.85, "color": colour, "label": label}
+            axes.plot(one["curve"]["step"], one["curve"]["success"], **line)
+    if goal:
+        axes.axhline(goal, color=DARK, lw=0.8, ls=":", label=f"{SHARE:.0%} of the oracle")
+    axes.set_xlabel("actions", color=DARK)
+    axes.set_ylim(0, 1.03)
+    axes.set_xlim(left=0)
+    axes.legend(loc="lower right", frameon=False, labelcolor=DARK)
+    figure.savefig(path)

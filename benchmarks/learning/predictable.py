@@ -1,0 +1,132 @@
+"""What of an Atari game's picture can be predicted at all, and what of it the own actions decide.
+
+    python -m benchmarks.learning.predictable gopher chopper_command boxing
+
+A network of two layers sees two frames of a random player and the next 15 actions, and says the
+frame after them, in the first 64 principal components. On episodes that it was not trained on: its
+squared error over that of the mean frame, and by how many standard errors it is worse with other
+rows' actions. A hint at which games a world model may learn from about as many rows; both stand
+side by side in docs/multitask.md. Ten seconds a game on one core.
+"""
+
+import argparse
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, one_hot
+
+import worldblocks as wb
+from worldblocks.diagnose.held_out import shuffled
+
+AHEAD = wb.diagnose.STEPS
+PARTS = 64  # principal components of what is seen and of what is said
+UPDATES = 1200
+
+
+class Rows(NamedTuple):
+    """Windows of one player, side by side."""
+
+    seen: Tensor  # two frames, at half the resolution, flattened
+    actions: Tensor  # one-hot, those of the next rows
+    target: Tensor  # the frame after them, flattened
+
+
+class Found(NamedTuple):
+    """What a game's picture lets be predicted."""
+
+    error: float
+    mean_frame: float  # its error
+    worse: float  # with other actions, in standard errors
+
+    @property
+    def row(self) -> str:
+        """Cells of a table."""
+        ratio = self.error / self.mean_frame
+        return f"{self.error:.3g} | {self.mean_frame:.3g} | {ratio:.2f} | {self.worse:.1f}"
+
+
+def play(env: wb.envs.Environment, seed: int, steps: int, every: int = 1) -> Rows:
+    """A random player's windows that no episode ends in, one from each `every` rows."""
+    [(key, space)] = env.action.items()
+    random, row = np.random.default_rng(seed), env.reset(seed)
+    frames, actions, last = [], [], []
+    for step in range(steps):
+        frames.append(row.obs["image"])
+        last.append(row.is_last)
+        actions.append(int(random.integers(space.classes)))
+        row = env.reset(seed + step) if row.is_last else env.step({key: np.asarray(actions[-1])})
+    begins = range(1, steps - AHEAD, every)
+    whole = [t for t in begins if not any(last[t - 1 : t + AHEAD])]
+    images = torch.as_tensor(np.stack(frames)).float() / 255
+    small = avg_pool2d(images.permute(0, 3, 1, 2), 2).flatten(1)
+    onehots = one_hot(torch.as_tensor(actions), space.classes).float()
+    return Rows(
+        torch.stack([small[t - 1 : t + 1].flatten() for t in whole]),
+        torch.stack([onehots[t : t + AHEAD] for t in whole]),
+        torch.stack([images[t + AHEAD].flatten() for t in whole]),
+    )
+
+
+def learn(rows: Rows) -> Callable[[Tensor, Tensor], Tensor]:
+    """What predicts the target from what is seen and the actions."""
+    seen, said = rows.seen.mean(0), rows.target.mean(0)
+    see, say = (
+        torch.pca_lowrank(x - mean, min(PARTS, *x.shape), niter=2)[2]
+        for x, mean in ((rows.seen, seen), (rows.target, said))
+    )
+    unit = ((rows.seen - seen) @ see)[:, 0].std() / 3 + 1e-6  # of the first component
+
+    def inputs(x: Tensor, actions: Tensor) -> Tensor:
+        return torch.cat([(x - seen) @ see / unit, actions.flatten(1)], 1)
+
+    known, wanted = inputs(rows.seen, rows.actions), (rows.target - said) @ say
+    scale = wanted.std() + 1e-6
+    layer = lambda a: [nn.Linear(a, 256), nn.SiLU(), nn.Dropout(0.2)]  # noqa: E731
+    net = nn.Sequential(*layer(known.shape[1]), *layer(256), nn.Linear(256, say.shape[1]))
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=0.1)
+    for _ in range(UPDATES):
+        batch = torch.randint(len(known), (128,))
+        loss = (net(known[batch]) - wanted[batch] / scale).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    net.eval()
+    return lambda x, actions: net(inputs(x, actions)) * scale @ say.T + said
+
+
+def measure(make: Callable[[], wb.envs.Environment], steps: int = 2000) -> Found:
+    """Learn on two players, look at two others."""
+    torch.manual_seed(0)
+    trained = [play(make(), seed, steps) for seed in (1, 2)]
+    held = [play(make(), seed, steps * 3 // 5, every=wb.diagnose.LENGTH) for seed in (11, 12)]
+    rows, test = (Rows(*map(torch.cat, zip(*part, strict=True))) for part in (trained, held))
+    predict = learn(rows)
+    with torch.no_grad():
+        both = test.actions, shuffled(test.actions)
+        guesses = [predict(test.seen, actions) for actions in both]
+        right, wrong, usual = (
+            (guess - test.target).square().mean(1) for guess in (*guesses, rows.target.mean(0))
+        )
+    gap = wrong - right
+    worse = gap.mean() / (gap.std() / len(gap) ** 0.5 + 1e-12)
+    return Found(float(right.mean()), float(usual.mean()), float(worse))
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("games", nargs="+", choices=wb.envs.atari_games(), metavar="GAME")
+    torch.set_num_threads(1)
+    print("| game | error | mean frame | ratio | worse with other actions, standard errors |")
+    print("|---|---|---|---|---|")
+    for game in parser.parse_args().games:
+        found = measure(functools.partial(wb.envs.atari, game, size=48))
+        print(f"| {game} | {found.row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
