@@ -1,11 +1,10 @@
 """Language models behind one protocol, and rewards that are chosen or written by them.
 
-`python -m worldblocks.language` shows what a sentence compiles to, and compares selectors.
+`python -m worldblocks.language` shows what a sentence compiles to.
 """
 
 from worldblocks.language.baselines import Embedding, Random, WordOverlap
 from worldblocks.language.cached import CachedLM
-from worldblocks.language.cases import Case, load_cases
 from worldblocks.language.compiled import RewardFunction
 from worldblocks.language.endpoint import EndpointLM
 from worldblocks.language.expression import Expression, ExpressionError
@@ -44,7 +43,6 @@ from worldblocks.language.selector import Ranker, Ranking, Selector, fit_tempera
 from worldblocks.language.sentences import SentenceEncoder
 from worldblocks.language.shown import explain, menu_of, settle
 from worldblocks.language.spoken import BABYAI_COMMANDS, Prompted, glam_prompt, read_prompts
-from worldblocks.language.table import wilson
 from worldblocks.language.untrained import untrained_llama
 from worldblocks.language.writer import Attempt, Writer
 
@@ -54,7 +52,6 @@ __all__ = [
     "CachedLM",
     "CaptionHead",
     "CaptionReward",
-    "Case",
     "Embedding",
     "EndpointLM",
     "Evidence",
@@ -103,7 +100,6 @@ __all__ = [
     "film",
     "fit_temperature",
     "glam_prompt",
-    "load_cases",
     "menu_of",
     "packaged_model",
     "plot_belief",
@@ -116,5 +112,4 @@ __all__ = [
     "settle",
     "show",
     "untrained_llama",
-    "wilson",
 ]

@@ -1,17 +1,15 @@
-"""The commands: what a sentence compiles to, and the selector table."""
+"""The command: what a sentence compiles to, before any training."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from worldblocks.language.cases import load_cases
 from worldblocks.language.expression import ExpressionError
 from worldblocks.language.model import LanguageError, LanguageModel
 from worldblocks.language.rankers import FILES, packaged_model
 from worldblocks.language.selector import Selector
 from worldblocks.language.shown import explain
-from worldblocks.language.table import METHODS, answers, mistakes, table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,21 +33,6 @@ def models(cache: Path | None, offline: bool) -> tuple[LanguageModel, LanguageMo
     return model, encoder
 
 
-def _table(options: argparse.Namespace) -> int:
-    model, encoder = models(options.cache, options.offline)
-    cases = load_cases(options.cases)
-
-    def progress(done: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done}/{len(cases)} cases", end="", file=sys.stderr, flush=True)
-
-    found = answers(cases, model, encoder, progress)
-    print(table(found))
-    if options.mistakes:
-        print(*mistakes(found, options.mistakes), sep="\n")
-    return 0
-
-
 def _sentence(options: argparse.Namespace) -> int:
     model, encoder = models(options.cache, options.offline)
     selector = Selector(model, encoder, options.method)
@@ -60,8 +43,7 @@ def _sentence(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m worldblocks.language",
-        description="Rewards from language: look at what a sentence compiles to, or compare "
-        "selectors on the case set.",
+        description="Rewards from language: look at what a sentence compiles to.",
     )
     parts = parser.add_subparsers(required=True, metavar="COMMAND")
     sentence = parts.add_parser("sentence", help="what a sentence compiles to, before any training")
@@ -69,12 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     sentence.add_argument("--env", required=True, help="walker_walk, BabyAI-GoToLocal-v0, ...")
     sentence.add_argument("--method", help="parts of the selector, such as channel+embed")
     sentence.add_argument("--rows", type=int, default=300, help="sample observations")
+    sentence.add_argument("--cache", type=Path, help="folder of the two caches of replies")
+    sentence.add_argument("--offline", action="store_true", help="only the cache, no model")
     sentence.set_defaults(run=_sentence)
-    compare = parts.add_parser("table", help="every selector on the case set, with intervals")
-    compare.add_argument("--cases", type=Path, help="a file of cases; default those of the package")
-    compare.add_argument("--mistakes", choices=list(METHODS), help="list what a method got wrong")
-    compare.set_defaults(run=_table)
-    for part in (sentence, compare):
-        part.add_argument("--cache", type=Path, help="folder of the two caches of replies")
-        part.add_argument("--offline", action="store_true", help="only the cache, no model")
     return parser

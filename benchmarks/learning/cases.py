@@ -4,10 +4,10 @@ They were written before any selector was run on them, and nothing is tuned on t
 """
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+CASES = Path(__file__).with_name("cases.jsonl")
 KINDS = ("goal", "term")
 STYLES = ("literal", "paraphrase", "inference")
 
@@ -35,12 +35,12 @@ class Case(NamedTuple):
 
 
 def load_cases(path: str | Path | None = None) -> list[Case]:
-    """The cases of a file of JSON lines; by default the 126 that come with the package.
+    """The cases of a file of JSON lines; by default the 126 next to this one.
 
     Raises:
         ValueError: a line is no case, an answer is not on its menu, or an id comes twice.
     """
-    place = Path(path) if path else resources.files("worldblocks.language") / "cases.jsonl"
+    place = Path(path) if path else CASES
     cases = []
     for number, line in enumerate(place.read_text(encoding="utf-8").splitlines(), 1):
         try:

@@ -1,22 +1,22 @@
-"""The case set, the table of selectors from the committed cache, and the commands."""
+"""The case set, and the table of selectors from the committed cache."""
 
 import json
 import math
 from pathlib import Path
 
 import pytest
+from benchmarks.jobs import ROOT
+from benchmarks.learning.cases import load_cases
+from benchmarks.learning.selectors import METHODS, answers, main, mistakes, table, wilson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worldblocks.envs import BODIES
-from worldblocks.language import load_cases, prompts, wilson
-from worldblocks.language.command import main
-from worldblocks.language.table import METHODS, answers, mistakes, table
+from worldblocks.language import prompts
 from worldblocks.testing import ScriptedLM
 
-HERE = Path(__file__).parent
-CACHE = HERE / "selector_cache"
-PAGE = HERE.parents[1] / "docs" / "blocks" / "language.md"
+CACHE = Path(__file__).parent / "selector_cache"
+PAGE = ROOT / "docs" / "blocks" / "language.md"
 
 
 class Lookup(dict):
@@ -116,51 +116,18 @@ def test_places_and_counts():
 
 
 def test_the_table_of_the_page_is_that_of_the_committed_cache(capsys):
-    assert main(["table", "--cache", str(CACHE), "--offline"]) == 0
+    assert main(["--cache", str(CACHE), "--offline"]) == 0
     made = capsys.readouterr().out.strip()
     assert made in PAGE.read_text(encoding="utf-8")
-
-
-# -------------------------------------------------------------------------------------- commands
-
-
-def test_a_sentence_is_shown_before_any_training(capsys):
-    """From the cache: an instruction of the case set."""
-    pytest.importorskip("dm_control", reason="needs the dmc extra")
-    arguments = ["sentence", "jump up", "--env", "walker_walk", "--rows", "30"]
-    assert main([*arguments, "--cache", str(CACHE), "--offline"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["instruction: jump up", "menu of walker_walk: 12 phrases"]
-    assert any('"expr": "above(rising, 1.5, 1.5)"' in line for line in lines)
-    assert [line.split(",")[0] for line in lines[-2:]] == ["random actions", "doing nothing"]
-    assert "mean" in lines[-1]
-    assert "at {'rising':" in lines[-1]
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["table", "--offline"], "offline replays a cache, and got none; give --cache FOLDER"),
-        (["table", "--offline", "--cache", "nowhere"], "nowhere/smollm2.jsonl"),
-        (["sentence", "a question that nobody asked", "--env", "walker_walk"], "has no reply of"),
-        (["sentence", "jump up", "--env", "nowhere"], "unknown MiniGrid level 'nowhere'"),
+        (["--offline"], "offline replays a cache, and got none; give --cache FOLDER"),
+        (["--offline", "--cache", "nowhere"], "nowhere/smollm2.jsonl"),
     ],
 )
 def test_errors_are_sentences(arguments, reason, capsys):
-    if arguments[-1] == "nowhere" and arguments[0] == "sentence":
-        pytest.importorskip("minigrid", reason="needs the minigrid extra")
-    if arguments[0] == "sentence":
-        pytest.importorskip("dm_control", reason="needs the dmc extra")
-        arguments = [*arguments, "--cache", str(CACHE), "--offline"]
     assert main(arguments) == 2
     assert reason in capsys.readouterr().err
-
-
-def test_numbers_of_a_sample_are_of_the_whole_episode():
-    """A scripted selector on MiniGrid: doing nothing achieves nothing."""
-    pytest.importorskip("minigrid", reason="needs the minigrid extra")
-    from worldblocks.language import WordOverlap, explain
-
-    lines = explain("go to the red ball", "BabyAI-GoToLocalS5N2-v0", WordOverlap(), rows=40)
-    assert any("rise(done_at_" in line for line in lines)
-    assert lines[-1].startswith("doing nothing, 40 rows: mean 0.000")

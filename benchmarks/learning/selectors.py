@@ -1,13 +1,29 @@
-"""The selector table: how often each method puts a right phrase first."""
+"""The selector table of docs/blocks/language.md: how often each method puts a right phrase first.
 
+    python -m benchmarks.learning.selectors
+
+Asks the models; `--cache tests/benchmarks/learning/selector_cache --offline` takes their replies
+from files.
+"""
+
+import argparse
 import math
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from worldblocks.language.baselines import Random, WordOverlap
-from worldblocks.language.cases import STYLES, Case
-from worldblocks.language.model import LanguageModel
-from worldblocks.language.selector import Ranking, Selector, ranked, sum_of_parts
+from benchmarks.learning.cases import STYLES, Case, load_cases
+from worldblocks.language import (
+    LanguageError,
+    LanguageModel,
+    Random,
+    Ranking,
+    Selector,
+    WordOverlap,
+)
+from worldblocks.language.command import models
+from worldblocks.language.selector import ranked, sum_of_parts
 
 METHODS = {
     "embedding": ("embed",),
@@ -105,3 +121,39 @@ def mistakes(found: Sequence[Answer], method: str) -> list[str]:
 
 def _count(found: Sequence[Answer], among: int = 1) -> str:
     return f"{sum(answer.place <= among for answer in found)}/{len(found)}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line; 0, or 2 with a sentence about what went wrong."""
+    options = _parser().parse_args(words)
+
+    def progress(done: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done} cases", end="", file=sys.stderr, flush=True)
+
+    try:
+        cases = load_cases(options.cases)
+        found = answers(cases, *models(options.cache, options.offline), progress)
+    except (LanguageError, ImportError, ValueError) as error:
+        print(f"python -m benchmarks.learning.selectors: {error}", file=sys.stderr)
+        return 2
+    print(table(found))
+    if options.mistakes:
+        print(*mistakes(found, options.mistakes), sep="\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning.selectors",
+        description="Every selector on the case set, with intervals.",
+    )
+    parser.add_argument("--cases", type=Path, help="a file of cases; the 126 by default")
+    parser.add_argument("--mistakes", choices=list(METHODS), help="list what a method got wrong")
+    parser.add_argument("--cache", type=Path, help="folder of the two caches of replies")
+    parser.add_argument("--offline", action="store_true", help="only the cache, no model")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
