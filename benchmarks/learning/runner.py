@@ -103,7 +103,8 @@ class Queue:
         run = run_folder(entry, seed, self.root)
         words = [*entry.words, "--seed", str(seed), "--logdir", str(run)]
         for base in [one for one in self.entries if one.name == entry.beside]:
-            words = [word.format(run=run_folder(base, seed, self.root)) for word in words]
+            there = str(run_folder(base, seed, self.root))
+            words = [word.replace("{run}", there) for word in words]  # other words may be JSON
         if (run / "config.json").exists():
             if entry.kind == "peer":
                 shutil.rmtree(run)  # a peer starts again: it takes minutes

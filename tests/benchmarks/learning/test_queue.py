@@ -272,6 +272,16 @@ def test_a_peer_has_the_thresholds_of_what_it_is_compared_with(stub):
     assert stub.thresholds(peer) == stub.thresholds(stub.entries[0]) == (5,)
 
 
+def test_the_run_of_another_entry_is_in_the_command(stub, monkeypatch):
+    said = []
+    monkeypatch.setattr(stub, "call", lambda words, log: said.extend(words) or 0)
+    command = 'recipes/stub.py {run} --env_args \'{"task": "walk"}\''
+    entry = dataclasses.replace(stub.entries[0], name="more", beside="stub", command=command)
+    assert stub.train(entry, 1, stub.begin(entry, 1)) == 0
+    there = str(run_folder(stub.entries[0], 1, stub.root))
+    assert said[:4] == ["recipes/stub.py", there, "--env_args", '{"task": "walk"}']
+
+
 def test_a_stopped_queue_starts_nothing_more(stub):
     entry = dataclasses.replace(stub.entries[0], seeds=(7, 0))
     threading.Timer(0.1, stub.stop).start()
