@@ -57,7 +57,7 @@ def test_figures_then_their_page(tmp_path, monkeypatch, capsys):
 
     known = {"name": "try", "title": "A try", "about": "About.\n\nMore.", "options": fit.Fit}
     report = Report(**known, figures=figures, sections=sections)
-    monkeypatch.setattr(measure, "git", lambda *words: "")
+    monkeypatch.setattr(measure, "git", lambda *words, root: "")
     out, page = tmp_path / "figures.json", tmp_path / "docs" / "page.md"
     monkeypatch.setattr(Report, "page", page)
     assert report(["--out", str(out), "--env", "A=1"]) == 0
