@@ -1,10 +1,13 @@
-"""Speed and memory of worldblocks beside other libraries, in one run and on the same work.
+"""Speed and memory of worldblocks and other libraries, in one run and on the same work.
 
-    python -m benchmarks                        every group, the peers of the package index
-    python -m benchmarks --only returns,replay  some groups
-    python -m benchmarks --page                 the documentation page from the last figures
+    python -m benchmarks                         every subject, the peers of the package index
+    python -m benchmarks --only returns,replay   some subjects
+    python -m benchmarks --page                  the pages from the last figures
+    python -m benchmarks compare COMMIT          is the working tree slower than that commit?
 
-Every contestant is a process of its own, and the processes take turns, so that what else the
-machine does falls on all of them alike. `benchmarks/README.md` says how to read the figures and how
-to add a contestant, a group or a command.
+`benchmarks/README.md` explains the figures and how to add a peer or a subject.
 """
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]

@@ -1,50 +1,51 @@
-"""The command line of a measurement."""
+"""Options of the command line, and what is wrong with them in one sentence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.jobs import ROOT
+from benchmarks import ROOT
 from benchmarks.work import SIZES, Work
 
 PEERS = ("torchrl", "sheeprl", "cpprb", "flashbax", "rlax", "stable-baselines3", "torch")
 CHECKOUTS = ("r2dreamer", "jax")
-LATEST = ROOT / "benchmarks" / "latest.json"
-PAGE = ROOT / "docs" / "performance" / "benchmarks.md"
+FIGURES = ROOT / "benchmarks" / "figures.json"
 
 
-def variables(pairs: Sequence[str]) -> dict[str, str]:
-    """What `--env` gives, by key.
+def among(option: str, given: str, known: Sequence[str]) -> list[str]:
+    """The names in `a,b`, all of them where nothing is named.
 
     Raises:
-        ValueError: a pair has no key or no `=`.
+        ValueError: one is unknown.
     """
-    for pair in pairs:
-        if not pair.partition("=")[0] or "=" not in pair:
-            raise ValueError(f"--env takes KEY=VALUE, got {pair!r}")
-    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+    names = [name.strip() for name in given.split(",")] if given else list(known)
+    if strange := [name for name in names if name not in known]:
+        raise ValueError(
+            f"--{option} names {', '.join(strange)}; {option} may name {', '.join(known)}"
+        )
+    return names
+
+
+def pairs(option: str, form: str, given: Sequence[str]) -> dict[str, str]:
+    """What `KEY=VALUE ...` gives, by key.
+
+    Raises:
+        ValueError: one has no key or no `=`.
+    """
+    for one in given:
+        if not one.partition("=")[0] or "=" not in one:
+            raise ValueError(f"--{option} takes {form}, got {one!r}")
+    return {key: value for key, _, value in (one.partition("=") for one in given)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    only: str = ""  # groups to measure, joined by commas; all of them by default
-    peers: str = "all"  # peers to measure, joined by commas; "none" measures worldblocks alone
+class Measuring:
     rounds: int = 10  # turns of each case of each contestant
-    turn: float = 0.3  # seconds that a turn lasts about
+    turn: float = 0.3  # seconds of a turn
     threads: int = 1  # of every worker
     env: tuple[str, ...] = ()  # KEY=VALUE, for all workers
     timeout: float = 600.0  # seconds to wait for a worker
-    out: Path = LATEST  # where the figures go
-    page: bool = False  # measure nothing: write the documentation page from the figures
-    allow_dirty: bool = False  # with --page: though the figures are of files that no commit has
-
-    python: str = ""  # interpreter of the peers of the package index; by default this one
-    r2dreamer: str = ""  # path of a checkout of NM512/r2dreamer
-    r2dreamer_python: str = ""  # its interpreter
-    r2dreamer_compile: bool = False  # its compiled form too: minutes of compiling
-    jax: str = ""  # path of a checkout of danijar/dreamerv3
-    jax_python: str = ""  # its interpreter
-
     size: str = "size1m"  # of the agents: size1m, size12m, ...
     batch: int = 4  # windows of an update
     length: int = 32  # rows of each
@@ -58,51 +59,61 @@ class Options:
         Raises:
             ValueError: says which option, what it was given, and what would work.
         """
-        if self.size not in SIZES:
-            raise ValueError(f"--size {self.size} is unknown; sizes are {', '.join(SIZES)}")
-        known = (*PEERS, *CHECKOUTS)
-        strange = [name for name in self.peer_names if name not in known]
-        if strange:
-            raise ValueError(
-                f"--peers names {', '.join(strange)}; peers are {', '.join(known)}, or all, or none"
-            )
-        variables(self.env)
-        for name in CHECKOUTS:
-            path = self.checkout(name)
-            if path and not Path(path).is_dir():
-                raise ValueError(
-                    f"--{name} is {path}, where there is no folder; give a checkout's path"
-                )
-        for name, least in self._least().items():
-            if getattr(self, name) < least:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least {least}, got {getattr(self, name)}")
-
-    def _least(self) -> dict[str, float]:
-        """The smallest value of each number."""
+        among("size", self.size, list(SIZES))
+        pairs("env", "KEY=VALUE", self.env)
         work = self.work()
         steps = 2 * work.streams * (work.sample[1] + 1)
-        few = dict.fromkeys(("rounds", "threads", "batch", "horizon"), 1)
-        replay = dict.fromkeys(("image_steps", "proprio_steps"), steps)
-        return {**few, **replay, "length": 2, "turn": 0.0}
-
-    @property
-    def peer_names(self) -> tuple[str, ...]:
-        """The peers to measure; checkouts among them need their paths."""
-        if self.peers in ("all", "none"):
-            return (*PEERS, *CHECKOUTS) if self.peers == "all" else ()
-        return tuple(name.strip() for name in self.peers.split(","))
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """`--env` by key."""
-        return variables(self.env)
-
-    def checkout(self, name: str) -> str:
-        """The path of a checkout as given, empty where it was not."""
-        return getattr(self, name)
+        least = dict.fromkeys(("rounds", "threads", "batch", "horizon"), 1)
+        least |= {"length": 2, "turn": 0, "image_steps": steps, "proprio_steps": steps}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be at least {value}, got {getattr(self, name)}")
 
     def work(self) -> Work:
         """The sizes of what is measured."""
         names = ("threads", "size", "batch", "length", "horizon", "image_steps", "proprio_steps")
         return Work(**{name: getattr(self, name) for name in names})
+
+    def turns(self) -> dict[str, Any]:
+        """What `timing.measure` takes besides the jobs."""
+        shared = pairs("env", "KEY=VALUE", self.env)
+        known = {"rounds": self.rounds, "seconds": self.turn, "timeout": self.timeout}
+        return {**known, "shared": shared}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Measuring):
+    only: str = ""  # subjects, joined by commas: update, rssm, returns, replay, imports
+    peers: str = "all"  # peers, joined by commas; "none" measures worldblocks alone
+    name: str = "latest"  # of these figures in the file
+    out: Path = FIGURES  # where the figures go
+    page: bool = False  # measure nothing: write the pages from the figures
+    allow_dirty: bool = False  # with --page: although figures are of code that no commit has
+
+    python: str = ""  # interpreter of the peers of the package index; by default this one
+    r2dreamer: str = ""  # path of a checkout of NM512/r2dreamer
+    r2dreamer_python: str = ""  # its interpreter
+    r2dreamer_compile: bool = False  # its compiled form too: minutes of compiling
+    jax: str = ""  # path of a checkout of danijar/dreamerv3
+    jax_python: str = ""  # its interpreter
+
+    def check(self) -> None:
+        """See `Measuring`."""
+        super().check()
+        if self.peers != "none":
+            _ = self.peer_names
+        for name in CHECKOUTS:
+            path = getattr(self, name)
+            if path and not Path(path).is_dir():
+                raise ValueError(
+                    f"--{name} is {path}, where there is no folder; give a checkout's path"
+                )
+
+    @property
+    def peer_names(self) -> list[str]:
+        """The peers to measure; checkouts among them need their paths."""
+        if self.peers == "none":
+            return []
+        given = "" if self.peers == "all" else self.peers
+        return among("peers", given, [*PEERS, *CHECKOUTS])

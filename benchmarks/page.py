@@ -1,157 +1,215 @@
-"""The documentation page, from the figures."""
+"""The page of the benchmarks, and the parts of other pages, from the figures."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks import record
-from benchmarks.findings import left_of_adding, others_ahead
-from benchmarks.groups import GROUPS
-from benchmarks.groups.group import Group
-from benchmarks.tables import Table, is_timed, markdown, number, tables
+from benchmarks import ROOT
+from benchmarks.subject import NAMES, subject
+from benchmarks.tables import PLAIN, Table, markdown, no_claim, number, ranged, table, variant
+from benchmarks.timing import clock_of
 
-Figures = Mapping[str, Any]
+Runs = Mapping[str, Mapping[str, Any]]
 
+PAGE, README = Path("docs/performance/benchmarks.md"), Path("README.md")
+PERFORMANCE = Path("docs/performance.md")
+BEGIN, END = "<!-- from the figures: python -m benchmarks --page -->", "<!-- until here -->"
+WIDTH = 120
 HEAD = """# Benchmarks
 
-*This page is generated from `benchmarks/latest.json` and the files beside it by
-`python -m benchmarks --page`.*
+*This page is generated from `benchmarks/figures.json` by `python -m benchmarks --page`.*
 
 worldblocks and other libraries in one run on the same work. Every contestant is a process of its
 own; the processes take turns, round by round. A figure is the median of the medians of the rounds,
-with their quartiles; a ratio is ours over the other's within a round, the median of the rounds and
-the range of them, so that below 1 we are faster. **A ratio in brackets claims nothing**: the two do
-amounts of work that differ by more than 10% (matrix multiplications and convolutions, counted while
-running, each layer in the form that defines it), or the work could not be counted. With one thread
-CPU time of the process is compared, with more of them wall time, which means something on a quiet
-machine only.
+with their quartiles. A ratio is ours over the other's within a round: the median of the rounds and
+their range. Below 1 we are faster. **A ratio in brackets claims nothing**: the two do amounts of
+work that differ by more than 10% (matrix multiplications and convolutions, counted while running,
+each layer in the form that defines it), or the work could not be counted. With one thread CPU time
+of the process is compared, with more of them wall time, which means something on a quiet machine
+only.
 """
-POOLED = """These figures are of an older form: their medians are of the samples of all rounds
-together, and their ratios of those medians, so that a ratio may lie outside its range."""
-AHEAD = """Every row below whose ratio is above 1, to two decimals, and stands without brackets,
-with the range of its rounds; floors that are no library (`torch` alone, the copy of the bytes) are
-among them."""
+AHEAD = """Every ratio above 1, to two decimals and without brackets, with the range of its rounds.
+Two of them are floors rather than libraries: `torch` alone, and the copy of the bytes."""
 COMPARED = """The same cases of two commits of worldblocks, measured in one run, in turns."""
 
 
-def beside(folder: Path) -> dict[str, Figures]:
-    """Further figures that the page shows, by the names of their files, where they are present."""
-    paths = [*sorted(folder.glob("update-*.json")), folder / "compare.json"]
-    return {path.name: record.read(path) for path in paths if path.exists()}
+def write_pages(runs: Runs, *, allow_dirty: bool, root: Path = ROOT) -> list[Path]:
+    """The page, and the parts of other pages between two comments; what was written.
+
+    Raises:
+        ValueError: a run was made with uncommitted changes: a page says which code it is about.
+    """
+    for name, run in runs.items():
+        if run["origin"]["changed"] and not allow_dirty:
+            raise ValueError(
+                f"{name} was measured at {run['origin']['commit']} with changes, which nobody else "
+                f"can look up; commit and measure again, or make the page with --allow-dirty"
+            )
+    parts = excerpts(runs)
+    for path, text in parts.items():
+        page = root / path
+        page.write_text(inserted(page.read_text("utf-8"), text, path.name), "utf-8")
+    (root / PAGE).parent.mkdir(parents=True, exist_ok=True)
+    (root / PAGE).write_text(render(runs), "utf-8")
+    return [root / path for path in (PAGE, *parts)]
 
 
-def render(data: Figures, more: Mapping[str, Figures]) -> str:
-    """The page of a set of figures, and of those beside it."""
-    updates = {name: one for name, one in more.items() if name != "compare.json"}
-    parts = [HEAD, origin(data)]
-    if lines := [line for one in (data, *updates.values()) for line in others_ahead(one)]:
+def render(runs: Runs) -> str:
+    """The page."""
+    measured = {name: run for name, run in runs.items() if name != "compare"}
+    parts = [HEAD, origin(runs["latest"]["origin"])]
+    found = [win for run in measured.values() for win in ahead(run)]
+    if found:
+        lines = [f"- {win.title}: {win.peer}{win.beside}: {ranged(win.ratio)}" for win in found]
         parts += ["## Where others are faster or smaller", AHEAD, "\n".join(lines)]
-    for group in GROUPS.values():
-        parts += section(group, data, f"## {group.title}", group.about)
-    for name, one in updates.items():
-        parts += further(name, one)
-    if "compare.json" in more:
-        parts += compared(more["compare.json"])
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    for name, run in measured.items():
+        for one in map(subject, (known for known in NAMES if known in run)):
+            title = f"## {one.title}" if name == "latest" else f"## {one.title}: {name}"
+            parts += [title, *([one.about] if name == "latest" else [origin(run["origin"])])]
+            parts += section(run, one.name)
+    if "compare" in runs:
+        parts += compared(runs["compare"])
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
-def section(group: Group, data: Figures, *opening: str) -> list[str]:
-    """A group: its tables, what is left of them, its notes; nothing where it has no figures."""
-    own = [table for table in tables(data) if table.group == group.name]
-    if not own:
-        return []
-    parts = list(opening)
-    for table in own:
-        parts += [f"**{table.title[0].upper()}{table.title[1:]}**", markdown(table)]
-    return [*parts, *left_of_adding(data, group.name), *notes(data, group.name)]
+def section(run: Mapping[str, Any], name: str) -> list[str]:
+    """The tables of a subject, then what to know of the contestants."""
+    data, parts = run[name], []
+    for case in data["cases"]:
+        one = table(data, case, run["origin"]["threads"], subject(name).counts_flops)
+        first = one.title[0]
+        title = first.upper() if first.isascii() else first  # a λ stays one
+        parts += [f"**{title}{one.title[1:]}**", markdown(one)]
+    notes = {who: note(facts) for who, facts in data["contestants"].items()}
+    return [*parts, "\n".join(f"- {who}: {text}" for who, text in notes.items() if text)]
 
 
-def further(name: str, data: Figures) -> list[str]:
-    """Another file of figures, under its sizes and its threads."""
-    first = next(entry for key, entry in data.items() if key[0] != "_")
-    threads = first["ours_facts"]["threads"]
-    sizes = first["title"].removeprefix("step, ")
-    group = GROUPS[first["group"]]
-    title = f"## {group.title}: {sizes}, {threads} thread{'s' if threads > 1 else ''}"
-    return section(group, data, title, f"From `benchmarks/{name}`.", origin(data))
+def note(facts: Mapping[str, Any]) -> str:
+    """Versions, own environment, what compiling took, and what its adapter says of it."""
+    versions = facts.get("versions", {})
+    parts = [", ".join(f"{name} {version}" for name, version in versions.items())]
+    parts += [f"`{key}={value}`" for key, value in facts.get("environment", {}).items()]
+    if "first_call_s" in facts:
+        parts.append(f"first call {number(facts['first_call_s'])} s")
+    return "; ".join(filter(None, [*parts, facts.get("note")]))
 
 
-def compared(data: Figures) -> list[str]:
-    """Two commits."""
-    header = ["", "", "unit", "base", "head", "head ÷ base", "of the rounds"]
-    rows = []
-    for name, one in data.items():
-        if name[0] != "_":
-            low, high = map(number, one["ratio_range"])
-            figures = [number(one[key]) for key in ("base", "head", "ratio")]
-            rows.append([one["group"], one["name"], one["unit"], *figures, f"{low} – {high}"])
-    meta = data["_meta"]
-    head = meta["head"] or meta["commit"]
-    clock = {"cpu": "CPU", "wall": "wall"}[record.clock_of(meta["threads"])]
-    said = (
-        f"Base {meta['base'][:12]}, head {head[:12]}; {clock} time. From `benchmarks/compare.json`."
-    )
-    table = markdown(Table("compare", "", header, rows))
-    return ["## Against an earlier commit", f"{COMPARED} {said}", origin(data), table]
-
-
-def origin(data: Figures) -> str:
-    """Where and how the figures were made, and who did not take part."""
-    meta = data["_meta"]
-    commit = f"commit {meta['commit']}" + (" with changes" if meta["changed"] else "")
-    versions = ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
-    given = " ".join(f"{key}={value}" for key, value in meta["environment"].items())
-    facts = [f"`{meta['command']}`", commit, meta["machine"], meta["date"]]
-    facts += [*rounds(meta["rounds"]), *loads(meta), versions]
-    lines = [
-        f"{'; '.join(facts)}.",
-        f"Environment of every worker: {f'`{given}`' if given else 'nothing set'}.",
-    ]
-    timed = [entry for name, entry in data.items() if name[0] != "_" and is_timed(entry)]
-    if any("ours_rounds" not in entry for entry in timed):
-        lines.append(POOLED)
-    if meta["skipped"]:
-        lines.append(f"Did not take part: {', '.join(meta['skipped'])}.")
+def origin(known: Mapping[str, Any]) -> str:
+    """Where and how figures were made, and who did not take part."""
+    commit = f"commit {known['commit']}" + (" with changes" if known["changed"] else "")
+    versions = ", ".join(f"{name} {version}" for name, version in known["versions"].items())
+    given = " ".join(f"{key}={value}" for key, value in known["environment"].items())
+    rounds = f"{known['rounds']} round{'s' if known['rounds'] > 1 else ''}"
+    facts = [f"`{known['command']}`", commit, known["machine"], known["date"], rounds]
+    facts += [f"load {known['load']:.2g} when it began", versions]
+    facts += [f"environment of every worker `{given}`"] if given else []
+    lines = [f"{'; '.join(facts)}."]
+    if known["skipped"]:
+        lines.append(f"Did not take part: {', '.join(known['skipped'])}.")
     return "\n\n".join(lines)
 
 
-def rounds(made: int | list[int]) -> list[str]:
-    """How many, in words; older figures have one number, which was asked for."""
-    counts = [made] if isinstance(made, int) else made
-    if not counts:
-        return []
-    few = f"{counts[0]} to " if len(counts) > 1 else ""
-    return [f"{few}{counts[-1]} round{'s' if counts[-1] > 1 else ''}"]
+def compared(run: Mapping[str, Any]) -> list[str]:
+    """Two commits."""
+    header = ["", "", "base: ms", "head: ms", "head ÷ base"]
+    rows = [
+        [
+            one["subject"],
+            one["name"],
+            number(one["base"]),
+            number(one["head"]),
+            ranged(one["ratio"]),
+        ]
+        for one in run["cases"]
+    ]
+    known = run["origin"]
+    head, clock = known["head"] or known["commit"], clock_of(known["threads"])
+    said = (
+        f"Base {known['base'][:12]}, head {head[:12]}; {'CPU' if clock == 'cpu' else clock} time."
+    )
+    table = markdown(Table("", header, rows))
+    return ["## Against an earlier commit", f"{COMPARED} {said}", origin(known), table]
 
 
-def loads(meta: Figures) -> list[str]:
-    """How busy the machine was, the command itself included; older figures do not say."""
-    return [f"load {meta['load'][0]:.2g} when it began"] if meta.get("load") else []
+class Win(NamedTuple):
+    """A contestant that takes less time, memory or packages than ours for the same work."""
+
+    title: str
+    peer: str
+    beside: str
+    ratio: list[float]
 
 
-def notes(data: Figures, group: str) -> list[str]:
-    """Versions and peculiarities of the contestants of a group."""
-    found = {}
-    for name, entry in data.items():
-        if name.startswith("_") or entry["group"] != group:
+def ahead(run: Mapping[str, Any]) -> Iterator[Win]:
+    """All of them, to two decimals, as a reader sees it."""
+    threads = run["origin"]["threads"]
+    for one in map(subject, (known for known in NAMES if known in run)):
+        for case in run[one.name]["cases"].values():
+            sides = case["sides"]
+            title = case["title"] + (f", {threads} threads" if threads > 1 else "")
+            for own, ratios in case["ratios"].items():
+                for peer, ratio in ratios.items():
+                    counted = one.counts_flops and "clock" in case
+                    claims = not (counted and no_claim(sides[own], sides[peer]))
+                    if ratio and round(ratio[0], 2) > 1 and claims:
+                        beside = "" if own == PLAIN else f", compared with {own}"
+                        yield Win(title, peer, beside, ratio)
+
+
+def excerpts(runs: Runs) -> dict[Path, str]:
+    """The parts of other pages, by page."""
+    run = runs["latest"]
+    said = {}
+    for one in map(subject, (known for known in NAMES if known in run)):
+        if one.summary:
+            said[one.name] = one.summary(run[one.name]["cases"], run["origin"])
+    wins: dict[str, list[str]] = {}
+    for win in ahead(run):
+        if not win.beside:
+            wins.setdefault(win.peer, []).append(f"{win.title}: {number(win.ratio[0])}")
+    who = ", ".join(f"{peer} ({'; '.join(cases)})" for peer, cases in wins.items())
+    parts = [" ".join(filter(None, said.values()))]
+    parts += [f"**Others are faster or smaller**, ours ÷ theirs: {who}."] if who else []
+    parts = [*map(wrapped, parts), update_table(runs)]
+    return {README: wrapped(said.get("update", "")), PERFORMANCE: "\n\n".join(filter(None, parts))}
+
+
+def wrapped(text: str) -> str:
+    """Lines as long as those around them."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def update_table(runs: Runs) -> str:
+    """The ratios of every update, a column for each run."""
+    header, rows = ["the update, ours ÷ theirs"], {}
+    for run in runs.values():
+        if "update" not in run:
             continue
-        for side in ("ours_facts", "peer_facts"):
-            if facts := entry.get(side):
-                found[facts["name"]] = note(facts)
-    lines = [f"- {name}: {text}" for name, text in found.items() if text]
-    return ["\n".join(lines)] if lines else []
+        [step], threads = run["update"]["cases"].values(), run["origin"]["threads"]
+        sizes = step["title"].removeprefix("step, ")
+        header.append(sizes + (f", {threads} threads, wall time" if threads > 1 else ""))
+        for own, ratios in step["ratios"].items():
+            for peer, ratio in ratios.items():
+                name = peer if own == PLAIN else f"{peer}, {variant(own)}"
+                why = no_claim(step["sides"][own], step["sides"][peer])
+                cells = rows.setdefault(name, {})
+                cells[len(header) - 1] = f"({ratio[0]:.2g})" if why else f"{ratio[0]:.2g}"
+    columns = range(1, len(header))
+    cells = [[name, *(row.get(one, "–") for one in columns)] for name, row in rows.items()]
+    return markdown(Table("", header, cells)) if cells else ""
 
 
-def note(facts: Figures) -> str:
-    """Versions, own environment, what compiling took, and what its adapter says of it."""
-    parts = [", ".join(f"{name} {version}" for name, version in facts["versions"].items())]
-    parts.append(" ".join(f"`{key}={value}`" for key, value in facts["environment"].items()))
-    if "compile" in facts["mode"]:
-        parts.append(f"first call {number(facts['first_call_s'])} s")
-    return "; ".join(part for part in [*parts, facts["note"]] if part)
+def inserted(page: str, text: str, name: str) -> str:
+    """The page with the text between its two comments.
 
-
-def write_page(data: Figures, more: Mapping[str, Figures], path: Path) -> None:
-    """Write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(data, more), encoding="utf-8")
+    Raises:
+        ValueError: the page lacks them.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(
+            f"{name} has no place for the figures; write {BEGIN} and {END} around where they go"
+        )
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.jobs import ROOT
+from benchmarks import ROOT
 
 
 def provenance(packages: Sequence[str] = ("torch", "numpy"), root: Path = ROOT) -> dict[str, Any]:

@@ -1,124 +1,88 @@
-"""Entries as tables: one for each case, a row for each contestant."""
+"""Figures as tables: one for each case, a row for each contestant."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.record import OTHER, PLAIN
-
+PLAIN = "worldblocks"
 CLOCKS = {"cpu": "CPU", "wall": "wall"}
+FLOPS_APART = 0.10  # two amounts of work that differ by more are not the same work
 
 
 class Table(NamedTuple):
     """Cells as text."""
 
-    group: str
     title: str
     header: list[str]
     rows: list[list[str]]
 
 
-class Side(NamedTuple):
-    """One contestant at one case."""
-
-    facts: Mapping[str, Any]
-    value: float
-    quartiles: Sequence[float] | None
-    beside: float | None  # the median of the other clock
-    ours: bool
-
-
-def tables(data: Mapping[str, Any]) -> list[Table]:
-    """All of them, in the order of the entries."""
-    cases: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for name, entry in data.items():
-        if not name.startswith("_"):
-            cases.setdefault((entry["group"], entry["case"]), []).append(entry)
-    return [table(entries) for entries in cases.values()]
-
-
-def table(entries: Sequence[Mapping[str, Any]]) -> Table:
-    """Contestants at one case; for each variant of worldblocks, its ratio to each of the others."""
-    sides = contestants(entries)
-    ratios = {(e["ours_facts"]["name"], e["peer_facts"]["name"]): e for e in entries if e["peer"]}
-    variants = list(dict.fromkeys(name for name, _ in ratios))
-    first, timed = entries[0], is_timed(entries[0])
-    modelled = any(side.facts["parameters"] for side in sides.values())
-    compared = [] if first["case"].startswith("error") else variants
-    unit = first["unit"]
-    header = ["", *(["mode"] if timed else [])]
+def table(data: Mapping[str, Any], case: str, threads: int, counts_flops: bool) -> Table:
+    """Contestants of a case of a subject; our variants' ratios to each of the others."""
+    known, one = data["contestants"], data["cases"][case]
+    timed, unit, ratios = "clock" in one, one["unit"], one["ratios"]
+    modelled = any("parameters" in known[name] for name in one["sides"])
+    variants = [own for own, peers in ratios.items() if any(peers.values())]
+    header = ["", "mode"] if timed else [""]
     header += ["parameters", "GFLOP"] if modelled else []
-    clock = first.get("clock", "cpu")
-    times = [f"{CLOCKS[clock]} {unit}", "quartiles", f"{CLOCKS[OTHER[clock]]} {unit}"]
-    header += times if timed else [unit or "figure"]
-    header += [ratio_title(name) for name in compared]
+    if timed:
+        own, other = CLOCKS[one["clock"]], CLOCKS[{"cpu": "wall", "wall": "cpu"}[one["clock"]]]
+        header += [f"{own} {unit}", "quartiles", f"{other} {unit}"]
+    else:
+        header += [unit or "figure"]
+    header += [f"{variant(own) or own} ÷ it" for own in variants]
     rows = []
-    for name, side in sides.items():
-        row = [name, *([mode(side.facts)] if timed else [])]
-        row += model_cells(side.facts) if modelled else []
-        row += time_cells(side) if timed else [number(side.value)]
-        row += ["" if side.ours else ratio_cell(ratios.get((own, name))) for own in compared]
+    for name, side in one["sides"].items():
+        row = [name]
+        if timed:
+            row += [f"{known[name]['mode']}, {threads} thread{'s' if threads > 1 else ''}"]
+        if modelled:
+            count, flops = known[name].get("parameters"), side.get("flops")
+            row += [f"{count:,}" if count else "–", f"{flops / 1e9:.3g}" if flops else "–"]
+        row += [number(side["figure"])]
+        if timed:
+            low, high = map(number, side["quartiles"])
+            row += [f"{low} – {high}", number(side["other"])]
+        for own in variants:
+            pair = (one["sides"][own], side) if counts_flops and timed else None
+            row += ["" if name in ratios else ratio_cell(ratios[own].get(name), pair)]
         rows.append(row)
-    return Table(first["group"], first["title"], header, rows)
+    return Table(one["title"], header, rows)
 
 
-def is_timed(entry: Mapping[str, Any]) -> bool:
-    """Whether it has times, not values."""
-    return "ours_samples" in entry
+def variant(name: str) -> str:
+    """Of a name of ours, which one; nothing for the plain one."""
+    return name.removeprefix(PLAIN).strip(" ()")
 
 
-def contestants(entries: Sequence[Mapping[str, Any]]) -> dict[str, Side]:
-    """By name, worldblocks first."""
-    found = {}
-    for side in ("ours", "peer"):
-        for entry in entries:
-            if f"{side}_facts" in entry:
-                facts = entry[f"{side}_facts"]
-                beside = entry.get(f"{side}_{OTHER[entry.get('clock', 'cpu')]}")
-                spread = entry.get(f"{side}_quartiles")
-                one = Side(facts, entry[side], spread, beside, side == "ours")
-                found.setdefault(facts["name"], one)
-    return found
+def no_claim(ours: Mapping[str, Any], peer: Mapping[str, Any]) -> str:
+    """Why a ratio stands in brackets; empty where it does not."""
+    counts = [side.get("flops") for side in (ours, peer)]
+    if None in counts:
+        return "FLOPs not counted"
+    if abs(counts[0] - counts[1]) > FLOPS_APART * max(counts):
+        few = " against ".join(f"{count / 1e9:.3g}" for count in counts)
+        return f"{few} GFLOP"
+    return ""
 
 
-def ratio_title(name: str) -> str:
-    """The head of a column of ratios."""
-    return f"{name} ÷ it" if name == PLAIN else f"{name.removeprefix(PLAIN).strip(' ()')} ÷ it"
-
-
-def ratio_cell(entry: Mapping[str, Any] | None) -> str:
-    """With its range; in brackets where the work differs, with the reason."""
-    if entry is None or entry["ratio"] is None:
+def ratio_cell(ratio: Sequence[float] | None, pair: tuple[Any, Any] | None) -> str:
+    """With its range; in brackets where the work of the pair differs, with the reason."""
+    if not ratio:
         return "–"
-    text = number(entry["ratio"])
-    return f"({text}: {entry['no_claim']})" if entry["no_claim"] else text + ranged(entry)
+    why = no_claim(*pair) if pair else ""
+    return f"({number(ratio[0])}: {why})" if why else ranged(ratio)
 
 
-def ranged(entry: Mapping[str, Any]) -> str:
-    """The smallest and the largest ratio of the rounds; nothing where there are none."""
-    if "ratio_range" not in entry:
-        return ""
-    low, high = map(number, entry["ratio_range"])
-    return f", {low} – {high}"
+def ranged(ratio: Sequence[float]) -> str:
+    """A ratio with the smallest and the largest of the rounds, where there are any."""
+    few = [number(value) for value in ratio]
+    return f"{few[0]}, {few[1]} – {few[2]}" if len(few) == 3 else few[0]
 
 
-def mode(facts: Mapping[str, Any]) -> str:
-    """How it ran, with its threads and its own environment."""
-    threads = f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}"
-    return ", ".join([facts["mode"], threads])
-
-
-def model_cells(facts: Mapping[str, Any]) -> list[str]:
-    """Parameters and work."""
-    count, flops = facts["parameters"], facts["flops"]
-    return [f"{count:,}" if count else "–", f"{flops / 1e9:.3g}" if flops else "–"]
-
-
-def time_cells(side: Side) -> list[str]:
-    """The median by the clock that is compared, its quartiles, that by the other one."""
-    assert side.quartiles is not None
-    assert side.beside is not None
-    low, high = map(number, side.quartiles)
-    return [number(side.value), f"{low} – {high}", number(side.beside)]
+def speed(ratio: Sequence[float]) -> str:
+    """A ratio of times turned round, with the range of the rounds."""
+    middle, low, high = (f"{1 / value:.2g}×" for value in ratio)
+    return f"{middle} ({high.rstrip('×')}–{low})"
 
 
 def number(value: float) -> str:
@@ -139,4 +103,4 @@ def aligned(one: Table) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [one.header, *one.rows]
     ]
-    return "\n".join([f"{one.group}: {one.title}", *lines])
+    return "\n".join([one.title, *lines])

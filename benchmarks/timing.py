@@ -1,113 +1,161 @@
-"""The worker's side: functions are warmed up, then timed in the turns that the runner gives.
+"""How contestants are timed, and what becomes of the samples.
 
-Messages are lines of JSON. The worker says `ready` (with what it knows of its functions), `missing`
-(a module that is not installed) or `failed`; the runner then sends `{"case": ..., "seconds": ...}`
-for a turn, answered by `{"wall": [...], "cpu": [...]}`, until its end of the pipe closes.
-
-This file runs in the interpreters of the peers: it imports the standard library alone.
+Every contestant is a process of its own. All are built first; then they take turns, round by round
+and case by case, so that whatever else the machine does falls on all of them alike. With one thread
+the CPU time of the process counts, with more of them wall time. A figure is the median of the
+medians of the rounds; a ratio is taken within each round, and is the median of these.
 """
 
-import json
-import math
-import resource
-import time
-from collections.abc import Callable
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, NamedTuple
 
-BLOCK = 0.02  # seconds that one sample lasts at least: short calls are timed together
-SAMPLES = 50  # of a turn, at most
+from benchmarks.process import Job, Worker, WorkerError
+
+OTHER = {"cpu": "wall", "wall": "cpu"}  # the other clock
 
 
-@dataclass(kw_only=True)
-class Timed:
-    """What an adapter hands over.
+@dataclass
+class Measured:
+    """What was measured of a job.
 
     Attributes:
-        functions: by case, what to call.
-        values: by case, what was measured while building (bytes, packages, an error).
-        parameters: of the model.
-        flops: by case, matrix multiplications and convolutions of one call, as the architecture
-            defines them.
-        executed: those that are really done, where a layer takes a shorter way.
-        mode: how it runs: eager, compiled, jit.
-        note: what a reader should know of this contestant.
-        versions: of the packages that matter.
-        per: by case, how many things one call does; a time is for one of them.
-        clock: the CPU seconds that count.
-        warm_calls: after the first call of each function, before any is timed.
+        facts: what its worker says of itself.
+        turns: by case, `{"wall": [...], "cpu": [...]}` of each round, in seconds.
     """
 
-    functions: dict[str, Callable[[], Any]] = field(default_factory=dict)
-    values: dict[str, float] = field(default_factory=dict)
-    parameters: int | None = None
-    flops: dict[str, float] = field(default_factory=dict)
-    executed: dict[str, float] = field(default_factory=dict)
-    mode: str = "eager"
-    note: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    per: dict[str, int] = field(default_factory=dict)
-    clock: Callable[[], float] = time.process_time
-    warm_calls: int = 3
+    job: Job
+    facts: dict[str, Any]
+    turns: dict[str, list[dict[str, list[float]]]] = field(default_factory=dict)
 
-    def facts(self) -> dict[str, Any]:
-        """Everything but the functions, as JSON."""
-        names = ("parameters", "flops", "executed", "mode", "note", "versions", "values")
-        return {name: getattr(self, name) for name in names}
+    def rounds(self, case: str, clock: str) -> list[list[float]]:
+        """Samples of each round."""
+        return [turn[clock] for turn in self.turns.get(case, [])]
 
 
-def warm_up(function: Callable[[], Any], calls: int) -> tuple[float, int]:
-    """Seconds of the first call, and how many calls make a sample."""
-    took = []
-    for _ in range(1 + calls):
-        start = time.perf_counter()
-        function()
-        took.append(time.perf_counter() - start)
-    return took[0], max(1, math.ceil(BLOCK / max(min(took), 1e-7)))
+@dataclass
+class Outcome:
+    """Contestants in the order of their jobs, and why others did not take part."""
+
+    measured: list[Measured]
+    skipped: dict[str, str]
 
 
-def turn(
-    function: Callable[[], Any], calls: int, seconds: float, clock: Callable[[], float]
-) -> dict[str, list[float]]:
-    """Samples of a function for about so many seconds, one at least; each the mean of `calls`.
+class Summary(NamedTuple):
+    """Median and quartiles of the medians of the rounds, and these.
 
-    Another contestant has just run: an untimed call first brings caches and pages back, as in a
-    training, where one update follows the other.
+    A turn lasts a fixed time, so that a quiet round has more samples than a busy one. Rounds
+    therefore weigh alike, however many samples they have.
     """
-    function()
-    wall, cpu = [], []
-    end = time.perf_counter() + seconds
-    while not wall or (time.perf_counter() < end and len(wall) < SAMPLES):
-        start, used = time.perf_counter(), clock()
-        for _ in range(calls):
-            function()
-        cpu.append((clock() - used) / calls)
-        wall.append((time.perf_counter() - start) / calls)
-    return {"wall": wall, "cpu": cpu}
+
+    median: float
+    low: float
+    high: float
+    rounds: list[float]
 
 
-def send(out: TextIO, message: dict[str, Any]) -> None:
-    """One message."""
-    out.write(json.dumps(message) + "\n")
-    out.flush()
+class Ratio(NamedTuple):
+    """The median of the ratios of the rounds, the smallest and the largest of them, and all."""
+
+    value: float
+    low: float
+    high: float
+    rounds: list[float]
 
 
-def serve(timed: Timed, inbox: TextIO, out: TextIO) -> None:
-    """Warm every function up, say `ready`, then answer turns until the runner hangs up."""
-    calls, first = {}, {}
-    for case, function in timed.functions.items():
-        first[case], calls[case] = warm_up(function, timed.warm_calls)
-    facts = {**timed.facts(), "first_call": first}
-    send(out, {"ready": facts, "cases": list(timed.functions)})
-    for line in inbox:
-        asked = json.loads(line)
-        case = asked["case"]
-        samples = turn(timed.functions[case], calls[case], asked["seconds"], timed.clock)
-        share = timed.per.get(case, 1)
-        answer = {name: [value / share for value in row] for name, row in samples.items()}
-        send(out, {**answer, "peak_mib": peak_mib()})
+def clock_of(threads: int) -> str:
+    """The clock that is compared: several threads are worth the wall time that they save."""
+    return "cpu" if threads == 1 else "wall"
 
 
-def peak_mib() -> float:
-    """The most memory that the process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
+    """Of the samples of each round."""
+    medians = [statistics.median(one) for one in rounds]
+    if len(medians) < 2:
+        return Summary(medians[0], medians[0], medians[0], medians)
+    low, middle, high = statistics.quantiles(medians, n=4, method="inclusive")
+    return Summary(middle, low, high, medians)
+
+
+def ratio(ours: Sequence[Sequence[float]], peer: Sequence[Sequence[float]]) -> Ratio:
+    """Ours over the peer's, within each round; rounds that only one finished are left out."""
+    rounds = [
+        statistics.median(one) / statistics.median(other)
+        for one, other in zip(ours, peer, strict=False)
+    ]
+    return Ratio(statistics.median(rounds), min(rounds), max(rounds), rounds)
+
+
+def measure(
+    jobs: Sequence[Job],
+    *,
+    rounds: int,
+    seconds: float,
+    shared: Mapping[str, str],
+    timeout: float,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Start a worker for each job, give them turns, end them.
+
+    A contestant that fails is left out from there on, with what it had measured.
+
+    Args:
+        rounds: turns of each case.
+        seconds: length of a turn.
+        shared: environment variables of all workers.
+        timeout: seconds to wait for one answer.
+        say: takes a line for the reader.
+    """
+    outcome = Outcome([], {})
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder, ExitStack() as stack:
+        workers = []
+        for number, job in enumerate(jobs):
+            worker = Worker(job, Path(folder) / str(number), shared, timeout)
+            stack.callback(worker.close)
+            workers.append(worker)
+        running = {}
+        for worker in workers:
+            try:
+                message = worker.ready()
+            except WorkerError as error:
+                skip(outcome, worker, error, say)
+                continue
+            contestant = Measured(worker.job, message["ready"])
+            contestant.turns = {case: [] for case in message["cases"]}
+            outcome.measured.append(contestant)
+            running[worker] = contestant
+        take_turns(running, rounds, seconds, outcome, say)
+    return outcome
+
+
+def take_turns(
+    running: dict[Worker, Measured],
+    rounds: int,
+    seconds: float,
+    outcome: Outcome,
+    say: Callable[[str], None],
+) -> None:
+    """Case by case within a round: turns that are compared are close together in time."""
+    cases = dict.fromkeys(case for contestant in running.values() for case in contestant.turns)
+    for _ in range(rounds):
+        for case in cases:
+            for worker, contestant in list(running.items()):
+                if case not in contestant.turns:
+                    continue
+                try:
+                    answer = worker.turn(case, seconds)
+                except WorkerError as error:
+                    skip(outcome, worker, error, say)
+                    del running[worker]
+                    continue
+                contestant.turns[case].append({name: answer[name] for name in ("wall", "cpu")})
+
+
+def skip(outcome: Outcome, worker: Worker, error: WorkerError, say: Callable[[str], None]) -> None:
+    """Remember why a contestant is out, and say so."""
+    outcome.skipped[worker.job.name] = str(error)
+    say(f"skipped: {error}")

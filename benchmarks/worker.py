@@ -1,34 +1,125 @@
-"""A worker process: `python -m benchmarks.worker '{"adapter": "module:function", ...}'`."""
+"""The worker process: `python -m benchmarks.worker '{"adapter": "module:function", ...}'`.
+
+It builds what the adapter gives, warms it up, and is then timed in the turns that the runner gives
+it. Messages are lines of JSON. The worker says `ready` (with what it knows of its functions),
+`missing` (a module that is not installed) or `failed`. The runner then asks for a turn with
+`{"case": ..., "seconds": ...}`, answered by `{"wall": [...], "cpu": [...]}`, until it closes the
+pipe.
+
+`compare` starts the worker of another commit with this protocol: keep it, and the fields of `Work`.
+This file runs in the interpreters of the peers and imports the standard library alone.
+"""
 
 import importlib
 import json
+import math
 import os
 import sys
+import time
 import traceback
-from typing import TextIO
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TextIO
 
-from benchmarks.timing import Timed, send, serve
 from benchmarks.work import Work
 
-
-def private_channel() -> TextIO:
-    """What was standard output. Peers print to it while they are built; that now goes to stderr."""
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    return channel
+BLOCK = 0.02  # seconds of the shortest sample: shorter calls are timed together
+SAMPLES = 50  # of a turn, at most
 
 
-def build(spec: dict) -> Timed:
-    """What the adapter makes of the work."""
-    module, _, function = spec["adapter"].partition(":")
-    adapter = getattr(importlib.import_module(module), function)
-    return adapter(Work(**spec["work"]), **spec["arguments"])
+@dataclass(kw_only=True)
+class Timed:
+    """What an adapter hands over.
+
+    Attributes:
+        functions: by case, what to call.
+        values: by case, what was measured while building (bytes, packages, an error).
+        parameters: of the model.
+        flops: by case, matrix multiplications and convolutions of one call, as the architecture
+            defines them.
+        mode: how it runs: eager, compiled, jit.
+        note: what a reader should know of this contestant.
+        versions: of the packages that matter.
+        per: by case, how many things one call does. A time is for one of them.
+        clock: the CPU seconds that count.
+        warm_calls: after the first call of each function, before any is timed.
+    """
+
+    functions: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    parameters: int | None = None
+    flops: dict[str, float] = field(default_factory=dict)
+    mode: str = "eager"
+    note: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    per: dict[str, int] = field(default_factory=dict)
+    clock: Callable[[], float] = time.process_time
+    warm_calls: int = 3
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the functions, as JSON."""
+        names = ("parameters", "flops", "mode", "note", "versions", "values")
+        return {name: getattr(self, name) for name in names}
 
 
-def main(spec: dict, channel: TextIO) -> int:
-    """Build, then serve; the exit code."""
+def warm_up(function: Callable[[], Any], calls: int) -> tuple[float, int]:
+    """Seconds of the first call, and how many calls make a sample."""
+    took = []
+    for _ in range(1 + calls):
+        start = time.perf_counter()
+        function()
+        took.append(time.perf_counter() - start)
+    return took[0], max(1, math.ceil(BLOCK / max(min(took), 1e-7)))
+
+
+def turn(
+    function: Callable[[], Any], calls: int, seconds: float, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Samples of a function for about `seconds`, at least one; each is the mean of `calls`.
+
+    Another contestant has just run, so an untimed call first brings caches and pages back, as in
+    a training run, where one update follows the other.
+    """
+    function()
+    wall, cpu = [], []
+    end = time.perf_counter() + seconds
+    while not wall or (time.perf_counter() < end and len(wall) < SAMPLES):
+        start, used = time.perf_counter(), clock()
+        for _ in range(calls):
+            function()
+        cpu.append((clock() - used) / calls)
+        wall.append((time.perf_counter() - start) / calls)
+    return {"wall": wall, "cpu": cpu}
+
+
+def send(out: TextIO, message: dict[str, Any]) -> None:
+    """One message."""
+    out.write(json.dumps(message) + "\n")
+    out.flush()
+
+
+def serve(timed: Timed, inbox: TextIO, out: TextIO) -> None:
+    """Warm every function up, say `ready`, then answer turns until the runner closes the pipe."""
+    calls, first = {}, {}
+    for case, function in timed.functions.items():
+        first[case], calls[case] = warm_up(function, timed.warm_calls)
+    facts = {**timed.facts(), "first_call": first}
+    send(out, {"ready": facts, "cases": list(timed.functions)})
+    for line in inbox:
+        asked = json.loads(line)
+        case = asked["case"]
+        samples = turn(timed.functions[case], calls[case], asked["seconds"], timed.clock)
+        share = timed.per.get(case, 1)
+        answer = {name: [value / share for value in row] for name, row in samples.items()}
+        send(out, answer)
+
+
+def main(spec: dict[str, Any], channel: TextIO) -> int:
+    """Build what the adapter makes of the work, then serve; the exit code."""
     try:
-        timed = build(spec)
+        module, _, function = spec["adapter"].partition(":")
+        adapter = getattr(importlib.import_module(module), function)
+        timed = adapter(Work(**spec["work"]), **spec["arguments"])
     except ModuleNotFoundError as error:
         traceback.print_exc()
         send(channel, {"missing": error.name})
@@ -42,7 +133,9 @@ def main(spec: dict, channel: TextIO) -> int:
 
 
 if __name__ == "__main__":
-    out = private_channel()
+    # Peers print to standard output while they are built: that now goes to stderr.
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
     code = main(json.loads(sys.argv[1]), out)
     out.close()
     sys.stderr.flush()

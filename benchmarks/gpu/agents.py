@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 import worldblocks as wb
-from benchmarks.adapters.data import batch
-from benchmarks.adapters.updates import Update, assemble
-from benchmarks.jobs import ROOT
+from benchmarks import ROOT
+from benchmarks.data import batch
+from benchmarks.ours import Update, assemble
 from benchmarks.work import ACTIONS, SIZES, Work
 from worldblocks.run import load_recipe
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 import worldblocks as wb
-from benchmarks.adapters.updates import Update
+from benchmarks import ROOT
 from benchmarks.gpu import agents
 from benchmarks.gpu.agents import error, finite
-from benchmarks.jobs import ROOT
+from benchmarks.ours import Update
 
 Findings = Iterator[dict[str, Any]]
 UPDATES = 8  # three warm up, one is recorded, four are the graph alone

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.jobs import ROOT
+from benchmarks import ROOT
 
 MIB = 2**20
 LIMIT = 50 * MIB  # of the folder and the tracked files together

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands.settings import among
+from benchmarks import ROOT
 from benchmarks.gpu import bundle as packing
 from benchmarks.gpu import play, runner
 from benchmarks.gpu.cases import CASES
-from benchmarks.jobs import ROOT
+from benchmarks.options import among
 
 
 def results() -> Path:

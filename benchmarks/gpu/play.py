@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import ROOT
 from benchmarks.gpu.runner import write
-from benchmarks.jobs import ROOT
 from benchmarks.provenance import provenance
 
 TASK = "walker_walk"

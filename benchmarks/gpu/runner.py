@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import ROOT
 from benchmarks.gpu.cases import CASES, Case
-from benchmarks.jobs import ROOT
 from benchmarks.provenance import provenance
 
 PATIENCE = 5  # times its limit that a rehearsal may take, whatever else the machine does

@@ -11,11 +11,9 @@ from typing import Any
 import torch
 
 import worldblocks as wb
-from benchmarks.adapters.floor import machine
-from benchmarks.adapters.ours import trained
-from benchmarks.adapters.updates import Update
 from benchmarks.gpu import agents
 from benchmarks.gpu.agents import finite
+from benchmarks.ours import Update, trained
 
 Findings = Iterator[dict[str, Any]]
 ROUNDS = 5
@@ -42,7 +40,8 @@ def size200m(device: str, quick: bool) -> Findings:
 def update(one: Update, quick: bool) -> Findings:
     """Captured, then eager, each with its profile; what cannot be captured is timed eagerly."""
     cuda = one.rows.reward.is_cuda
-    yield {"device": machine("cuda" if cuda else "cpu"), "parameters": trained(one.agent)}
+    device = torch.cuda.get_device_name() if cuda else ""
+    yield {"device": device, "parameters": trained(one.agent)}
     yield {"rows": list(one.rows.reward.shape)}
     step = functools.partial(one.recipe.update, one.agent, one.optimizer, cfg=one.cfg)
     failed = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import worldblocks as wb
-from benchmarks.jobs import ROOT
+from benchmarks import ROOT
 from benchmarks.learning import PACKAGES, data, grounding, multitask
 from benchmarks.learning.entries import (
     ON_A_RUN,

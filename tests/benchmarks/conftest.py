@@ -1,16 +1,16 @@
 """A worker whose adapter is a few lines, and contestants with made-up samples."""
 
-from dataclasses import replace
-
 import pytest
-from benchmarks.interleave import Contestant, Outcome
-from benchmarks.jobs import Job
-from benchmarks.timing import Timed
+from benchmarks.process import Job
+from benchmarks.timing import Measured
 from benchmarks.work import Work
+from benchmarks.worker import Timed
+
+from benchmarks import ROOT
 
 ADAPTERS = """
 import os, sys, time
-from benchmarks.timing import Timed
+from benchmarks.worker import Timed
 
 def good(work, word="nothing"):
     print("a peer prints this while it is built")
@@ -47,6 +47,7 @@ def fake(tmp_path):
     """A job whose adapter is a function of `ADAPTERS`."""
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "fake_adapters.py").write_text(ADAPTERS, encoding="utf-8")
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
 
     def make(function, **job):
         job = {"name": function, "work": Work(batch=3), "source": tmp_path} | job
@@ -59,56 +60,31 @@ def fake(tmp_path):
 def contestant():
     """One with the given samples (milliseconds) in each round, CPU and wall alike."""
 
-    def make(name, rounds, *, ours=False, case="step", flops=None, values=None, **known):
-        job = Job(name=name, adapter="none:none", work=Work(), ours=ours)
+    def make(name, rounds, *, case="step", flops=None, values=None, threads=1, **known):
+        ours = name.startswith("worldblocks")
+        job = Job(name=name, adapter="none:none", work=Work(threads=threads), ours=ours)
         counted = {} if flops is None else {case: flops}
         facts = Timed(flops=counted, values=values or {}, **known).facts()
         seconds = [[sample / 1e3 for sample in one] for one in rounds]
         turns = {case: [{"cpu": one, "wall": one} for one in seconds]} if rounds else {}
-        return Contestant(job, {**facts, "first_call": {case: 21.0}}, turns, 100.0)
+        return Measured(job, {**facts, "first_call": {case: 21.0}}, turns)
 
     return make
 
 
 @pytest.fixture
-def fake_measure(contestant):
-    """In place of `interleave.measure`: what `known(job)` gives is what the job measured.
-
-    It is a dict of the arguments of `contestant`, or a sentence that says why it did not take part.
-    """
-
-    def make(known):
-        def measure(jobs, **limits):
-            outcome = Outcome([], {})
-            for job in jobs:
-                answer = known(job)
-                if isinstance(answer, str):
-                    outcome.skipped[job.name] = answer
-                    continue
-                one = contestant(job.name, **{"rounds": [], "ours": True, **answer})
-                outcome.contestants.append(replace(one, job=job))
-            return outcome
-
-        return measure
-
-    return make
-
-
-META = {
-    "date": "2026-01-02",
-    "commit": "abc",
-    "changed": False,
-    "machine": "2 cores of a processor",
-    "versions": {"python": "3.11"},
-    "threads": 1,
-    "environment": {},
-    "rounds": 2,
-    "command": "python -m benchmarks",
-    "skipped": {},
-}
-
-
-@pytest.fixture
-def meta():
+def origin():
     """Where made-up figures come from."""
-    return {**META, "skipped": {}}
+    return {
+        "command": "python -m benchmarks",
+        "commit": "abc",
+        "changed": False,
+        "machine": "2 cores of a processor",
+        "date": "2026-01-02",
+        "load": 0.5,
+        "versions": {"python": "3.11"},
+        "threads": 1,
+        "environment": {},
+        "rounds": 2,
+        "skipped": {},
+    }

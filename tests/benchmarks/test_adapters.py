@@ -3,19 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from benchmarks.adapters import (
-    data,
-    imports,
-    ours,
-    plain,
-    replay_tools,
-    replay_torch,
-    returns,
-    torch_tools,
-)
 from benchmarks.work import Work
 
 import worldblocks as wb
+from benchmarks import data, imports, ours, replay, returns, stores, torch_tools, update
 from worldblocks import layers
 
 
@@ -39,7 +30,7 @@ def test_a_layer_is_what_it_is_counted_as(layer):
     layer, x = layer(), torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     torch.nn.init.normal_(layer.bias)
     out = layer(x)
-    with plain.plain_layers():
+    with ours.plain_layers():
         torch.testing.assert_close(layer(x), out, rtol=1e-5, atol=1e-5)
         defined = torch_tools.flops(lambda: layer(x))
     assert defined != torch_tools.flops(lambda: layer(x))
@@ -62,10 +53,23 @@ def test_flops_of_a_matrix_product_and_its_backward():
 
 
 def test_our_step_learns_on_the_work_it_is_given():
-    timed = ours.update(Work(batch=2, length=3, horizon=2))
+    timed = update.ours(Work(batch=2, length=3, horizon=2))
     assert timed.parameters == 686_456  # as many as the reference has
-    assert timed.flops["step"] > timed.executed["step"]  # the decoder takes a shorter way
+    executed = torch_tools.flops(timed.functions["step"])
+    assert timed.flops["step"] > executed  # the decoder takes a shorter way
     assert timed.mode == "eager, shapes checked"
+
+
+def test_options_of_the_recipe():
+    one = ours.assemble(Work(batch=1, length=3, horizon=1), imag_last=2, recompute=1)
+    assert (one.cfg.imag_last, one.agent.rssm.recompute) == (2, 1)
+
+
+def test_a_cold_start_is_code_that_runs():
+    """In this process: a fresh one would import torch again."""
+    work, found = Work(batch=1, length=2, horizon=1), {}
+    exec(imports.first_update(work), found)
+    assert found["work"] == work
 
 
 def test_a_batch_is_the_same_each_time():
@@ -118,9 +122,9 @@ def test_memory_is_what_a_store_grew_by():
         size = data.bytes_of_step(image=image) * capacity
         array = np.empty(size, np.uint8)
         held.append(array)
-        return replay_tools.Store(lambda: None, lambda count: array.fill(1), None)
+        return stores.Store(lambda: None, many=lambda count: array.fill(1))
 
-    timed = replay_tools.measured(work, make, note="one array")
+    timed = stores.measured(work, make, note="one array")
     assert timed.values["memory_image"] == pytest.approx(400 * 12_319 / 2**20, rel=0.05)
     assert timed.values["memory_proprio"] == pytest.approx(400_000 * 127 / 2**20, rel=0.05)
     assert timed.note == "one array; 5 MiB of image rows"
@@ -139,7 +143,7 @@ def test_rows_are_added_to_a_store_that_is_full(monkeypatch):
             made.append(self)
 
     monkeypatch.setattr(wb.replay, "SequenceReplay", Kept)
-    timed = replay_torch.ours(Work(streams=2, sample=(2, 3), image_steps=40, proprio_steps=60))
+    timed = replay.ours(Work(streams=2, sample=(2, 3), image_steps=40, proprio_steps=60))
     vectors, images = made[1], made[3]  # each after a small one that warms up
     for store, name in ((vectors, "add_proprio"), (images, "add")):
         assert len(store) == store.most

@@ -1,40 +1,24 @@
-"""Medians, ratios and what they may claim; figures as JSON and as a page."""
+"""Medians, ratios and what they may claim; figures as JSON and as tables."""
 
-import json
+import subprocess
 
 import pytest
-from benchmarks.excerpts import excerpts, inserted
-from benchmarks.groups import GROUPS
-from benchmarks.jobs import ROOT
-from benchmarks.options import LATEST, PAGE
-from benchmarks.page import beside, render, write_page
-from benchmarks.summary import no_claim, ratio, summarise
-from benchmarks.tables import aligned, markdown, tables
+from benchmarks.options import FIGURES, Options
+from benchmarks.subject import NAMES, subject
+from benchmarks.tables import aligned, markdown, no_claim, speed, table
+from benchmarks.timing import ratio, summarise
+from benchmarks.work import Work
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import record
-
-META = {
-    "date": "2026-01-02",
-    "commit": "abc",
-    "changed": True,
-    "machine": "2 cores of a processor",
-    "load": [0.5, 1.5, 2.5],
-    "versions": {"python": "3.11"},
-    "threads": 1,
-    "environment": {"MALLOC": "1G"},
-    "rounds": 2,
-    "command": "python -m benchmarks",
-    "skipped": {"rlax (returns)": "rlax: module 'rlax' is not installed"},
-}
+from benchmarks import figures
 
 
-def test_median_quartiles_and_number_of_samples():
+def test_median_and_quartiles():
     """Of rounds: the many samples of a quiet one count as much as the few of a busy one."""
     rounds = [[1.0, 1.0, 1.0, 2.0], [3.0], [5.0, 9.0]]
-    assert summarise(rounds) == (3.0, 2.0, 5.0, 7, [1.0, 3.0, 7.0])
-    assert summarise([[7.0]]) == (7.0, 7.0, 7.0, 1, [7.0])
+    assert summarise(rounds) == (3.0, 2.0, 5.0, [1.0, 3.0, 7.0])
+    assert summarise([[7.0]]) == (7.0, 7.0, 7.0, [7.0])
 
 
 def test_a_ratio_has_the_range_of_its_rounds():
@@ -86,111 +70,153 @@ def test_a_busy_machine_changes_no_ratio(ours, share, slow):
     ],
 )
 def test_work_that_differs_by_a_tenth_claims_nothing(ours, peer, words):
-    sides = [{"flops": {} if one is None else {"step": one}} for one in (ours, peer)]
-    assert no_claim("step", *sides) == words
+    assert no_claim(*({} if one is None else {"flops": one} for one in (ours, peer))) == words
+
+
+def test_a_ratio_turned_round_is_a_speed():
+    assert speed([0.5, 0.25, 0.8]) == "2× (1.2–4×)"
 
 
 @pytest.fixture
-def data(contestant):
-    """Two variants of ours, a peer of equal and one of other work, and a group without FLOPs."""
-    update = [
-        contestant("worldblocks", [[10, 12], [11, 11]], ours=True, flops=9e9, parameters=1_234_567),
-        contestant("worldblocks (strided)", [[6], [6]], ours=True, flops=5e9),
+def update(contestant):
+    """Two variants of ours, a peer of equal and one of other work."""
+    measured = [
         contestant("equal", [[20], [22, 24]], flops=9.5e9, mode="compiled", note="much alike"),
+        contestant("worldblocks", [[10, 12], [11, 11]], flops=9e9, parameters=1_234_567),
+        contestant("worldblocks (strided)", [[6], [6]], flops=5e9),
         contestant("smaller", [[8], [9]], flops=5.2e9, versions={"smaller": "0.1"}),
     ]
+    return figures.of_subject(subject("update"), Work(), measured)
+
+
+def test_the_figures_of_a_case(update):
+    step = update["cases"]["step"]
+    assert list(step["sides"]) == ["worldblocks", "worldblocks (strided)", "equal", "smaller"]
+    assert (step["title"], step["unit"]) == ("step, size1m, 4 × 32, horizon 15", "ms")
+    assert step["clock"] == "cpu"
+    assert step["sides"]["worldblocks"] == {
+        "figure": 11.0,
+        "quartiles": [11.0, 11.0],
+        "other": 11.0,
+        "flops": 9e9,
+    }
+    assert step["sides"]["equal"]["figure"] == 21.5
+    assert step["ratios"]["worldblocks"]["equal"] == [0.5141, 0.4783, 0.55]
+    known = update["contestants"]
+    assert known["worldblocks"]["parameters"] == 1_234_567
+    assert known["equal"] == {"mode": "compiled", "note": "much alike", "first_call_s": 21.0}
+
+
+def test_values_are_compared_and_errors_are_not(contestant):
     replay = [
-        contestant(name, [[1], [2]], case="add", values={"memory_image": mib}, ours=mib == 90)
+        contestant(name, [], values={"memory_image": mib})
         for name, mib in (("worldblocks", 90), ("copy floor", 100))
     ]
-    alone = [contestant("worldblocks", [[1]], ours=True, case="16x64")]
-    found = {"_meta": META}
-    for name, group in (("update", update), ("replay", replay), ("returns", alone)):
-        found |= record.entries(GROUPS[name], group)
-    return found
-
-
-def test_the_layout_of_the_figures(data, tmp_path):
-    assert list(data) == [
-        "_meta",
-        "update/step/equal",
-        "update/step/smaller",
-        "update/step/worldblocks (strided)/equal",
-        "update/step/worldblocks (strided)/smaller",
-        "replay/add/copy floor",
-        "replay/memory_image/copy floor",
-        "returns/16x64",
+    memory = figures.of_subject(subject("replay"), Work(), replay)["cases"]["memory_image"]
+    assert memory["ratios"] == {"worldblocks": {"copy floor": [0.9]}}
+    assert "clock" not in memory
+    errors = [
+        contestant(name, [], values={"error 16x64": 1e-6}) for name in ("worldblocks", "sheeprl")
     ]
-    equal = data["update/step/equal"]
-    assert (equal["ours"], equal["peer"], equal["ratio"]) == (11.0, 21.5, 0.5141)
-    assert (equal["unit"], equal["no_claim"], equal["ours_samples"]) == ("ms", "", 4)
-    assert (equal["ours_rounds"], equal["peer_rounds"]) == ([11.0, 11.0], [20.0, 23.0])
-    assert equal["ours_quartiles"] == [11.0, 11.0]
-    assert equal["ratio_range"] == [0.4783, 0.55]
-    assert equal["clock"] == "cpu"
-    assert equal["ours_facts"]["parameters"] == 1_234_567
-    assert {"threads": 1, "mode": "compiled", "flops": 9.5e9}.items() <= equal["peer_facts"].items()
-    assert data["update/step/smaller"]["no_claim"] == "9 against 5.2 GFLOP"
-    assert data["replay/add/copy floor"]["unit"] == "µs"
-    memory = data["replay/memory_image/copy floor"]
-    assert (memory["ours"], memory["ratio"], memory["unit"]) == (90, 0.9, "MiB")
-    alone = data["returns/16x64"]
-    assert (alone["ours"], alone["peer"], alone["ratio"]) == (1000.0, None, None)
-    record.write(tmp_path / "new" / "figures.json", data)
-    made = {**META, "rounds": [1, 2]}  # whatever was asked for
-    expected = json.loads(json.dumps({**data, "_meta": made}))
-    assert record.read(tmp_path / "new" / "figures.json") == expected
+    data = figures.of_subject(subject("returns"), Work(), errors)
+    assert data["cases"]["error 16x64"]["ratios"] == {"worldblocks": {"sheeprl": []}}
+    one = table(data, "error 16x64", 1, False)
+    assert one.header == ["", "figure"]
+    assert one.rows == [["worldblocks", "1e-06"], ["sheeprl", "1e-06"]]
 
 
-def test_brackets(data):
-    table = tables(data)[0]
-    assert table.header[-2:] == ["worldblocks ÷ it", "strided ÷ it"]
-    cells = {row[0]: row for row in table.rows}
-    assert list(cells) == ["worldblocks", "worldblocks (strided)", "equal", "smaller"]
+def test_with_two_threads_the_wall_counts(contestant):
+    """Twice the CPU time of one thread, and half of the time on the wall."""
+    sides = []
+    for name, wall in (("worldblocks", 0.004), ("r2dreamer", 0.010)):
+        one = contestant(name, [[16.0]], flops=9e9, threads=2)
+        one.turns["step"][0]["wall"] = [wall]
+        sides.append(one)
+    data = figures.of_subject(subject("update"), Work(threads=2), sides)
+    step = data["cases"]["step"]
+    assert (step["clock"], step["sides"]["worldblocks"]["other"]) == ("wall", 16.0)
+    assert step["ratios"]["worldblocks"]["r2dreamer"] == [0.4, 0.4, 0.4]
+    one = table(data, "step", 2, True)
+    assert one.header[2:] == ["GFLOP", "wall ms", "quartiles", "CPU ms", "worldblocks ÷ it"][1:]
+    assert "eager, 2 threads" in one.rows[0]
+
+
+def test_brackets(update):
+    one = table(update, "step", 1, True)
+    assert one.header[-2:] == ["worldblocks ÷ it", "strided ÷ it"]
+    cells = {row[0]: row for row in one.rows}
     assert cells["worldblocks"][-2:] == ["", ""]
     assert cells["worldblocks"][1:4] == ["eager, 1 thread", "1,234,567", "9"]
     assert cells["equal"][-2:] == ["0.514, 0.478 – 0.55", "(0.28: 5 against 9.5 GFLOP)"]
     assert cells["smaller"][-2:] == ["(1.3: 9 against 5.2 GFLOP)", "0.708, 0.667 – 0.75"]
-    lines = aligned(table).splitlines()
-    assert lines[0] == "update: step, size1m, 4 × 32, horizon 15"
+    lines = aligned(one).splitlines()
+    assert lines[0] == "step, size1m, 4 × 32, horizon 15"
     assert lines[1].index("mode") == lines[2].index("eager")
-    assert markdown(table).splitlines()[1].count("---") == len(table.header)
+    assert markdown(one).splitlines()[1].count("---") == len(one.header)
 
 
-def test_values_that_are_no_times(data):
-    memory = next(table for table in tables(data) if "memory" in table.title)
-    assert memory.header == ["", "MiB", "worldblocks ÷ it"]
-    assert memory.rows == [["worldblocks", "90", ""], ["copy floor", "100", "0.9"]]
-
-
-def test_the_page(data, tmp_path):
-    text = render(data, {})
-    assert "This page is generated from `benchmarks/latest.json`" in text
-    origin = "commit abc with changes; 2 cores of a processor; 2026-01-02; 2 rounds"
-    assert f"{origin}; load 0.5 when it began" in text
-    assert "Environment of every worker: `MALLOC=1G`." in text
-    assert "Did not take part: rlax (returns)." in text
-    assert text.index("## The full gradient step") < text.index("## Return estimators")
-    assert "## Import" not in text
-    assert "- equal: first call 21 s; much alike" in text
-    assert "- smaller: smaller 0.1" in text
-    assert "\n| equal | compiled, 1 thread | – | 9.5 | 21.5 | 20.8 – 22.2 | 21.5 | 0.514, " in text
-    assert "are of an older form" not in text
-    write_page(data, {}, tmp_path / "docs" / "page.md")
-    assert (tmp_path / "docs" / "page.md").read_text(encoding="utf-8") == text
-
-
-def test_the_committed_page_is_that_of_the_committed_figures():
-    """After a measurement, `python -m benchmarks --page` makes it so."""
-    if not (LATEST.exists() and PAGE.exists()):
-        pytest.skip("nothing is committed yet")
-    data, more = record.read(LATEST), beside(LATEST.parent)
-    assert PAGE.read_text(encoding="utf-8") == render(data, more)
-    for path, text in excerpts(data, more).items():
-        page = (ROOT / path).read_text(encoding="utf-8")
-        assert page == inserted(page, text, path.name), path
+def test_a_run_replaces_one_of_its_name(update, origin, tmp_path):
+    path = tmp_path / "new" / "figures.json"
+    figures.write(path, "latest", {"origin": origin})
+    figures.write(path, "2 threads", {"origin": origin})
+    figures.write(path, "latest", {"origin": origin, "update": update})
+    runs = figures.read(path)
+    assert runs == {"latest": {"origin": origin, "update": update}, "2 threads": {"origin": origin}}
+    assert max(map(len, path.read_text(encoding="utf-8").splitlines())) < 250
 
 
 def test_no_figures_is_a_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no figures at .*; `python -m benchmarks --out "):
-        record.read(tmp_path / "none.json")
+        figures.read(tmp_path / "none.json")
+
+
+def test_the_committed_figures_have_what_a_page_needs(origin):
+    runs = figures.read(FIGURES)
+    assert set(NAMES) <= set(runs["latest"])
+    for name, run in runs.items():
+        assert set(origin) <= set(run["origin"]), name
+        for one in set(NAMES) & set(run):
+            for case in run[one]["cases"].values():
+                assert set(case["sides"]) <= set(run[one]["contestants"])
+                pairs = [pair for own in case["ratios"].values() for pair in own.values()]
+                assert {len(pair) for pair in pairs} <= {0, 1, 3}
+
+
+def test_the_machine_is_named(tmp_path):
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor : 0\nmodel name\t: A Fast One\n", encoding="utf-8")
+    assert figures.machine(info).endswith("cores of A Fast One")
+    assert "cores of" in figures.machine(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("--jax /a/b.c/dreamerv3 --turn 0.5", "--jax dreamerv3 --turn 0.5"),
+        ("not installed for /opt/x-y/bin/python; pip", "not installed for python; pip"),
+        ("--out benchmarks/b.json, 16 / 64, and/or", "--out benchmarks/b.json, 16 / 64, and/or"),
+    ],
+)
+def test_folders_of_a_machine_are_not_published(text, shown):
+    assert figures.without_folders(text) == shown
+
+
+def test_figures_are_not_a_change_of_the_code(tmp_path, monkeypatch):
+    """Else a second run that is measured at a commit would be one with changes."""
+
+    def git(*words):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True)
+
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "run.py").write_text("a = 1\n", encoding="utf-8")
+    (tmp_path / "benchmarks" / "figures.json").write_text("{}\n", encoding="utf-8")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--no-verify", "-m", "one")
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
+    (tmp_path / "benchmarks" / "figures.json").write_text("{1}\n", encoding="utf-8")
+    (tmp_path / "benchmarks" / "new.json").write_text("{}\n", encoding="utf-8")
+    assert not figures.origin(Options(), [])["changed"]
+    (tmp_path / "benchmarks" / "run.py").write_text("a = 2\n", encoding="utf-8")
+    assert figures.origin(Options(), [])["changed"]

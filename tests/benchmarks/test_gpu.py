@@ -9,7 +9,8 @@ import zipfile
 import pytest
 from benchmarks.gpu import agreement, bundle, columns, command, play, runner, timings
 from benchmarks.gpu.cases import CASES, Case
-from benchmarks.jobs import ROOT
+
+from benchmarks import ROOT
 
 # --- bundle
 

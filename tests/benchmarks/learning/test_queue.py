@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import tyro
-from benchmarks.jobs import ROOT
+from benchmarks import ROOT
 from benchmarks.learning.entries import QUEUE, data_path, read_queue, run_folder
 from benchmarks.learning.runner import Queue
 

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks.jobs import ROOT
+from benchmarks import ROOT
 from benchmarks.learning.cases import load_cases
 from benchmarks.learning.selectors import METHODS, answers, main, mistakes, table, wilson
 from hypothesis import given

@@ -1,0 +1,172 @@
+"""Figures as JSON: `{run: {"origin", subject: {"contestants", "cases"}}}`, what the pages show.
+
+`origin` says where and how a run was made. A case has a title, a unit and for each contestant in
+`sides` its figure: a value, or the median time by `clock`, with its quartiles and, as `other`, the
+median by the other clock. `ratios` has for each variant of worldblocks, by contestant, the median
+ratio and its smallest and largest of the rounds. The run `compare` has its own form: see
+`compare.py`.
+"""
+
+import datetime
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks import ROOT
+from benchmarks.options import Measuring
+from benchmarks.subject import Case, Subject
+from benchmarks.timing import OTHER, Measured, clock_of, ratio, summarise
+from benchmarks.work import Work
+
+SCALE = {"s": 1, "ms": 1e3, "µs": 1e6}  # of seconds
+# What figures depend on. They do not depend on each other: one run may be made after another.
+CODE = ("src", "recipes", "benchmarks", ":(exclude)benchmarks/*.json")
+
+
+def of_subject(one: Subject, work: Work, measured: Sequence[Measured]) -> dict[str, Any]:
+    """Who took part, and the cases that worldblocks has figures of."""
+    ordered = sorted(measured, key=lambda m: not m.job.ours)
+    cases = {name: of_case(name, case, ordered) for name, case in one.cases(work).items()}
+    return {
+        "contestants": {m.job.name: facts(m) for m in ordered},
+        "cases": {name: case for name, case in cases.items() if case["ratios"]},
+    }
+
+
+def of_case(name: str, case: Case, measured: Sequence[Measured]) -> dict[str, Any]:
+    """Figures of all contestants, and the ratios of ours to the others."""
+    clock = clock_of(measured[0].job.work.threads) if measured else "cpu"
+    sides = {m.job.name: side(m, name, case.unit, clock) for m in measured}
+    taking = [m for m in measured if sides[m.job.name] is not None]
+    data: dict[str, Any] = {"title": case.title, "unit": case.unit}
+    data |= {"clock": clock} if any(m.turns.get(name) for m in taking) else {}
+    data["sides"] = {m.job.name: sides[m.job.name] for m in taking}
+    peers = [m for m in taking if not m.job.ours]
+    data["ratios"] = {
+        own.job.name: {peer.job.name: of_pair(own, peer, name, clock) for peer in peers}
+        for own in taking
+        if own.job.ours
+    }
+    return data
+
+
+def side(one: Measured, case: str, unit: str, clock: str) -> dict[str, Any] | None:
+    """The figure of a contestant; None where it has none."""
+    if case in one.facts["values"]:
+        return {"figure": digits(one.facts["values"][case])}
+    if not one.turns.get(case):
+        return None
+    own, other = (summarise(one.rounds(case, which)) for which in (clock, OTHER[clock]))
+    data = {
+        "figure": digits(own.median * SCALE[unit]),
+        "quartiles": [digits(end * SCALE[unit]) for end in (own.low, own.high)],
+        "other": digits(other.median * SCALE[unit]),
+    }
+    return data | {key: one.facts[key][case] for key in ("flops",) if case in one.facts[key]}
+
+
+def of_pair(ours: Measured, peer: Measured, case: str, clock: str) -> list[float]:
+    """The ratio of times and its range; of values the ratio alone, of errors nothing."""
+    if ours.turns.get(case):
+        return [digits(x) for x in ratio(ours.rounds(case, clock), peer.rounds(case, clock))[:3]]
+    theirs = peer.facts["values"][case]
+    comparable = theirs and not case.startswith("error")
+    return [digits(ours.facts["values"][case] / theirs)] if comparable else []
+
+
+def facts(one: Measured) -> dict[str, Any]:
+    """What a reader must know of a contestant to believe its figures."""
+    data = {key: one.facts[key] for key in ("mode", "parameters", "versions", "note")}
+    data["environment"] = dict(one.job.environment)
+    if "compile" in data["mode"]:
+        data["first_call_s"] = digits(max(one.facts["first_call"].values()))
+    return {key: value for key, value in data.items() if value}
+
+
+def digits(value: float) -> float:
+    """Four of them: more would be noise."""
+    return float(f"{value:.4g}")
+
+
+def origin(options: Measuring, words: Sequence[str]) -> dict[str, Any]:
+    """Where the figures come from."""
+    return {
+        "command": without_folders(shlex.join(["python", "-m", "benchmarks", *words])),
+        "commit": git("rev-parse", "--short=12", "HEAD"),
+        "changed": bool(git("status", "--porcelain", "--", *CODE)),
+        "machine": machine(),
+        "date": datetime.date.today().isoformat(),
+        "load": round(os.getloadavg()[0], 2),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "numpy")},
+        },
+        "threads": options.threads,
+        "environment": options.turns()["shared"],
+        "rounds": options.rounds,
+        "skipped": {},
+    }
+
+
+def without_folders(text: str) -> str:
+    """Absolute paths by their last part: figures are published, the folders of a machine are not.
+
+    >>> without_folders("--python /home/me/peers/bin/python --out b.json")
+    '--python python --out b.json'
+    """
+    return re.sub(r"(?<![\w.~-])/(?:[\w.+~@-]+/)+", "", text)
+
+
+def git(*words: str) -> str:
+    """What git says of this checkout; nothing where there is none."""
+    command = ["git", "-C", str(ROOT), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor and how many cores of it there are."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    model = named[0] if named else platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores of {model}"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """All runs of a file.
+
+    Raises:
+        FileNotFoundError: nothing was measured yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there are no figures at {path}; `python -m benchmarks --out {path}` makes them"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(path: Path, name: str, run: Mapping[str, Any]) -> None:
+    """Put a run into the file, in place of one of the same name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs = {**(read(path) if path.exists() else {}), name: run}
+    path.write_text(compact(runs) + "\n", encoding="utf-8")
+
+
+def compact(value: Any, indent: str = "") -> str:
+    """JSON in which whatever fits a line has one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict) or len(line) + len(indent) <= 200:
+        return line
+    inner = indent + " "
+    parts = [
+        f"{inner}{json.dumps(key, ensure_ascii=False)}: {compact(part, inner)}"
+        for key, part in value.items()
+    ]
+    return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
