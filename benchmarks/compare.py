@@ -20,7 +20,7 @@ from benchmarks import ROOT, figures
 from benchmarks.options import Measuring, among, pairs
 from benchmarks.subject import subject
 from benchmarks.tables import Table, aligned, number, ranged
-from benchmarks.timing import Measured, Outcome, clock_of, measure, ratio, summarise
+from benchmarks.timing import Measured, clock_of, measure, ratio, summarise
 
 ABOUT = """Two commits measured in one run, in turns. The exit code is 1 where the second is
 slower than the first by more than the tolerance, in the median and in three quarters of the
@@ -131,9 +131,9 @@ def judge(
         for side, tree in trees.items():
             known = {"adapter": adapter(tree, name), "source": tree}
             jobs.append(one.job(options.work(), **known | {"name": f"{one.name} ({side})"}))
-    outcome = measure(jobs, **options.turns())
+    found = {one.job.name: one for one in measure(jobs, **options.turns()).measured}
     for one in contestants:
-        base, head = (of_side(outcome, f"{one.name} ({side})") for side in SIDES)
+        base, head = (found.get(f"{one.name} ({side})") for side in SIDES)
         for case in base.turns if base else ():
             if head and base.turns[case] and head.turns.get(case):
                 limit = options.limits.get(case, options.tolerance)
@@ -161,11 +161,6 @@ def adapter(tree: Path, name: str) -> str:
         f"{tree.name} has neither benchmarks/{name}.py nor {module}.py: compare with a later "
         f"commit, or leave {name} out (--only)"
     )
-
-
-def of_side(outcome: Outcome, name: str) -> Measured | None:
-    """What was measured of one."""
-    return next((one for one in outcome.measured if one.job.name == name), None)
 
 
 def verdict(

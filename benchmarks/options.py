@@ -101,8 +101,7 @@ class Options(Measuring):
     def check(self) -> None:
         """See `Measuring`."""
         super().check()
-        if self.peers != "none":
-            _ = self.peer_names
+        _ = self.peer_names
         for name in CHECKOUTS:
             path = getattr(self, name)
             if path and not Path(path).is_dir():

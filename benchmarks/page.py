@@ -61,7 +61,7 @@ def render(runs: Runs) -> str:
     parts = [HEAD, origin(runs["latest"]["origin"])]
     found = [win for run in measured.values() for win in ahead(run)]
     if found:
-        lines = [f"- {win.title}: {win.peer}{win.beside}: {ranged(win.ratio)}" for win in found]
+        lines = [f"- {win.title}: {win.peer}{win.against}: {ranged(win.ratio)}" for win in found]
         parts += ["## Where others are faster or smaller", AHEAD, "\n".join(lines)]
     for name, run in measured.items():
         for one in map(subject, (known for known in NAMES if known in run)):
@@ -128,8 +128,8 @@ def compared(run: Mapping[str, Any]) -> list[str]:
     said = (
         f"Base {known['base'][:12]}, head {head[:12]}; {'CPU' if clock == 'cpu' else clock} time."
     )
-    table = markdown(Table("", header, rows))
-    return ["## Against an earlier commit", f"{COMPARED} {said}", origin(known), table]
+    opening = ["## Against an earlier commit", f"{COMPARED} {said}", origin(known)]
+    return [*opening, markdown(Table("", header, rows))]
 
 
 class Win(NamedTuple):
@@ -137,7 +137,7 @@ class Win(NamedTuple):
 
     title: str
     peer: str
-    beside: str
+    against: str
     ratio: list[float]
 
 
@@ -153,8 +153,8 @@ def ahead(run: Mapping[str, Any]) -> Iterator[Win]:
                     counted = one.counts_flops and "clock" in case
                     claims = not (counted and no_claim(sides[own], sides[peer]))
                     if ratio and round(ratio[0], 2) > 1 and claims:
-                        beside = "" if own == PLAIN else f", compared with {own}"
-                        yield Win(title, peer, beside, ratio)
+                        against = "" if own == PLAIN else f", compared with {own}"
+                        yield Win(title, peer, against, ratio)
 
 
 def excerpts(runs: Runs) -> dict[Path, str]:
@@ -166,7 +166,7 @@ def excerpts(runs: Runs) -> dict[Path, str]:
             said[one.name] = one.summary(run[one.name]["cases"], run["origin"])
     wins: dict[str, list[str]] = {}
     for win in ahead(run):
-        if not win.beside:
+        if not win.against:
             wins.setdefault(win.peer, []).append(f"{win.title}: {number(win.ratio[0])}")
     who = ", ".join(f"{peer} ({'; '.join(cases)})" for peer, cases in wins.items())
     parts = [" ".join(filter(None, said.values()))]

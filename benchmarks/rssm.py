@@ -1,6 +1,6 @@
 """Subject: the recurrent state-space model alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.subject import Case, Contestant, Subject
@@ -9,8 +9,30 @@ from benchmarks.work import ACTIONS, Work
 from benchmarks.worker import Timed
 
 
+def functions(
+    observe: Callable[[], Sequence[Any]],
+    zero_grad: Callable[[], Any],
+    imagine: Callable[[], Any],
+) -> dict[str, Callable[[], Any]]:
+    """By case, what to call.
+
+    Args:
+        observe: gives the tensors of the posterior and of the prior of every row.
+        zero_grad: clears the gradients that the backward pass leaves.
+        imagine: follows the policy.
+    """
+    import torch
+
+    def observe_backward() -> None:
+        torch.stack([part.sum() for part in observe()]).sum().backward()
+        zero_grad()
+
+    forward = {"observe": torch.no_grad()(observe), "imagine": torch.no_grad()(imagine)}
+    return {**forward, "observe_backward": observe_backward}
+
+
 def ours(work: Work) -> Timed:
-    """Observe with the prior of every row, and imagine with the policy."""
+    """The RSSM of the recipe's agent."""
     import torch
 
     import worldblocks as wb
@@ -28,25 +50,16 @@ def ours(work: Work) -> Timed:
     begin = model.initial(work.imagine)
     start = wb.rssm.State(begin.deter, begin.stoch, begin.stoch)
 
-    def posterior_and_prior() -> tuple[torch.Tensor, ...]:
+    def observe() -> tuple[torch.Tensor, ...]:
         post = model.observe(carry, embed, action, is_first)
         return (*post, model.latent.prior(post.deter))
 
-    @torch.no_grad()
-    def observe() -> None:
-        posterior_and_prior()
-
-    def observe_backward() -> None:
-        torch.stack([part.sum() for part in posterior_and_prior()]).sum().backward()
-        model.zero_grad()
-
-    @torch.no_grad()
     def imagine() -> None:
         wb.rssm.imagine(model, start, lambda s: agent.actor(s.feature()).sample(), work.horizon)
 
-    functions = {f.__name__: f for f in (observe, observe_backward, imagine)}
-    known = {"parameters": parameters(model), "flops": plain_flops(functions), **facts()}
-    return Timed(functions=functions, **known)
+    calls = functions(observe, model.zero_grad, imagine)
+    known = {"parameters": parameters(model), "flops": plain_flops(calls), **facts()}
+    return Timed(functions=calls, **known)
 
 
 def cases(work: Work) -> dict[str, Case]:

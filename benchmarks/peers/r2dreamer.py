@@ -14,6 +14,7 @@ from benchmarks import data
 from benchmarks.peers import use
 from benchmarks.returns import GAMMA, LAM, Made, Numbers, padded
 from benchmarks.returns import measured as measured_returns
+from benchmarks.rssm import functions
 from benchmarks.stores import Store, in_episodes, measured, tensor_rows
 from benchmarks.torch_tools import count, flops, parameters, prepare, versions
 from benchmarks.work import ACTIONS, IMAGE, Work
@@ -97,25 +98,14 @@ def rssm(work: Work, repo: str) -> Timed:
     initial = model.initial(work.observe[0])
     start = model.initial(work.imagine)
 
-    def posterior_and_prior() -> list[torch.Tensor]:
+    def observe() -> list[torch.Tensor]:
         stoch, deter, logits = model.observe(embed, action, initial, reset)
         return [stoch, deter, logits, model._img_net(deter)]
 
-    @torch.no_grad()
-    def observe() -> None:
-        posterior_and_prior()
-
-    def observe_backward() -> None:
-        torch.stack([part.sum() for part in posterior_and_prior()]).sum().backward()
-        model.zero_grad(set_to_none=True)
-
-    def imagine() -> None:
-        agent._imagine(start, work.horizon)
-
-    functions = {f.__name__: f for f in (observe, observe_backward, imagine)}
+    cases = functions(observe, model.zero_grad, lambda: agent._imagine(start, work.horizon))
     return Timed(
-        functions=functions,
-        flops={case: flops(function) for case, function in functions.items()},
+        functions=cases,
+        flops={case: flops(function) for case, function in cases.items()},
         parameters=parameters(model),
         **facts(repo),
     )

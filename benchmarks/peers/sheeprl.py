@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from benchmarks.data import batch, steps
 from benchmarks.returns import LAM, Made, Numbers, tensors
 from benchmarks.returns import measured as measured_returns
+from benchmarks.rssm import functions
 from benchmarks.stores import Store, in_chunks, measured
 from benchmarks.torch_tools import flops, parameters, prepare, versions
 from benchmarks.work import ACTIONS, IMAGE, Work
@@ -153,7 +154,7 @@ def rssm(work: Work) -> Timed:
     is_first = torch.zeros(length, windows, 1)
     is_first[0] = 1
 
-    def posterior_and_prior() -> list[torch.Tensor]:
+    def observe() -> list[torch.Tensor]:
         begin = model.get_initial_states((1, windows))
         deter, latent = torch.zeros_like(begin[0]), torch.zeros_like(begin[1])
         projected = model.project_observations(embed)
@@ -168,15 +169,6 @@ def rssm(work: Work) -> Timed:
         joined = [torch.cat(kept) for kept in (deters, latents, posts)]
         return [*joined, model.prior_logits(joined[0])]
 
-    @torch.no_grad()
-    def observe() -> None:
-        posterior_and_prior()
-
-    def observe_backward() -> None:
-        torch.stack([part.sum() for part in posterior_and_prior()]).sum().backward()
-        built.world_model.zero_grad()
-
-    @torch.no_grad()
     def imagine() -> None:
         latent = torch.zeros(1, work.imagine, stoch)
         deter = torch.zeros(1, work.imagine, width["deter"])
@@ -187,10 +179,10 @@ def rssm(work: Work) -> Timed:
             latent = latent.view(1, -1, stoch)
             states[t + 1] = torch.cat((latent, deter), -1)
 
-    functions = {f.__name__: f for f in (observe, observe_backward, imagine)}
-    counted = {case: flops(function) for case, function in functions.items()}
+    cases = functions(observe, built.world_model.zero_grad, imagine)
+    counted = {case: flops(function) for case, function in cases.items()}
     models = (model.recurrent_model, model.representation_model, model.transition_model)
-    return Timed(functions=functions, flops=counted, parameters=parameters(*models), **facts(work))
+    return Timed(functions=cases, flops=counted, parameters=parameters(*models), **facts(work))
 
 
 def returns(work: Work) -> Timed:

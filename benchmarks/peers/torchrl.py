@@ -13,6 +13,7 @@ from benchmarks import data
 from benchmarks.peers.torchrl_agent import Agent, Learner
 from benchmarks.returns import GAMMA, LAM, Made, Numbers, tensors
 from benchmarks.returns import measured as measured_returns
+from benchmarks.rssm import functions
 from benchmarks.stores import Store, in_episodes, measured, tensor_rows
 from benchmarks.torch_tools import flops, parameters, prepare, versions
 from benchmarks.work import ACTIONS, Work
@@ -92,25 +93,18 @@ def rssm(work: Work) -> Timed:
     zeros = {"state": torch.zeros(count, agent.stoch), "belief": torch.zeros(count, agent.deter)}
     start = TensorDict(zeros, [count])
 
-    @torch.no_grad()
-    def observe() -> None:
-        agent.rollout(sequence.clone(False))
-
-    def observe_backward() -> None:
+    def observe() -> list[torch.Tensor]:
         rolled = agent.rollout(sequence.clone(False))["next"]
-        names = ("state", "belief", "posterior_logits", "prior_logits")
-        torch.stack([rolled[name].sum() for name in names]).sum().backward()
-        agent.rollout.zero_grad(set_to_none=True)
+        return [rolled[name] for name in ("state", "belief", "posterior_logits", "prior_logits")]
 
-    @torch.no_grad()
     def imagine() -> None:
         given = {"policy": agent.actor, "auto_reset": False, "tensordict": start.clone()}
         agent.env.rollout(work.horizon, **given)
 
-    functions = {f.__name__: f for f in (observe, observe_backward, imagine)}
-    counted = {case: flops(function) for case, function in functions.items()}
+    cases = functions(observe, agent.rollout.zero_grad, imagine)
+    counted = {case: flops(function) for case, function in cases.items()}
     used = parameters(agent.rollout)
-    return Timed(functions=functions, flops=counted, parameters=used, **facts())
+    return Timed(functions=cases, flops=counted, parameters=used, **facts())
 
 
 def returns(work: Work, kind: str) -> Timed:

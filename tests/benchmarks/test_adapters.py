@@ -1,12 +1,27 @@
 """What the adapters build on: data, counts of work, the closure of requirements, stores."""
 
+import ast
+
 import numpy as np
 import pytest
 import torch
+from benchmarks.options import CHECKOUTS
+from benchmarks.subject import NAMES, subject
 from benchmarks.work import Work
 
 import worldblocks as wb
-from benchmarks import data, imports, ours, replay, returns, stores, torch_tools, update
+from benchmarks import (
+    ROOT,
+    data,
+    imports,
+    ours,
+    replay,
+    returns,
+    rssm,
+    stores,
+    torch_tools,
+    update,
+)
 from worldblocks import layers
 
 
@@ -58,6 +73,57 @@ def test_our_step_learns_on_the_work_it_is_given():
     executed = torch_tools.flops(timed.functions["step"])
     assert timed.flops["step"] > executed  # the decoder takes a shorter way
     assert timed.mode == "eager, shapes checked"
+
+
+def test_our_rssm_observes_with_and_without_gradients_and_imagines(monkeypatch):
+    seen, observe = [], wb.rssm.RSSM.observe
+
+    def noted(self, *given):
+        seen.append(torch.is_grad_enabled())
+        return observe(self, *given)
+
+    monkeypatch.setattr(wb.rssm.RSSM, "observe", noted)
+    timed = rssm.ours(Work(observe=(2, 3), imagine=4, horizon=2))
+    assert set(timed.functions) == set(timed.flops) == set(rssm.cases(Work()))
+    seen.clear()
+    for case in ("observe", "observe_backward", "imagine"):
+        timed.functions[case]()
+    assert seen == [False, True]
+    assert 2 * timed.flops["observe"] < timed.flops["observe_backward"]
+
+
+def test_gradients_of_one_call_are_not_those_of_the_next():
+    weight = torch.ones(3, requires_grad=True)
+    kept = []
+
+    def zero_grad():
+        kept.append(weight.grad.tolist())
+        weight.grad = None
+
+    calls = rssm.functions(lambda: [2 * weight, weight], zero_grad, lambda: None)
+    calls["observe_backward"]()
+    calls["observe_backward"]()
+    assert kept == [[3.0, 3.0, 3.0]] * 2
+    assert not calls["observe"]()[0].requires_grad
+
+
+def test_every_contestant_has_its_adapter():
+    """Read, not imported: most peers are not installed here."""
+    for name in NAMES:
+        for one in subject(name).contestants:
+            module, _, function = one.adapter.partition(":")
+            path = ROOT / "benchmarks" / f"{module.replace('.', '/')}.py"
+            found = [
+                node
+                for node in ast.parse(path.read_text(encoding="utf-8")).body
+                if isinstance(node, ast.FunctionDef) and node.name == function
+            ]
+            assert len(found) == 1, one.adapter
+            given = {"work", *one.arguments, *(["repo"] if one.peer in CHECKOUTS else [])}
+            taken = [argument.arg for argument in found[0].args.args]
+            assert given <= set(taken), one.adapter
+            without = len(taken) - len(found[0].args.defaults)
+            assert set(taken[:without]) <= given, one.adapter
 
 
 def test_options_of_the_recipe():
