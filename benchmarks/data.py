@@ -59,7 +59,7 @@ def observation(generator: np.random.Generator, streams: int, image: bool) -> np
 
 
 def stretch(rows: list[dict[str, np.ndarray]], count: int) -> dict[str, np.ndarray]:
-    """So many consecutive rows as one dict of arrays, `time env ...`."""
+    """`count` consecutive rows as one dict of arrays, `time env ...`."""
     picked = [rows[time % len(rows)] for time in range(count)]
     return {key: np.stack([row[key] for row in picked]) for key in picked[0]}
 

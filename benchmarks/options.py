@@ -106,7 +106,7 @@ class Options(Measuring):
             path = getattr(self, name)
             if path and not Path(path).is_dir():
                 raise ValueError(
-                    f"--{name} is {path}, where there is no folder; give a checkout's path"
+                    f"--{name} is {path}, which is not a folder; give a checkout's path"
                 )
 
     @property

@@ -191,7 +191,7 @@ class Learner:
         self.slow = SoftUpdate(self.value_loss, tau=0.02)
         learnt = (self.model_loss, agent.actor, self.value_loss)
         self.learnt = [list(module.parameters()) for module in learnt]
-        # One call for all tensors, which is what torch has of the fastest kind on a CPU.
+        # One call for all tensors: the fastest form that torch has on a CPU.
         settings = {"lr": 4e-5, "eps": 1e-20, "fused": True}
         self.optimizers = [torch.optim.Adam(own, **settings) for own in self.learnt]
 

@@ -38,7 +38,7 @@ def test_return_estimators_alone(tmp_path, capsys):
         (["--peers", "torchrl,tianshou"], "--peers names tianshou; peers may name torchrl, sheep"),
         (["--size", "huge"], "--size names huge; size may name size1m, size12m, size25m"),
         (["--env", "MALLOC"], "--env takes KEY=VALUE, got 'MALLOC'"),
-        (["--r2dreamer", "/nowhere"], "--r2dreamer is /nowhere, where there is no folder; give a"),
+        (["--r2dreamer", "/nowhere"], "--r2dreamer is /nowhere, which is not a folder; give a ch"),
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["--image-steps", "64"], "--image-steps must be at least 1040, got 64"),
         (["--page", "--out", "none.json"], "there are no figures at none.json; `python -m bench"),
