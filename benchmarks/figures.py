@@ -7,20 +7,17 @@ ratio and its smallest and largest of the rounds. The run `compare` has its own 
 `compare.py`.
 """
 
-import datetime
 import json
 import os
-import platform
 import re
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.options import Measuring
+from benchmarks.provenance import git, provenance
 from benchmarks.subject import Case, Subject
 from benchmarks.timing import OTHER, Measured, clock_of, ratio, summarise
 from benchmarks.work import Work
@@ -99,15 +96,9 @@ def origin(options: Measuring, words: Sequence[str]) -> dict[str, Any]:
     """Where the figures come from."""
     return {
         "command": without_folders(shlex.join(["python", "-m", "benchmarks", *words])),
-        "commit": git("rev-parse", "--short=12", "HEAD"),
-        "changed": bool(git("status", "--porcelain", "--", *CODE)),
-        "machine": machine(),
-        "date": datetime.date.today().isoformat(),
+        "changed": bool(git("status", "--porcelain", "--", *CODE, root=ROOT)),
+        **provenance(root=ROOT),
         "load": round(os.getloadavg()[0], 2),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("torch", "numpy")},
-        },
         "threads": options.threads,
         "environment": options.turns()["shared"],
         "rounds": options.rounds,
@@ -122,21 +113,6 @@ def without_folders(text: str) -> str:
     '--python python --out b.json'
     """
     return re.sub(r"(?<![\w.~-])/(?:[\w.+~@-]+/)+", "", text)
-
-
-def git(*words: str) -> str:
-    """What git says of this checkout; nothing where there is none."""
-    command = ["git", "-C", str(ROOT), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor and how many cores of it there are."""
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = named[0] if named else platform.processor() or platform.machine()
-    return f"{os.cpu_count()} cores of {model}"
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from benchmarks.work import Work
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import figures
+from benchmarks import figures, provenance
 
 
 def test_median_and_quartiles():
@@ -185,8 +185,8 @@ def test_the_committed_figures_have_what_a_page_needs(origin):
 def test_the_machine_is_named(tmp_path):
     info = tmp_path / "cpuinfo"
     info.write_text("processor : 0\nmodel name\t: A Fast One\n", encoding="utf-8")
-    assert figures.machine(info).endswith("cores of A Fast One")
-    assert "cores of" in figures.machine(tmp_path / "none")
+    assert provenance.machine(info).endswith("cores of A Fast One")
+    assert "cores of" in provenance.machine(tmp_path / "none")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 import tyro
-from benchmarks import ROOT
 from benchmarks.learning.entries import QUEUE, data_path, read_queue, run_folder
 from benchmarks.learning.runner import Queue
 
 import worldblocks as wb
-from benchmarks import provenance
+from benchmarks import ROOT, provenance
 from benchmarks.learning import command, entries, pages, words
 
 DOCS = ROOT / "docs"

@@ -5,12 +5,12 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks import ROOT
 from benchmarks.learning.cases import load_cases
 from benchmarks.learning.selectors import METHODS, answers, main, mistakes, table, wilson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import ROOT
 from worldblocks.envs import BODIES
 from worldblocks.language import prompts
 from worldblocks.testing import ScriptedLM
