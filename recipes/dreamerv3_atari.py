@@ -414,4 +414,4 @@ def main(cfg: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="game"))
+    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="game", compare=wb.evaluate.compare))

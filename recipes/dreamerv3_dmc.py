@@ -382,4 +382,4 @@ def main(cfg: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="task"))
+    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="task", compare=wb.evaluate.compare))

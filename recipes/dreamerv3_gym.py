@@ -432,4 +432,4 @@ def main(cfg: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="env"))
+    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="env", compare=wb.evaluate.compare))

@@ -399,4 +399,4 @@ def main(cfg: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="tasks"))
+    sys.exit(wb.run.launch(main, PRESETS, __doc__, name="tasks", compare=wb.evaluate.compare))

@@ -22,7 +22,7 @@ FLOORS = [
     ["layers", "ema", "normalize", "balance"],
     ["encoders", "decoders", "heads", "rssm"],
     ["replay", "optim", "envs", "run"],
-    ["interop", "diagnose", "tasks", "language", "testing"],
+    ["interop", "evaluate", "diagnose", "tasks", "language", "testing"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ORDER = {name: place for place, name in enumerate(itertools.chain(*FLOORS))}

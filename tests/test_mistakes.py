@@ -147,8 +147,8 @@ def test_a_latent_that_is_no_number():
 
 def test_an_interquartile_mean_is_no_mean_of_percentiles():
     scores = np.array([0.0, 1.0, 1.0, 2.0, 6.0, 7.0, 9.0, 100.0])
-    assert wb.run.iqm(scores) == np.mean([1.0, 2.0, 6.0, 7.0])
-    assert wb.run.iqm(scores) != np.percentile(scores, [25, 50, 75]).mean()
+    assert wb.evaluate.iqm(scores) == np.mean([1.0, 2.0, 6.0, 7.0])
+    assert wb.evaluate.iqm(scores) != np.percentile(scores, [25, 50, 75]).mean()
 
 
 # -------------------------------------------------------------------------------- the agent itself

@@ -100,7 +100,7 @@ class Ended:
 
 def report(run: Path, out: Path) -> dict[str, Any]:
     """The curve as a picture, and with the published one as figures; the run's own figures."""
-    from worldblocks.run.published import plot_published, read_published
+    from worldblocks.evaluate.published import plot_published, read_published
     from worldblocks.run.sinks import read_jsonl
 
     last: dict[str, Any] = {}
@@ -121,7 +121,7 @@ def report(run: Path, out: Path) -> dict[str, Any]:
 
 def beside(run: Path, published: Any) -> list[dict[str, Any]]:
     """At each environment step of the published curve our score, and the published mean and std."""
-    from worldblocks.run.published import score_curves
+    from worldblocks.evaluate.published import score_curves
 
     steps, scores = score_curves([run], published.width)
     rows = zip(published.steps, published.mean, published.std, strict=True)

@@ -39,7 +39,7 @@ def keep(
     """
     facts = {name: result[name] for name in FACTS if name in result}
     if entry.kind in ("run", "peer"):
-        facts |= _scores(wb.run.read_episodes(run), thresholds)
+        facts |= _scores(wb.evaluate.read_episodes(run), thresholds)
     if entry.kind == "peer":  # which counts actions
         repeat = facts["repeat"]
         facts["steps"] *= repeat
@@ -79,8 +79,8 @@ def successes(steps: np.ndarray, success: np.ndarray) -> Curve:
     return {"step": steps[OUTCOMES - 1 :][chosen].tolist(), "success": means[chosen].tolist()}
 
 
-def _scores(run: wb.run.Episodes, thresholds: Iterable[float]) -> dict[str, Any]:
-    hits = {f"{one:g}": wb.run.first_hit(run.steps, run.scores, one) for one in thresholds}
+def _scores(run: wb.evaluate.Episodes, thresholds: Iterable[float]) -> dict[str, Any]:
+    hits = {f"{one:g}": wb.evaluate.first_hit(run.steps, run.scores, one) for one in thresholds}
     facts = {"repeat": run.repeat, "train_ratio": run.train_ratio, "first_hit": hits}
     return facts | {"curve": thinned(run.steps, run.scores)}
 

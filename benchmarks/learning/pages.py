@@ -21,7 +21,7 @@ class Kept(NamedTuple):
     """What is kept of one seed."""
 
     result: dict[str, Any]
-    episodes: wb.run.Episodes
+    episodes: wb.evaluate.Episodes
 
     def hit(self, threshold: float) -> float:
         """Environment steps to the first mean of ten episodes that reaches it; inf if none."""
@@ -41,11 +41,11 @@ def collect(entry: Entry, root: Path) -> list[Kept]:
     return [Kept(one, episodes(one)) for one in data.kept(entry, root)]
 
 
-def episodes(one: dict[str, Any]) -> wb.run.Episodes:
+def episodes(one: dict[str, Any]) -> wb.evaluate.Episodes:
     """The curve of one seed, as figures are drawn from it."""
     steps, scores = (np.array(one["curve"][key]) for key in ("step", "score"))
     name, repeat, ratio = (one[key] for key in ("name", "repeat", "train_ratio"))
-    return wb.run.Episodes(name, steps, scores, repeat, ratio)
+    return wb.evaluate.Episodes(name, steps, scores, repeat, ratio)
 
 
 def redraw(entries: Sequence[Entry], root: Path) -> None:
@@ -78,7 +78,7 @@ def draw(entry: Entry, entries: Sequence[Entry], root: Path) -> None:
     """The figure of an entry with a finished seed."""
     if ours := collect(entry, root):
         others = {one.what: kept for one, kept in peers_of(entry, entries, root).items()}
-        wb.run.plot_published(
+        wb.evaluate.plot_published(
             [kept.episodes for kept in ours],
             root / "docs" / "results" / f"{entry.name}.png",
             published=curve_of(entry, root),
@@ -99,7 +99,7 @@ def curve_of(entry: Entry, root: Path) -> Any:
     if not entry.published:
         return None
     file, task = entry.published.split("/")
-    return wb.run.read_published(root / "docs" / "results" / "published" / f"{file}.json", task)
+    return wb.evaluate.read_published(root / "docs" / "results" / "published" / f"{file}.json", task)
 
 
 def section(entry: Entry, entries: Sequence[Entry], root: Path) -> str:
@@ -142,7 +142,7 @@ def published_table(entry: Entry, ours: list[Kept], curve: Any) -> str:
         rows.append([thousands(at), f"{number(mean)} ± {number(std)} ({seeds:.0f} seeds)"])
         for kept in ours:
             own = kept.episodes
-            edges, means = wb.run.binned_scores(own.steps, own.scores, curve.width, until=at)
+            edges, means = wb.evaluate.binned_scores(own.steps, own.scores, curve.width, until=at)
             rows[-1].append(number(means[edges == at][0]) if (edges == at).any() else "–")
     return markdown(header, rows) + f"\n\nPublished: {curve.source}."
 

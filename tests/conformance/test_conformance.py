@@ -20,6 +20,7 @@ REASONS = {
     "balance": "numbers times losses, by the formulas and their optima: tests/test_balance.py",
     "layers": LAYER,
     "run": RUN,
+    "evaluate": "episodes and scores: tests/evaluate",
     "diagnose": "reports about agents: tests/diagnose",
     "language": "text, data and rankings: tests/language, by hand, oracles and hostile input",
     "interop": "weights from files: tests/test_interop.py and the parity table",

@@ -246,7 +246,6 @@ def launched(recipe: ModuleType, option: list[str], patch: pytest.MonkeyPatch) -
     """The configurations of the runs that a command line makes."""
     made: list[Any] = []
     patch.setattr(sys, "argv", ["recipe.py", "smoke", "--logdir", "there", *option])
-    patch.setattr("worldblocks.run.start.compare", lambda *_: "")
     presets = {"smoke": recipe.PRESETS["smoke"]}
     name = next(n for n in ("game", "task", "env", "tasks") if hasattr(presets["smoke"], n))
     wb.run.launch(lambda cfg: bool(made.append(cfg)), presets, "", name=name)

@@ -215,7 +215,8 @@ def test_two_seeds_in_one_command(tmp_path, monkeypatch, capsys):
     words = f"smoke --seeds 0 1 --steps 24 --logdir {tmp_path} --save-every 0"
     monkeypatch.setattr("sys.argv", ["recipe.py", *words.split()])
     monkeypatch.setattr(wb.run, "plot_curve", lambda _: None)
-    assert wb.run.launch(recipe.main, recipe.PRESETS, recipe.__doc__, name="env") == 0
+    known = {"name": "env", "compare": wb.evaluate.compare}
+    assert wb.run.launch(recipe.main, recipe.PRESETS, recipe.__doc__, **known) == 0
     table = capsys.readouterr().out
     for seed in (0, 1):
         assert wb.run.read_config(tmp_path / f"seed-{seed}")["seed"] == seed

@@ -4,7 +4,8 @@ import os
 import pytest
 import torch
 
-from worldblocks.run import Checkpoint, Logger, Session, compare, export, read_config, run_folder
+from worldblocks.evaluate import compare
+from worldblocks.run import Checkpoint, Logger, Session, export, read_config, run_folder
 from worldblocks.run.durable import fingerprint
 from worldblocks.run.export.command import main
 

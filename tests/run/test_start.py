@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from worldblocks.evaluate import compare
 from worldblocks.run import Logger, launch, read_config, resume_command, run_folder
 
 
@@ -47,7 +48,8 @@ def command(monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(Figure, "savefig", lambda self, path: Path(path).touch())
         monkeypatch.setattr("sys.argv", ["recipe.py", *words.split()])
-        return launch(recipe, PRESETS, "What it is.", name="env"), recipe.made
+        known = {"name": "env", "compare": compare}
+        return launch(recipe, PRESETS, "What it is.", **known), recipe.made
 
     return run
 

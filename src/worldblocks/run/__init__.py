@@ -6,7 +6,6 @@ thing that needs it is built.
 
 from worldblocks.run.capture import Captured
 from worldblocks.run.checkpoint import Checkpoint, Store
-from worldblocks.run.compare import compare
 from worldblocks.run.curve import plot_curve, running_mean
 from worldblocks.run.export import export
 from worldblocks.run.folder import (
@@ -21,14 +20,6 @@ from worldblocks.run.logger import Logger
 from worldblocks.run.memory import MemoryUse, count_memory
 from worldblocks.run.modules import load_module_state, pick_device
 from worldblocks.run.progress import Progress
-from worldblocks.run.published import (
-    Episodes,
-    Published,
-    plot_published,
-    read_episodes,
-    read_published,
-    score_curves,
-)
 from worldblocks.run.recipe import load_recipe, recipe_of
 from worldblocks.run.report import (
     Check,
@@ -43,7 +34,6 @@ from worldblocks.run.report import (
 )
 from worldblocks.run.rng import rng_state, set_rng_state
 from worldblocks.run.schedule import Every, Ratio
-from worldblocks.run.scores import Interval, binned_scores, first_hit, iqm, iqm_interval
 from worldblocks.run.session import Session, Stateful
 from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink, WandbSink, read_jsonl
 from worldblocks.run.start import launch
@@ -53,15 +43,12 @@ __all__ = [
     "Captured",
     "Check",
     "Checkpoint",
-    "Episodes",
     "Every",
     "Interrupt",
-    "Interval",
     "JsonlSink",
     "Logger",
     "MemoryUse",
     "Progress",
-    "Published",
     "Ratio",
     "Session",
     "Sink",
@@ -69,17 +56,12 @@ __all__ = [
     "Store",
     "TensorBoardSink",
     "WandbSink",
-    "binned_scores",
-    "compare",
     "count_memory",
     "default_logdir",
     "export",
-    "first_hit",
     "format_report",
     "held_out",
     "image_checks",
-    "iqm",
-    "iqm_interval",
     "launch",
     "load_config",
     "load_module_state",
@@ -87,11 +69,8 @@ __all__ = [
     "open_loop_grid",
     "pick_device",
     "plot_curve",
-    "plot_published",
     "read_config",
-    "read_episodes",
     "read_jsonl",
-    "read_published",
     "realised_return",
     "recipe_of",
     "resume_command",
@@ -99,7 +78,6 @@ __all__ = [
     "rng_state",
     "run_folder",
     "running_mean",
-    "score_curves",
     "set_rng_state",
     "subtitled",
     "value_check",

@@ -21,4 +21,4 @@ def extra(module: str, needed_by: str, *, in_extra: bool = True) -> Any:
         package = module.split(".")[0]
         what = f"the extra 'run' ({package})" if in_extra else f"the package {package!r}"
         install = '"worldblocks[run]"' if in_extra else package
-        raise ImportError(f"wb.run.{needed_by} needs {what}: pip install {install}") from error
+        raise ImportError(f"{needed_by} needs {what}: pip install {install}") from error

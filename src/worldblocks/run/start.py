@@ -7,13 +7,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from worldblocks.run.compare import compare
 from worldblocks.run.extras import extra
 from worldblocks.run.folder import default_logdir
 
 
 def launch(
-    main: Callable[[Any], int], presets: Mapping[str, Any], doc: str | None, *, name: str
+    main: Callable[[Any], int],
+    presets: Mapping[str, Any],
+    doc: str | None,
+    *,
+    name: str,
+    compare: Callable[[list[str], Path], str] | None = None,
 ) -> int:
     """Read the command line `PRESET [options]` and make the run, or one run for each of `--seeds`.
 
@@ -21,14 +25,15 @@ def launch(
     `seed`, `seeds`, `logdir` and `resume`. Without `--logdir` the run folder is
     `logs/<preset>-<value of the field `name`>-<seed>-<time>`. With `--seeds 0 1 2` the runs are
     made one after another in `<logdir>/seed-0`, `<logdir>/seed-1`, …; `--resume` then continues
-    those that are there and starts the others. `main` is given `seeds=()` and the one `seed`. When
-    all are done, `compare` prints their table and draws `<logdir>/compare.png`.
+    those that are there and starts the others. `main` is given `seeds=()` and the one `seed`.
 
     Args:
         main: Makes the run of a configuration and returns an exit code.
         presets: Configurations by name.
         doc: The text above the options of `--help`: the recipe's `__doc__`.
         name: The field that says what is played, for the name of the folder.
+        compare: `wb.evaluate.compare`. When the runs of all seeds are done it gives their table,
+            which is printed, and draws `<logdir>/compare.png`.
 
     Returns:
         The first exit code of a run that is not 0 (the runs after it are not made), else 0.
@@ -46,10 +51,12 @@ def launch(
     if not cfg.seeds:
         return main(cfg)
     _check_seeds(cfg.seeds)
-    return _each(main, cfg)
+    return _each(main, cfg, compare)
 
 
-def _each(main: Callable[[Any], int], cfg: Any) -> int:
+def _each(
+    main: Callable[[Any], int], cfg: Any, compare: Callable[[list[str], Path], str] | None
+) -> int:
     """One run for each seed, then the table of all of them."""
     folders = {seed: Path(cfg.logdir) / f"seed-{seed}" for seed in cfg.seeds}
     there = [seed for seed, folder in folders.items() if (folder / "config.json").exists()]
@@ -64,7 +71,8 @@ def _each(main: Callable[[Any], int], cfg: Any) -> int:
         )
         if code := main(again):
             return code
-    print(compare([cfg.logdir], Path(cfg.logdir) / "compare.png"))
+    if compare:
+        print(compare([cfg.logdir], Path(cfg.logdir) / "compare.png"))
     return 0
 
 

@@ -99,11 +99,11 @@ def test_published_tasks_are_there(queue):
     named = [entry.published.split("/") for entry in queue if entry.published]
     assert named
     for file, task in named:
-        curve = wb.run.read_published(PUBLISHED / f"{file}.json", task)
+        curve = wb.evaluate.read_published(PUBLISHED / f"{file}.json", task)
         assert "danijar/dreamerv3" in curve.source
         assert curve.seeds.min() >= 5
     proprio = PUBLISHED / "dmc_proprio.json"
-    swingup = wb.run.read_published(proprio, "dmc_cartpole_swingup")
+    swingup = wb.evaluate.read_published(proprio, "dmc_cartpole_swingup")
     at = dict(zip(swingup.steps.tolist(), swingup.mean.round().tolist(), strict=True))
     assert [at[20_000], at[50_000], at[100_000]] == [189, 322, 528]
 
@@ -313,7 +313,7 @@ def test_ratios_by_hand():
     def seed(hit):
         judged = [{"step": 50, "mean": 1.0}, {"step": 110, "mean": 2.0}]
         result = {"steps": 500, "evaluations": judged, "first_hit": {"10": hit}}
-        return pages.Kept(result, wb.run.Episodes("it", np.array([500]), np.array([1.0])))
+        return pages.Kept(result, wb.evaluate.Episodes("it", np.array([500]), np.array([1.0])))
 
     assert pages.hits_cells([seed(300)], 10, 100) == ["300", "3"]
     assert pages.hits_cells([seed(300), seed(None)], 10, 100) == ["300 / > 500", "> 4"]

@@ -4,13 +4,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from worldblocks.run.compare.table import compare
+from worldblocks.evaluate.compare.table import compare
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0, or 2 with a sentence where a run cannot be read."""
     parser = argparse.ArgumentParser(
-        prog="python -m worldblocks.run.compare",
+        prog="python -m worldblocks.evaluate.compare",
         description="Scores of runs as a table and as curves; runs that differ only in their seed "
         "are one group.",
     )

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from worldblocks.run import plot_published, read_published, score_curves
+from worldblocks.evaluate import plot_published, read_published, score_curves
 
 
 @pytest.fixture

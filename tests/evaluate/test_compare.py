@@ -4,8 +4,9 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from worldblocks.run import Checkpoint, Logger, Session, compare, run_folder
-from worldblocks.run.compare.command import main
+from worldblocks.evaluate import compare
+from worldblocks.evaluate.compare.command import main
+from worldblocks.run import Checkpoint, Logger, Session, run_folder
 
 
 def make(folder, scores, **config):

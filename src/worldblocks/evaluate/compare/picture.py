@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.run.compare.record import Run, label
+from worldblocks.evaluate.compare.record import Run, label
 from worldblocks.run.curve import COLOURS, DARK, say, style
 from worldblocks.run.extras import extra
 

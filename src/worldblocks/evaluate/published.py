@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from worldblocks.evaluate.scores import binned_scores
 from worldblocks.run.curve import BLUE, COLOURS, DARK, say, style
 from worldblocks.run.extras import extra
 from worldblocks.run.folder import read_config
-from worldblocks.run.scores import binned_scores
 from worldblocks.run.sinks import read_jsonl
 
 MANY = 5  # seeds from which on a mean and its deviation say more than every seed

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldblocks.run import binned_scores, first_hit, iqm, iqm_interval
+from worldblocks.evaluate import binned_scores, first_hit, iqm, iqm_interval
 
 
 def test_bins_by_hand():
@@ -107,5 +107,5 @@ def test_iqm_of_nothing():
 
 def test_a_missing_package_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
-    with pytest.raises(ImportError, match=r"wb.run.iqm needs the package 'scipy': pip install"):
+    with pytest.raises(ImportError, match=r"iqm needs the package 'scipy': pip install"):
         iqm([1.0])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from worldblocks.run.compare.picture import draw
-from worldblocks.run.compare.record import Run, find, groups, label, read
+from worldblocks.evaluate.compare.picture import draw
+from worldblocks.evaluate.compare.record import Run, find, groups, label, read
 from worldblocks.run.extras import extra
 from worldblocks.run.progress import clock_text
 

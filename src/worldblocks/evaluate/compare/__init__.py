@@ -1,0 +1,5 @@
+"""Runs side by side: `wb.evaluate.compare` and `python -m worldblocks.evaluate.compare`."""
+
+from worldblocks.evaluate.compare.table import compare
+
+__all__ = ["compare"]
