@@ -179,7 +179,7 @@ def main(cfg: Config) -> int:
             mixture = old.sample(sampler.counts(tasks, saved.batch)).to(device)
             update(recipe, agent, optimizer, saved, mixture, old.tasks.index(cfg.task))
     envs = there.envs(cfg.task, saved.envs, seed=cfg.seed, workers=saved.workers)
-    rows, carry, step = envs.reset(), agent.initial(saved.envs), 0
+    rows, acting, step = envs.reset(), agent.initial(saved.envs), 0
     due = wb.run.Ratio((cfg.train_ratio or saved.train_ratio) / (saved.batch * saved.length))
     repeat, marks = getattr(saved, "repeat", 1), list(cfg.marks)
     with wb.run.Progress(cfg.marks[-1], unit="real steps") as progress:
@@ -187,9 +187,9 @@ def main(cfg: Config) -> int:
             if step * repeat >= marks[0]:
                 judge(marks.pop(0))
                 continue
-            prev_action = carry[1]  # led to these rows
-            action, carry = recipe.act(agent.task(cfg.task), rows.obs, carry, rows.is_first)
-            packed = agent.rssm.pack(carry[0])
+            prev_action = acting.prev_action  # led to these rows
+            action, acting = recipe.act(agent.task(cfg.task), rows.obs, acting, rows.is_first)
+            packed = agent.rssm.pack(acting.dynamics)
             new.add(cfg.task, **rows._asdict(), prev_action=prev_action, carry=packed)
             rows, step = envs.step(action), step + saved.envs
             if envs.stopped:

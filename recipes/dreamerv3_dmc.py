@@ -179,7 +179,7 @@ class Agent(nn.Module):
     def initial(self, n: int):
         """What `act` carries before the first row: the dynamics carry and the last action."""
         carry = self.rssm.initial(n)
-        return carry, carry.deter.new_zeros(n, self.action_size)
+        return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.action_size))
 
 
 def world_model_loss(agent, batch, cfg):
@@ -303,17 +303,16 @@ def load(run: str | Path, device: str = "auto"):
 
 
 @torch.no_grad()
-def act(agent, obs, carry, is_first, mode: bool = False):
-    """One action for each environment: `(action, carry)`; `mode` takes the policy's likeliest."""
-    dynamics, prev_action = carry
-    device = prev_action.device
+def act(agent, obs, acting, is_first, mode: bool = False):
+    """One action for each environment: `(action, acting)`; `mode` takes the policy's mode."""
+    device = acting.prev_action.device
     obs = {key: value.to(device) for key, value in obs.items()}
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
         embed, is_first = agent.encoder(obs), is_first.to(device)
-        state = agent.rssm.observe_step(dynamics, embed, prev_action, is_first)
+        state = agent.rssm.observe_step(acting.dynamics, embed, acting.prev_action, is_first)
         policy = agent.actor(state.feature())
     action = policy.mode if mode else policy.sample()
-    return action, (state.carry, action)
+    return action, wb.rssm.Acting(state.carry, action)
 
 
 def main(cfg: Config) -> int:
@@ -338,18 +337,19 @@ def main(cfg: Config) -> int:
     session = wb.run.Session(checkpoint, parts)
     envs.reset()
     begin = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
-    step, updates, carry = session.restore(**begin).values()
+    step, updates, acting = session.restore(**begin).values()
     rows, frames = envs.rows, wb.diagnose.LENGTH  # of a video
 
     def keep():
-        session.save(step=step, updates=updates, carry=carry)
+        session.save(step=step, updates=updates, carry=acting)
         wb.run.plot_curve(run)
 
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
         while step < cfg.steps and not (interrupt.requested or envs.stopped):
-            prev_action = carry[1]  # led to these rows
-            action, carry = act(agent, rows.obs, carry, rows.is_first)
-            replay.add(**rows._asdict(), prev_action=prev_action, carry=agent.rssm.pack(carry[0]))
+            prev_action = acting.prev_action  # led to these rows
+            action, acting = act(agent, rows.obs, acting, rows.is_first)
+            packed = agent.rssm.pack(acting.dynamics)
+            replay.add(**rows._asdict(), prev_action=prev_action, carry=packed)
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
             for _ in range(due(step) if len(replay) >= cfg.prefill else 0):

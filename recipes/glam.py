@@ -204,9 +204,9 @@ class Agent(nn.Module):
         return head.to(self.get_buffer("best").device)
 
     def initial(self, n: int):
-        """What `act` carries before the first row: dynamics, last action, head of each row."""
+        """What `act` carries before the first row: the dynamics carry and the last action."""
         carry = self.rssm.initial(n)
-        return carry, carry.deter.new_zeros(n, self.action_size), [int(self.get_buffer("best"))] * n
+        return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.action_size))
 
 
 def world_model_loss(agent, batch, cfg):
@@ -320,18 +320,21 @@ def load(run: str | Path, device: str = "auto"):
 
 
 @torch.no_grad()
-def act(agent, obs, carry, is_first, mode: bool = False):
-    """One action for each environment: `(action, carry)`; `mode` takes the policy's likeliest."""
-    dynamics, prev_action, heads = carry
-    device = prev_action.device
+def act(agent, obs, acting, is_first, mode: bool = False, heads: list[int] | None = None):
+    """One action for each environment, by its own of `heads` or else the best: `(action, acting)`.
+
+    `mode` takes the policy's mode.
+    """
+    heads = heads or [int(agent.best)] * len(is_first)
+    device = acting.prev_action.device
     obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no feature
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
         embed, is_first = agent.encoder(obs), is_first.to(device)
-        state = agent.rssm.observe_step(dynamics, embed, prev_action, is_first)
+        state = agent.rssm.observe_step(acting.dynamics, embed, acting.prev_action, is_first)
         rows = state.feature().split(1)
         policies = [agent.heads[str(h)].actor(row) for h, row in zip(heads, rows, strict=True)]
     action = torch.cat([policy.mode if mode else policy.sample() for policy in policies])
-    return action, (state.carry, action, heads)
+    return action, wb.rssm.Acting(state.carry, action)
 
 
 def main(cfg: Config) -> int:
@@ -379,15 +382,16 @@ def main(cfg: Config) -> int:
     parts |= {"quest": quest, "logger": logger, "due": due, "log": log, "save": save}
     session = wb.run.Session(checkpoint, parts)
     envs.reset()
-    begin: Any = agent.initial(cfg.envs)[:2]
-    step, updates, carry = session.restore(step=0, updates=0, carry=begin).values()
+    begin: Any = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
+    step, updates, acting = session.restore(**begin).values()
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
         while step < cfg.steps and not (interrupt.requested or envs.stopped):
-            row, (_, prev_action, *_) = envs.rows, carry  # it led to these rows
+            row, prev_action = envs.rows, acting.prev_action  # it led to these rows
             for head in quest.begin(row.is_first):  # a candidate for each episode that begins
                 wb.tasks.renew(agent.heads[str(head)], agent.head(), optimizer)
-            action, carry = act(agent, row.obs, (*carry[:2], quest.heads), row.is_first)
-            replay.add(**row._asdict(), prev_action=prev_action, carry=agent.rssm.pack(carry[0]))
+            action, acting = act(agent, row.obs, acting, row.is_first, heads=quest.heads)
+            packed = agent.rssm.pack(acting.dynamics)
+            replay.add(**row._asdict(), prev_action=prev_action, carry=packed)
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
             for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
@@ -402,9 +406,9 @@ def main(cfg: Config) -> int:
                 logger.write(step, {"updates": updates, **quest.metrics})
                 logger.timing(step, progress.rates())
             if save(step):
-                session.save(step=step, updates=updates, carry=carry[:2])
+                session.save(step=step, updates=updates, carry=acting)
             progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
-        session.save(step=step, updates=updates, carry=carry[:2])
+        session.save(step=step, updates=updates, carry=acting)
     envs.close()
     wb.language.plot_belief(run)
     if interrupt.requested or envs.stopped:

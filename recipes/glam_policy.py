@@ -119,7 +119,7 @@ class Agent(nn.Module):
 
     def initial(self, n: int):
         """Nothing is carried from one row to the next: a prompt holds the last observations."""
-        return torch.zeros(n, 0)
+        return ()
 
 
 class Rollout(NamedTuple):
@@ -233,11 +233,11 @@ def load(run: str | Path, device: str = "auto"):
 
 
 @torch.no_grad()
-def act(agent, obs, carry, is_first, mode: bool = False):
-    """One action for each environment: `(action, carry)`; `mode` takes the policy's likeliest."""
+def act(agent, obs, acting, is_first, mode: bool = False):
+    """One action for each environment: `(action, acting)`; `mode` takes the policy's mode."""
     judged = agent.policy(wb.language.read_prompts(obs["prompt"]))
     policy = wb.distributions.OneHot(judged.logits)
-    return (policy.mode if mode else policy.sample()).cpu(), carry
+    return (policy.mode if mode else policy.sample()).cpu(), acting
 
 
 def main(cfg: Config) -> int:

@@ -207,7 +207,7 @@ class Agent(nn.Module):
     def initial(self, n: int):
         """What `act` carries before the first row: the dynamics carry and the last action."""
         carry = self.rssm.initial(n)
-        return carry, carry.deter.new_zeros(n, self.there.width)
+        return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.there.width))
 
 
 def world_model_loss(agent, batch, cfg):
@@ -332,17 +332,18 @@ def load(run: str | Path, device: str = "auto", task: str = ""):
 
 
 @torch.no_grad()
-def act(agent, obs, carry, is_first, mode: bool = False):
-    """One action for each environment: `(action, carry)`; `mode` takes the policy's likeliest."""
-    dynamics, prev_action = carry
-    device = prev_action.device
+def act(agent, obs, acting, is_first, mode: bool = False):
+    """One action for each environment: `(action, acting)`; `mode` takes the policy's mode."""
+    device = acting.prev_action.device
     obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no label and no feature
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
         embed, is_first = agent.encoder(obs), is_first.to(device)
-        state = agent.rssm.observe_step(dynamics, embed, prev_action, is_first)
+        state = agent.rssm.observe_step(acting.dynamics, embed, acting.prev_action, is_first)
         policy = agent.actor(state.feature())
     action = policy.mode if mode else policy.sample()
-    return action[:, : policy.size], (state.carry, action)  # what follows is for the world
+    return action[:, : policy.size], wb.rssm.Acting(
+        state.carry, action
+    )  # what follows is for the world
 
 
 def main(cfg: Config) -> int:
@@ -375,9 +376,10 @@ def main(cfg: Config) -> int:
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
         while step < cfg.steps and not (interrupt.requested or players.stopped):
             for task, envs in players:
-                row, (_, prev_action) = envs.rows, players.carry[task]  # it led to these rows
-                action, carry = act(agent.task(task), row.obs, players.carry[task], row.is_first)
-                players.carry[task], packed = carry, agent.rssm.pack(carry[0])
+                row, acting = envs.rows, players.acting[task]
+                prev_action = acting.prev_action  # led to these rows
+                action, acting = act(agent.task(task), row.obs, acting, row.is_first)
+                players.acting[task], packed = acting, agent.rssm.pack(acting.dynamics)
                 replay.add(task, **row._asdict(), prev_action=prev_action, carry=packed)
                 envs.send(action)  # workers step while the agent learns
             step, acted = step + cfg.envs, acted + cfg.envs * len(players.tasks)

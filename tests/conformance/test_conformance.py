@@ -64,6 +64,7 @@ REASONS = {
     "optim.warmup": "a schedule of torch: tests/test_optim.py",
     "replay.Prefetch": "the same batches from a thread: tests/replay/test_replay_prefetch.py",
     "rssm.Dynamics": "a protocol; a toy that keeps it is in test_toy.py",
+    "rssm.Acting": CONTAINER,
     "rssm.AnyCarry": PROTOCOL,
     "rssm.AnyState": PROTOCOL,
     "rssm.Core": PROTOCOL,

@@ -183,16 +183,15 @@ class Recording:
     def _patch_recipe(self, patch: pytest.MonkeyPatch, recipe: ModuleType) -> None:
         act, update = getattr(recipe, "act", None), getattr(recipe, "update", None)
 
-        def noted_act(agent: Any, obs: Any, carry: Any, is_first: Any, mode: bool = False) -> Any:
+        def noted_act(
+            agent: Any, obs: Any, acting: Any, is_first: Any, mode: bool = False, **heads: Any
+        ) -> Any:
             rng, weights = torch.get_rng_state(), frozen(agent.state_dict())
-            result = act(agent, obs, carry, is_first, mode)
-            more = {
-                "of": recipe.__name__,
-                "agent": agent,
-                "heads": list(carry[2]) if len(carry) > 2 else None,
-            }
+            result = act(agent, obs, acting, is_first, mode, **heads)
+            given = heads.get("heads") or []
+            more = {"of": recipe.__name__, "agent": agent, "heads": list(given)}
             if self.quest:
-                more |= {"played": [self.quest.slots.tasks[head] for head in carry[2]]}
+                more |= {"played": [self.quest.slots.tasks[head] for head in given]}
             self.note("act", rng=rng, weights=weights, mode=mode, action=result[0].clone(), **more)
             return result
 
@@ -339,7 +338,7 @@ def check_carries(turns: list[Any]) -> None:
     """
     own = copy.deepcopy(turns[0][1].agent)
     envs = len(turns[0][0].reward)
-    carry, action = own.initial(envs)[:2]
+    carry, action = own.initial(envs)
     for rows, act, add, send in turns:
         own.load_state_dict(act.weights)
         torch.set_rng_state(act.rng)

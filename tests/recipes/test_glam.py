@@ -145,9 +145,13 @@ def test_each_environment_is_played_by_the_head_of_its_candidate():
         with torch.no_grad():
             out.bias[choice] += 100
     rows = recipe.environments(cfg, 2, 0).reset()
-    dynamics, last, _ = agent.initial(2)
-    action, _ = recipe.act(agent, rows.obs, (dynamics, last, [1, 0]), rows.is_first)
+    acting = agent.initial(2)
+    action, _ = recipe.act(agent, rows.obs, acting, rows.is_first, heads=[1, 0])
     assert action.argmax(-1).tolist() == [4, 1]
+    for best, choice in ((0, 1), (1, 4)):  # of all environments where no head is named
+        agent.best.fill_(best)
+        action, _ = recipe.act(agent, rows.obs, acting, rows.is_first)
+        assert action.argmax(-1).tolist() == [choice] * 2
 
 
 @pytest.mark.parametrize("changes", [{"imagined": "features", "heads": 8}, {"reward": "none"}])
@@ -172,10 +176,10 @@ def test_a_reward_that_is_computed_from_predicted_features_is_what_is_imagined(m
     agent, optimizer = recipe.build(cfg, env, 1)
     envs = recipe.environments(cfg, 2, 0)
     replay = wb.replay.SequenceReplay(capacity=50, streams=2, length=cfg.length)
-    rows, carry = envs.reset(), agent.initial(2)
+    rows, acting = envs.reset(), agent.initial(2)
     for _ in range(12):
-        action, carry = recipe.act(agent, rows.obs, carry, rows.is_first)
-        packed = agent.rssm.pack(carry[0])
+        action, acting = recipe.act(agent, rows.obs, acting, rows.is_first)
+        packed = agent.rssm.pack(acting.dynamics)
         replay.add(**rows._asdict(), prev_action=action, carry=packed)
         rows = envs.step(action)
     train = lambda mixture: recipe.update(agent, optimizer, cfg, mixture, quest.specs)  # noqa: E731

@@ -15,11 +15,11 @@ CFG = dataclasses.replace(
 UPDATES, LENGTH = 90, 8
 
 
-def wander(agent, obs, carry, is_first):
+def wander(agent, obs, acting, is_first):
     """Any action, in place of `recipe.act`."""
     place = torch.randint(agent.action_size, (len(is_first),))
     action = torch.nn.functional.one_hot(place, agent.action_size).float()
-    return action, (carry[0], action)
+    return action, acting._replace(prev_action=action)
 
 
 def experience(agent, seed):

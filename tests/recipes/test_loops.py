@@ -5,6 +5,7 @@ world, tiny sizes and numbers worked out by hand say what has to happen at which
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import pytest
@@ -167,22 +168,24 @@ def test_act_draws_a_sample_or_takes_the_mode(played):
     (rows, act, *_), *_ = played.run.streams()[0]
     agent = act.agent
     heads = played.loop.recipe is glam
-    carry = agent.initial(ENVS)
-    carry = (*carry[:2], [0, 1]) if heads else carry
-    fixed = frozen(carry)
-    drawn = [played.loop.recipe.act(agent, rows.obs, fixed, rows.is_first) for _ in range(20)]
+    more = {"heads": [0, 1]} if heads else {}
+    fixed = frozen(agent.initial(ENVS))
+    choose = functools.partial(played.loop.recipe.act, agent, rows.obs, fixed, rows.is_first)
+    drawn = [choose(**more) for _ in range(20)]
     assert len({tuple(action.flatten().tolist()) for action, _ in drawn}) > 1
     torch.manual_seed(5)
     with torch.no_grad():
-        likely, _ = played.loop.recipe.act(agent, rows.obs, fixed, rows.is_first, True)
+        mode, _ = choose(mode=True, **more)
         torch.manual_seed(5)
         embed = agent.encoder({key: rows.obs[key] for key in agent.encoder.keys})
-        state = agent.rssm.observe_step(carry[0], embed, carry[1], rows.is_first)
+        state = agent.rssm.observe_step(fixed.dynamics, embed, fixed.prev_action, rows.is_first)
         parts = state.feature().split(1)
-    actors = [agent.heads[str(h)].actor for h in carry[2]] if heads else [agent.actor] * ENVS
+    actors = [agent.heads[str(h)].actor for h in (0, 1)] if heads else [agent.actor] * ENVS
     modes = [actor(x).mode for actor, x in zip(actors, parts, strict=True)]
-    assert torch.equal(likely, torch.cat(modes))
-    assert len({str(c[0].stoch.tolist()) for _, c in drawn}) > 1, "the posterior is drawn anew"
+    assert torch.equal(mode, torch.cat(modes))
+    assert len({str(c.dynamics.stoch.tolist()) for _, c in drawn}) > 1, (
+        "the posterior is drawn anew"
+    )
 
 
 # ------------------------------------------------------------------ seeds

@@ -59,9 +59,9 @@ def test_a_swapped_recipe_learns(diff):
     packed = agent.rssm.pack(post.carry)
     assert all(map(torch.equal, agent.rssm.unpack(packed), post.carry))
     obs = {key: value[:, 0] for key, value in rows.obs.items()}
-    action, carry = recipe.act(agent, obs, agent.initial(BATCH), torch.ones(BATCH) > 0)
+    action, acting = recipe.act(agent, obs, agent.initial(BATCH), torch.ones(BATCH) > 0)
     assert action.shape == (BATCH, 5)
-    assert type(carry[0]) is type(post.carry)
+    assert type(acting.dynamics) is type(post.carry)
 
 
 def test_a_gaussian_run_resumes_exactly(tmp_path):

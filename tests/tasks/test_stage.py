@@ -97,12 +97,13 @@ class Still:
     """An agent that carries how often it acted."""
 
     def initial(self, n):
-        return (wb.rssm.Carry(torch.zeros(n, 2), torch.zeros(n, 1, 3)), torch.zeros(n, 5))
+        carry = wb.rssm.Carry(torch.zeros(n, 2), torch.zeros(n, 1, 3))
+        return wb.rssm.Acting(carry, torch.zeros(n, 5))
 
 
-def act(agent, obs, carry, is_first):
-    inner, action = carry
-    return action + 0.5, (inner._replace(deter=inner.deter + 1), action)
+def act(agent, obs, acting, is_first):
+    carry, action = acting
+    return action + 0.5, acting._replace(dynamics=carry._replace(deter=carry.deter + 1))
 
 
 def test_a_player_carries_and_remembers():
@@ -131,12 +132,12 @@ def test_players_go_on_where_they_were_saved():
     ours = players("finger", "leg")
     for _, envs in ours:
         envs.step(torch.ones(2, envs._size))
-    ours.carry["leg"] = (torch.ones(2, 3), torch.full((2,), 2.0))
+    ours.acting["leg"] = (torch.ones(2, 3), torch.full((2,), 2.0))
     state = copy.deepcopy(ours.state_dict())
     again = players("finger", "leg")
     again.load_state_dict(state)
     assert [envs.rows.obs["time"].tolist() for _, envs in again] == [[1.0, 1.0], [1.0, 1.0]]
-    assert torch.equal(again.carry["leg"][1], torch.full((2,), 2.0))
+    assert torch.equal(again.acting["leg"][1], torch.full((2,), 2.0))
     assert again.stopped == ""
     again.remove("finger")
     assert again.tasks == ["leg"]

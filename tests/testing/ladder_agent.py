@@ -66,20 +66,20 @@ class Learner:
     def vector(self, seed):
         return wb.envs.EnvVector([self.environment() for _ in range(self.cfg.envs)], seed=seed)
 
-    def act(self, rows, carry):
+    def act(self, rows, acting):
         told = rows.is_first & (self.twin != "resets ignored")
-        return self.recipe.act(self.agent, rows.obs, carry, told)
+        return self.recipe.act(self.agent, rows.obs, acting, told)
 
     def train(self, steps, seed):
         """Act and learn for so many environment steps, over all copies of the environment."""
         cfg, envs = self.cfg, self.vector(seed)
         due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
-        rows, carry, late = envs.reset(), self.agent.initial(cfg.envs), torch.zeros(cfg.envs)
+        rows, acting, late = envs.reset(), self.agent.initial(cfg.envs), torch.zeros(cfg.envs)
         for step in range(0, steps, cfg.envs):
-            prev_action = carry[1]  # led to these rows
-            action, carry = self.act(rows, carry)
+            prev_action = acting.prev_action  # led to these rows
+            action, acting = self.act(rows, acting)
             stored = rows._replace(reward=late) if self.twin == "reward one row late" else rows
-            late, packed = rows.reward, self.agent.rssm.pack(carry[0])
+            late, packed = rows.reward, self.agent.rssm.pack(acting.dynamics)
             self.replay.add(**stored._asdict(), prev_action=prev_action, carry=packed)
             for _ in range(due(step) if len(self.replay) >= cfg.prefill else 0):
                 self.learn()
@@ -100,9 +100,9 @@ class Learner:
         """Mean score of the sampling policy over the first episodes of each environment."""
         envs, scores = self.vector(seed), [[] for _ in range(self.cfg.envs)]
         each = -(-episodes // self.cfg.envs)
-        rows, carry = envs.reset(), self.agent.initial(self.cfg.envs)
+        rows, acting = envs.reset(), self.agent.initial(self.cfg.envs)
         while min(map(len, scores)) < each:
-            action, carry = self.act(rows, carry)
+            action, acting = self.act(rows, acting)
             rows = envs.step(action)
             for env, score, _ in envs.finished:
                 scores[env].append(score)

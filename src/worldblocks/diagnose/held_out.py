@@ -41,8 +41,8 @@ def play(act: Callable[..., Any], agent: Any, envs: EnvVector, steps: int) -> Ba
     """Let an agent play, and give the rows of all environments as one batch `env time ...`.
 
     Args:
-        act: `act(agent, obs, carry, is_first) -> (action, carry)`; a carry's second part is the
-            last action.
+        act: `act(agent, obs, carry, is_first) -> (action, carry)`; a carry is a
+            `wb.rssm.Acting`.
         agent: what `act` takes; `agent.initial(n)` is the first carry.
         envs: environments, reset here and closed in the end.
         steps: rows of each environment.
@@ -52,7 +52,7 @@ def play(act: Callable[..., Any], agent: Any, envs: EnvVector, steps: int) -> Ba
     """
     rows, carry, played = envs.reset(), agent.initial(len(envs)), []
     for _ in range(steps):
-        played.append((rows, carry[1].cpu()))
+        played.append((rows, carry.prev_action.cpu()))
         action, carry = act(agent, rows.obs, carry, rows.is_first)
         rows = envs.step(action)
         if envs.stopped:

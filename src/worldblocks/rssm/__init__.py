@@ -12,12 +12,13 @@ from worldblocks.rssm.latents import CategoricalLatent, GaussianLatent
 from worldblocks.rssm.model import RSSM
 from worldblocks.rssm.named import dreamer_rssm, gaussian_rssm, gru_rssm
 from worldblocks.rssm.networks import PriorPosterior
-from worldblocks.rssm.protocols import AnyCarry, AnyState, Core, Latent
+from worldblocks.rssm.protocols import Acting, AnyCarry, AnyState, Core, Latent
 from worldblocks.rssm.state import Carry, Packed, State
 
 __all__ = [
     "GRU",
     "RSSM",
+    "Acting",
     "AnyCarry",
     "AnyState",
     "BlockGRU",

@@ -5,7 +5,7 @@ shapes (`*batch` for whatever batch axes they have): the annotations are checked
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -29,6 +29,18 @@ class AnyCarry(Protocol):
     def detach(self) -> Self:
         """The same carry without its history."""
         ...
+
+
+class Acting(NamedTuple):
+    """What an agent that acts keeps from one row to the next.
+
+    Attributes:
+        dynamics: the carry of its dynamics block at the last row.
+        prev_action: the action chosen there, which leads to the next row; zeros before the first.
+    """
+
+    dynamics: Any
+    prev_action: Float[Tensor, "env action"]
 
 
 @runtime_checkable

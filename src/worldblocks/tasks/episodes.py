@@ -41,7 +41,7 @@ class Player:
         """The action of each environment, on the host."""
         action, self.carry = self.act(self.agent, rows.obs, self.carry, rows.is_first)
         if self._keep and self._met % self._every == 0:
-            self._kept.append(torch.cat(self.carry[0].parts(), -1).float().cpu())
+            self._kept.append(torch.cat(self.carry.dynamics.parts(), -1).float().cpu())
         if self._keep and len(self._kept) == 2 * self._keep:
             self._kept, self._every = self._kept[::2], 2 * self._every
         self._met += 1

@@ -23,7 +23,7 @@ class Players:
 
     def __init__(self) -> None:
         self.envs: dict[str, EnvVector] = {}
-        self.carry: dict[str, Any] = {}
+        self.acting: dict[str, Any] = {}
 
     @property
     def tasks(self) -> list[str]:
@@ -39,8 +39,8 @@ class Players:
         """Why it is no use to go on, of whichever task; "" while there is no reason."""
         return "".join(envs.stopped for envs in self.envs.values())
 
-    def add(self, task: str, envs: EnvVector, carry: Any) -> None:
-        """Begin to play a task: its environments are reset, the carry is that of a first row.
+    def add(self, task: str, envs: EnvVector, acting: Any) -> None:
+        """Begin to play a task: its environments are reset, `acting` is that of a first row.
 
         Raises:
             ValueError: it is played already.
@@ -48,7 +48,7 @@ class Players:
         if task in self.envs:
             raise ValueError(f"{task!r} is played already; remove it before it is added again")
         envs.reset()
-        self.envs[task], self.carry[task] = envs, carry
+        self.envs[task], self.acting[task] = envs, acting
 
     def remove(self, task: str) -> None:
         """Close the environments of a task and forget it.
@@ -59,7 +59,7 @@ class Players:
         if task not in self.envs:
             raise KeyError(f"{task!r} is not played here; {self.tasks} are")
         self.envs.pop(task).close()
-        del self.carry[task]
+        del self.acting[task]
 
     def close(self) -> None:
         """Close the environments of every task."""
@@ -68,7 +68,7 @@ class Players:
 
     def state_dict(self) -> dict[str, Any]:
         """Where every environment is, and the tensors that are carried."""
-        leaves = {task: pytree.tree_leaves(carry) for task, carry in self.carry.items()}
+        leaves = {task: pytree.tree_leaves(acting) for task, acting in self.acting.items()}
         return {"envs": {k: own.state_dict() for k, own in self.envs.items()}, "carry": leaves}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -84,10 +84,10 @@ class Players:
             )
         for task, envs in self.envs.items():
             envs.load_state_dict(state["envs"][task])
-            own, structure = pytree.tree_flatten(self.carry[task])
+            own, structure = pytree.tree_flatten(self.acting[task])
             pairs = zip(state["carry"][task], own, strict=True)
             moved = [x.to(y.device) if isinstance(y, Tensor) else x for x, y in pairs]
-            self.carry[task] = pytree.tree_unflatten(moved, structure)
+            self.acting[task] = pytree.tree_unflatten(moved, structure)
 
 
 def tasks_of(run: Path | str, tasks: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
