@@ -164,9 +164,9 @@ def main(cfg: Config) -> int:
 
     def judge(step: int):
         envs = there.envs(cfg.task, min(10, cfg.episodes), seed=cfg.seed + 1_000_000)
-        player = wb.tasks.Player(recipe.act, agent.eval().task(cfg.task), len(envs))
+        policy = wb.evaluate.AgentPolicy(recipe.act, agent.eval().task(cfg.task), len(envs))
         with torch.random.fork_rng():
-            scores = wb.tasks.play_episodes(player, envs, cfg.episodes)
+            scores = wb.evaluate.play(policy, envs, cfg.episodes)
         agent.train()
         mean = sum(scores) / len(scores)
         evaluations.append({"step": step, "mean": mean, "scores": scores})

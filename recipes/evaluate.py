@@ -8,8 +8,6 @@ the run folder holds no code.
 """
 
 import json
-import math
-import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,7 @@ class Config:
     recipe: Path | None = None  # file of the recipe; default: the one that the run names
     task: str = ""  # of a run with several; default: its first
     episodes: int = 100
-    mode: bool = False  # the policy's likeliest actions, then samples beside them
+    mode: bool = False  # the policy's mode, and then the same episodes with samples
     envs: int = 8  # played side by side
     seed: int = 1_000_000  # of the episodes; far from those of training
     device: str = "auto"
@@ -37,49 +35,39 @@ class Config:
     video: int = 900  # frames of the first environment to keep; 0: no video
 
 
-def play(recipe, agent, envs, episodes: int, mode: bool, video: int):
-    """Scores of the first `episodes` episodes of each environment's share, and frames to look at.
-
-    Every environment plays the same number of episodes, decided beforehand: counting whichever
-    episodes end first would favour short ones.
-    """
-    quota = [len(range(env, episodes, len(envs))) for env in range(len(envs))]
-    scores: list[list[float]] = [[] for _ in quota]
-    rows, carry, frames = envs.reset(), agent.initial(len(envs)), []
-    images = agent.encoder.image_keys if hasattr(agent, "encoder") else ()
-    with wb.run.Interrupt() as interrupt, wb.run.Progress(episodes, unit="episodes") as progress:
-        while any(len(own) < due for own, due in zip(scores, quota, strict=True)):
-            if interrupt.requested or envs.stopped:
-                break
-            if images and len(frames) < video and not scores[0]:
-                frames.append(torch.cat([rows.obs[key][0] for key in images], -1))
-            action, carry = recipe.act(agent, rows.obs, carry, rows.is_first, mode)
-            rows = envs.step(action)
-            for env, score, _ in envs.finished:
-                if len(scores[env]) < quota[env]:
-                    scores[env].append(score)
-            progress.update(sum(map(len, scores)))
-    return [score for own in scores for score in own], frames
-
-
 def judge(cfg: Config, recipe, agent, saved, mode: bool):
-    """Play, print the line of it and write the video; the figures, or nothing if interrupted."""
+    """Play, print a line about it and write the video; the figures, of the episodes that ended."""
     torch.manual_seed(cfg.seed)
     task = [cfg.task] if cfg.task else []
     envs = recipe.environments(saved, min(cfg.envs, cfg.episodes), cfg.seed, *task)
-    video = cfg.video if mode == cfg.mode else 0
-    scores, frames = play(recipe, agent, envs, cfg.episodes, mode, video)
-    envs.close()
+    policy = wb.evaluate.AgentPolicy(recipe.act, agent, len(envs), mode)
+    images = agent.encoder.image_keys if hasattr(agent, "encoder") and mode == cfg.mode else ()
+    frames, stopped = [], ""
+    with (
+        wb.run.Interrupt() as interrupt,
+        wb.run.Progress(cfg.episodes, unit="episodes") as progress,
+    ):
+
+        def watch(rows, scores):
+            if images and len(frames) < cfg.video and not scores[0]:
+                frames.append(torch.cat([rows.obs[key][0] for key in images], -1))
+            progress.update(sum(map(len, scores)))
+            return interrupt.requested
+
+        try:
+            scores = wb.evaluate.play(policy, envs, cfg.episodes, watch=watch)
+        except wb.evaluate.Stopped as error:
+            scores, stopped = error.scores, str(error)
     if frames:
         try:
             print(f"video {wb.run.write_gif(cfg.run / 'evaluation.gif', torch.stack(frames), 15)}")
         except OSError as error:  # a full or read-only disk must not cost the scores
             print(f"no video: {error}")
     if not scores:
-        raise SystemExit(envs.stopped or "no episode was finished")
-    if envs.stopped:
-        print(envs.stopped)
-    result = summary(scores)
+        raise SystemExit(stopped or "no episode was finished")
+    if stopped:
+        print(stopped)
+    result = wb.evaluate.summary(scores)
     how = "the policy's mode" if mode else "sampled actions"
     spread = ""
     if len(scores) > 1:
@@ -106,16 +94,6 @@ def main(cfg: Config) -> int:
     if cfg.json:
         print(json.dumps(result))
     return int(min(played) < cfg.episodes)
-
-
-def summary(scores: list[float]) -> dict:
-    """Mean, sample deviation and, from two episodes on, the interval mean ± 1.96 std / sqrt(n)."""
-    result = {"mean": statistics.fmean(scores), "std": 0.0, "episodes": len(scores)}
-    if len(scores) > 1:
-        result["std"] = statistics.stdev(scores)
-        half = 1.96 * result["std"] / math.sqrt(len(scores))
-        result |= {"low": result["mean"] - half, "high": result["mean"] + half}
-    return result
 
 
 if __name__ == "__main__":

@@ -198,15 +198,18 @@ def update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step):
 @torch.no_grad()
 def played(policy, envs, rewards) -> dict[str, list[float]]:
     """The score of one episode of each environment by every phrase."""
-    rows, alive = envs.reset(), torch.ones(len(envs), dtype=torch.bool)
+    alive = torch.ones(len(envs), dtype=torch.bool)
     sums = {phrase: torch.zeros(len(envs)) for phrase in rewards}
-    while alive.any():
-        rows = envs.step(policy(rows))
+
+    def watch(rows, _):
+        nonlocal alive
         _, feature = wb.envs.split_features(rows.obs)
         for phrase, reward in rewards.items():
-            sums[phrase] += alive * reward({name: feature[name] for name in reward.names})
-        alive &= ~rows.is_last
-    envs.close()
+            paid = reward({name: feature[name] for name in reward.names})
+            sums[phrase] += (alive & ~rows.is_first) * paid
+        alive = alive & ~rows.is_last
+
+    wb.evaluate.play(policy, envs, len(envs), watch=watch)
     return {phrase: each.tolist() for phrase, each in sums.items()}
 
 
@@ -214,13 +217,13 @@ def judge(cfg: Config, recipe: Any, saved: Any, agent, there, rewards) -> dict[s
     """Scores by policy: a head for each phrase, those that the run has, and a random one."""
     task, far = there.founders[0], cfg.seed + 1_000_000
     envs = there.envs(task, cfg.random, seed=far)
-    scores = {"random": played(wb.tasks.random_policy(envs, cfg.seed), envs, rewards)}
+    scores = {"random": played(wb.evaluate.random_policy(envs, cfg.seed), envs, rewards)}
     heads = {phrase: agent.eval().task(phrase) for phrase in rewards}
     for name in wb.tasks.tasks_of(cfg.run, saved.tasks)[1]:
         heads[f"head of {name}"] = recipe.load(cfg.run, cfg.device, name)[0]
     for name, one in heads.items():
-        player = wb.tasks.Player(recipe.act, one, cfg.episodes)
-        scores[name] = played(player, there.envs(task, cfg.episodes, seed=far), rewards)
+        policy = wb.evaluate.AgentPolicy(recipe.act, one, cfg.episodes)
+        scores[name] = played(policy, there.envs(task, cfg.episodes, seed=far), rewards)
     return scores
 
 

@@ -403,7 +403,13 @@ def main(cfg: Config) -> int:
         print(f"{players.stopped}saved at step {step}; {wb.run.resume_command(run)} continues it")
     else:
         print(wb.tasks.judge(run, act, agent.eval(), there, cfg.judge, cfg.seed, gated=False))
-        print(wb.tasks.reports(run, act, agent, there, replay, cfg.report_steps, cfg.gamma))
+        for task in agent.heads if cfg.report_steps else ():
+            held_out = there.envs(task, 4, seed=1_000_000)
+            seen = replay.sample({task: 64}, length=cfg.length).batch
+            known: Any = {"steps": cfg.report_steps, "gamma": cfg.gamma, "seen": seen}
+            (run / task).mkdir(exist_ok=True)
+            text = wb.diagnose.report(run / task, agent.task(task), act, held_out, **known)
+            print(f"{task}\n{text}")
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task TASK")
     return interrupt.exit_code or int(bool(players.stopped))

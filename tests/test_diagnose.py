@@ -19,7 +19,8 @@ def agent():
 
 def played(agent, steps, environments=2):
     worlds = [SquareWorld(obeys=True) for _ in range(environments)]
-    return diagnose.play(recipe.act, agent, wb.envs.EnvVector(worlds, seed=1), steps)
+    policy = wb.evaluate.AgentPolicy(recipe.act, agent, environments)
+    return wb.evaluate.collect(policy, wb.envs.EnvVector(worlds, seed=1), steps)
 
 
 def test_play_lines_rows_up_with_the_actions_that_led_to_them(agent):
@@ -34,7 +35,7 @@ def test_play_lines_rows_up_with_the_actions_that_led_to_them(agent):
 
 def test_play_ends_where_environments_failed_too_often(agent, monkeypatch, tmp_path):
     monkeypatch.setattr(wb.envs.EnvVector, "stopped", "the wheel came off")
-    with pytest.raises(diagnose.Stopped, match="the wheel came off"):
+    with pytest.raises(wb.evaluate.Stopped, match="the wheel came off"):
         played(agent, 9)
     envs = wb.envs.EnvVector([SquareWorld(obeys=True)], seed=1)
     text = diagnose.report(tmp_path, agent, recipe.act, envs, steps=9, gamma=0.9, seen=None)

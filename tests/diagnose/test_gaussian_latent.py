@@ -29,7 +29,8 @@ def agent(monkeypatch):
 
 
 def played(agent, rows=32):
-    return diagnose.play(recipe.act, agent, recipe.environments(recipe.CFG, 4, 1), rows)
+    policy = wb.evaluate.AgentPolicy(recipe.act, agent, 4)
+    return wb.evaluate.collect(policy, recipe.environments(recipe.CFG, 4, 1), rows)
 
 
 def test_the_page_is_about_numbers(agent, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import diagnose as tool
+import worldblocks as wb
 from worldblocks import diagnose
 from worldblocks.diagnose import look, page, policy
 from worldblocks.diagnose.causes import SYMPTOMS
@@ -42,7 +43,8 @@ class Reader(HTMLParser):
 
 def played(agent, picture, rows=32, environments=4):
     cfg = recipe.dataclasses.replace(recipe.CFG, gray=picture)
-    return diagnose.play(recipe.act, agent, recipe.environments(cfg, environments, 1), rows)
+    policy = wb.evaluate.AgentPolicy(recipe.act, agent, environments)
+    return wb.evaluate.collect(policy, recipe.environments(cfg, environments, 1), rows)
 
 
 def findings_of(sections):

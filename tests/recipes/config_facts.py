@@ -98,7 +98,7 @@ def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Fact
             (wb.tasks, "TaskSampler", "sampler"),
         ):
             spy(patch, owner, name, seen.setdefault(key, []))
-        for owner, name in ((wb.tasks, "judge"), (wb.tasks, "reports"), (wb.language, "show")):
+        for owner, name in ((wb.tasks, "judge"), (wb.language, "show")):
             patch.setattr(
                 owner, name, lambda *args, _=name, **__: number.setdefault(_, args) and ""
             )

@@ -308,10 +308,9 @@ class Recording:
         patch.setattr(wb.diagnose, "LENGTH", 6)
         patch.setattr(wb.diagnose, "open_loop_video", lambda agent, batch: None)
         patch.setattr(wb.language, "plot_belief", lambda run: None)
-        for module in ("tasks", "tasks.episodes"):
+        for module in ("tasks", "tasks.judgement"):
             patch.setattr(f"worldblocks.{module}.plot_tasks", lambda run, **_: run)
-        for module in ("diagnose", "tasks.episodes"):
-            patch.setattr(f"worldblocks.{module}.report", self._report)
+        patch.setattr(wb.diagnose, "report", self._report)
 
     def _report(self, run: Any, agent: Any, act: Any, envs: Any, **known: Any) -> str:
         """In place of the report: where it would be made."""

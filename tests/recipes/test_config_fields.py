@@ -196,8 +196,7 @@ FIELDS: dict[str, dict[str, Row]] = {
         "tasks": Row(("boxing",), {"played": ("boxing",)} | ONE),
         "gray": Row(True, {"env gray": True}),
         "sticky": Row(0.7, {"env sticky": 0.7}),
-        "report_steps": Row(240, {"reports": [240, 1 - 1 / 333]}),
-        "gamma": loss(0.5, "cont", "*replay_critic", reports=[0, 0.5]),
+        "report_steps": Row(240, {"report": 240, "report gamma": 1 - 1 / 333}, UPDATE),
     },
     "glam": QUEST,
 }

@@ -10,7 +10,6 @@ from tiny_runs import python, same
 pytest.importorskip("minigrid", reason="needs the extra minigrid")
 pytest.importorskip("peft", reason="needs the extra llm")
 
-import evaluate
 import glam_policy as recipe
 import worldblocks as wb
 
@@ -66,10 +65,8 @@ def test_evaluate_plays_it(smoke):
     agent, cfg = recipe.load(smoke, device="cpu")
     short = wb.envs.minigrid(cfg.env, max_steps=8)
     envs = wb.envs.EnvVector([wb.language.Prompted(short, wb.language.BABYAI_COMMANDS)], seed=7)
-    scores, frames = evaluate.play(recipe, agent, envs, 1, mode=True, video=0)
-    envs.close()
-    assert len(scores) == 1
-    assert frames == []
+    policy = wb.evaluate.AgentPolicy(recipe.act, agent, 1, mode=True)
+    assert len(wb.evaluate.play(policy, envs, 1)) == 1
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):

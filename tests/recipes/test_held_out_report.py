@@ -24,7 +24,8 @@ def wander(agent, obs, acting, is_first):
 
 def experience(agent, seed):
     worlds = [SquareWorld(obeys=True) for _ in range(8)]
-    return wb.diagnose.play(wander, agent, wb.envs.EnvVector(worlds, seed=seed), 161)
+    policy = wb.evaluate.AgentPolicy(wander, agent, len(worlds))
+    return wb.evaluate.collect(policy, wb.envs.EnvVector(worlds, seed=seed), 161)
 
 
 def learn(agent, optimizer, data):

@@ -3,20 +3,17 @@
 import dataclasses
 import json
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 from loop_table import LOOPS
-from recorded_runs import Recording, Toy, check_carries, recorded
+from recorded_runs import Recording, check_carries, recorded
 
 import adapt
-import evaluate
 import glam_policy
 import instruct
 import multitask_dmc
 import vae
-import worldblocks as wb
 
 FOUNDERS, NEW = ("reacher_easy", "cartpole_balance"), "reacher_hard"
 
@@ -184,57 +181,6 @@ def _cartpole():
 
 def _moved(event, name):
     return not torch.equal(event.before[name], event.after[name])
-
-
-# ------------------------------------------------------------------ evaluate
-
-
-class Policy(torch.nn.Linear):
-    def initial(self, n):
-        return torch.zeros(n)
-
-
-def vector(lengths, seed=0):
-    """Environments of which each has episodes of its own length, and scores that length."""
-
-    class Fixed(Toy):
-        def reset(self, seed):
-            super().reset(seed)
-            self.length = self.made["length"]
-            return self.row(-1)
-
-        def row(self, did):
-            over = self.when == self.length
-            return super().row(did)._replace(reward=float(self.when > 0), is_last=over)
-
-    made = [Fixed([], {"factory": "gym", "length": length}, False) for length in lengths]
-    return wb.envs.EnvVector(made, seed=seed)
-
-
-def act(agent, obs, carry, is_first, mode=False):
-    return torch.eye(3)[torch.zeros(len(carry), dtype=torch.int64)], carry
-
-
-@pytest.mark.parametrize(
-    ("episodes", "scores"), [(2, [1, 6]), (3, [1, 1, 6]), (4, [1, 1, 6, 6]), (5, [1, 1, 1, 6, 6])]
-)
-def test_short_episodes_are_not_favoured(episodes, scores):
-    """One environment ends its episodes six times as fast, and plays no more of them."""
-    recipe = SimpleNamespace(act=act)
-    played, _ = evaluate.play(recipe, Policy(1, 1), vector([1, 6]), episodes, False, 0)
-    assert played == scores
-    policy = wb.tasks.Player(act, Policy(1, 1), 2)
-    assert wb.tasks.play_episodes(policy, vector([1, 6]), episodes) == scores
-
-
-def test_the_interval_by_hand():
-    """Of 0, 2, 4, 6: mean 3, squared distances 9, 1, 1, 9, sample variance 20 / 3."""
-    found = evaluate.summary([0.0, 2.0, 4.0, 6.0])
-    half = 1.96 * math.sqrt(20 / 3) / 2
-    assert found["std"] == pytest.approx(math.sqrt(20 / 3))
-    assert (found["low"], found["mean"], found["high"]) == pytest.approx((3 - half, 3, 3 + half))
-    wider = evaluate.summary([0.0, 2.0, 4.0, 6.0] * 25)
-    assert wider["high"] - wider["mean"] == pytest.approx(half / 5, rel=0.15)
 
 
 # ------------------------------------------------------------------ vae

@@ -59,7 +59,7 @@ def made(**options):
     envs = lambda task: there.envs(task, 2, seed=0)  # noqa: E731
     wb.tasks.recast(cfg.tasks, agent, optimizer, replay, players, envs)
     for task, own in players:
-        policy = wb.tasks.random_policy(own, 0)
+        policy = wb.evaluate.random_policy(own, 0)
         for _ in range(12):
             rows, action = own.rows, policy(None)
             carry = agent.rssm.pack(agent.rssm.initial(2))

@@ -10,8 +10,10 @@ from task_worlds import Body, make
 from torch import nn
 
 import worldblocks as wb
+from worldblocks.evaluate import AgentPolicy, play
 from worldblocks.spaces import Continuous, Discrete, Image
-from worldblocks.tasks import Padded, Player, Players, Stage, play_episodes, random_policy, union
+from worldblocks.tasks import Padded, Players, Stage, union
+from worldblocks.tasks.judgement import Latents
 
 UNION = {"joints": Continuous((5,)), "kind": Discrete(2), "time": Continuous()}
 
@@ -73,26 +75,6 @@ def test_episodes_of_a_task_do_not_depend_on_the_others():
     assert theirs.envs("buttons", 1, seed=3)._seed != seeds[0]
 
 
-def test_every_environment_plays_its_share():
-    envs = stage().envs("leg", 2, seed=0)
-    scores = play_episodes(lambda rows: torch.full((2, 5), 0.25), envs, 3)
-    assert scores == [1.0, 1.0, 1.0]  # 4 steps of 0.25
-
-
-def test_a_random_policy_is_uniform_and_seeded():
-    there = stage()
-    for task, size in (("leg", 5), ("buttons", 4)):
-        envs = there.envs(task, 500, seed=0)
-        first, second = (random_policy(envs, 7)(None) for _ in range(2))
-        assert torch.equal(first, second)
-        assert first.shape == (500, size)
-    assert torch.equal(first.sum(1), torch.ones(500))
-    assert (first.mean(0) - 0.25).abs().max() < 0.06
-    legs = random_policy(there.envs("leg", 500, seed=0), 7)(None)
-    assert legs.abs().max() <= 1
-    assert abs(legs.mean()) < 0.05
-
-
 class Still:
     """An agent that carries how often it acted."""
 
@@ -106,19 +88,19 @@ def act(agent, obs, acting, is_first):
     return action + 0.5, acting._replace(dynamics=carry._replace(deter=carry.deter + 1))
 
 
-def test_a_player_carries_and_remembers():
-    player = Player(act, Still(), 2, keep=5)
-    envs = stage().envs("leg", 2, seed=0)
-    assert play_episodes(player, envs, 2) == [2.0, 2.0]
-    assert player.latents.shape == (8, 5)  # 4 rows of 2 environments
-    assert player.latents[:, 0].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+def test_states_of_an_agent_are_kept_for_the_map():
+    latents = Latents(AgentPolicy(act, Still(), 2), 5, 2)
+    assert play(latents, stage().envs("leg", 2, seed=0), 2) == [2.0, 2.0]
+    assert latents.features.shape == (8, 5)  # 4 rows of 2 environments
+    assert latents.features[:, 0].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
-def test_states_are_remembered_at_equal_distances():
-    player, rows = Player(act, Still(), 2, keep=4), stage().envs("leg", 2, seed=0).reset()
+def test_states_are_kept_at_equal_distances():
+    latents, rows = Latents(AgentPolicy(act, Still(), 2), 4, 2), stage().envs("leg", 2, seed=0)
+    rows = rows.reset()
     for _ in range(13):
-        player(rows)
-    assert player.latents[:, 0].tolist() == [1, 1, 9, 9]
+        latents(rows)
+    assert latents.features[:, 0].tolist() == [1, 1, 9, 9]
 
 
 def players(*tasks):
@@ -223,8 +205,6 @@ def test_messages():
         Stage(make, ["finger"], ["leg"]).tail("leg")
     with pytest.raises(ValueError, match="'finger' has no place in this world"):
         stage(("leg",), ["finger"], told=True).tail("finger")
-    with pytest.raises(ValueError, match="0 episodes were to be played; it takes at least one"):
-        play_episodes(lambda rows: None, stage().envs("leg", 1, seed=0), 0)
     played = players("leg")
     with pytest.raises(ValueError, match="'leg' is played already; remove it before it is added"):
         played.add("leg", played.envs["leg"], None)

@@ -16,7 +16,7 @@ from worldblocks.diagnose.ahead import (
 )
 from worldblocks.diagnose.diagnosis import diagnose
 from worldblocks.diagnose.finding import Figure, Finding, Section
-from worldblocks.diagnose.held_out import Stopped, judge, play, report, windows
+from worldblocks.diagnose.held_out import judge, report, windows
 from worldblocks.diagnose.page import summary, verdicts, write_page
 from worldblocks.diagnose.sections import examine
 
@@ -30,13 +30,11 @@ __all__ = [
     "Figure",
     "Finding",
     "Section",
-    "Stopped",
     "diagnose",
     "examine",
     "judge",
     "open_loop",
     "open_loop_video",
-    "play",
     "report",
     "summary",
     "verdicts",

@@ -8,9 +8,9 @@ import torch
 
 from worldblocks.diagnose.ahead import LENGTH
 from worldblocks.diagnose.finding import Section
-from worldblocks.diagnose.held_out import play
 from worldblocks.diagnose.page import write_page
 from worldblocks.diagnose.sections import examine
+from worldblocks.evaluate import AgentPolicy, collect
 from worldblocks.replay import Batch
 from worldblocks.run.folder import read_config
 from worldblocks.run.sinks import read_jsonl
@@ -51,7 +51,8 @@ def diagnose(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         envs = recipe.environments(cfg, ENVIRONMENTS, seed)
-        batch = play(recipe.act, agent, envs, steps // ENVIRONMENTS)
+        policy = AgentPolicy(recipe.act, agent, ENVIRONMENTS)
+        batch = collect(policy, envs, steps // ENVIRONMENTS)
     sections = examine(recipe, agent, cfg, batch, run=run, seed=seed)
     known = facts(run, agent, batch, seed, time.monotonic() - began)
     path = output or run / "diagnosis.html"

@@ -21,6 +21,7 @@ from worldblocks.diagnose.ahead import (
     vectors,
 )
 from worldblocks.envs import EnvVector
+from worldblocks.evaluate import AgentPolicy, Stopped, collect
 from worldblocks.replay import Batch
 from worldblocks.rssm import AnyState
 from worldblocks.run.report import (
@@ -33,37 +34,6 @@ from worldblocks.run.report import (
 )
 
 
-class Stopped(RuntimeError):
-    """The environments failed too often while an agent played."""
-
-
-def play(act: Callable[..., Any], agent: Any, envs: EnvVector, steps: int) -> Batch:
-    """Let an agent play, and give the rows of all environments as one batch `env time ...`.
-
-    Args:
-        act: `act(agent, obs, carry, is_first) -> (action, carry)`; a carry is a
-            `wb.rssm.Acting`.
-        agent: what `act` takes; `agent.initial(n)` is the first carry.
-        envs: environments, reset here and closed in the end.
-        steps: rows of each environment.
-
-    Raises:
-        Stopped: the environments failed too often; with the last traceback.
-    """
-    rows, carry, played = envs.reset(), agent.initial(len(envs)), []
-    for _ in range(steps):
-        played.append((rows, carry.prev_action.cpu()))
-        action, carry = act(agent, rows.obs, carry, rows.is_first)
-        rows = envs.step(action)
-        if envs.stopped:
-            break
-    envs.close()
-    if envs.stopped:
-        raise Stopped(envs.stopped)
-    rows, prev_action = pytree.tree_map(lambda *x: torch.stack(x, 1), *played)
-    return Batch(**rows._asdict(), prev_action=prev_action, carry=None, row=None)
-
-
 @torch.no_grad()
 def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Check]:
     """The report of a world model on held-out rows; what is judged stands at `wb.run.held_out`.
@@ -74,7 +44,8 @@ def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Chec
 
     Args:
         agent: the agent that is judged.
-        batch: whole sequences `env time ...` from their first row on, as `play` gives them.
+        batch: whole sequences `env time ...` from their first row on, those of
+            `wb.evaluate.collect`.
         gamma: the discount of the agent's value.
         seen: rows `batch time ...` that the agent was trained on; their mean observation is one of
             the guesses to beat.
@@ -118,7 +89,8 @@ def report(
 
     Args:
         run: the run folder; `report.txt` and `report.json` are written there.
-        agent, act, envs: as for `play`.
+        agent, act: as in `wb.evaluate.AgentPolicy`.
+        envs: environments, closed at the end.
         steps: rows of all environments together.
         gamma, seen: as for `judge`.
 
@@ -126,7 +98,7 @@ def report(
         The text of the report; or why there is none, where the environments failed too often.
     """
     try:
-        played = play(act, agent, envs, steps // len(envs))
+        played = collect(AgentPolicy(act, agent, len(envs)), envs, steps // len(envs))
     except Stopped as stopped:
         return f"no report: {stopped}"
     return write_report(run, judge(agent, played, gamma=gamma, seen=seen))

@@ -1,6 +1,8 @@
 """One way to play and to judge: episodes of a policy, their scores, runs side by side."""
 
 from worldblocks.evaluate.compare import compare
+from worldblocks.evaluate.play import Stopped, collect, play
+from worldblocks.evaluate.policies import AgentPolicy, random_policy
 from worldblocks.evaluate.published import (
     Episodes,
     Published,
@@ -10,18 +12,26 @@ from worldblocks.evaluate.published import (
     score_curves,
 )
 from worldblocks.evaluate.scores import Interval, binned_scores, first_hit, iqm, iqm_interval
+from worldblocks.evaluate.words import summary, verdict
 
 __all__ = [
+    "AgentPolicy",
     "Episodes",
     "Interval",
     "Published",
+    "Stopped",
     "binned_scores",
+    "collect",
     "compare",
     "first_hit",
     "iqm",
     "iqm_interval",
+    "play",
     "plot_published",
+    "random_policy",
     "read_episodes",
     "read_published",
     "score_curves",
+    "summary",
+    "verdict",
 ]

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from worldblocks.envs import EnvVector
+from worldblocks.envs import EnvVector, Rows
+from worldblocks.evaluate import AgentPolicy, play
 from worldblocks.language.quest import Quest
 from worldblocks.run.logger import Logger
 from worldblocks.run.video import subtitled
-from worldblocks.tasks import Player, play_episodes
 
 MOST_FRAMES = 200
 
@@ -30,16 +30,16 @@ def film(
     Raises:
         RuntimeError: there is nothing to render with.
     """
-    vector = EnvVector([env], seed=seed)
-    rows, score, frames, texts = vector.reset(), 0.0, [], []
-    while len(frames) < MOST_FRAMES:
+    score, frames, texts = 0.0, [], []
+
+    def watch(rows: Rows, _: Any) -> bool:
+        nonlocal score
         score += rows.reward.item()
         frames.append(np.asarray(env.describer.frame()))
         texts.append([*words, f"step {len(frames) - 1}, environment's reward {score:.2f}"])
-        if rows.is_last.item():
-            break
-        rows = vector.step(policy(rows))
-    vector.close()
+        return len(frames) == MOST_FRAMES
+
+    play(policy, EnvVector([env], seed=seed), 1, watch=watch)
     return subtitled(np.stack(frames), texts)
 
 
@@ -53,11 +53,11 @@ def show(
     logger: Logger,
     step: int,
 ) -> str:
-    """How often the likeliest candidate succeeds, and a film of one episode among the run's videos.
+    """How often the most probable candidate succeeds, and a film of one episode.
 
     Args:
-        act: as of `wb.tasks.Player`.
-        agent: what it takes; plays the likeliest candidate.
+        act: as in `wb.evaluate.AgentPolicy`.
+        agent: what it takes; plays the most probable candidate.
         quest: what was asked and learned.
         env: is filmed, where there is something to render with; closed then.
         envs: where the episodes are played; closed then.
@@ -68,11 +68,11 @@ def show(
     share = quest.metrics[f"belief/{goal}"]
     words = [f"asked: {asked}", f"played: {goal} ({share:.0%})"]
     try:
-        frames = film(env, Player(act, agent, 1), words, seed=1_000_000)
+        frames = film(env, AgentPolicy(act, agent, 1), words, seed=1_000_000)
         logger.video(step, "episode", frames, fps=5)
     except (ImportError, OSError, RuntimeError) as error:  # the scores are worth more
         print(f"no video: {error}")
-    scores = play_episodes(Player(act, agent, len(envs)), envs, episodes)
+    scores = play(AgentPolicy(act, agent, len(envs)), envs, episodes)
     won = sum(map(quest.success, scores)) / len(scores)
     logger.write(step, {"judged/success": won, "judged/episodes": len(scores)})
     return f"success {won:.2f} in {len(scores)} episodes played for {goal!r}"

@@ -3,8 +3,8 @@
 The replay of several tasks is `wb.replay.MixtureReplay`, which imports no network.
 """
 
-from worldblocks.tasks.episodes import Player, judge, play_episodes, random_policy, reports, verdict
 from worldblocks.tasks.heads import OneTask, TaskHead, TaskHeads, dreamer_head
+from worldblocks.tasks.judgement import judge
 from worldblocks.tasks.padding import Padded, PaddedActor, PaddedPolicy, seen, union
 from worldblocks.tasks.picture import plot_tasks, principal_axes
 from worldblocks.tasks.players import Players, changes, recast, tasks_of
@@ -19,7 +19,6 @@ __all__ = [
     "Padded",
     "PaddedActor",
     "PaddedPolicy",
-    "Player",
     "Players",
     "Proportional",
     "Slots",
@@ -33,16 +32,12 @@ __all__ = [
     "control_reward",
     "dreamer_head",
     "judge",
-    "play_episodes",
     "plot_tasks",
     "principal_axes",
-    "random_policy",
     "recast",
     "renew",
-    "reports",
     "seen",
     "tasks_of",
     "tolerance",
     "union",
-    "verdict",
 ]

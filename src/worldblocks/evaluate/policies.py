@@ -1,0 +1,62 @@
+"""Policies of rows: an agent's, and a random one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from worldblocks.envs import EnvVector, Rows
+from worldblocks.spaces import Continuous
+
+Policy = Callable[[Rows], Any]
+"""Rows of all environments to a flat action of each, `env action`."""
+
+
+class AgentPolicy:
+    """An agent as a policy of rows, which keeps what `act` needs at the next row.
+
+    Args:
+        act: `act(agent, obs, acting, is_first) -> (action, acting)`, as in the recipes.
+        agent: what `act` takes; `agent.initial(n)` is the first `acting`.
+        n: environments.
+        mode: play the policy's mode, not samples; `act` then takes `mode=True`.
+
+    Attributes:
+        acting: a `wb.rssm.Acting`, after the row that was met last.
+    """
+
+    def __init__(self, act: Callable[..., Any], agent: Any, n: int, mode: bool = False) -> None:
+        self.act, self.agent, self.acting = act, agent, agent.initial(n)
+        self.options = {"mode": True} if mode else {}
+
+    def __call__(self, rows: Rows) -> Float32[torch.Tensor, "env action"]:
+        """The action of each environment, on the host."""
+        action, self.acting = self.act(
+            self.agent, rows.obs, self.acting, rows.is_first, **self.options
+        )
+        return action.cpu()
+
+
+def random_policy(envs: EnvVector, seed: int) -> Policy:
+    """A policy that draws every action uniformly: numbers in [-1, 1], classes alike.
+
+    Args:
+        envs: whose actions.
+        seed: of the draws.
+    """
+    random = np.random.default_rng(seed)
+
+    def policy(_: Rows) -> Float32[torch.Tensor, "env action"]:
+        parts = []
+        for _, space in sorted(envs.action.items()):
+            shape = (len(envs), *space.shape)
+            if isinstance(space, Continuous):
+                part = random.uniform(-1, 1, shape)
+            else:
+                part = np.eye(space.classes)[random.integers(space.classes, size=shape)]
+            parts.append(part.reshape(len(envs), -1))
+        return torch.from_numpy(np.concatenate(parts, -1)).float()
+
+    return policy

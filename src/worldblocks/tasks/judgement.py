@@ -1,0 +1,89 @@
+"""Whether the agent of each task has learnt: its episodes beside those of a random policy."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float32
+
+from worldblocks.envs import Rows
+from worldblocks.evaluate import AgentPolicy, play, random_policy, verdict
+from worldblocks.run.durable import replace_text
+from worldblocks.tasks.picture import plot_tasks
+from worldblocks.tasks.stage import Stage
+
+MAPPED = 500  # states of a task on the map of latents
+
+
+class Latents:
+    """A policy of an agent that also keeps features of states it meets, at equal distances.
+
+    Args:
+        policy: the agent's.
+        keep: how many states are kept, or up to twice as many.
+        n: environments.
+    """
+
+    def __init__(self, policy: AgentPolicy, keep: int, n: int) -> None:
+        self.policy, self._keep = policy, -(-keep // n)
+        self._kept: list[torch.Tensor] = []
+        self._met, self._every = 0, 1
+
+    def __call__(self, rows: Rows) -> torch.Tensor:
+        action = self.policy(rows)
+        if self._met % self._every == 0:
+            parts = self.policy.acting.dynamics.parts()
+            self._kept.append(torch.cat(parts, -1).float().cpu())
+        if len(self._kept) == 2 * self._keep:
+            self._kept, self._every = self._kept[::2], 2 * self._every
+        self._met += 1
+        return action
+
+    @property
+    def features(self) -> Float32[torch.Tensor, "batch feature"]:
+        """Features of states that were met."""
+        return torch.cat(self._kept)
+
+
+def judge(
+    run: Path | str,
+    act: Callable[..., Any],
+    agent: Any,
+    stage: Stage,
+    episodes: int,
+    seed: int,
+    *,
+    envs: int = 10,
+    gated: bool = True,
+) -> str:
+    """Episodes of each task by a random policy and by its agent: `scores.json` and `tasks.png`.
+
+    Args:
+        run: the run folder.
+        act: as in `wb.evaluate.AgentPolicy`.
+        agent: has `heads`, and `task(name)` gives the agent of one task.
+        stage: where they are played, the same episodes by both.
+        episodes: of each policy in each task; with 0 nothing is played or written.
+        seed: of the run; the seed of the episodes is a million more.
+        envs: played side by side.
+        gated: as in `wb.evaluate.verdict`.
+
+    Returns:
+        What `wb.evaluate.verdict` says.
+    """
+    judged: dict[str, dict[str, Any]] = {}
+    latents = {}
+    for task in agent.heads if episodes else ():
+        n, far = min(envs, episodes), seed + 1_000_000
+        random, same = (stage.envs(task, n, seed=far) for _ in range(2))
+        policy = Latents(AgentPolicy(act, agent.task(task), n), MAPPED, n)
+        scores = {"random": play(random_policy(random, seed), random, episodes)}
+        scores["trained"] = play(policy, same, episodes)
+        judged[task] = {name: {"scores": own} for name, own in scores.items()}
+        latents[task] = policy.features
+    if judged:
+        replace_text(Path(run) / "scores.json", json.dumps(judged) + "\n")
+        plot_tasks(run, latents=latents)
+    return verdict(judged, gated)
