@@ -10,7 +10,8 @@ from torch.utils import _pytree as pytree
 
 import worldblocks as wb
 from worldblocks import testing
-from worldblocks.spaces import action_size
+from worldblocks.envs.record import unstack
+from worldblocks.spaces import action_size, one_hot_action
 
 WORLDS = [testing.Bandit, testing.First, testing.Delayed, testing.Memory, testing.Target]
 WORLDS += [testing.Grid, testing.Catch]
@@ -51,6 +52,16 @@ def catching(step):
     return {"move": np.asarray(1 + np.sign(ball - int(image[-1].argmax())))}
 
 
+def mean_score(world, policy, episodes=100):
+    """Of a policy that sees one step and gives one action by name."""
+
+    def act(rows):
+        [step] = unstack(rows)
+        return one_hot_action(world.action, policy(step))[None]
+
+    return np.mean(wb.evaluate.play(act, wb.envs.EnvVector([world], seed=0), episodes))
+
+
 BEST = {
     "bandit": lambda: lambda step: arm(2),
     "scaled": lambda: lambda step: arm(2),
@@ -66,8 +77,9 @@ BEST = {
 @pytest.mark.parametrize("rung", testing.RUNGS, ids=lambda rung: rung.name)
 def test_the_stated_scores_are_those_of_the_best_and_of_random_actions(rung):
     world = rung.environment()
-    best = testing.mean_score(world, BEST[rung.name](), episodes=500)
-    chance = testing.mean_score(world, testing.random_policy(world), episodes=500)
+    best = mean_score(world, BEST[rung.name](), episodes=500)
+    envs = wb.envs.EnvVector([rung.environment() for _ in range(20)], seed=0)
+    chance = np.mean(wb.evaluate.play(wb.evaluate.random_policy(envs, 0), envs, 500))
     spread = rung.optimum - rung.chance
     noise = 0.2 if rung.name == "first" else 1e-6  # its episodes end by chance
     assert best == pytest.approx(rung.optimum, abs=noise)
@@ -86,21 +98,21 @@ def test_the_docstring_states_the_scores_of_the_rung(rung):
 
 
 def test_memory_bounds_who_forgets():
-    score = testing.mean_score(testing.Memory(), forgetful, episodes=500)
+    score = mean_score(testing.Memory(), forgetful, episodes=500)
     assert score == pytest.approx(2.0, abs=0.15)
 
 
 def test_first_bounds_who_is_never_reset():
     """Half the rows are a row 0, and nothing tells which: pressing is worth as much as waiting."""
     for press in (0, 1):
-        score = testing.mean_score(testing.First(), lambda step: {"press": np.asarray(press)})  # noqa: B023
+        score = mean_score(testing.First(), lambda step: {"press": np.asarray(press)})  # noqa: B023
         assert score == pytest.approx(1.0, abs=0.3)
 
 
 def test_best_single_number_of_target():
     target = testing.Target()
     for number in np.linspace(-1, 1, 9, dtype=np.float32):
-        score = testing.mean_score(target, lambda step: {"number": number[None]}, episodes=500)  # noqa: B023
+        score = mean_score(target, lambda step: {"number": number[None]}, episodes=500)  # noqa: B023
         assert score < 2.55
 
 

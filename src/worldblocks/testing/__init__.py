@@ -20,8 +20,6 @@ from worldblocks.testing.ladder import (
     Rung,
     climb,
     format_ladder,
-    mean_score,
-    random_policy,
 )
 from worldblocks.testing.normalizers import check_normalizer
 from worldblocks.testing.optimizers import check_optimizer
@@ -81,11 +79,9 @@ __all__ = [
     "climb",
     "format_ladder",
     "images",
-    "mean_score",
     "observations",
     "parameters",
     "promises",
-    "random_policy",
     "suite",
     "trajectories",
     "vectors",

@@ -4,17 +4,13 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from worldblocks.envs import Environment, Step
+from worldblocks.envs import Environment
 from worldblocks.run import Check, format_report
-from worldblocks.spaces import Discrete
 from worldblocks.testing.pixels import Catch, Grid
 from worldblocks.testing.worlds import Bandit, Delayed, First, Memory, Scaled, Target
 
 Factory = Callable[[], Environment]
 Train = Callable[[Factory, int, int], float]
-Policy = Callable[[Step], dict[str, np.ndarray]]
 
 
 class Rung(NamedTuple):
@@ -113,8 +109,8 @@ RUNGS = (
         optimum=4.0,
         chance=1.36,
         meaning="continuous actions: the log-probability is not that of the action that was done, "
-        "the bounds differ from [-1, 1], or the deviation does not shrink; near 2.4 the target is "
-        "not seen",
+        "the bounds differ from [-1, 1], or the standard deviation does not shrink; near 2.4 the "
+        "target is not seen",
     ),
     Rung(
         "grid",
@@ -157,41 +153,3 @@ def climb(train: Train, rungs: Sequence[Rung] = RUNGS, *, seed: int = 0) -> list
 def format_ladder(results: Sequence[Result]) -> str:
     """One line a rung: PASS or FAIL, the score and, where it failed, what that means."""
     return format_report([result.check for result in results])
-
-
-def mean_score(
-    environment: Environment, policy: Policy, *, episodes: int = 100, seed: int = 0
-) -> float:
-    """Mean over episodes of the sum of rewards; `policy` gives an action for each row.
-
-    >>> mean_score(Bandit(), lambda step: {"arm": np.asarray(2)})
-    4.0
-    """
-    if episodes < 1:
-        raise ValueError(f"a mean score was asked over {episodes} episodes; it takes 1 or more")
-    total = 0.0
-    for one in np.random.SeedSequence(seed).generate_state(episodes):
-        step = environment.reset(int(one))
-        while not step.is_last:
-            step = environment.step(policy(step))
-            total += step.reward
-    return total / episodes
-
-
-def random_policy(environment: Environment, seed: int = 0) -> Policy:
-    """Uniform random actions, which see nothing.
-
-    >>> 0.9 < mean_score(Bandit(), random_policy(Bandit()), episodes=1000) < 1.1
-    True
-    """
-    random = np.random.default_rng(seed)
-
-    def act(step: Step) -> dict[str, np.ndarray]:
-        return {
-            key: np.asarray(random.integers(space.classes, size=space.shape))
-            if isinstance(space, Discrete)
-            else random.uniform(-1, 1, space.shape).astype(np.float32)
-            for key, space in environment.action.items()
-        }
-
-    return act
