@@ -371,11 +371,6 @@ def main(cfg: Config) -> int:
     begin = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
     step, updates, acting = session.restore(**begin).values()
     rows, frames = envs.rows, wb.diagnose.LENGTH  # of a video
-
-    def keep():
-        session.save(step=step, updates=updates, carry=acting)
-        wb.run.plot_curve(run)
-
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
         while step < cfg.steps and not (interrupt.requested or envs.stopped):
             prev_action = acting.prev_action  # led to these rows
@@ -396,10 +391,11 @@ def main(cfg: Config) -> int:
                 logger.write(step, {"updates": updates, "episodes": logger.episodes})
                 logger.timing(step, progress.rates())
             if save(step):
-                keep()
+                session.save(step=step, updates=updates, carry=acting)
             progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
-        keep()
+        session.save(step=step, updates=updates, carry=acting)
     envs.close()
+    wb.run.plot_curve(run)
     if interrupt.requested or envs.stopped:
         print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
     elif cfg.report_steps:

@@ -275,10 +275,9 @@ def main(cfg: Config) -> int:
                 logger.timing(step, progress.rates())
             if save(step):
                 session.save(step=step, updates=updates)
-                wb.run.plot_curve(run)
         session.save(step=step, updates=updates)
-        wb.run.plot_curve(run)
     envs.close()
+    wb.run.plot_curve(run)
     logger.close()
     if interrupt.requested:
         print(f"saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from worldblocks.run import Logger, plot_curve, running_mean
+from worldblocks.run import Logger, plot_curve, run_folder, running_mean
+from worldblocks.run.curve.command import main
 
 
 @pytest.fixture
@@ -76,3 +77,13 @@ def test_a_missing_package_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"plot_curve needs the extra 'run' \(matplotlib\): pip"):
         plot_curve(tmp_path)
+
+
+def test_the_command_draws_a_run_that_is_still_going(tmp_path, capsys):
+    run = run_folder(tmp_path / "run", {"seed": 0}, resume=False)
+    assert main([str(run)]) == 0
+    assert capsys.readouterr().out == f"{run / 'curve.png'}\n"
+    assert (run / "curve.png").stat().st_size > 0
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path)])
+    assert f"error: {tmp_path} holds no run" in capsys.readouterr().err

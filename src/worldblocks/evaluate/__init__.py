@@ -1,7 +1,7 @@
 """One way to play and to judge: episodes of a policy, their scores, runs side by side."""
 
 from worldblocks.evaluate.compare import compare
-from worldblocks.evaluate.play import Stopped, collect, play
+from worldblocks.evaluate.episodes import Stopped, collect, play
 from worldblocks.evaluate.policies import AgentPolicy, random_policy
 from worldblocks.evaluate.published import (
     Episodes,
