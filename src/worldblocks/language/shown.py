@@ -1,7 +1,7 @@
 """What a sentence compiles to, on sample observations, before any training."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,14 +9,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldblocks.envs import BODIES, Environment, dmc_features, minigrid, split_features
+from worldblocks.envs import (
+    BODIES,
+    Environment,
+    EnvVector,
+    Rows,
+    dmc_features,
+    minigrid,
+    split_features,
+)
+from worldblocks.evaluate import play, random_policy
 from worldblocks.language.compiled import RewardFunction
 from worldblocks.language.menu import GoalMenu, TermMenu, body_menu, sample_features
 from worldblocks.language.reward import RewardSpec
 from worldblocks.language.selector import Ranker
-from worldblocks.spaces import Continuous
-
-Act = Callable[[], dict[str, np.ndarray]]
+from worldblocks.spaces import Actions, Discrete, one_hot_action
 
 ROWS = 300  # of a sample
 
@@ -58,33 +65,29 @@ def settle(env: Any, instruction: str, mission: str, *, seed: int) -> dict[str, 
     return {"instruction": instruction or mission, "mission": mission}
 
 
-def play(env: Environment, act: Act, rows: int, seed: int) -> Played:
-    """Rows under a policy that does not look."""
-    steps = [env.reset(seed)]
-    while len(steps) < rows:
-        ended = steps[-1].is_last
-        steps.append(env.reset(seed) if ended else env.step(act()))
-    features = [split_features(step.obs)[1] for step in steps]
-    tensors = {n: torch.tensor([float(row[n]) for row in features]) for n in features[0]}
-    return Played(tensors, torch.tensor([step.is_first for step in steps]))
+def sampled(name: str, rows: int, seed: int, idle: bool) -> Played:
+    """Rows of an environment under random actions, or under none."""
+    envs, kept = EnvVector([featured(name)], seed=seed), []
+
+    def watch(row: Rows, _: Any) -> bool:
+        kept.append(row)
+        return len(kept) == rows
+
+    still = nothing(envs.action)
+    policy = (lambda _: still) if idle else random_policy(envs, seed)
+    play(policy, envs, rows, watch=watch)
+    features = [split_features(row.obs)[1] for row in kept]
+    tensors = {n: torch.cat([row[n].float().flatten() for row in features]) for n in features[0]}
+    return Played(tensors, torch.cat([row.is_first for row in kept]))
 
 
-def acting(env: Environment, seed: int, idle: bool) -> Act:
-    """Random actions; or none: zeros, or the last of several, which in MiniGrid is `done`."""
-    random = np.random.default_rng(seed)
-
-    def act() -> dict[str, np.ndarray]:
-        chosen = {}
-        for key, space in env.action.items():
-            if isinstance(space, Continuous):
-                value = random.uniform(-1, 1, space.shape) * (not idle)
-                chosen[key] = value.astype(np.float32)
-            else:
-                value = random.integers(space.classes, size=space.shape)
-                chosen[key] = np.full_like(value, space.classes - 1) if idle else value
-        return chosen
-
-    return act
+def nothing(actions: Actions) -> Float[Tensor, "env action"]:
+    """The action that does nothing: zeros, or the last of several, which in MiniGrid is `done`."""
+    values = {
+        key: np.full(space.shape, space.classes - 1 if isinstance(space, Discrete) else 0)
+        for key, space in actions.items()
+    }
+    return one_hot_action(actions, values)[None]
 
 
 def summary(reward: RewardFunction, played: Played) -> str:
@@ -124,7 +127,10 @@ def explain(
     rows_of = zip(ranking.items[:top], ranking.scores, prior, strict=False)
     lines += [f"  {score:7.2f}  {share:5.1%}  {phrase}" for phrase, score, share in rows_of]
     spec = menu.specs(ranking.items, sentence)[0]
-    lines += [*_terms(spec), *_samples(env, spec.compile(sample_features(menu.ranges)), rows, seed)]
+    lines += [
+        *_terms(spec),
+        *_samples(name, spec.compile(sample_features(menu.ranges)), rows, seed),
+    ]
     env.close()
     return lines
 
@@ -134,10 +140,10 @@ def _terms(spec: RewardSpec) -> Sequence[str]:
     return ["reward = scale * sum of weight * expr, within -10 to 10", f"terms: {own}"]
 
 
-def _samples(env: Environment, reward: RewardFunction, rows: int, seed: int) -> list[str]:
+def _samples(name: str, reward: RewardFunction, rows: int, seed: int) -> list[str]:
     kinds = {"random actions": False, "doing nothing": True}
     lines = [f"scale: {reward.scale:.3g}"]
     for kind, idle in kinds.items():
-        played = play(env, acting(env, seed, idle), rows, seed)
+        played = sampled(name, rows, seed, idle)
         lines.append(f"{kind}, {rows} rows: {summary(reward, played)}")
     return lines
