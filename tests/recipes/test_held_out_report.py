@@ -53,6 +53,6 @@ def test_a_model_trained_on_shuffled_actions_fails(shuffled):
     learn(agent, optimizer, data)
     checks = wb.diagnose.judge(agent, experience(agent, seed=2), gamma=0.9, seen=data)
     report = {check.name: check for check in checks}
-    print(wb.run.format_report(checks))
+    print(wb.evaluate.format_report(checks))
     assert report["image error at 15 steps with the true actions"].passed is not shuffled
     assert report["open-loop image error at 15 steps"].passed is not shuffled

@@ -66,9 +66,9 @@ class Learner:
     def vector(self, seed):
         return wb.envs.EnvVector([self.environment() for _ in range(self.cfg.envs)], seed=seed)
 
-    def act(self, rows, acting):
-        told = rows.is_first & (self.twin != "resets ignored")
-        return self.recipe.act(self.agent, rows.obs, acting, told)
+    def act(self, agent, obs, acting, is_first):
+        told = is_first & (self.twin != "resets ignored")
+        return self.recipe.act(agent, obs, acting, told)
 
     def train(self, steps, seed):
         """Act and learn for so many environment steps, over all copies of the environment."""
@@ -77,7 +77,7 @@ class Learner:
         rows, acting, late = envs.reset(), self.agent.initial(cfg.envs), torch.zeros(cfg.envs)
         for step in range(0, steps, cfg.envs):
             prev_action = acting.prev_action  # led to these rows
-            action, acting = self.act(rows, acting)
+            action, acting = self.act(self.agent, rows.obs, acting, rows.is_first)
             stored = rows._replace(reward=late) if self.twin == "reward one row late" else rows
             late, packed = rows.reward, self.agent.rssm.pack(acting.dynamics)
             self.replay.add(**stored._asdict(), prev_action=prev_action, carry=packed)
@@ -97,16 +97,10 @@ class Learner:
         self.replay.write_back(batch.row, rssm.pack(post.carry))
 
     def score(self, episodes, seed):
-        """Mean score of the sampling policy over the first episodes of each environment."""
-        envs, scores = self.vector(seed), [[] for _ in range(self.cfg.envs)]
-        each = -(-episodes // self.cfg.envs)
-        rows, acting = envs.reset(), self.agent.initial(self.cfg.envs)
-        while min(map(len, scores)) < each:
-            action, acting = self.act(rows, acting)
-            rows = envs.step(action)
-            for env, score, _ in envs.finished:
-                scores[env].append(score)
-        return sum(sum(own[:each]) for own in scores) / (each * self.cfg.envs)
+        """Mean score of the sampling policy."""
+        policy = wb.evaluate.AgentPolicy(self.act, self.agent, self.cfg.envs)
+        scores = wb.evaluate.play(policy, self.vector(seed), episodes)
+        return sum(scores) / len(scores)
 
 
 def train(environment, steps, seed, twin="", recipe=recipe):

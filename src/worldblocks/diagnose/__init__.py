@@ -14,6 +14,13 @@ from worldblocks.diagnose.ahead import (
     open_loop,
     open_loop_video,
 )
+from worldblocks.diagnose.comparisons import (
+    image_checks,
+    realised_return,
+    reward_check,
+    value_check,
+    vector_checks,
+)
 from worldblocks.diagnose.diagnosis import diagnose
 from worldblocks.diagnose.finding import Figure, Finding, Section
 from worldblocks.diagnose.held_out import judge, report, windows
@@ -32,11 +39,16 @@ __all__ = [
     "Section",
     "diagnose",
     "examine",
+    "image_checks",
     "judge",
     "open_loop",
     "open_loop_video",
+    "realised_return",
     "report",
+    "reward_check",
     "summary",
+    "value_check",
+    "vector_checks",
     "verdicts",
     "windows",
     "write_page",

@@ -5,10 +5,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldblocks.diagnose.ahead import CONTEXT, STEPS
+from worldblocks.diagnose.comparisons import realised_return
 from worldblocks.diagnose.figures import Chart
 from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
 from worldblocks.diagnose.look import Look
-from worldblocks.run.report import realised_return
 
 REWARD = (
     "squared error where the reward is not 0, of the best constant's; green to ×0.5, amber to ×0.95"

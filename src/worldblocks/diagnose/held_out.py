@@ -20,23 +20,24 @@ from worldblocks.diagnose.ahead import (
     vector_keys,
     vectors,
 )
-from worldblocks.envs import EnvVector
-from worldblocks.evaluate import AgentPolicy, Stopped, collect
-from worldblocks.replay import Batch
-from worldblocks.rssm import AnyState
-from worldblocks.run.report import (
-    Check,
-    held_out,
+from worldblocks.diagnose.comparisons import (
     image_checks,
     realised_return,
+    reward_check,
+    value_check,
     vector_checks,
-    write_report,
 )
+from worldblocks.envs import EnvVector
+from worldblocks.evaluate import AgentPolicy, Check, Stopped, collect, write_report
+from worldblocks.replay import Batch
+from worldblocks.rssm import AnyState
+
+NO_SCORE = "not judged here: to play well an agent needs a GPU, or hours on a CPU"
 
 
 @torch.no_grad()
 def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Check]:
-    """The report of a world model on held-out rows; what is judged stands at `wb.run.held_out`.
+    """The report of a world model on held-out rows: open loop, reward, value.
 
     A predicted observation is the mean over `SAMPLES` imagined futures: squared error asks for the
     expected one, and one sample pays for its own randomness too. Images are compared in [0, 1],
@@ -65,14 +66,13 @@ def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Chec
     if vector_keys(agent):
         real, good, bad = (vectors(agent, part) for part in (truth, right, wrong))
         checks += vector_checks(real, good, bad, CONTEXT, vectors(agent, usual).mean((0, 1)))
-    return held_out(
-        checks,
-        reward=batch.reward,
-        predicted_reward=agent.reward(post.feature()).mean,
-        value=agent.value(post.feature()).mean,
-        realised=returns,
-        valid=known,
-    )
+    feature = post.feature()
+    return [
+        *checks,
+        reward_check(batch.reward, agent.reward(feature).mean),
+        value_check(agent.value(feature).mean, returns, known),
+        Check("score", None, NO_SCORE),
+    ]
 
 
 def report(

@@ -1,5 +1,6 @@
 """One way to play and to judge: episodes of a policy, their scores, runs side by side."""
 
+from worldblocks.evaluate.checks import Check, format_report, write_report
 from worldblocks.evaluate.compare import compare
 from worldblocks.evaluate.episodes import Stopped, collect, play
 from worldblocks.evaluate.policies import AgentPolicy, random_policy
@@ -16,6 +17,7 @@ from worldblocks.evaluate.words import summary, verdict
 
 __all__ = [
     "AgentPolicy",
+    "Check",
     "Episodes",
     "Interval",
     "Published",
@@ -24,6 +26,7 @@ __all__ = [
     "collect",
     "compare",
     "first_hit",
+    "format_report",
     "iqm",
     "iqm_interval",
     "play",
@@ -34,4 +37,5 @@ __all__ = [
     "score_curves",
     "summary",
     "verdict",
+    "write_report",
 ]

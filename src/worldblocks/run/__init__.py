@@ -1,4 +1,4 @@
-"""What a run needs and no paper names: schedules, metrics, checkpoints, progress, report.
+"""What a run needs and no paper names: schedules, metrics, checkpoints, progress.
 
 Importing this module brings in none of the packages of the extra `run`; each is imported when the
 thing that needs it is built.
@@ -21,17 +21,6 @@ from worldblocks.run.memory import MemoryUse, count_memory
 from worldblocks.run.modules import load_module_state, pick_device
 from worldblocks.run.progress import Progress
 from worldblocks.run.recipe import load_recipe, recipe_of
-from worldblocks.run.report import (
-    Check,
-    format_report,
-    held_out,
-    image_checks,
-    realised_return,
-    reward_check,
-    value_check,
-    vector_checks,
-    write_report,
-)
 from worldblocks.run.rng import rng_state, set_rng_state
 from worldblocks.run.schedule import Every, Ratio
 from worldblocks.run.session import Session, Stateful
@@ -41,7 +30,6 @@ from worldblocks.run.video import open_loop_grid, subtitled, write_gif
 
 __all__ = [
     "Captured",
-    "Check",
     "Checkpoint",
     "Every",
     "Interrupt",
@@ -59,9 +47,6 @@ __all__ = [
     "count_memory",
     "default_logdir",
     "export",
-    "format_report",
-    "held_out",
-    "image_checks",
     "launch",
     "load_config",
     "load_module_state",
@@ -71,17 +56,12 @@ __all__ = [
     "plot_curve",
     "read_config",
     "read_jsonl",
-    "realised_return",
     "recipe_of",
     "resume_command",
-    "reward_check",
     "rng_state",
     "run_folder",
     "running_mean",
     "set_rng_state",
     "subtitled",
-    "value_check",
-    "vector_checks",
     "write_gif",
-    "write_report",
 ]

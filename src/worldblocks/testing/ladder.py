@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from worldblocks.envs import Environment
-from worldblocks.run import Check, format_report
+from worldblocks.evaluate import Check, format_report
 from worldblocks.testing.pixels import Catch, Grid
 from worldblocks.testing.worlds import Bandit, Delayed, First, Memory, Scaled, Target
 
@@ -41,7 +41,7 @@ class Result(NamedTuple):
 
     @property
     def check(self) -> Check:
-        """The line of a report (see `worldblocks.run.format_report`)."""
+        """The line of a report (see `worldblocks.evaluate.format_report`)."""
         rung, sign = self.rung, ">=" if self.passed else "not >="
         detail = f"{self.score:.3g} {sign} {rung.needed:g} (random {rung.chance:.2g}"
         detail += f", optimum {rung.optimum:g})"

@@ -5,17 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldblocks.run import (
-    Check,
-    format_report,
-    held_out,
+from worldblocks.diagnose import (
     image_checks,
     realised_return,
     reward_check,
     value_check,
     vector_checks,
-    write_report,
 )
+from worldblocks.evaluate import Check, format_report, write_report
 
 BATCH, CONTEXT, TIME = 2, 3, 19
 
@@ -116,20 +113,15 @@ def test_values():
     assert value_check(torch.ones(4), value, valid).passed is False
 
 
-def test_the_whole_report(tmp_path):
+def test_a_report_is_written_as_lines_and_as_data(tmp_path):
     real = moving().float() / 255
     row = torch.tensor([0.0, 1.0, 3.0])
-    checks = held_out(
-        images(real, real.flip(1)),
-        reward=row,
-        predicted_reward=row,
-        value=row[None],
-        realised=row[None],
-        valid=torch.ones(1, 3, dtype=torch.bool),
-    )
+    known = torch.ones(1, 3, dtype=torch.bool)
+    checks = [*images(real, real.flip(1)), reward_check(row, row)]
+    checks += [value_check(row[None], row[None], known), Check("score", None, "not judged")]
     text = write_report(tmp_path, checks)
     assert [line[:4] for line in text.splitlines()] == ["INFO"] * 2 + ["PASS"] * 4 + ["INFO"]
-    assert text.endswith("to play well an agent needs a GPU, or hours on a CPU")
+    assert text.endswith("INFO  score: not judged")
     assert (tmp_path / "report.txt").read_text() == text + "\n"
     entries = json.loads((tmp_path / "report.json").read_text())
     assert [Check(**entry) for entry in entries] == checks

@@ -3,55 +3,14 @@
 Pure functions of tensors: whoever has a model makes the predictions, these compare them.
 """
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
-
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from worldblocks.run.durable import replace_text
+from worldblocks.evaluate import Check
 from worldblocks.typing import typed
 
 STEPS = (1, 5, 15)
-NO_SCORE = "not judged here: to play well an agent needs a GPU, or hours on a CPU"
-
-
-class Check(NamedTuple):
-    """One line of a report."""
-
-    name: str
-    passed: bool | None  # None: reported, not judged
-    detail: str
-
-
-def held_out(
-    open_loop: Sequence[Check],
-    *,
-    reward: Float[Tensor, "*batch"],
-    predicted_reward: Float[Tensor, "*batch"],
-    value: Float[Tensor, "*rows"],
-    realised: Float[Tensor, "*rows"],
-    valid: Bool[Tensor, "*rows"],
-) -> list[Check]:
-    """All checks of a world-model agent, in the order of the report.
-
-    Args:
-        open_loop: What `image_checks`, `vector_checks` or both found.
-        reward: Rewards of held-out rows.
-        predicted_reward: What the model predicts for these rows.
-        value: Values of held-out rows.
-        realised: Returns of the same rows, and
-        valid: which of them are known, as `realised_return` gives both.
-    """
-    return [
-        *open_loop,
-        reward_check(reward, predicted_reward),
-        value_check(value, realised, valid),
-        Check("score", None, NO_SCORE),
-    ]
 
 
 @typed
@@ -220,25 +179,6 @@ def realised_return(
             known[:, head] &= ~(going[:, head] & (is_last & ~is_terminal)[:, tail])
         going[:, head] &= ~(is_last | is_terminal)[:, tail]
     return returns, known
-
-
-def format_report(checks: Sequence[Check]) -> str:
-    """One line a check: PASS, FAIL, or INFO where nothing is judged.
-
-    >>> print(format_report([Check("reward error", True, "0.1 < 0.9 always zero")]))
-    PASS  reward error: 0.1 < 0.9 always zero
-    """
-    words = {True: "PASS", False: "FAIL", None: "INFO"}
-    return "\n".join(f"{words[c.passed]}  {c.name}: {c.detail}" for c in checks)
-
-
-def write_report(logdir: Path | str, checks: Sequence[Check]) -> str:
-    """Write `report.txt` and `report.json` into a run folder; returns the text."""
-    text = format_report(checks)
-    replace_text(Path(logdir) / "report.txt", text + "\n")
-    entries: list[dict[str, Any]] = [check._asdict() for check in checks]
-    replace_text(Path(logdir) / "report.json", json.dumps(entries, indent=2) + "\n")
-    return text
 
 
 def _mse(guess: Tensor, real: Tensor) -> float:
