@@ -7,7 +7,15 @@ import pytest
 import torch
 
 import worldblocks as wb
-from worldblocks.evaluate import AgentPolicy, Stopped, collect, play, random_policy, summary
+from worldblocks.evaluate import (
+    AgentPolicy,
+    Stopped,
+    collect,
+    play,
+    random_policy,
+    summary,
+    verdict,
+)
 
 
 class Count:
@@ -139,3 +147,10 @@ def test_the_interval_by_hand():
     wider = summary([0.0, 2.0, 4.0, 6.0] * 25)
     assert wider["high"] - wider["mean"] == pytest.approx(half / 5, rel=0.15)
     assert summary([5.0]) == {"mean": 5.0, "std": 0.0, "episodes": 1}
+
+
+def test_verdicts():
+    scores = {"random": {"scores": [0.0, 10.0]}, "trained": {"scores": [9.0]}}
+    failed = "walk: mean 9 of 1 episodes not > 9.5, the 95th percentile of 2 random ones"
+    assert verdict({"walk": scores}) == f"FAIL  {failed}"
+    assert verdict({"walk": scores}, gated=False) == f"INFO  {failed}"

@@ -1,4 +1,4 @@
-"""Rewards known from features against the simulator; principal axes; picture and verdict."""
+"""Rewards known from features against the simulator; principal axes; the picture."""
 
 import json
 
@@ -15,7 +15,6 @@ from worldblocks.tasks import (
     plot_tasks,
     principal_axes,
     tolerance,
-    verdict,
 )
 
 
@@ -118,10 +117,3 @@ def test_the_picture_of_a_run(tmp_path):
     (tmp_path / "scores.json").write_text(json.dumps({"walk": scores, "run": scores}))
     latents = {"walk": torch.randn(9, 4), "run": torch.randn(7, 4)}
     assert plot_tasks(tmp_path, latents=latents, title="two").stat().st_size > 0
-
-
-def test_verdicts():
-    scores = {"random": {"scores": [0.0, 10.0]}, "trained": {"scores": [9.0]}}
-    failed = "walk: mean 9 of 1 episodes not > 9.5, the 95th percentile of 2 random ones"
-    assert verdict({"walk": scores}) == f"FAIL  {failed}"
-    assert verdict({"walk": scores}, gated=False) == f"INFO  {failed}"
