@@ -99,7 +99,9 @@ def curve_of(entry: Entry, root: Path) -> Any:
     if not entry.published:
         return None
     file, task = entry.published.split("/")
-    return wb.evaluate.read_published(root / "docs" / "results" / "published" / f"{file}.json", task)
+    return wb.evaluate.read_published(
+        root / "docs" / "results" / "published" / f"{file}.json", task
+    )
 
 
 def section(entry: Entry, entries: Sequence[Entry], root: Path) -> str:

@@ -8,7 +8,6 @@ from worldblocks.evaluate import compare
 from worldblocks.run import Checkpoint, Logger, Session, export, read_config, run_folder
 from worldblocks.run.durable import fingerprint
 from worldblocks.run.export.command import main
-from worldblocks.run.folder import FORMAT
 
 CONFIG = {"recipe": "dreamerv3_gym", "env": "CartPole-v1", "seed": 0, "steps": 100}
 
