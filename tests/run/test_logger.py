@@ -19,6 +19,7 @@ from worldblocks.run import (
     read_jsonl,
     run_folder,
 )
+from worldblocks.run.folder import FORMAT
 
 
 class Recorder:
@@ -173,12 +174,12 @@ def test_weights_and_biases(tmp_path, wandb):
     assert calls == [(64, {"loss": 2.0}), (64, video), "finished"]
     assert (options["project"], options["name"]) == ("mazes", "n")
     assert (options["id"], options["resume"]) == ("maze-runs-seed-3", "allow")
-    assert (options["dir"], options["config"]) == (str(folder), {"seed": 3, "format": 1})
+    assert (options["dir"], options["config"]) == (str(folder), {"seed": 3, "format": FORMAT})
 
 
 def test_without_wandb(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    message = r"wb.run.WandbSink needs the package 'wandb': pip install wandb"
+    message = r"WandbSink needs the package 'wandb': pip install wandb"
     with pytest.raises(ImportError, match=message):
         WandbSink(tmp_path)
 
@@ -380,9 +381,7 @@ def test_tensorboard_hides_what_was_written_after_the_checkpoint(tmp_path):
 
 def test_a_missing_package_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    message = (
-        r'wb.run.TensorBoardSink needs the extra .run. \(tensorboard\): pip install "worldbloc'
-    )
+    message = r'TensorBoardSink needs the extra .run. \(tensorboard\): pip install "worldbloc'
     with pytest.raises(ImportError, match=message):
         TensorBoardSink(tmp_path)
     Logger(tmp_path, sinks=[]).close()

@@ -88,7 +88,5 @@ def test_a_pipe_needs_no_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     with Progress(10, stream=io.StringIO()) as progress:
         progress.update(1)
-    with pytest.raises(
-        ImportError, match=r"wb.run.Progress needs the extra 'run' \(rich\): pip inst"
-    ):
+    with pytest.raises(ImportError, match=r"Progress needs the extra 'run' \(rich\): pip inst"):
         Progress(10, stream=Terminal()).__enter__()

@@ -112,9 +112,7 @@ def test_a_context_that_is_not_there():
 
 def test_a_missing_package_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(
-        ImportError, match=r"wb.run.write_gif needs the extra 'run' \(PIL\): pip inst"
-    ):
+    with pytest.raises(ImportError, match=r"write_gif needs the extra 'run' \(PIL\): pip inst"):
         write_gif(tmp_path / "a.gif", np.zeros((1, 2, 3, 3), np.uint8))
 
 
