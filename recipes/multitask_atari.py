@@ -301,7 +301,11 @@ def learn(train, agent, replay, counts):
 def stage(cfg: Config, tasks=()) -> wb.tasks.Stage:
     """Where the tasks that the world is made for are played, and others."""
     make = functools.partial(
-        wb.envs.atari, size=cfg.image, gray=cfg.gray, repeat=cfg.repeat, sticky=cfg.sticky
+        wb.envs.atari,
+        gray=cfg.gray,
+        sticky=cfg.sticky,
+        size=cfg.image,
+        repeat=cfg.repeat,
     )
     return wb.tasks.Stage(make, cfg.tasks, tasks, told=cfg.conditioned)
 
@@ -358,7 +362,10 @@ def main(cfg: Config) -> int:
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     print(f"{wb.tasks.changes(tasks, wanted)}run folder {run}", flush=True)
     replay = wb.replay.MixtureReplay(
-        capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
+        capacity=cfg.capacity,
+        streams=cfg.envs,
+        length=cfg.length,
+        seed=cfg.seed,
     )
     weights: Any = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
     sampler, players = wb.tasks.TaskSampler(seed=cfg.seed, weights=weights), wb.tasks.Players()
@@ -403,13 +410,10 @@ def main(cfg: Config) -> int:
         print(f"{players.stopped}saved at step {step}; {wb.run.resume_command(run)} continues it")
     else:
         print(wb.tasks.judge(run, act, agent.eval(), there, cfg.judge, cfg.seed, gated=False))
-        for task in agent.heads if cfg.report_steps else ():
-            held_out = there.envs(task, 4, seed=1_000_000)
-            seen = replay.sample({task: 64}, length=cfg.length).batch
-            known: Any = {"steps": cfg.report_steps, "gamma": cfg.gamma, "seen": seen}
-            (run / task).mkdir(exist_ok=True)
-            text = wb.diagnose.report(run / task, agent.task(task), act, held_out, **known)
-            print(f"{task}\n{text}")
+        reports = wb.diagnose.task_reports(
+            run, agent, act, there.envs, replay, steps=cfg.report_steps, gamma=cfg.gamma
+        )
+        print(reports)
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task TASK")
     return interrupt.exit_code or int(bool(players.stopped))

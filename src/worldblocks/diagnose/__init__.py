@@ -23,7 +23,7 @@ from worldblocks.diagnose.comparisons import (
 )
 from worldblocks.diagnose.diagnosis import diagnose
 from worldblocks.diagnose.finding import Figure, Finding, Section
-from worldblocks.diagnose.held_out import judge, report, windows
+from worldblocks.diagnose.held_out import judge, report, task_reports, windows
 from worldblocks.diagnose.page import summary, verdicts, write_page
 from worldblocks.diagnose.sections import examine
 
@@ -47,6 +47,7 @@ __all__ = [
     "report",
     "reward_check",
     "summary",
+    "task_reports",
     "value_check",
     "vector_checks",
     "verdicts",

@@ -29,7 +29,7 @@ from worldblocks.diagnose.comparisons import (
 )
 from worldblocks.envs import EnvVector
 from worldblocks.evaluate import AgentPolicy, Check, Stopped, collect, write_report
-from worldblocks.replay import Batch
+from worldblocks.replay import Batch, MixtureReplay
 from worldblocks.rssm import AnyState
 
 NO_SCORE = "not judged here: to play well an agent needs a GPU, or hours on a CPU"
@@ -102,6 +102,41 @@ def report(
     except Stopped as stopped:
         return f"no report: {stopped}"
     return write_report(run, judge(agent, played, gamma=gamma, seen=seen))
+
+
+def task_reports(
+    run: Path,
+    agent: Any,
+    act: Callable[..., Any],
+    envs: Callable[..., EnvVector],
+    replay: MixtureReplay,
+    *,
+    steps: int,
+    gamma: float,
+) -> str:
+    """The `report` of each task of an agent with several, in a folder of the task's name.
+
+    Args:
+        run: the run folder.
+        agent: has `heads`, and `task(name)` gives the agent of one task.
+        act: as for `report`.
+        envs: `envs(task, n, seed=…)` opens environments of a task.
+        replay: rows that the agent was trained on.
+        steps: held-out rows of each task; 0: no report.
+        gamma: as for `judge`.
+
+    Returns:
+        The texts, each below the name of its task.
+    """
+    texts = []
+    for task in agent.heads if steps else ():
+        held_out, seen = envs(task, 4, seed=1_000_000), replay.sample({task: 64}).batch
+        (run / task).mkdir(exist_ok=True)
+        text = report(
+            run / task, agent.task(task), act, held_out, steps=steps, gamma=gamma, seen=seen
+        )
+        texts.append(f"{task}\n{text}")
+    return "\n".join(texts)
 
 
 def posterior(agent: Agent, batch: Batch) -> AnyState:
