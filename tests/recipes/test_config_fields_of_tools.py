@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,11 @@ ADAPT = {
         | {"updates": 1},
     ),
     "logdir": Row("elsewhere", {"in": "elsewhere"}),
-    "seed": Row(5, {"told seed": 5, "sampler seed": 5, "torch seed": 5, "seeds": ANY, "head": ANY}),
+    "seed": Row(
+        5,
+        {"told seed": 5, "sampler seed": 5, "torch seed": 5, "head": ANY}
+        | {"seeds": [zlib.crc32(NEW.encode()) + 5 + far for far in (0, 10**6, 10**6)]},
+    ),
     "freeze": Row(True, {"told world": "kept-frozen", "trained": ANY}),
     "world": Row("shuffled", {"told world": "shuffled", "world": ANY, "head": ANY}),
     "head": Row("reacher_easy", {"told head": "reacher_easy", "head": ANY}),
