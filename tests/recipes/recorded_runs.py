@@ -311,6 +311,7 @@ class Recording:
         for module in ("tasks", "tasks.judgement"):
             patch.setattr(f"worldblocks.{module}.plot_tasks", lambda run, **_: run)
         patch.setattr(wb.diagnose, "report", self._report)
+        patch.setattr(wb.diagnose.held_out, "report", self._report)  # of each of several tasks
 
     def _report(self, run: Any, agent: Any, act: Any, envs: Any, **known: Any) -> str:
         """In place of the report: where it would be made."""
