@@ -77,6 +77,8 @@ def facts(tool: Any, cfg: Any, capsys: Any, *others: Any) -> dict[str, Any]:
     found["specs"] = bool(seen["spec"])
     found |= {f"ranker {key}": x for own in seen["ranker"][:1] for key, x in own.items()}
     if tool is evaluate:
+        weights = recording.named("act")[0].weights
+        found["head"] = sum(_mark(x) for name, x in weights.items() if "actor" in name)
         words = next(line for line in said if ": mean " in line).split()
         found |= {"told run": Path(words[0]).name.rstrip(":"), "json": said[-1].startswith("{")}
         found["episodes"] = int(words[words.index("over") + 1])
@@ -226,7 +228,7 @@ EVALUATE = {
     "run": Row("images-again", {"told run": "images-again"}),
     "task": Row(
         "cartpole_balance",
-        {"played": ["cartpole_balance"], "seeds": ANY},
+        {"played": ["cartpole_balance"], "seeds": ANY, "head": ANY},
         given={"run": "two", "task": "reacher_easy"},
     ),
     "episodes": Row(3, {"episodes": 3}),

@@ -110,6 +110,13 @@ def test_the_score_of_a_mark_is_that_of_its_episodes(adapted):
         assert one["mean"] == pytest.approx(sum(own.values()) / 3)
 
 
+def test_a_judgement_takes_no_random_numbers_from_the_run(adapted):
+    """What is played before the first turn and after the second begins with those of the turn."""
+    at_once, training, later, _ = adapted[0].streams()
+    for judged, turn in ((at_once, 0), (later, 2)):
+        assert torch.equal(judged[0][1].rng, training[turn][1].rng)
+
+
 def test_adapt_learns_the_reward_of_the_new_task(adapted):
     """A distance of 0.02 a step: within 0.025 of reacher_hard at the rows 0 and 1."""
     inner = [event for event in adapted[0].named("update") if event.of == "multitask_dmc"]
