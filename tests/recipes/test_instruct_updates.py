@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import scripted_world as world
 import torch
@@ -12,6 +13,7 @@ from scripted_world import TASKS
 
 import instruct
 import multitask_dmc as recipe
+import worldblocks as wb
 
 
 @pytest.fixture
@@ -114,3 +116,44 @@ def test_what_is_said_of_each_sentence():
     assert shine == found[1] | told
     assert text.splitlines()[-1] == "1 of 2 sentences"
     assert [line[:4] for line in text.splitlines()] == ["PASS", "FAIL", "1 of"]
+
+
+class Lamp:
+    """Shines in each row of its episodes of `length` steps, also in the first."""
+
+    def __init__(self, length):
+        self.length = length
+        self.observation = {"feat/lamp": wb.spaces.Continuous(())}
+        self.action = {"push": wb.spaces.Continuous((1,))}
+
+    def row(self):
+        over = self.t == self.length
+        return wb.envs.Step({"feat/lamp": np.float32(1)}, 0.0, self.t == 0, over, False)
+
+    def reset(self, seed):
+        self.t = 0
+        return self.row()
+
+    def step(self, action):
+        self.t += 1
+        return self.row()
+
+    def get_state(self):
+        return None
+
+    def close(self):
+        pass
+
+
+class Shines:
+    names = ("lamp",)
+
+    def __call__(self, feature):
+        return 2 * feature["lamp"]
+
+
+def test_a_phrase_scores_the_first_episode_of_each_environment():
+    """Two for each row after the first, of episodes of 1 and 6 steps."""
+    envs = wb.envs.EnvVector([lambda: Lamp(1), lambda: Lamp(6)], seed=0)
+    scores = instruct.played(lambda rows: torch.zeros(2, 1), envs, {"shine": Shines()})
+    assert scores == {"shine": [2.0, 12.0]}

@@ -227,3 +227,18 @@ def test_a_rollout_of_two_environments():
         close(ours, torch.tensor([float(x) for x in told]), f"row {t} of environment {env}")
     assert not math.isnan(sum(x.sum() for x in found[1:]))
     assert not any(x.requires_grad for x in found[1:])
+
+
+def test_act_draws_a_sample_or_takes_the_likeliest_phrase():
+    agent, obs, carry = (
+        Talker(),
+        {"prompt": torch.arange(10)[:, None] + ord("0")},
+        torch.zeros(10, 0),
+    )
+    first = torch.zeros(10, dtype=torch.bool)
+    likely, after = glam_policy.act(agent, obs, carry, first, mode=True)
+    assert after is carry
+    assert torch.equal(likely.argmax(-1), agent.policy.choice.argmax(-1))
+    drawn = [glam_policy.act(agent, obs, carry, first)[0].argmax(-1) for _ in range(300)]
+    shares = nn.functional.one_hot(torch.stack(drawn), 4).float().mean(0)
+    torch.testing.assert_close(shares, agent.policy.choice.detach().softmax(-1), atol=0.12, rtol=0)
