@@ -229,7 +229,7 @@ def test_a_rollout_of_two_environments():
     assert not any(x.requires_grad for x in found[1:])
 
 
-def test_act_draws_a_sample_or_takes_the_likeliest_phrase():
+def test_act_draws_a_sample_or_takes_the_mode():
     agent, obs, carry = (
         Talker(),
         {"prompt": torch.arange(10)[:, None] + ord("0")},
