@@ -126,7 +126,7 @@ continue.horizon: Rows in mid-episode look mortal, or immortal
 - Too few updates. > (more)
 
 scale.impossible: Returns are imagined that no rewards can add up to
-- Rewards of another size are known from training, and not among these rows. > Give more --steps.
+- Training saw larger rewards than these rows contain. > Give more --steps.
 - A head predicts numbers of ±1e8 that should cancel: its last layer is a plain linear map before
   symexp bins. > Use TwoHotHead, or MirroredLinear as the last layer.
 - γ is missing in the target of the continue head, or the critic has diverged. > See Continue and

@@ -22,8 +22,8 @@ FRESH = (
 )
 SHARE = "mean |advantage · ln π| against entropy weight · H; green from 50%, amber from 5%"
 ALLOWED = (
-    "imagined returns within the discounted sums of the smallest and the largest reward of these "
-    "rows, and half a reward or 10% more; red: one beyond"
+    "every return lies between the discounted sums of the smallest and of the largest reward of "
+    "these rows, with a margin of half a reward or 10%; red: one does not"
 )
 ENTROPY = "of the largest possible; green 5% to 99%, red below 1%"
 SPREAD = "std between its bounds, as a share; green from 5%, red below 1%"
@@ -83,9 +83,9 @@ def dream(look: Look) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
 def allowed_returns(look: Look) -> tuple[float, float] | None:
     """The smallest and the largest return that the rewards of these rows allow; None without any.
 
-    Rewards between r_min and r_max, for ever or until an end, are worth between
-    min(0, r_min) / (1 - γ) and max(0, r_max) / (1 - γ). Approximation takes half of the largest
-    reward more, or a tenth of the bound.
+    Rewards between r_min and r_max, received forever or until the episode ends, have returns
+    between min(0, r_min) / (1 - γ) and max(0, r_max) / (1 - γ). The margin for approximation is
+    half of the largest reward or a tenth of the bound, whichever is more.
     """
     reward = look.batch.reward
     if not (size := float(reward.abs().max())):
@@ -96,7 +96,7 @@ def allowed_returns(look: Look) -> tuple[float, float] | None:
 
 
 def within_rewards(name: str, returns: Tensor, look: Look) -> Finding:
-    """Whether returns are possible at all: a head that is wrong by whole numbers shows here."""
+    """Whether rewards can add up to these returns; a head that is off by whole numbers fails."""
     bounds, name = allowed_returns(look), f"{name} within what rewards allow"
     if bounds is None:
         return unknown(name, "no reward came in these episodes", ALLOWED)
