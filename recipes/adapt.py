@@ -53,7 +53,7 @@ class Config:
 
 def recipe_of(cfg: Config):
     """The recipe that made RUN, if its world takes a new task."""
-    needed = ("stage", "build", "update", "act")
+    needed = ("task_suite", "build", "update", "act")
     try:
         recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=needed)
     except (OSError, ValueError, ImportError, AttributeError) as error:
@@ -84,8 +84,8 @@ def shuffle(agent):
 
 def prepare(cfg: Config, recipe: Any, saved: Any):
     """The agent of the new task on the world that was asked for, and where it is played."""
-    there = recipe.stage(dataclasses.replace(saved, tasks=(cfg.task,)))
-    agent, _ = recipe.build(saved, there)
+    suite = recipe.task_suite(dataclasses.replace(saved, tasks=(cfg.task,)))
+    agent, _ = recipe.build(saved, suite)
     weights = wb.run.Checkpoint(cfg.run).weights("agent")
     fit = take(agent, weights) if cfg.world != "fresh" else 0
     print(f"{fit} of {len(weights)} tensors of {cfg.run} in the world of {cfg.task}", flush=True)
@@ -103,10 +103,10 @@ def prepare(cfg: Config, recipe: Any, saved: Any):
         wb.run.load_module_state(agent.heads[cfg.task], own)
     trained = agent.heads[cfg.task].parameters() if cfg.freeze else agent.parameters()
     optimizer = wb.optim.dreamer_optimizer(trained, lr=saved.lr, agc=saved.agc, warmup=saved.warmup)
-    return agent, optimizer, there
+    return agent, optimizer, suite
 
 
-def replays(cfg: Config, recipe: Any, saved: Any, there: Any):
+def replays(cfg: Config, recipe: Any, saved: Any, suite: Any):
     """The replay of RUN, relabelled, where it is there and of use; and an empty one."""
     known = wb.tasks.control_reward(cfg.task) if getattr(saved, "relabel", False) else None
     make = functools.partial(
@@ -119,16 +119,16 @@ def replays(cfg: Config, recipe: Any, saved: Any, there: Any):
     old, new = None, make([cfg.task], seed=cfg.seed)
     _, tasks = wb.tasks.tasks_of(cfg.run, saved.tasks)
     past = cfg.world != "fresh" and (wb.run.Checkpoint(cfg.run).folder / "replay").exists()
-    if known and past and fits(recipe.stage(dataclasses.replace(saved, tasks=tasks)), there):
+    if known and past and fits(recipe.task_suite(dataclasses.replace(saved, tasks=tasks)), suite):
         # The axis `task` has the new one alone: the rows are of others, their rewards its own.
         old = make([*tasks, *[cfg.task] * (cfg.task not in tasks)], seed=cfg.seed)
         wb.run.Checkpoint(cfg.run).load_stores({"replay": old})
     return old, new, tasks
 
 
-def fits(past: Any, there: Any) -> bool:
-    """Whether rows of one stage are rows of another: of another body they are not."""
-    return (past.observation, past.width) == (there.observation, there.width)
+def fits(past: Any, suite: Any) -> bool:
+    """Whether rows of one task suite fit another; those of another body do not."""
+    return (past.observation, past.width) == (suite.observation, suite.width)
 
 
 def update(recipe: Any, agent, optimizer, saved, mixture, place: int):
@@ -155,15 +155,15 @@ def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     recipe = recipe_of(cfg)
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
-    agent, optimizer, there = prepare(cfg, recipe, saved)
-    old, new, tasks = replays(cfg, recipe, saved, there)
+    agent, optimizer, suite = prepare(cfg, recipe, saved)
+    old, new, tasks = replays(cfg, recipe, saved, suite)
     device, world = next(agent.parameters()).device, cfg.world + "-frozen" * cfg.freeze
     folder = Path(cfg.logdir or cfg.run / f"adapt-{cfg.task}-{world}-{cfg.seed}")
     folder.mkdir(parents=True, exist_ok=True)
     evaluations, sampler = [], wb.tasks.TaskSampler(seed=cfg.seed)
 
     def judge(step: int):
-        envs = there.envs(cfg.task, min(10, cfg.episodes), seed=cfg.seed + 1_000_000)
+        envs = suite.envs(cfg.task, min(10, cfg.episodes), seed=cfg.seed + 1_000_000)
         policy = wb.evaluate.AgentPolicy(recipe.act, agent.eval().task(cfg.task), len(envs))
         with torch.random.fork_rng():
             scores = wb.evaluate.play(policy, envs, cfg.episodes)
@@ -178,7 +178,7 @@ def main(cfg: Config) -> int:
         for _ in range(cfg.before):
             mixture = old.sample(sampler.counts(tasks, saved.batch)).to(device)
             update(recipe, agent, optimizer, saved, mixture, old.tasks.index(cfg.task))
-    envs = there.envs(cfg.task, saved.envs, seed=cfg.seed, workers=saved.workers)
+    envs = suite.envs(cfg.task, saved.envs, seed=cfg.seed, workers=saved.workers)
     rows, acting, step = envs.reset(), agent.initial(saved.envs), 0
     due = wb.run.Ratio((cfg.train_ratio or saved.train_ratio) / (saved.batch * saved.length))
     repeat, marks = getattr(saved, "repeat", 1), list(cfg.marks)

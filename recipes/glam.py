@@ -277,10 +277,10 @@ def update(agent, optimizer, cfg, mixture, specs):
     return post.detach(), {name: metric.detach().mean() for name, metric in metrics.items()}
 
 
-def learn(train, agent, replay, cfg, quest):
+def learn(train, agent, replay, cfg, search):
     """One update on a batch from replay, relabelled for every head; refreshes its latents."""
     stored = replay.sample(cfg.batch)
-    mixture = quest.labelled(stored).to(agent.best.device, non_blocking=True)
+    mixture = search.labelled(stored).to(agent.best.device, non_blocking=True)
     batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
     post, metrics = train(mixture._replace(batch=batch))
     replay.write_back(stored.row, agent.rssm.pack(post.carry))
@@ -353,7 +353,7 @@ def main(cfg: Config) -> int:
         seed=cfg.seed,
     )
     agent, optimizer = build(cfg, env, len(proposal.phrases))
-    quest = wb.language.Quest(
+    search = wb.language.RewardSearch(
         proposal,
         menu,
         envs=cfg.envs,
@@ -369,7 +369,7 @@ def main(cfg: Config) -> int:
     run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
     proposal.save(run)
     print(f"run folder {run}\n{proposal.shown()}", flush=True)
-    train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg, specs=quest.specs))
+    train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg, specs=search.specs))
     envs = environments(cfg, cfg.envs, cfg.seed)
     replay = wb.replay.SequenceReplay(
         capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
@@ -379,7 +379,7 @@ def main(cfg: Config) -> int:
     due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
     log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
     parts: Any = {"agent": agent, "optimizer": optimizer, "envs": envs, "replay": replay}
-    parts |= {"quest": quest, "logger": logger, "due": due, "log": log, "save": save}
+    parts |= {"search": search, "logger": logger, "due": due, "log": log, "save": save}
     session = wb.run.Session(checkpoint, parts)
     envs.reset()
     begin: Any = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
@@ -387,23 +387,23 @@ def main(cfg: Config) -> int:
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
         while step < cfg.steps and not (interrupt.requested or envs.stopped):
             row, prev_action = envs.rows, acting.prev_action  # it led to these rows
-            for head in quest.begin(row.is_first):  # a candidate for each episode that begins
+            for head in search.begin(row.is_first):  # a candidate for each episode that begins
                 wb.tasks.renew(agent.heads[str(head)], agent.head(), optimizer)
-            action, acting = act(agent, row.obs, acting, row.is_first, heads=quest.heads)
+            action, acting = act(agent, row.obs, acting, row.is_first, heads=search.heads)
             packed = agent.rssm.pack(acting.dynamics)
             replay.add(**row._asdict(), prev_action=prev_action, carry=packed)
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
             for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
-                logger.add(learn(train, agent, replay, cfg, quest))
+                logger.add(learn(train, agent, replay, cfg, search))
                 updates += 1
             envs.receive()
             logger.played(step, (), envs.failures)
-            for episode in quest.end(envs.finished):  # the environment judges what was meant
+            for episode in search.end(envs.finished):  # the environment judges what was meant
                 logger.episode(step, **episode)
-            agent.get_buffer("best").fill_(quest.best)
+            agent.get_buffer("best").fill_(search.best)
             if log(step):
-                logger.write(step, {"updates": updates, **quest.metrics})
+                logger.write(step, {"updates": updates, **search.metrics})
                 logger.timing(step, progress.rates())
             if save(step):
                 session.save(step=step, updates=updates, carry=acting)
@@ -415,7 +415,7 @@ def main(cfg: Config) -> int:
         print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
     elif cfg.judge:
         env, there = environment(cfg)(), environments(cfg, cfg.envs, cfg.seed + 1_000_000)
-        print(wb.language.show(act, agent.eval(), quest, env, there, cfg.judge, logger, step))
+        print(wb.language.show(act, agent.eval(), search, env, there, cfg.judge, logger, step))
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
     return interrupt.exit_code or int(bool(envs.stopped))

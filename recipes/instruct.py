@@ -130,11 +130,11 @@ def looked_at(replay: wb.replay.MixtureReplay, ranges: Any, rewards: Any):
 def prepare(cfg: Config, recipe: Any, saved: Any, ranges: Any, nearest: dict[str, str]):
     """The world of the run with new heads alone, and an optimiser for them."""
     one, _ = recipe.load(cfg.run, cfg.device)
-    there = recipe.stage(saved)
-    agent, _ = recipe.build(saved, there)
+    suite = recipe.task_suite(saved)
+    agent, _ = recipe.build(saved, suite)
     world = {k: x for k, x in one.state_dict().items() if k in agent.state_dict()}
     wb.run.load_module_state(agent, world)
-    there.actions |= dict.fromkeys(nearest, there.actions[there.founders[0]])
+    suite.actions |= dict.fromkeys(nearest, suite.actions[suite.base_tasks[0]])
     for phrase, task in nearest.items():
         agent.heads.add(phrase, agent.head(phrase))
         if cfg.begin == "nearest":
@@ -145,7 +145,7 @@ def prepare(cfg: Config, recipe: Any, saved: Any, ranges: Any, nearest: dict[str
     new = [*agent.heads.parameters(), *agent.features.parameters()]
     trained = [parameter for parameter in new if parameter.requires_grad]
     optimizer = wb.optim.dreamer_optimizer(trained, lr=saved.lr, agc=saved.agc, warmup=saved.warmup)
-    return agent, optimizer, there
+    return agent, optimizer, suite
 
 
 def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
@@ -213,17 +213,17 @@ def played(policy, envs, rewards) -> dict[str, list[float]]:
     return {phrase: each.tolist() for phrase, each in sums.items()}
 
 
-def judge(cfg: Config, recipe: Any, saved: Any, agent, there, rewards) -> dict[str, Any]:
+def judge(cfg: Config, recipe: Any, saved: Any, agent, suite, rewards) -> dict[str, Any]:
     """Scores by policy: a head for each phrase, those that the run has, and a random one."""
-    task, far = there.founders[0], cfg.seed + 1_000_000
-    envs = there.envs(task, cfg.random, seed=far)
+    task, far = suite.base_tasks[0], cfg.seed + 1_000_000
+    envs = suite.envs(task, cfg.random, seed=far)
     scores = {"random": played(wb.evaluate.random_policy(envs, cfg.seed), envs, rewards)}
     heads = {phrase: agent.eval().task(phrase) for phrase in rewards}
     for name in wb.tasks.tasks_of(cfg.run, saved.tasks)[1]:
         heads[f"head of {name}"] = recipe.load(cfg.run, cfg.device, name)[0]
     for name, one in heads.items():
         policy = wb.evaluate.AgentPolicy(recipe.act, one, cfg.episodes)
-        scores[name] = played(policy, there.envs(task, cfg.episodes, seed=far), rewards)
+        scores[name] = played(policy, suite.envs(task, cfg.episodes, seed=far), rewards)
     return scores
 
 
@@ -260,7 +260,7 @@ def main(cfg: Config) -> int:
             f"{cfg.run} is conditioned={known['conditioned']}, relabel={known['relabel']}; a "
             f"sentence needs a world that is not told the task and features in its replay"
         )
-    needed = ("stage", "build", "load", "act", "world_model_loss", "actor_critic_loss")
+    needed = ("task_suite", "build", "load", "act", "world_model_loss", "actor_critic_loss")
     try:
         recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=needed)
     except (OSError, ValueError, ImportError, AttributeError) as error:
@@ -273,14 +273,14 @@ def main(cfg: Config) -> int:
     rewards = {phrase: menu.spec(phrase).compile(sample) for phrase in phrases}
     replay, sampler = stored(cfg, saved), wb.tasks.TaskSampler(seed=cfg.seed)
     ranges, nearest = looked_at(replay, menu.ranges, rewards)
-    agent, optimizer, there = prepare(cfg, recipe, saved, ranges, nearest)
+    agent, optimizer, suite = prepare(cfg, recipe, saved, ranges, nearest)
     with wb.run.Progress(cfg.fit + cfg.updates, unit="updates") as progress:
         for step in range(cfg.fit + cfg.updates):
             mixture = replay.sample(sampler.counts(replay.tasks, saved.batch))
             mixture = mixture.to(next(agent.parameters()).device)
             update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step)
             progress.update(step + 1)
-    scores = judge(cfg, recipe, saved, agent, there, rewards)
+    scores = judge(cfg, recipe, saved, agent, suite, rewards)
     rows, text = table(found, scores)
     folder = Path(cfg.logdir or cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -167,15 +167,15 @@ PRESETS = {
 class Agent(nn.Module):
     """What all tasks share, and `heads` of each; everything that trains them is below."""
 
-    def __init__(self, there: wb.tasks.Stage, cfg: Config):
+    def __init__(self, suite: wb.tasks.TaskSuite, cfg: Config):
         super().__init__()
-        self.cfg, self.there = cfg, there
+        self.cfg, self.suite = cfg, suite
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
-        self.encoder = wb.encoders.dreamer_encoder(there.observation, depth=depth, units=units)
+        self.encoder = wb.encoders.dreamer_encoder(suite.observation, depth=depth, units=units)
         self.rssm = wb.rssm.dreamer_rssm(
             embed_dim=self.encoder.embed_dim,
-            action_dim=there.width,
+            action_dim=suite.width,
             deter=deter,
             hidden=cfg.hidden or units,
             groups=cfg.groups,
@@ -184,7 +184,7 @@ class Agent(nn.Module):
             unimix=0.01,
         )
         self.decoder = wb.decoders.dreamer_decoder(
-            there.observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
+            suite.observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
         )
         self.cont = wb.heads.BinaryHead(self.rssm.feature_dim, units=units, layers=1)
         self.heads = wb.tasks.TaskHeads()
@@ -193,10 +193,10 @@ class Agent(nn.Module):
         """A new head: reward, actor, critic with its slow copy, scale of returns."""
         head = wb.tasks.dreamer_head(
             self.rssm.feature_dim,
-            self.there.actions[task],
+            self.suite.actions[task],
             units=self.cfg.units,
-            width=self.there.width,
-            tail=self.there.tail(task),
+            width=self.suite.width,
+            padding=self.suite.padding(task),
         )
         return head.to(next(self.parameters()).device)
 
@@ -207,7 +207,7 @@ class Agent(nn.Module):
     def initial(self, n: int):
         """What `act` carries before the first row: the dynamics carry and the last action."""
         carry = self.rssm.initial(n)
-        return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.there.width))
+        return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.suite.width))
 
 
 def world_model_loss(agent, batch, cfg):
@@ -298,7 +298,7 @@ def learn(train, agent, replay, counts):
     return metrics
 
 
-def stage(cfg: Config, tasks=()) -> wb.tasks.Stage:
+def task_suite(cfg: Config, tasks=()) -> wb.tasks.TaskSuite:
     """Where the tasks that the world is made for are played, and others."""
     make = functools.partial(
         wb.envs.atari,
@@ -307,17 +307,17 @@ def stage(cfg: Config, tasks=()) -> wb.tasks.Stage:
         size=cfg.image,
         repeat=cfg.repeat,
     )
-    return wb.tasks.Stage(make, cfg.tasks, tasks, told=cfg.conditioned)
+    return wb.tasks.TaskSuite(make, cfg.tasks, tasks, conditioned=cfg.conditioned)
 
 
 def environments(cfg: Config, n: int, seed: int, task: str = "") -> wb.envs.EnvVector:
     task = task or cfg.tasks[0]
-    return stage(cfg, [task]).envs(task, n, seed=seed, workers=cfg.workers)
+    return task_suite(cfg, [task]).envs(task, n, seed=seed, workers=cfg.workers)
 
 
-def build(cfg: Config, there: wb.tasks.Stage):
+def build(cfg: Config, suite: wb.tasks.TaskSuite):
     """An agent without heads and its optimiser: one for everything."""
-    agent = Agent(there, cfg).to(wb.run.pick_device(cfg.device))
+    agent = Agent(suite, cfg).to(wb.run.pick_device(cfg.device))
     optimizer = wb.optim.dreamer_optimizer(
         agent.parameters(), lr=cfg.lr, agc=cfg.agc, warmup=cfg.warmup
     )
@@ -328,7 +328,7 @@ def load(run: str | Path, device: str = "auto", task: str = ""):
     """The trained agent of one task (else the first) of a run folder, and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
     _, tasks = wb.tasks.tasks_of(run, cfg.tasks)
-    agent, _ = build(cfg, stage(cfg, tasks))
+    agent, _ = build(cfg, task_suite(cfg, tasks))
     for name in tasks:
         agent.heads.add(name, agent.head(name))
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
@@ -352,10 +352,10 @@ def act(agent, obs, acting, is_first, mode: bool = False):
 
 def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
-    wanted, (founders, tasks) = cfg.tasks, wb.tasks.tasks_of(cfg.logdir, cfg.tasks)
-    cfg = dataclasses.replace(cfg, tasks=founders)
-    there = stage(cfg, [*tasks, *wanted])
-    agent, optimizer = build(cfg, there)
+    wanted, (base_tasks, tasks) = cfg.tasks, wb.tasks.tasks_of(cfg.logdir, cfg.tasks)
+    cfg = dataclasses.replace(cfg, tasks=base_tasks)
+    suite = task_suite(cfg, [*tasks, *wanted])
+    agent, optimizer = build(cfg, suite)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
     config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
     free = ("steps", "resume", "logdir", "device", "workers", "judge", "report_steps")  # if resumed
@@ -368,32 +368,37 @@ def main(cfg: Config) -> int:
         seed=cfg.seed,
     )
     weights: Any = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
-    sampler, players = wb.tasks.TaskSampler(seed=cfg.seed, weights=weights), wb.tasks.Players()
+    sampler, task_envs = (
+        wb.tasks.TaskSampler(seed=cfg.seed, weights=weights),
+        wb.tasks.TaskEnvironments(),
+    )
     checkpoint = wb.run.Checkpoint(run)
     logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
     due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
     log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
-    parts = {"agent": agent, "optimizer": optimizer, "players": players, "replay": replay}
+    parts = {"agent": agent, "optimizer": optimizer, "task_envs": task_envs, "replay": replay}
     parts |= {"sampler": sampler, "logger": logger, "due": due, "log": log, "save": save}
     session = wb.run.Session(checkpoint, parts)
-    envs = functools.partial(there.envs, n=cfg.envs, seed=cfg.seed, workers=cfg.workers)
-    wb.tasks.recast(tasks, agent, optimizer, replay, players, envs)
+    envs = functools.partial(suite.envs, n=cfg.envs, seed=cfg.seed, workers=cfg.workers)
+    wb.tasks.set_tasks(tasks, agent, optimizer, replay, task_envs, envs)
     step, acted, updates = session.restore(step=0, acted=0, updates=0).values()
-    wb.tasks.recast(wanted, agent, optimizer, replay, players, envs)  # others, if it is resumed
+    wb.tasks.set_tasks(
+        wanted, agent, optimizer, replay, task_envs, envs
+    )  # others, if it is resumed
     with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
-        while step < cfg.steps and not (interrupt.requested or players.stopped):
-            for task, envs in players:
-                row, acting = envs.rows, players.acting[task]
+        while step < cfg.steps and not (interrupt.requested or task_envs.stopped):
+            for task, envs in task_envs:
+                row, acting = envs.rows, task_envs.acting[task]
                 prev_action = acting.prev_action  # led to these rows
                 action, acting = act(agent.task(task), row.obs, acting, row.is_first)
-                players.acting[task], packed = acting, agent.rssm.pack(acting.dynamics)
+                task_envs.acting[task], packed = acting, agent.rssm.pack(acting.dynamics)
                 replay.add(task, **row._asdict(), prev_action=prev_action, carry=packed)
                 envs.send(action)  # workers step while the agent learns
-            step, acted = step + cfg.envs, acted + cfg.envs * len(players.tasks)
+            step, acted = step + cfg.envs, acted + cfg.envs * len(task_envs.tasks)
             for _ in range(due(acted) * (len(replay) >= cfg.prefill)):  # nothing is caught up
-                logger.add(learn(train, agent, replay, sampler.counts(players.tasks, cfg.batch)))
+                logger.add(learn(train, agent, replay, sampler.counts(task_envs.tasks, cfg.batch)))
                 updates += 1
-            for task, envs in players:
+            for task, envs in task_envs:
                 envs.receive()
                 logger.played(step, envs.finished, envs.failures, task=task)
                 sampler.observe(task, [score for _, score, _ in envs.finished])
@@ -401,22 +406,24 @@ def main(cfg: Config) -> int:
                 logger.write(step, {"updates": updates, "episodes": logger.episodes})
                 logger.timing(step, progress.rates())
             if save(step):
-                session.save(step=step, acted=acted, updates=updates, tasks=players.tasks)
-            progress.update(step, updates=updates, **{t: logger.score_of(t) for t in players.tasks})
-        session.save(step=step, acted=acted, updates=updates, tasks=players.tasks)
-    players.close()
+                session.save(step=step, acted=acted, updates=updates, tasks=task_envs.tasks)
+            progress.update(
+                step, updates=updates, **{t: logger.score_of(t) for t in task_envs.tasks}
+            )
+        session.save(step=step, acted=acted, updates=updates, tasks=task_envs.tasks)
+    task_envs.close()
     wb.tasks.plot_tasks(run)
-    if interrupt.requested or players.stopped:
-        print(f"{players.stopped}saved at step {step}; {wb.run.resume_command(run)} continues it")
+    if interrupt.requested or task_envs.stopped:
+        print(f"{task_envs.stopped}saved at step {step}; {wb.run.resume_command(run)} continues it")
     else:
-        print(wb.tasks.judge(run, act, agent.eval(), there, cfg.judge, cfg.seed, gated=False))
+        print(wb.tasks.judge(run, act, agent.eval(), suite, cfg.judge, cfg.seed, gated=False))
         reports = wb.diagnose.task_reports(
-            run, agent, act, there.envs, replay, steps=cfg.report_steps, gamma=cfg.gamma
+            run, agent, act, suite.envs, replay, steps=cfg.report_steps, gamma=cfg.gamma
         )
         print(reports)
     logger.close()
     print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task TASK")
-    return interrupt.exit_code or int(bool(players.stopped))
+    return interrupt.exit_code or int(bool(task_envs.stopped))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Fact
             (wb.run.Session, "__init__", "session"),
             (wb.rssm, "imagine", "imagine"),
             (wb.language, "propose", "propose"),
-            (wb.language.Quest, "__init__", "quest"),
+            (wb.language.RewardSearch, "__init__", "search"),
             (wb.language, "SpecReward", "spec"),
             (wb.tasks, "TaskSampler", "sampler"),
         ):
@@ -199,9 +199,9 @@ def asked(seen: dict[str, list[Any]]) -> Facts:
     for own in seen["propose"]:
         for name in ("reward", "instruction", "mission", "cache", "offline", "seed", "old"):
             found[f"propose {name}"] = str(own[name]) if name == "old" else own[name]
-    for own in seen["quest"]:
+    for own in seen["search"]:
         names = ("heads", "envs", "full_score", "chance", "keep", "seed", "fixed")
-        found |= {f"quest {name}": own[name] for name in names}
+        found |= {f"search {name}": own[name] for name in names}
     return found
 
 

@@ -59,9 +59,9 @@ class Loop(NamedTuple):
 
     def events(self) -> str:
         """What is to happen, turn by turn."""
-        said, quest = [], self.recipe is glam
+        said, search = [], self.recipe is glam
         for turn, updates in enumerate(self.updates, 1):
-            said += ["draw"] * quest + ["act", "add", "send"] * self.tasks
+            said += ["draw"] * search + ["act", "add", "send"] * self.tasks
             learn = ["sample"] * self.tasks + ["update"] + ["write_back"] * self.tasks + ["metrics"]
             said += learn * updates + ["receive"] * self.tasks
             said += ["sample", "video"] * due(turn, getattr(self.cfg, "video_every", 0))

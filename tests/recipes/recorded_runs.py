@@ -140,7 +140,7 @@ class Recording:
     def __init__(self, *, image: bool = False) -> None:
         self.events: list[SimpleNamespace] = []
         self.image = image
-        self.quest: Any = None
+        self.search: Any = None
 
     def note(self, name: str, **what: Any) -> None:
         self.events.append(SimpleNamespace(name=name, **what))
@@ -190,8 +190,8 @@ class Recording:
             result = act(agent, obs, acting, is_first, mode, **heads)
             given = heads.get("heads") or []
             more = {"of": recipe.__name__, "agent": agent, "heads": list(given)}
-            if self.quest:
-                more |= {"played": [self.quest.slots.tasks[head] for head in given]}
+            if self.search:
+                more |= {"played": [self.search.slots.tasks[head] for head in given]}
             self.note("act", rng=rng, weights=weights, mode=mode, action=result[0].clone(), **more)
             return result
 
@@ -262,7 +262,7 @@ class Recording:
         patch.setattr(replay, "write_back", after(replay.write_back, wrote))
 
     def _patch_writing(self, patch: pytest.MonkeyPatch) -> None:
-        logger, quest = wb.run.Logger, wb.language.Quest
+        logger, search = wb.run.Logger, wb.language.RewardSearch
 
         def metrics(_: Any, logger: Any, metrics: Any) -> None:
             self.note("metrics", metrics=frozen(dict(metrics)))
@@ -279,12 +279,12 @@ class Recording:
         def saved(_: Any, session: Any, **position: Any) -> None:
             self.note("save", position=position)
 
-        def begun(quest: Any, *_: Any, **__: Any) -> None:
-            self.quest = quest
+        def begun(search: Any, *_: Any, **__: Any) -> None:
+            self.search = search
 
-        def drawn(changed: Any, quest: Any, is_first: Any) -> None:
-            self.note("draw", changed=changed, is_first=is_first.clone(), playing=[*quest.playing])
-            self.events[-1].owners = [*quest.slots.tasks]
+        def drawn(changed: Any, search: Any, is_first: Any) -> None:
+            self.note("draw", changed=changed, is_first=is_first.clone(), playing=[*search.playing])
+            self.events[-1].owners = [*search.slots.tasks]
 
         def renewed(_: Any, head: Any, fresh: Any, optimizer: Any) -> None:
             moments = [optimizer.state.get(p, {}) for p in head.parameters()]
@@ -295,13 +295,13 @@ class Recording:
         patch.setattr(logger, "episode", after(logger.episode, episode))
         patch.setattr(logger, "video", video)
         patch.setattr(wb.run.Session, "save", after(wb.run.Session.save, saved))
-        quest_init = quest.__init__
+        quest_init = search.__init__
         patch.setattr(
-            quest,
+            search,
             "__init__",
             lambda own, *args, **options: (quest_init(own, *args, **options), begun(own))[0],
         )
-        patch.setattr(quest, "begin", after(quest.begin, drawn))
+        patch.setattr(search, "begin", after(search.begin, drawn))
         patch.setattr(wb.tasks, "renew", after(wb.tasks.renew, renewed))
         head, draw = wb.tasks.dreamer_head, torch.Generator().manual_seed(1)
         patch.setattr(wb.tasks, "dreamer_head", after(head, functools.partial(with_taste, draw)))

@@ -24,12 +24,12 @@ def moved(agent):
 
 def saved_run(folder):
     """A run of three tasks that was saved, its agent, and a recipe that can open it."""
-    old, _ = recipe.build(SAVED, world.stage())
+    old, _ = recipe.build(SAVED, world.task_suite())
     for task in TASKS:
         old.heads.add(task, old.head(task))
     moved(old)
     wb.run.Checkpoint(folder).save({"agent": old.state_dict()})
-    can = SimpleNamespace(build=recipe.build, stage=lambda cfg: world.stage(cfg.tasks))
+    can = SimpleNamespace(build=recipe.build, task_suite=lambda cfg: world.task_suite(cfg.tasks))
     can.load = lambda run, device, task=TASKS[0]: (copy.deepcopy(old).task(task), SAVED)
     return SimpleNamespace(folder=folder, old=old, recipe=can)
 

@@ -137,14 +137,14 @@ class Wanted:
         return wb.replay.Relabel(tuple(self.names), self, temporal=True)
 
 
-def stage(tasks=TASKS, narrow=()):
+def task_suite(tasks=TASKS, narrow=()):
     """Where tasks would be played; actions of some have one number less."""
     actions = dict.fromkeys(tasks, ACTIONS)
     actions |= {task: {"leg": wb.spaces.Continuous((ACTION - 1,))} for task in narrow}
-    tail = lambda task: torch.zeros(ACTION - wb.spaces.action_size(actions[task]))  # noqa: E731
-    there = SimpleNamespace(observation=SPACES, actions=actions, width=ACTION, tail=tail)
-    there.founders = list(tasks)
-    return there
+    padding = lambda task: torch.zeros(ACTION - wb.spaces.action_size(actions[task]))  # noqa: E731
+    suite = SimpleNamespace(observation=SPACES, actions=actions, width=ACTION, padding=padding)
+    suite.base_tasks = list(tasks)
+    return suite
 
 
 def place():

@@ -24,8 +24,8 @@ def run(tmp_path):
 
 def adapted(run, **options):
     cfg = adapt.Config(run=run.folder, task="swim", **options)
-    agent, optimizer, there = adapt.prepare(cfg, run.recipe, SAVED)
-    assert list(there.actions) == agent.heads.names == ["swim"]
+    agent, optimizer, suite = adapt.prepare(cfg, run.recipe, SAVED)
+    assert list(suite.actions) == agent.heads.names == ["swim"]
     return agent, optimizer
 
 
@@ -107,9 +107,9 @@ def with_replay(run, tasks=("walker_stand", "walker_walk")):
     return tasks
 
 
-def replays(run, task="walker_run", there=None, **options):
+def replays(run, task="walker_run", suite=None, **options):
     cfg = adapt.Config(run=run.folder, task=task, **options)
-    return adapt.replays(cfg, run.recipe, RUNNING, there or world.stage([task]))
+    return adapt.replays(cfg, run.recipe, RUNNING, suite or world.task_suite([task]))
 
 
 def test_the_replay_of_the_run_is_relabelled_for_a_new_task(run):
@@ -133,12 +133,12 @@ def test_the_replay_of_the_run_is_relabelled_for_a_new_task(run):
 @pytest.mark.parametrize("why", ["fresh world", "unknown reward", "no features", "another body"])
 def test_a_replay_that_teaches_nothing_is_left(run, why):
     with_replay(run)
-    there = world.stage(["walker_run"])
-    there.width += why == "another body"
+    suite = world.task_suite(["walker_run"])
+    suite.width += why == "another body"
     task = "hopper_hop" if why == "unknown reward" else "walker_run"
     cfg = adapt.Config(run=run.folder, task=task, world="fresh" if "fresh" in why else "kept")
     saved = dataclasses.replace(RUNNING, relabel=why != "no features")
-    old, new, _ = adapt.replays(cfg, run.recipe, saved, there)
+    old, new, _ = adapt.replays(cfg, run.recipe, saved, suite)
     assert old is None
     assert new.tasks == [task]
 
@@ -150,7 +150,7 @@ def test_a_frozen_world_stays_while_the_head_learns(run):
 
 def adapted_update(agent, optimizer):
     batch = world.windows()
-    action = torch.zeros(*batch.reward.shape, agent.there.width)
+    action = torch.zeros(*batch.reward.shape, agent.suite.width)
     carry = agent.rssm.pack(agent.rssm.initial(len(batch.reward)))
     mixture = world.mixture(["swim"])
     mixture = mixture._replace(batch=batch._replace(carry=carry, prev_action=action))

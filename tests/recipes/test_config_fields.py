@@ -136,12 +136,12 @@ QUEST = {
     "cache": Row("here", {"propose cache": "here"}),
     "offline": Row(True, {"propose offline": True}),
     "imagined": loss(
-        "features", *IMAGINED, **{"rewards of specs": 3, "quest fixed": True}, given={"heads": 3}
+        "features", *IMAGINED, **{"rewards of specs": 3, "search fixed": True}, given={"heads": 3}
     ),
-    "heads": Row(3, {"quest heads": 3, "modules": 3}),
-    "full_score": Row(9.0, {"quest full_score": 9.0}),
-    "chance": Row(0.2, {"quest chance": 0.2}),
-    "keep": Row(0.5, {"quest keep": 0.5}),
+    "heads": Row(3, {"search heads": 3, "modules": 3}),
+    "full_score": Row(9.0, {"search full_score": 9.0}),
+    "chance": Row(0.2, {"search chance": 0.2}),
+    "keep": Row(0.5, {"search keep": 0.5}),
     "verbs": Row(("open",), {"env words": {"verbs": ("open",)}}),
     "features": Row(3.0, {"loss/features": Times(3)}, UPDATE),
     "judge": Row(9, {"show": [9, 0]}),
@@ -150,8 +150,10 @@ QUEST = {
     **TASKS,
     **QUEST,
     "steps": RUN["steps"],
-    "seed": Row(5, {f"{name} seed": 5 for name in ("torch", "envs", "replay", "propose", "quest")}),
-    "envs": Row(3, {"envs n": 3, "replay streams": 3, "quest envs": 3}, given={"heads": 3}),
+    "seed": Row(
+        5, {f"{name} seed": 5 for name in ("torch", "envs", "replay", "propose", "search")}
+    ),
+    "envs": Row(3, {"envs n": 3, "replay streams": 3, "search envs": 3}, given={"heads": 3}),
     "batch": REPLAY["batch"],
     "prefill": REPLAY["prefill"],
     "repeat": Row(

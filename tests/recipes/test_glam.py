@@ -78,7 +78,7 @@ def test_the_posterior_is_that_of_the_outcomes(whole):
     belief = wb.language.SpecPosterior(asked.prior, evidence, keep=TINY.keep)
     for one in wb.run.read_jsonl(whole / "episodes.jsonl"):
         belief.update(asked.phrases.index(one["task"]), one["success"])
-    assert state(whole)["quest"]["belief"]["outcomes"] == belief.outcomes
+    assert state(whole)["search"]["belief"]["outcomes"] == belief.outcomes
     last = wb.run.read_jsonl(whole / "metrics.jsonl")[-1]
     found = [last[f"belief/{phrase}"] for phrase in asked.phrases]
     assert found == pytest.approx(belief.probabilities)
@@ -97,21 +97,23 @@ def test_every_head_is_told_the_reward_of_its_own_candidate():
     phrases = menu.phrases[:2]
     specs = [menu.spec(phrase) for phrase in phrases]
     asked = wb.language.Proposal("x", "hand", phrases, [0.0, 0.0], [0.5, 0.5], specs)
-    quest = wb.language.Quest(asked, menu, heads=2, envs=1)
-    names = [next(iter(spec.names)) for spec in quest.specs]
+    search = wb.language.RewardSearch(asked, menu, heads=2, envs=1)
+    names = [next(iter(spec.names)) for spec in search.specs]
     flags = torch.zeros(1, 4, dtype=torch.bool)
     first = flags.clone()
     first[:, 0] = True
     obs = {f"feat/{name}": torch.zeros(1, 4) for name in names} | {"direction": torch.zeros(1, 4)}
     obs[f"feat/{names[0]}"][:, 2:] = 1
     rows = (torch.zeros(1, 4, 7), torch.full((1, 4), -5.0), first, flags, flags, None, None)
-    mixture = quest.labelled(wb.replay.Batch(obs, *rows))
-    scale = quest.specs[0].scale
+    mixture = search.labelled(wb.replay.Batch(obs, *rows))
+    scale = search.specs[0].scale
     assert mixture.reward[:, 0].tolist() == [[0, 0, scale, 0], [0, 0, 0, 0]]
     assert mixture.known.all()
     assert set(mixture.batch.obs) == {"direction"}
     own = wb.language.propose("none", menu, instruction="x")
-    plain = wb.language.Quest(own, menu, heads=1, envs=1).labelled(wb.replay.Batch(obs, *rows))
+    plain = wb.language.RewardSearch(own, menu, heads=1, envs=1).labelled(
+        wb.replay.Batch(obs, *rows)
+    )
     assert plain.reward.unique().tolist() == [-5]
 
 
@@ -170,7 +172,7 @@ def test_a_reward_that_is_computed_from_predicted_features_is_what_is_imagined(m
         lambda self, feature: seen.append(feature.shape) or feature.new_zeros(feature.shape[:-1]),
     )
     cfg, env, menu = env_and_menu(imagined="features", heads=2)
-    quest = wb.language.Quest(
+    search = wb.language.RewardSearch(
         wb.language.propose("oracle", menu, instruction=menu.phrases[0]), menu, heads=1, envs=2
     )
     agent, optimizer = recipe.build(cfg, env, 1)
@@ -182,8 +184,8 @@ def test_a_reward_that_is_computed_from_predicted_features_is_what_is_imagined(m
         packed = agent.rssm.pack(acting.dynamics)
         replay.add(**rows._asdict(), prev_action=action, carry=packed)
         rows = envs.step(action)
-    train = lambda mixture: recipe.update(agent, optimizer, cfg, mixture, quest.specs)  # noqa: E731
-    metrics = recipe.learn(train, agent, replay, cfg, quest)
+    train = lambda mixture: recipe.update(agent, optimizer, cfg, mixture, search.specs)  # noqa: E731
+    metrics = recipe.learn(train, agent, replay, cfg, search)
     assert seen == [(cfg.batch * cfg.imag_last, cfg.horizon + 1, agent.rssm.feature_dim)]
     assert metrics["0/return"] == 0
 
@@ -191,14 +193,14 @@ def test_a_reward_that_is_computed_from_predicted_features_is_what_is_imagined(m
 def test_a_head_that_changes_hands_begins_anew(tmp_path, monkeypatch):
     """Before it plays: its weights and what the optimiser remembers are another candidate's."""
     made, changed, renewed = [], [], []
-    build, begin = recipe.build, wb.language.Quest.begin
+    build, begin = recipe.build, wb.language.RewardSearch.begin
     monkeypatch.setattr(recipe, "build", lambda *given: made.append(build(*given)) or made[0])
 
-    def told(quest, is_first):
-        changed.extend(heads := begin(quest, is_first))
+    def told(search, is_first):
+        changed.extend(heads := begin(search, is_first))
         return heads
 
-    monkeypatch.setattr(wb.language.Quest, "begin", told)
+    monkeypatch.setattr(wb.language.RewardSearch, "begin", told)
     monkeypatch.setattr(wb.tasks, "renew", lambda *given: renewed.append(given))
     run(tmp_path / "run", steps=8, seed=1)
     [(agent, optimizer)] = made

@@ -130,7 +130,7 @@ def test_another_discount():
 def test_the_score_is_that_of_the_rows_that_were_played(whole):
     """Of every row but the one that opens the episode, and of none after it ended."""
     saved = wb.run.load_config(whole, multitask_dmc.Config, device="cpu")
-    envs = multitask_dmc.stage(saved).envs(TASK, 2, seed=3)
+    envs = multitask_dmc.task_suite(saved).envs(TASK, 2, seed=3)
     menu = wb.language.body_menu("cartpole")
     reward = menu.spec("let the pole hang down").compile(wb.language.sample_features(menu.ranges))
     seen = []

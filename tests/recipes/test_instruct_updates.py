@@ -30,7 +30,10 @@ SHORT = {"run": Path("run"), "instruction": "up", "fit": 2, "updates": 9, "settl
 def test_an_update_for_a_sentence(step, imagined):
     """Features and rewards are fitted before step 2, critics learn from then, actors from 5."""
     cfg = instruct.Config(imagined=imagined, **SHORT)
-    agent, mixture = world.scripted(recipe.Agent(world.stage(REWARDS), SAVED), REWARDS), stored()
+    agent, mixture = (
+        world.scripted(recipe.Agent(world.task_suite(REWARDS), SAVED), REWARDS),
+        stored(),
+    )
     agent.features = world.Features()
     losses = expected_instructed(agent, world.mixture(), REWARDS, SAVED, cfg, step)
     scales = [part.return_scale.last for part in agent.heads.parts.values()]

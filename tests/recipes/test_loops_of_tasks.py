@@ -183,9 +183,9 @@ def test_an_outcome_is_credited_to_the_candidate_whose_head_acted(glam):
             scores[env] = 0.0 if first else scores[env] + float(turn.after.reward[env])
             if turn.after.is_last[env]:
                 outcomes[turn.act.played[env]].append(float(scores[env] > 0))
-                phrase = glam.run.quest.proposal.phrases[turn.act.played[env]]
+                phrase = glam.run.search.proposal.phrases[turn.act.played[env]]
                 told.append((scores[env], phrase, float(scores[env] > 0)))
-    assert glam.run.quest.belief.outcomes == outcomes
+    assert glam.run.search.belief.outcomes == outcomes
     assert sum(map(len, outcomes)) >= 8
     assert {0.0, 1.0} == {one for own in outcomes for one in own}
     logged = glam.run.named("episode")
@@ -202,10 +202,10 @@ def shares(outcomes, keep):
 
 
 def test_the_belief_that_is_logged_is_that_of_the_outcomes_by_hand(glam):
-    quest = glam.run.quest
-    found = shares(quest.belief.outcomes, glam.loop.cfg.keep)
-    assert list(quest.metrics.values()) == pytest.approx(found)
-    assert list(quest.metrics) == [f"belief/{phrase}" for phrase in quest.proposal.phrases]
+    search = glam.run.search
+    found = shares(search.belief.outcomes, glam.loop.cfg.keep)
+    assert list(search.metrics.values()) == pytest.approx(found)
+    assert list(search.metrics) == [f"belief/{phrase}" for phrase in search.proposal.phrases]
 
 
 def test_the_best_head_is_that_of_the_likeliest_candidate_at_every_turn(glam):

@@ -72,7 +72,7 @@ def test_marks_of_adapt_are_real_steps_and_judged_before_the_next(adapted):
     an update for each: 1 + floor((actions - 10) / 3) are due, 1, 1, 2, 3, 3, 4 in turns 5 to 10.
     """
     turn, learn = ["add", "send", "receive"], ["sample", "update", "write_back"]
-    said = ["sample", "sample", "update"] * 2  # of both founders, before the first real step
+    said = ["sample", "sample", "update"] * 2  # of both base_tasks, before the first real step
     said += ["judge"] + turn * 2 + ["judge"] + turn * 2
     for updates in (1, 0, 1, 1, 0, 1):
         said += turn + learn * updates

@@ -50,20 +50,20 @@ def built(**options):
 def made(**options):
     torch.manual_seed(3)
     cfg = dataclasses.replace(TINY, warmup=0, lr=1e-2, **options)
-    there = recipe.stage(cfg)
-    agent, optimizer = recipe.build(cfg, there)
+    suite = recipe.task_suite(cfg)
+    agent, optimizer = recipe.build(cfg, suite)
     replay = wb.replay.MixtureReplay(capacity=40, streams=2, length=cfg.length)
     relabel = {task: wb.tasks.control_reward(task) for task in cfg.tasks if cfg.relabel}
     replay.relabel = relabel
-    players = wb.tasks.Players()
-    envs = lambda task: there.envs(task, 2, seed=0)  # noqa: E731
-    wb.tasks.recast(cfg.tasks, agent, optimizer, replay, players, envs)
-    for task, own in players:
+    task_envs = wb.tasks.TaskEnvironments()
+    envs = lambda task: suite.envs(task, 2, seed=0)  # noqa: E731
+    wb.tasks.set_tasks(cfg.tasks, agent, optimizer, replay, task_envs, envs)
+    for task, own in task_envs:
         policy = wb.evaluate.random_policy(own, 0)
         for _ in range(12):
             rows, action = own.rows, policy(None)
             carry = agent.rssm.pack(agent.rssm.initial(2))
-            led = torch.zeros(2, there.width)
+            led = torch.zeros(2, suite.width)
             led[:, : action.shape[1]] = action
             replay.add(task, **rows._asdict(), prev_action=led, carry=carry)
             own.step(action)
@@ -128,14 +128,14 @@ def test_no_gradient_of_a_head_reaches_the_world():
 
 def test_the_world_is_told_the_task_only_if_asked():
     agent, *_ = built(conditioned=True)
-    assert agent.there.width == 4
+    assert agent.suite.width == 4
     feature = torch.zeros(1, agent.rssm.feature_dim)
     tails = [agent.task(task).actor(feature).mode[:, 2:].tolist() for task in (EASY, HARD)]
     assert tails == [[[1.0, 0.0]], [[0.0, 1.0]]]
-    rows = agent.there.envs(HARD, 1, seed=0).reset()
+    rows = agent.suite.envs(HARD, 1, seed=0).reset()
     sent, (_, led) = recipe.act(agent.task(HARD), rows.obs, agent.initial(1), rows.is_first)
     assert torch.equal(led, torch.cat([sent, torch.tensor([[0.0, 1.0]])], -1)), "when it is played"
-    assert built()[0].there.width == 2
+    assert built()[0].suite.width == 2
 
 
 def test_privileged_features_never_reach_the_encoder(whole):
@@ -149,7 +149,7 @@ def test_privileged_features_never_reach_the_encoder(whole):
     with pytest.raises(KeyError, match=r"unexpected \['feat/lived'\]"):
         agent.encoder(leaked)
     one, cfg = recipe.load(whole)
-    rows = recipe.stage(cfg).envs(EASY, 1, seed=0).reset()
+    rows = recipe.task_suite(cfg).envs(EASY, 1, seed=0).reset()
     assert "feat/lived" in rows.obs
     rows.obs["feat/lived"].fill_(torch.nan)
     action, _ = recipe.act(one, rows.obs, one.initial(1), rows.is_first)
@@ -289,7 +289,7 @@ def test_messages(whole, tmp_path):
         adapt.main(adapt.Config(run=whole, task=HARD, head="walk"))
     (tmp_path / "config.json").write_text(json.dumps({"recipe": "vae"}))
     with pytest.raises(
-        SystemExit, match=r"vae\.py has no stage.*; a new task is added to a run of several"
+        SystemExit, match=r"vae\.py has no task_suite.*; a new task is added to a run of several"
     ):
         adapt.main(adapt.Config(run=tmp_path, task=HARD))
 

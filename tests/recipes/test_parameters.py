@@ -44,22 +44,22 @@ def test_one_task(name, actor_grad):
 def test_several_tasks(name):
     recipe = importlib.import_module(name)
     cfg = world.small(recipe, tasks=TASKS)
-    agent, optimizer = recipe.build(cfg, world.stage())
+    agent, optimizer = recipe.build(cfg, world.task_suite())
     settings(optimizer, cfg)
     replay = wb.replay.MixtureReplay(capacity=40, streams=1, length=7)
     envs = lambda task: Empty()  # noqa: E731
-    wb.tasks.recast(TASKS, agent, optimizer, replay, wb.tasks.Players(), envs)
+    wb.tasks.set_tasks(TASKS, agent, optimizer, replay, wb.tasks.TaskEnvironments(), envs)
     given = mixture(agent, TASKS)
     moves(agent, optimizer, lambda: recipe.update(agent, optimizer, given, cfg), agent)
 
 
 @pytest.mark.parametrize("name", ["multitask_dmc", "multitask_atari"])
 def test_each_head_takes_the_actions_of_its_own_task(name):
-    recipe, there = importlib.import_module(name), world.stage(narrow=TASKS[1:2])
-    agent = recipe.Agent(there, world.small(recipe))
+    recipe, suite = importlib.import_module(name), world.task_suite(narrow=TASKS[1:2])
+    agent = recipe.Agent(suite, world.small(recipe))
     feature = torch.zeros(1, agent.rssm.feature_dim)
     sizes = [agent.head(task).actor(feature).size for task in TASKS]
-    assert sizes == [wb.spaces.action_size(there.actions[task]) for task in TASKS] == [2, 1, 2]
+    assert sizes == [wb.spaces.action_size(suite.actions[task]) for task in TASKS] == [2, 1, 2]
 
 
 class Empty:
@@ -93,7 +93,7 @@ def test_the_constants_of_the_paper(name):
         agent = recipe.Agent(world.place(), 2, cfg)
         head = agent.heads["1"]
     else:
-        agent = recipe.Agent(world.stage(), cfg)
+        agent = recipe.Agent(world.task_suite(), cfg)
         head = agent.head("run")
     assert (head.return_scale.rate, head.return_scale.floor) == (0.01, floor)
     assert head.slow_value.rate == rate

@@ -136,7 +136,7 @@ OF_ONE = {
     "main": "several tasks",
     "Config": "",
 }
-BETWEEN = {"stage", "environments", "main", "Config"}
+BETWEEN = {"task_suite", "environments", "main", "Config"}
 
 
 def test_recipes_of_several_tasks_are_one():

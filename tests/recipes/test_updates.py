@@ -37,7 +37,7 @@ def test_one_task(name, imag_last):
 @pytest.mark.parametrize("recipe", SEVERAL, ids=lambda recipe: recipe.__name__)
 def test_a_head_for_each_task(recipe, reward_grad, imag_last):
     cfg = world.small(recipe, reward_grad=reward_grad, imag_last=imag_last)
-    agent, mixture = world.scripted(recipe.Agent(world.stage(), cfg), TASKS), world.mixture()
+    agent, mixture = world.scripted(recipe.Agent(world.task_suite(), cfg), TASKS), world.mixture()
     post, losses, metrics = expected_several(agent, mixture, cfg)
     found = judge(agent, lambda opt: recipe.update(agent, opt, mixture, cfg), losses)
     compare(found, post, losses, metrics)

@@ -112,11 +112,11 @@ def test_a_padded_policy_is_the_policy_and_zeros():
 @given(st.integers(0, 2))
 def test_what_follows_an_action_does_not_count(place):
     """The mask: a policy is as sure of an action whatever the world reads behind it."""
-    tail = nn.functional.one_hot(torch.tensor(place), 4).float()
+    padding = nn.functional.one_hot(torch.tensor(place), 4).float()
     actor = wb.heads.ActorHead(FEATURE, ARM, units=5, layers=1)
-    policy = PaddedActor(actor, width=WIDTH, tail=tail)(torch.ones(3, FEATURE))
+    policy = PaddedActor(actor, width=WIDTH, padding=padding)(torch.ones(3, FEATURE))
     action = policy.sample()
-    assert torch.equal(action[:, 2:], tail.expand(3, -1))
+    assert torch.equal(action[:, 2:], padding.expand(3, -1))
     other = torch.cat([action[:, :2], torch.randn(3, 4)], -1)
     assert torch.equal(policy.log_prob(action), policy.log_prob(other))
 
@@ -161,8 +161,10 @@ def test_messages():
     actor = wb.heads.ActorHead(FEATURE, LEGS, units=5, layers=1)
     with pytest.raises(ValueError, match="action of 5 numbers has no room in a world of 4; make"):
         PaddedActor(actor, width=4)
-    with pytest.raises(ValueError, match="2 numbers follow an action of 5 in a world of 6; give 1"):
-        PaddedActor(actor, width=6, tail=torch.zeros(2))
+    with pytest.raises(
+        ValueError, match="a world of 6 takes a padding of 1, got 2"
+    ):
+        PaddedActor(actor, width=6, padding=torch.zeros(2))
 
 
 def test_a_head_is_any_five_modules():

@@ -36,9 +36,9 @@ from worldblocks.language.picture import plot_belief
 from worldblocks.language.policy import Judged, LanguagePolicy
 from worldblocks.language.posterior import Evidence, Returns, SpecPosterior, Successes
 from worldblocks.language.proposal import Proposal, propose
-from worldblocks.language.quest import Quest
 from worldblocks.language.rankers import Exact, Uniform, packaged_model, ranker
 from worldblocks.language.reward import RewardSpec, RewardTerm, reward_schema
+from worldblocks.language.search import RewardSearch
 from worldblocks.language.selector import Ranker, Ranking, Selector, fit_temperature
 from worldblocks.language.sentences import SentenceEncoder
 from worldblocks.language.shown import explain, menu_of, settle
@@ -73,13 +73,13 @@ __all__ = [
     "PackagedLM",
     "Prompted",
     "Proposal",
-    "Quest",
     "Random",
     "Ranker",
     "Ranking",
     "Refused",
     "Returns",
     "RewardFunction",
+    "RewardSearch",
     "RewardSpec",
     "RewardTerm",
     "Selector",

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from worldblocks.envs import EnvVector, Rows
 from worldblocks.evaluate import AgentPolicy, play
-from worldblocks.language.quest import Quest
+from worldblocks.language.search import RewardSearch
 from worldblocks.run.logger import Logger
 from worldblocks.run.video import subtitled
 
@@ -46,7 +46,7 @@ def film(
 def show(
     act: Callable[..., Any],
     agent: Any,
-    quest: Quest,
+    search: RewardSearch,
     env: Any,
     envs: EnvVector,
     episodes: int,
@@ -58,14 +58,14 @@ def show(
     Args:
         act: as in `wb.evaluate.AgentPolicy`.
         agent: what it takes; plays the most probable candidate.
-        quest: what was asked and learned.
+        search: what was asked and learned.
         env: is filmed, where there is something to render with; closed then.
         envs: where the episodes are played; closed then.
         episodes: how many.
         logger, step: where the film goes, and when it is.
     """
-    goal, asked = quest.phrase(quest.best), quest.proposal.instruction
-    share = quest.metrics[f"belief/{goal}"]
+    goal, asked = search.phrase(search.best), search.proposal.instruction
+    share = search.metrics[f"belief/{goal}"]
     words = [f"asked: {asked}", f"played: {goal} ({share:.0%})"]
     try:
         frames = film(env, AgentPolicy(act, agent, 1), words, seed=1_000_000)
@@ -73,6 +73,6 @@ def show(
     except (ImportError, OSError, RuntimeError) as error:  # the scores are worth more
         print(f"no video: {error}")
     scores = play(AgentPolicy(act, agent, len(envs)), envs, episodes)
-    won = sum(map(quest.success, scores)) / len(scores)
+    won = sum(map(search.success, scores)) / len(scores)
     logger.write(step, {"judged/success": won, "judged/episodes": len(scores)})
     return f"success {won:.2f} in {len(scores)} episodes played for {goal!r}"

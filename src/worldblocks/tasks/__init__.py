@@ -3,15 +3,15 @@
 The replay of several tasks is `wb.replay.MixtureReplay`, which imports no network.
 """
 
+from worldblocks.tasks.environments import TaskEnvironments, changes, set_tasks, tasks_of
 from worldblocks.tasks.heads import OneTask, TaskHead, TaskHeads, dreamer_head
 from worldblocks.tasks.judgement import judge
 from worldblocks.tasks.padding import Padded, PaddedActor, PaddedPolicy, seen, union
 from worldblocks.tasks.picture import plot_tasks, principal_axes
-from worldblocks.tasks.players import Players, changes, recast, tasks_of
 from worldblocks.tasks.rewards import control, control_reward, tolerance
 from worldblocks.tasks.sampling import LearningProgress, Proportional, TaskSampler, balanced
 from worldblocks.tasks.slots import Slots, renew
-from worldblocks.tasks.stage import Stage
+from worldblocks.tasks.suite import TaskSuite
 
 __all__ = [
     "LearningProgress",
@@ -19,13 +19,13 @@ __all__ = [
     "Padded",
     "PaddedActor",
     "PaddedPolicy",
-    "Players",
     "Proportional",
     "Slots",
-    "Stage",
+    "TaskEnvironments",
     "TaskHead",
     "TaskHeads",
     "TaskSampler",
+    "TaskSuite",
     "balanced",
     "changes",
     "control",
@@ -34,9 +34,9 @@ __all__ = [
     "judge",
     "plot_tasks",
     "principal_axes",
-    "recast",
     "renew",
     "seen",
+    "set_tasks",
     "tasks_of",
     "tolerance",
     "union",

@@ -159,7 +159,7 @@ def dreamer_head(
     *,
     units: int,
     width: int,
-    tail: Float[Tensor, " rest"] | None = None,
+    padding: Float[Tensor, " rest"] | None = None,
     slow_rate: float = 0.02,
     return_floor: float = 1.0,
 ) -> TaskHead:
@@ -172,7 +172,7 @@ def dreamer_head(
         feature_dim: width of the feature vector.
         actions: the task's own action description.
         units: of every MLP.
-        width, tail: of an action in the world, see `PaddedActor`.
+        width, padding: of an action in the world, see `PaddedActor`.
         slow_rate: see `wb.ema.SlowCopy`.
         return_floor: see `wb.normalize.PercentileScale`.
 
@@ -186,7 +186,7 @@ def dreamer_head(
     value = TwoHotHead(feature_dim, units=units, layers=3)
     return TaskHead(
         reward=TwoHotHead(feature_dim, units=units, layers=1),
-        actor=PaddedActor(actor, width=width, tail=tail),
+        actor=PaddedActor(actor, width=width, padding=padding),
         value=value,
         slow_value=SlowCopy(value, rate=slow_rate),
         return_scale=PercentileScale(0.01, 5, 95, floor=return_floor),

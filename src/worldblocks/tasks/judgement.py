@@ -12,7 +12,7 @@ from worldblocks.envs import Rows
 from worldblocks.evaluate import AgentPolicy, play, random_policy, verdict
 from worldblocks.run.durable import replace_text
 from worldblocks.tasks.picture import plot_tasks
-from worldblocks.tasks.stage import Stage
+from worldblocks.tasks.suite import TaskSuite
 
 MAPPED = 500  # states of a task on the map of latents
 
@@ -51,7 +51,7 @@ def judge(
     run: Path | str,
     act: Callable[..., Any],
     agent: Any,
-    stage: Stage,
+    suite: TaskSuite,
     episodes: int,
     seed: int,
     *,
@@ -64,7 +64,7 @@ def judge(
         run: the run folder.
         act: as in `wb.evaluate.AgentPolicy`.
         agent: has `heads`, and `task(name)` gives the agent of one task.
-        stage: where they are played, the same episodes by both.
+        suite: where they are played, the same episodes by both.
         episodes: of each policy in each task; with 0 nothing is played or written.
         seed: of the run; the seed of the episodes is a million more.
         envs: played side by side.
@@ -77,7 +77,7 @@ def judge(
     latents = {}
     for task in agent.heads if episodes else ():
         n, far = min(envs, episodes), seed + 1_000_000
-        random, same = (stage.envs(task, n, seed=far) for _ in range(2))
+        random, same = (suite.envs(task, n, seed=far) for _ in range(2))
         policy = Latents(AgentPolicy(act, agent.task(task), n), MAPPED, n)
         scores = {"random": play(random_policy(random, seed), random, episodes)}
         scores["trained"] = play(policy, same, episodes)

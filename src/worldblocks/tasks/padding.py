@@ -137,19 +137,19 @@ class PaddedActor(nn.Module):
     Args:
         actor: features to a distribution over flat action vectors; has `actions`.
         width: of an action in the world.
-        tail: what follows in place of zeros, up to `width`; None: zeros. A one-hot of the task
+        padding: what follows in place of zeros, up to `width`; None: zeros. A one-hot of the task
             makes a world that is told which task it is.
 
     Raises:
-        ValueError: the action is wider than the world's, or the tail does not fill it.
+        ValueError: the action is wider than the world's, or the padding does not fill it.
 
     Source: TD-MPC2 (arXiv:2310.16828), appendix on multi-task: zero-padded, masked actions.
     """
 
-    tail: Tensor
+    padding: Tensor
 
     def __init__(
-        self, actor: nn.Module, *, width: int, tail: Float[Tensor, " rest"] | None = None
+        self, actor: nn.Module, *, width: int, padding: Float[Tensor, " rest"] | None = None
     ) -> None:
         super().__init__()
         self.actor = actor
@@ -159,36 +159,36 @@ class PaddedActor(nn.Module):
                 f"an action of {self.size} numbers has no room in a world of {width}; make the "
                 f"world as wide as the widest task"
             )
-        tail = torch.zeros(width - self.size) if tail is None else tail
-        if len(tail) != width - self.size:
+        padding = torch.zeros(width - self.size) if padding is None else padding
+        if len(padding) != width - self.size:
             raise ValueError(
-                f"{len(tail)} numbers follow an action of {self.size} in a world of {width}; give "
-                f"{width - self.size}"
+                f"an action of {self.size} in a world of {width} takes a padding of "
+                f"{width - self.size}, got {len(padding)}"
             )
-        self.register_buffer("tail", tail, persistent=False)
+        self.register_buffer("padding", padding, persistent=False)
 
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> "PaddedPolicy":
         """The policy at each feature vector."""
-        return PaddedPolicy(self.actor(feature), self.size, self.tail)
+        return PaddedPolicy(self.actor(feature), self.size, self.padding)
 
 
 class PaddedPolicy(Output):
-    """A distribution over the first numbers of a vector; the others are what `tail` says."""
+    """A distribution over the first numbers of a vector; the others are what `padding` says."""
 
-    def __init__(self, policy: Any, size: int, tail: Float[Tensor, " rest"]) -> None:
+    def __init__(self, policy: Any, size: int, padding: Float[Tensor, " rest"]) -> None:
         super().__init__(event=1)
-        self.policy, self.size, self.tail = policy, size, tail
+        self.policy, self.size, self.padding = policy, size, padding
 
     def __getitem__(self, index: Any) -> Self:
-        return type(self)(self.policy[index], self.size, self.tail)
+        return type(self)(self.policy[index], self.size, self.padding)
 
     def detach(self) -> Self:
         """The same distribution without its history."""
-        return type(self)(self.policy.detach(), self.size, self.tail)
+        return type(self)(self.policy.detach(), self.size, self.padding)
 
     def _fill(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.tail.to(x.dtype).expand(*x.shape[:-1], -1)], -1)
+        return torch.cat([x, self.padding.to(x.dtype).expand(*x.shape[:-1], -1)], -1)
 
     @property
     def mean(self) -> Float32[Tensor, "*batch action"]:

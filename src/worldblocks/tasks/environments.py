@@ -15,7 +15,7 @@ from worldblocks.run.checkpoint import Checkpoint
 from worldblocks.run.folder import read_config
 
 
-class Players:
+class TaskEnvironments:
     """Environments of each task, and what the agent carries from row to row in each.
 
     It is a part of a `wb.run.Session`: a resumed run goes on in mid-episode in every task.
@@ -100,10 +100,10 @@ def tasks_of(run: Path | str, tasks: Sequence[str]) -> tuple[tuple[str, ...], tu
         tasks: both, where there is none yet.
     """
     run = Path(run)
-    founders = read_config(run)["tasks"] if (run / "config.json").exists() else tasks
+    base_tasks = read_config(run)["tasks"] if (run / "config.json").exists() else tasks
     checkpoint = Checkpoint(run)
-    saved = checkpoint.header()["position"]["tasks"] if checkpoint.exists() else founders
-    return tuple(founders), tuple(saved)
+    saved = checkpoint.header()["position"]["tasks"] if checkpoint.exists() else base_tasks
+    return tuple(base_tasks), tuple(saved)
 
 
 def changes(saved: Sequence[str], wanted: Sequence[str]) -> str:
@@ -125,12 +125,12 @@ def changes(saved: Sequence[str], wanted: Sequence[str]) -> str:
     return "".join(gone + [f"{task} joins\n" for task in wanted if task not in saved])
 
 
-def recast(
+def set_tasks(
     tasks: Sequence[str],
     agent: Any,
     optimizer: Optimizer,
     replay: MixtureReplay,
-    players: Players,
+    task_envs: TaskEnvironments,
     envs: Callable[[str], EnvVector],
 ) -> None:
     """Let exactly these tasks be trained on: others leave, those that are new join.
@@ -143,20 +143,20 @@ def recast(
         agent: has `heads`, a `TaskHeads`; `head(task)` gives a new one and `initial(n)` the first
             carry of n environments.
         optimizer: the parameters of a new head become a new group of it.
-        replay, players: of the same tasks.
+        replay, task_envs: of the same tasks.
         envs: opens the environments of a task.
     """
-    for task in [task for task in players.tasks if task not in tasks]:
+    for task in [task for task in task_envs.tasks if task not in tasks]:
         remove_parameters(optimizer, trained(agent.heads[task]))
         agent.heads.remove(task)
         replay.remove_task(task)
-        players.remove(task)
-    for task in [task for task in tasks if task not in players.tasks]:
+        task_envs.remove(task)
+    for task in [task for task in tasks if task not in task_envs.tasks]:
         agent.heads.add(task, agent.head(task))
         optimizer.add_param_group({"params": trained(agent.heads[task])})
         replay.add_task(task)
         opened = envs(task)
-        players.add(task, opened, agent.initial(len(opened)))
+        task_envs.add(task, opened, agent.initial(len(opened)))
 
 
 def trained(head: nn.Module) -> list[nn.Parameter]:

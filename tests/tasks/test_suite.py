@@ -1,4 +1,4 @@
-"""Tasks of other sizes in one world: spaces, padding, masks, environments, players."""
+"""Tasks of other sizes in one world: spaces, padding, masks, environments, task_envs."""
 
 import copy
 import json
@@ -12,22 +12,22 @@ from torch import nn
 import worldblocks as wb
 from worldblocks.evaluate import AgentPolicy, play
 from worldblocks.spaces import Continuous, Discrete, Image
-from worldblocks.tasks import Padded, Players, Stage, union
+from worldblocks.tasks import Padded, TaskEnvironments, TaskSuite, union
 from worldblocks.tasks.judgement import Latents
 
 UNION = {"joints": Continuous((5,)), "kind": Discrete(2), "time": Continuous()}
 
 
-def stage(founders=("finger", "leg", "buttons"), others=(), told=False):
-    return Stage(make, founders, others, told=told)
+def task_suite(base_tasks=("finger", "leg", "buttons"), others=(), conditioned=False):
+    return TaskSuite(make, base_tasks, others, conditioned=conditioned)
 
 
 def test_the_union_has_every_key_in_its_largest_size():
-    there = stage()
-    assert there.observation == UNION
-    assert list(there.observation) == sorted(UNION)
-    assert there.width == 5
-    assert stage(told=True).width == 8
+    suite = task_suite()
+    assert suite.observation == UNION
+    assert list(suite.observation) == sorted(UNION)
+    assert suite.width == 5
+    assert task_suite(conditioned=True).width == 8
 
 
 def test_zeros_and_masks_by_hand():
@@ -61,15 +61,15 @@ def test_padded_environments_keep_the_promises_of_environments():
 
 
 def test_the_one_hot_of_a_task_is_at_the_end():
-    there = stage(told=True)
-    assert there.tail("finger").tolist() == [0, 0, 0, 1, 0, 0]
-    assert there.tail("leg").tolist() == [0, 1, 0]
-    assert there.tail("buttons").tolist() == [0, 0, 0, 1]
-    assert stage().tail("finger").tolist() == [0, 0, 0]
+    suite = task_suite(conditioned=True)
+    assert suite.padding("finger").tolist() == [0, 0, 0, 1, 0, 0]
+    assert suite.padding("leg").tolist() == [0, 1, 0]
+    assert suite.padding("buttons").tolist() == [0, 0, 0, 1]
+    assert task_suite().padding("finger").tolist() == [0, 0, 0]
 
 
 def test_episodes_of_a_task_do_not_depend_on_the_others():
-    ours, theirs = stage(("finger",)), stage(("finger", "buttons"))
+    ours, theirs = task_suite(("finger",)), task_suite(("finger", "buttons"))
     seeds = [one.envs("finger", 2, seed=3)._seed for one in (ours, theirs)]
     assert seeds[0] == seeds[1] != ours.envs("finger", 2, seed=4)._seed
     assert theirs.envs("buttons", 1, seed=3)._seed != seeds[0]
@@ -90,33 +90,33 @@ def act(agent, obs, acting, is_first):
 
 def test_states_of_an_agent_are_kept_for_the_map():
     latents = Latents(AgentPolicy(act, Still(), 2), 5, 2)
-    assert play(latents, stage().envs("leg", 2, seed=0), 2) == [2.0, 2.0]
+    assert play(latents, task_suite().envs("leg", 2, seed=0), 2) == [2.0, 2.0]
     assert latents.features.shape == (8, 5)  # 4 rows of 2 environments
     assert latents.features[:, 0].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
 def test_states_are_kept_at_equal_distances():
-    latents, rows = Latents(AgentPolicy(act, Still(), 2), 4, 2), stage().envs("leg", 2, seed=0)
+    latents, rows = Latents(AgentPolicy(act, Still(), 2), 4, 2), task_suite().envs("leg", 2, seed=0)
     rows = rows.reset()
     for _ in range(13):
         latents(rows)
     assert latents.features[:, 0].tolist() == [1, 1, 9, 9]
 
 
-def players(*tasks):
-    made, there = Players(), stage()
+def task_envs(*tasks):
+    made, suite = TaskEnvironments(), task_suite()
     for task in tasks:
-        made.add(task, there.envs(task, 2, seed=0), (torch.zeros(2, 3), torch.zeros(2)))
+        made.add(task, suite.envs(task, 2, seed=0), (torch.zeros(2, 3), torch.zeros(2)))
     return made
 
 
 def test_players_go_on_where_they_were_saved():
-    ours = players("finger", "leg")
+    ours = task_envs("finger", "leg")
     for _, envs in ours:
         envs.step(torch.ones(2, envs._size))
     ours.acting["leg"] = (torch.ones(2, 3), torch.full((2,), 2.0))
     state = copy.deepcopy(ours.state_dict())
-    again = players("finger", "leg")
+    again = task_envs("finger", "leg")
     again.load_state_dict(state)
     assert [envs.rows.obs["time"].tolist() for _, envs in again] == [[1.0, 1.0], [1.0, 1.0]]
     assert torch.equal(again.acting["leg"][1], torch.full((2,), 2.0))
@@ -141,14 +141,14 @@ class Learner(nn.Module):
 
 
 def test_tasks_join_and_leave_without_a_trace():
-    agent, played = Learner(), Players()
+    agent, played = Learner(), TaskEnvironments()
     optimizer = wb.optim.LaProp(agent.parameters(), lr=0.1)
     replay = wb.replay.MixtureReplay(capacity=8, streams=2, length=2)
 
     def cast(*tasks):
-        there = stage(others=tasks)
-        wb.tasks.recast(
-            tasks, agent, optimizer, replay, played, lambda task: there.envs(task, 2, seed=0)
+        suite = task_suite(others=tasks)
+        wb.tasks.set_tasks(
+            tasks, agent, optimizer, replay, played, lambda task: suite.envs(task, 2, seed=0)
         )
 
     def train():
@@ -202,10 +202,10 @@ def test_messages():
     with pytest.raises(
         ValueError, match="'leg' has no place in this world, whose actions are 2 nu"
     ):
-        Stage(make, ["finger"], ["leg"]).tail("leg")
+        TaskSuite(make, ["finger"], ["leg"]).padding("leg")
     with pytest.raises(ValueError, match="'finger' has no place in this world"):
-        stage(("leg",), ["finger"], told=True).tail("finger")
-    played = players("leg")
+        task_suite(("leg",), ["finger"], conditioned=True).padding("finger")
+    played = task_envs("leg")
     with pytest.raises(ValueError, match="'leg' is played already; remove it before it is added"):
         played.add("leg", played.envs["leg"], None)
     with pytest.raises(KeyError, match=r"'finger' is not played here; \['leg'\] are"):

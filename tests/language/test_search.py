@@ -4,22 +4,22 @@ import pytest
 import torch
 
 from worldblocks.envs import Episode
-from worldblocks.language import Proposal, Quest, body_menu, sample_features
+from worldblocks.language import Proposal, RewardSearch, body_menu, sample_features
 
 MENU = body_menu("walker")
 PHRASES, SAMPLE = MENU.phrases[:4], sample_features(MENU.ranges)
 
 
-def quest(**options):
+def search(**options):
     """Four candidates, two environments, three heads."""
     specs = [MENU.spec(phrase) for phrase in PHRASES]
     asked = Proposal("up", "hand", PHRASES, [0.0] * 4, [0.4, 0.3, 0.2, 0.1], specs)
-    return Quest(asked, MENU, **{"heads": 3, "envs": 2, "seed": 1, **options})
+    return RewardSearch(asked, MENU, **{"heads": 3, "envs": 2, "seed": 1, **options})
 
 
 def test_an_outcome_is_that_of_the_candidate_which_was_played():
     """Environment 1 wins while it plays candidate 0, environment 0 fails with candidate 2."""
-    ours = quest()
+    ours = search()
     ours.playing = [2, 0]
     told = ours.end([Episode(1, 3.0, 7), Episode(0, 0.0, 5)])
     assert ours.belief.outcomes == [[1.0], [], [0.0], []]
@@ -36,7 +36,7 @@ def texts(spec):
 
 def test_a_candidate_is_drawn_where_an_episode_begins(monkeypatch):
     """Candidates 0 to 2 have the heads 0 to 2; that of who was played longest ago goes to 3."""
-    ours, draws = quest(), iter([1, 2, 3])
+    ours, draws = search(), iter([1, 2, 3])
     monkeypatch.setattr(ours.belief, "choose", lambda: next(draws))
     assert ours.begin(torch.tensor([True, True])) == []
     assert (ours.playing, ours.heads) == ([1, 2], [1, 2])
@@ -51,5 +51,5 @@ def test_a_candidate_is_drawn_where_an_episode_begins(monkeypatch):
 
 @pytest.mark.parametrize(("full_score", "successes"), [(0.0, [0, 0, 1, 1]), (8.0, [0, 0, 0.25, 1])])
 def test_success_is_a_share_of_the_full_score_or_any_score(full_score, successes):
-    ours = quest(full_score=full_score)
+    ours = search(full_score=full_score)
     assert [ours.success(score) for score in (-1.0, 0.0, 2.0, 9.0)] == successes

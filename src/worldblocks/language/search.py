@@ -14,7 +14,7 @@ from worldblocks.replay import Batch, Mixture, labelled
 from worldblocks.tasks import Slots
 
 
-class Quest:
+class RewardSearch:
     """Candidate rewards for one instruction, tested by playing an episode for one at a time.
 
     `begin` draws a candidate for each episode that begins, `end` gives the outcome of those that
