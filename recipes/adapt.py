@@ -27,6 +27,8 @@ import tyro
 
 import worldblocks as wb
 
+NEEDED = ("task_suite", "build", "update", "act")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -49,21 +51,6 @@ class Config:
             raise ValueError(f"--marks takes ascending steps from 0 on, got {self.marks}")
         if self.freeze and self.world == "fresh":
             raise ValueError("a fresh world cannot be frozen; give --world kept or leave --freeze")
-
-
-def recipe_of(cfg: Config):
-    """The recipe that made RUN, if its world takes a new task."""
-    needed = ("task_suite", "build", "update", "act")
-    try:
-        recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=needed)
-    except (OSError, ValueError, ImportError, AttributeError) as error:
-        raise SystemExit(f"{error}; a new task is added to a run of several tasks") from error
-    if wb.run.read_config(cfg.run).get("conditioned"):
-        raise SystemExit(
-            f"the world of {cfg.run} is told which of its tasks is played and has no place for "
-            f"{cfg.task}; a run without --conditioned takes a new task"
-        )
-    return recipe
 
 
 def take(agent, tensors: dict[str, Any]) -> int:
@@ -153,11 +140,16 @@ def write(cfg: Config, folder: Path, world: str, evaluations: list[dict[str, Any
 
 def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
-    recipe = recipe_of(cfg)
+    recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
+    if wb.run.read_config(cfg.run).get("conditioned"):
+        raise SystemExit(
+            f"the world model of {cfg.run} is conditioned on its tasks and has no place for "
+            f"{cfg.task}; a run without --conditioned takes a new task"
+        )
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
     agent, optimizer, suite = prepare(cfg, recipe, saved)
     old, new, tasks = replays(cfg, recipe, saved, suite)
-    device, world = next(agent.parameters()).device, cfg.world + "-frozen" * cfg.freeze
+    device, world = wb.run.device_of(agent), cfg.world + "-frozen" * cfg.freeze
     folder = Path(cfg.logdir or cfg.run / f"adapt-{cfg.task}-{world}-{cfg.seed}")
     folder.mkdir(parents=True, exist_ok=True)
     evaluations, sampler = [], wb.tasks.TaskSampler(seed=cfg.seed)

@@ -30,13 +30,13 @@ class Config:
 
 def main(cfg: Config) -> int:
     """0 whatever the lights, 2 where there is nothing to look at."""
+    recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     try:
-        recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=NEEDED)
         agent, saved = recipe.load(cfg.run)
         sections, page = wb.diagnose.diagnose(
             cfg.run, recipe, agent, saved, steps=cfg.steps, seed=cfg.seed, output=cfg.output
         )
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         print(
             f"no page: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr
         )

@@ -65,7 +65,7 @@ class Config:
 
     # Learning
     horizon: int = 15  # steps of imagination
-    imag_last: int = 0  # imagine from so many last rows of a window; 0: from all of them
+    imag_last: int = 0  # imagine from the last rows of a window only; 0: from all of them
     recompute: int = 0  # rows of observing that are kept at a time, less memory; 0: all of them
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
@@ -80,6 +80,7 @@ class Config:
     agc: float = 0.3
 
     # Writing
+    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 1000  # actions between two lines of metrics
     video_every: int = 25_000
     save_every: int = 10_000
@@ -288,7 +289,7 @@ def update(agent, optimizer, batch, cfg):
 
 def sample(agent, replay, *size, **options):
     """A batch from replay, on the agent's device, with the carry it starts from."""
-    batch = replay.sample(*size, **options).to(agent.return_scale.range.device, non_blocking=True)
+    batch = replay.sample(*size, **options).to(wb.run.device_of(agent), non_blocking=True)
     return batch._replace(carry=agent.rssm.unpack(batch.carry))
 
 
@@ -337,7 +338,7 @@ def load(run: str | Path, device: str = "auto"):
 @torch.no_grad()
 def act(agent, obs, acting, is_first, mode: bool = False):
     """One action for each environment: `(action, acting)`; `mode` takes the policy's mode."""
-    device = acting.prev_action.device
+    device = wb.run.device_of(agent)
     obs = {key: value.to(device) for key, value in obs.items()}
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
         embed, is_first = agent.encoder(obs), is_first.to(device)
@@ -352,61 +353,50 @@ def main(cfg: Config) -> int:
     envs = environments(cfg, cfg.envs, cfg.seed)
     agent, optimizer = build(cfg, envs.observation, envs.action)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
-    config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device", "workers", "report_steps")  # if resumed
-    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
-    print(f"run folder {run}", flush=True)
     replay = wb.replay.SequenceReplay(
         capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
     )
-    batches = wb.replay.Prefetch(replay, cfg.batch, device=wb.run.pick_device(cfg.device))
-    checkpoint = wb.run.Checkpoint(run)
-    logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
-    due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
-    log, show, save = map(wb.run.Every, (cfg.log_every, cfg.video_every, cfg.save_every))
+    batches = wb.replay.Prefetch(replay, cfg.batch, device=wb.run.device_of(agent))
+    train_ratio = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
+    log, video, save = map(wb.run.Every, (cfg.log_every, cfg.video_every, cfg.save_every))
     parts = {"agent": agent, "optimizer": optimizer, "envs": envs, "replay": replay}
-    parts |= {"logger": logger, "due": due, "log": log, "show": show, "save": save}
-    session = wb.run.Session(checkpoint, parts)
+    parts |= {"train_ratio": train_ratio, "log": log, "video": video, "save": save}
     envs.reset()
-    begin = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
-    step, updates, acting = session.restore(**begin).values()
-    rows, frames = envs.rows, wb.diagnose.LENGTH  # of a video
-    with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
-        while step < cfg.steps and not (interrupt.requested or envs.stopped):
+    with wb.run.Run(cfg, __file__, parts, may_change=["report_steps"]) as run:
+        start = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
+        step, updates, acting = run.restore(**start).values()
+        rows, frames = envs.rows, wb.diagnose.LENGTH  # of a video
+        while not run.must_stop(envs.stopped) and step < cfg.steps:
             prev_action = acting.prev_action  # led to these rows
             action, acting = act(agent, rows.obs, acting, rows.is_first)
             packed = agent.rssm.pack(acting.dynamics)
             replay.add(**rows._asdict(), prev_action=prev_action, carry=packed)
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
-            for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
-                logger.add(learn(train, agent, batches))
+            for _ in range(train_ratio(step) if len(replay) >= cfg.prefill else 0):
+                run.logger.add(learn(train, agent, batches))
                 updates += 1
             rows = envs.receive()
-            logger.played(step, envs.finished, envs.failures)
-            if show(step) and updates and agent.encoder.image_keys and replay.holds(frames):
+            run.logger.played(step, envs.finished, envs.failures)
+            if video(step) and updates and agent.encoder.image_keys and replay.holds(frames):
                 batch = sample(agent, replay, 4, length=frames)
-                logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
+                run.logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
             if log(step):
-                logger.write(step, {"updates": updates, "episodes": logger.episodes})
-                logger.timing(step, progress.rates())
+                run.log(step, updates=updates, episodes=run.logger.episodes)
             if save(step):
-                session.save(step=step, updates=updates, carry=acting)
-            progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
-        session.save(step=step, updates=updates, carry=acting)
-    envs.close()
-    wb.run.plot_curve(run)
-    if interrupt.requested or envs.stopped:
-        print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
-    elif cfg.report_steps:
-        held_out, seen = environments(cfg, 4, cfg.seed + 1_000_000), sample(agent, replay, 64)
-        report = wb.diagnose.report(
-            run, agent, act, held_out, steps=cfg.report_steps, gamma=cfg.gamma, seen=seen
-        )
-        print(report)
-    logger.close()
-    print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
-    return interrupt.exit_code or int(bool(envs.stopped))
+                run.save(step=step, updates=updates, carry=acting)
+            run.show(step, updates)
+        completed = run.finish(step=step, updates=updates, carry=acting)
+        envs.close()
+        wb.run.plot_curve(run.folder)
+        if completed and cfg.report_steps:
+            held_out, seen = environments(cfg, 4, cfg.seed + 1_000_000), sample(agent, replay, 64)
+            report = wb.diagnose.report(
+                run.folder, agent, act, held_out, steps=cfg.report_steps, gamma=cfg.gamma, seen=seen
+            )
+            print(report)
+    print(f"play it with:\n  python recipes/evaluate.py {run.folder}")
+    return run.exit_code
 
 
 if __name__ == "__main__":

@@ -80,10 +80,7 @@ def main(cfg: Config) -> int:
     """0, or 1 where not all episodes were played."""
     if cfg.episodes < 1:
         raise SystemExit(f"--episodes is the number to play, 1 or more, got {cfg.episodes}")
-    try:
-        recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=NEEDED)
-    except (OSError, ValueError, ImportError, AttributeError) as error:
-        raise SystemExit(str(error)) from error
+    recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     agent, saved = recipe.load(cfg.run, cfg.device, *([cfg.task] if cfg.task else []))
     result = judge(cfg, recipe, agent, saved, cfg.mode)
     played = [result["episodes"]]

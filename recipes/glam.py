@@ -76,7 +76,7 @@ class Config:
 
     # Learning
     horizon: int = 15  # steps of imagination
-    imag_last: int = 0  # imagine from so many last rows of a window; 0: from all of them
+    imag_last: int = 0  # imagine from the last rows of a window only; 0: from all of them
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
     entropy: float = 3e-4
@@ -88,9 +88,10 @@ class Config:
     agc: float = 0.3
 
     # Writing
+    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 1000  # actions between two lines of metrics
     save_every: int = 10_000
-    judge: int = 100  # episodes of the likeliest candidate after training
+    judge: int = 100  # episodes of the most probable candidate after training
 
     def __post_init__(self):
         if self.prefill > self.capacity:
@@ -171,7 +172,7 @@ class Agent(nn.Module):
         super().__init__()
         self.cfg, self.actions = cfg, env.action
         self.action_size = wb.spaces.action_size(env.action)
-        self.register_buffer("best", torch.tensor(0))  # the head that is played unless told
+        self.register_buffer("best", torch.tensor(0))  # the head that plays by default
         observation, _ = wb.envs.split_features(env.observation)  # features are targets alone
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
@@ -201,7 +202,7 @@ class Agent(nn.Module):
         head = wb.tasks.dreamer_head(
             self.rssm.feature_dim, self.actions, units=self.cfg.units, width=self.action_size
         )
-        return head.to(self.get_buffer("best").device)
+        return head.to(wb.run.device_of(self))
 
     def initial(self, n: int):
         """What `act` carries before the first row: the dynamics carry and the last action."""
@@ -280,11 +281,37 @@ def update(agent, optimizer, cfg, mixture, specs):
 def learn(train, agent, replay, cfg, search):
     """One update on a batch from replay, relabelled for every head; refreshes its latents."""
     stored = replay.sample(cfg.batch)
-    mixture = search.labelled(stored).to(agent.best.device, non_blocking=True)
+    mixture = search.labelled(stored).to(wb.run.device_of(agent), non_blocking=True)
     batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
     post, metrics = train(mixture._replace(batch=batch))
     replay.write_back(stored.row, agent.rssm.pack(post.carry))
     return metrics
+
+
+def reward_search(cfg: Config, env: Any) -> wb.language.RewardSearch:
+    """The rewards proposed for the instruction, of which each episode is played for one."""
+    menu = wb.language.menu_of(cfg.env, env)
+    proposal = wb.language.propose(
+        cfg.reward,
+        menu,
+        instruction=cfg.instruction,
+        mission=cfg.mission,
+        cache=cfg.cache,
+        offline=cfg.offline,
+        old=cfg.logdir if cfg.resume else "",  # a resumed run asks no model again
+        seed=cfg.seed,
+    )
+    return wb.language.RewardSearch(
+        proposal,
+        menu,
+        envs=cfg.envs,
+        heads=cfg.heads,
+        keep=cfg.keep,
+        chance=cfg.chance,
+        full_score=cfg.full_score,
+        fixed=cfg.imagined == "features",
+        seed=cfg.seed,
+    )
 
 
 def environment(cfg: Config) -> functools.partial[Any]:
@@ -310,7 +337,7 @@ def build(cfg: Config, env: Any, candidates: int):
 
 
 def load(run: str | Path, device: str = "auto"):
-    """The agent of a run folder, which plays the likeliest candidate, and its configuration."""
+    """The agent of a run folder, which plays the most probable candidate, and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
     env = environment(cfg)()
     agent, _ = build(cfg, env, len(wb.language.Proposal.load(run).phrases))
@@ -326,7 +353,7 @@ def act(agent, obs, acting, is_first, mode: bool = False, heads: list[int] | Non
     `mode` takes the policy's mode.
     """
     heads = heads or [int(agent.best)] * len(is_first)
-    device = acting.prev_action.device
+    device = wb.run.device_of(agent)
     obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no feature
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
         embed, is_first = agent.encoder(obs), is_first.to(device)
@@ -341,51 +368,25 @@ def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     env = environment(cfg)()
     asked = wb.language.settle(env, cfg.instruction, cfg.mission, seed=cfg.seed)
-    cfg, menu = dataclasses.replace(cfg, **asked), wb.language.menu_of(cfg.env, env)
-    proposal = wb.language.propose(
-        cfg.reward,
-        menu,
-        instruction=cfg.instruction,
-        mission=cfg.mission,
-        cache=cfg.cache,
-        offline=cfg.offline,
-        old=cfg.logdir if cfg.resume else "",  # a resumed run asks no model again
-        seed=cfg.seed,
-    )
-    agent, optimizer = build(cfg, env, len(proposal.phrases))
-    search = wb.language.RewardSearch(
-        proposal,
-        menu,
-        envs=cfg.envs,
-        heads=cfg.heads,
-        keep=cfg.keep,
-        chance=cfg.chance,
-        full_score=cfg.full_score,
-        fixed=cfg.imagined == "features",
-        seed=cfg.seed,
-    )
-    config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device", "workers", "cache", "offline", "judge")
-    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
-    proposal.save(run)
-    print(f"run folder {run}\n{proposal.shown()}", flush=True)
+    cfg = dataclasses.replace(cfg, **asked)
+    search = reward_search(cfg, env)
+    agent, optimizer = build(cfg, env, len(search.proposal.phrases))
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg, specs=search.specs))
     envs = environments(cfg, cfg.envs, cfg.seed)
     replay = wb.replay.SequenceReplay(
         capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
     )
-    checkpoint = wb.run.Checkpoint(run)
-    logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
-    due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
+    train_ratio = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
     log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
-    parts: Any = {"agent": agent, "optimizer": optimizer, "envs": envs, "replay": replay}
-    parts |= {"search": search, "logger": logger, "due": due, "log": log, "save": save}
-    session = wb.run.Session(checkpoint, parts)
+    parts = {"agent": agent, "optimizer": optimizer, "envs": envs, "replay": replay}
+    parts |= {"search": search, "train_ratio": train_ratio, "log": log, "save": save}
     envs.reset()
-    begin: Any = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
-    step, updates, acting = session.restore(**begin).values()
-    with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
-        while step < cfg.steps and not (interrupt.requested or envs.stopped):
+    with wb.run.Run(cfg, __file__, parts, may_change=["cache", "offline", "judge"]) as run:
+        search.proposal.save(run.folder)
+        print(search.proposal.shown(), flush=True)
+        start = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
+        step, updates, acting = run.restore(**start).values()
+        while not run.must_stop(envs.stopped) and step < cfg.steps:
             row, prev_action = envs.rows, acting.prev_action  # it led to these rows
             for head in search.begin(row.is_first):  # a candidate for each episode that begins
                 wb.tasks.renew(agent.heads[str(head)], agent.head(), optimizer)
@@ -394,31 +395,30 @@ def main(cfg: Config) -> int:
             replay.add(**row._asdict(), prev_action=prev_action, carry=packed)
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
-            for _ in range(due(step) if len(replay) >= cfg.prefill else 0):
-                logger.add(learn(train, agent, replay, cfg, search))
+            for _ in range(train_ratio(step) if len(replay) >= cfg.prefill else 0):
+                run.logger.add(learn(train, agent, replay, cfg, search))
                 updates += 1
             envs.receive()
-            logger.played(step, (), envs.failures)
+            run.logger.played(step, (), envs.failures)
             for episode in search.end(envs.finished):  # the environment judges what was meant
-                logger.episode(step, **episode)
+                run.logger.episode(step, **episode)
             agent.get_buffer("best").fill_(search.best)
             if log(step):
-                logger.write(step, {"updates": updates, **search.metrics})
-                logger.timing(step, progress.rates())
+                run.log(step, updates=updates, **search.metrics)
             if save(step):
-                session.save(step=step, updates=updates, carry=acting)
-            progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
-        session.save(step=step, updates=updates, carry=acting)
-    envs.close()
-    wb.language.plot_belief(run)
-    if interrupt.requested or envs.stopped:
-        print(f"{envs.stopped}saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
-    elif cfg.judge:
-        env, there = environment(cfg)(), environments(cfg, cfg.envs, cfg.seed + 1_000_000)
-        print(wb.language.show(act, agent.eval(), search, env, there, cfg.judge, logger, step))
-    logger.close()
-    print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
-    return interrupt.exit_code or int(bool(envs.stopped))
+                run.save(step=step, updates=updates, carry=acting)
+            run.show(step, updates)
+        completed = run.finish(step=step, updates=updates, carry=acting)
+        envs.close()
+        wb.language.plot_belief(run.folder)
+        if completed and cfg.judge:
+            filmed, judged = environment(cfg)(), environments(cfg, cfg.envs, cfg.seed + 1_000_000)
+            shown = wb.language.show(
+                act, agent.eval(), search, filmed, judged, cfg.judge, run.logger, step
+            )
+            print(shown)
+    print(f"play it with:\n  python recipes/evaluate.py {run.folder}")
+    return run.exit_code
 
 
 if __name__ == "__main__":

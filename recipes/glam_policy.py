@@ -14,11 +14,10 @@ action, acted and learned from once, takes 1.2 core seconds. The paper's model h
 and learns from 1.5M actions on eight large GPUs: no score of it is claimed here.
 """
 
-import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +63,7 @@ class Config:
     max_norm: float = 0.5  # of the gradient
 
     # Writing; all of it after a rollout
+    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 1000  # actions between two lines of metrics
     save_every: int = 10_000
 
@@ -202,7 +202,7 @@ def collect(agent, envs, cfg, played):
 
 def learn(agent, optimizer, rollout, cfg):
     """PPO's passes over a rollout; gives the metrics of each update."""
-    device = agent.policy.value[0].weight.device
+    device = wb.run.device_of(agent)
     rollout = Rollout(rollout.prompt, *(tensor.to(device) for tensor in rollout[1:]))
     for _ in range(cfg.epochs):
         for rows in torch.randperm(len(rollout.prompt)).split(cfg.batch):
@@ -244,45 +244,34 @@ def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     agent, optimizer = build(cfg)
     envs = environments(cfg, cfg.envs, cfg.seed)
-    config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device")  # may differ in a resumed run
-    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
-    print(f"run folder {run}", flush=True)
-    checkpoint = wb.run.Checkpoint(run)
-    logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
     log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
-    parts: Any = {"agent": agent, "optimizer": optimizer, "envs": envs, "logger": logger}
-    session = wb.run.Session(checkpoint, parts | {"log": log, "save": save})
+    parts = {"agent": agent, "optimizer": optimizer, "envs": envs, "log": log, "save": save}
     envs.reset()
-    step, updates = session.restore(step=0, updates=0).values()
+    with wb.run.Run(cfg, __file__, parts) as run:
+        step, updates = run.restore(step=0, updates=0).values()
 
-    def played():
-        nonlocal step
-        step += cfg.envs
-        logger.played(step, envs.finished, envs.failures)
-        for episode in envs.finished:
-            logger.add({"success": float(episode.score > 0)})
-        progress.update(step, updates=updates, episodes=logger.episodes, score=logger.score)
+        def played():
+            nonlocal step
+            step += cfg.envs
+            run.logger.played(step, envs.finished, envs.failures)
+            for episode in envs.finished:
+                run.logger.add({"success": float(episode.score > 0)})
+            run.show(step, updates)
 
-    with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
-        while step < cfg.steps and not interrupt.requested:
+        while not run.must_stop() and step < cfg.steps:
             rollout = collect(agent, envs, cfg, played)
             for metrics in learn(agent, optimizer, rollout, cfg):
-                logger.add(metrics)
+                run.logger.add(metrics)
                 updates += 1
             if log(step):
-                logger.write(step, {"updates": updates, "episodes": logger.episodes})
-                logger.timing(step, progress.rates())
+                run.log(step, updates=updates, episodes=run.logger.episodes)
             if save(step):
-                session.save(step=step, updates=updates)
-        session.save(step=step, updates=updates)
-    envs.close()
-    wb.run.plot_curve(run)
-    logger.close()
-    if interrupt.requested:
-        print(f"saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
-    print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run}")
-    return interrupt.exit_code or 0
+                run.save(step=step, updates=updates)
+        run.finish(step=step, updates=updates)
+        envs.close()
+        wb.run.plot_curve(run.folder)
+    print(f"play it with:\n  python recipes/evaluate.py {run.folder}")
+    return run.exit_code
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ from torch import nn
 
 import worldblocks as wb
 
+NEEDED = ("task_suite", "build", "load", "act", "world_model_loss", "actor_critic_loss")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -141,7 +143,7 @@ def prepare(cfg: Config, recipe: Any, saved: Any, ranges: Any, nearest: dict[str
             played = recipe.load(cfg.run, cfg.device, task)[0].actor
             agent.heads[phrase].actor.load_state_dict(played.state_dict())
     head = wb.heads.FeatureHead(agent.rssm.feature_dim, ranges, units=saved.units, layers=1)
-    agent.features = head.to(next(agent.parameters()).device)
+    agent.features = head.to(wb.run.device_of(agent))
     new = [*agent.heads.parameters(), *agent.features.parameters()]
     trained = [parameter for parameter in new if parameter.requires_grad]
     optimizer = wb.optim.dreamer_optimizer(trained, lr=saved.lr, agc=saved.agc, warmup=saved.warmup)
@@ -260,11 +262,7 @@ def main(cfg: Config) -> int:
             f"{cfg.run} is conditioned={known['conditioned']}, relabel={known['relabel']}; a "
             f"sentence needs a world that is not told the task and features in its replay"
         )
-    needed = ("task_suite", "build", "load", "act", "world_model_loss", "actor_critic_loss")
-    try:
-        recipe = wb.run.recipe_of(cfg.run, cfg.recipe, beside=Path(__file__).parent, needed=needed)
-    except (OSError, ValueError, ImportError, AttributeError) as error:
-        raise SystemExit(str(error)) from error
+    recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
     menu = wb.language.body_menu(body)
     found = sentences(cfg, menu)
@@ -277,7 +275,7 @@ def main(cfg: Config) -> int:
     with wb.run.Progress(cfg.fit + cfg.updates, unit="updates") as progress:
         for step in range(cfg.fit + cfg.updates):
             mixture = replay.sample(sampler.counts(replay.tasks, saved.batch))
-            mixture = mixture.to(next(agent.parameters()).device)
+            mixture = mixture.to(wb.run.device_of(agent))
             update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step)
             progress.update(step + 1)
     scores = judge(cfg, recipe, saved, agent, suite, rewards)

@@ -19,7 +19,7 @@ import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -69,7 +69,7 @@ class Config:
 
     # Learning
     horizon: int = 15  # steps of imagination
-    imag_last: int = 0  # imagine from so many last rows of a window; 0: from all of them
+    imag_last: int = 0  # imagine from the last rows of a window only; 0: from all of them
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
     entropy: float = 3e-4
@@ -79,6 +79,7 @@ class Config:
     agc: float = 0.3
 
     # Writing
+    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 1000  # actions between two lines of metrics
     save_every: int = 10_000
     judge: int = 100  # episodes of each task after training, and of a random policy
@@ -181,7 +182,7 @@ class Agent(nn.Module):
             width=self.suite.width,
             padding=self.suite.padding(task),
         )
-        return head.to(next(self.parameters()).device)
+        return head.to(wb.run.device_of(self))
 
     def task(self, name: str) -> wb.tasks.OneTask:
         """The agent of one task, which shares its world with the others."""
@@ -274,7 +275,7 @@ def update(agent, optimizer, mixture, cfg):
 
 def learn(train, agent, replay, counts):
     """One update on windows from replay, so many of each task, whose latents it refreshes."""
-    mixture = replay.sample(counts).to(next(agent.parameters()).device, non_blocking=True)
+    mixture = replay.sample(counts).to(wb.run.device_of(agent), non_blocking=True)
     batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
     post, metrics = train(mixture._replace(batch=batch))
     replay.write_back(mixture, agent.rssm.pack(post.carry))
@@ -321,29 +322,24 @@ def load(run: str | Path, device: str = "auto", task: str = ""):
 @torch.no_grad()
 def act(agent, obs, acting, is_first, mode: bool = False):
     """One action for each environment: `(action, acting)`; `mode` takes the policy's mode."""
-    device = acting.prev_action.device
+    device = wb.run.device_of(agent)
     obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no label and no feature
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
         embed, is_first = agent.encoder(obs), is_first.to(device)
         state = agent.rssm.observe_step(acting.dynamics, embed, acting.prev_action, is_first)
         policy = agent.actor(state.feature())
     action = policy.mode if mode else policy.sample()
-    return action[:, : policy.size], wb.rssm.Acting(
-        state.carry, action
-    )  # what follows is for the world
+    acting = wb.rssm.Acting(state.carry, action)  # with its padding; the environment gets none
+    return action[:, : policy.size], acting
 
 
 def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     wanted, (base_tasks, tasks) = cfg.tasks, wb.tasks.tasks_of(cfg.logdir, cfg.tasks)
-    cfg = dataclasses.replace(cfg, tasks=base_tasks)
+    changes, cfg = wb.tasks.changes(tasks, wanted), dataclasses.replace(cfg, tasks=base_tasks)
     suite = task_suite(cfg, [*tasks, *wanted])
     agent, optimizer = build(cfg, suite)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
-    config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device", "workers", "judge")  # may differ if resumed
-    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
-    print(f"{wb.tasks.changes(tasks, wanted)}run folder {run}", flush=True)
     relabel = {name: wb.tasks.control_reward(name) for name in suite.actions if cfg.relabel}
     replay = wb.replay.MixtureReplay(
         capacity=cfg.capacity,
@@ -352,26 +348,22 @@ def main(cfg: Config) -> int:
         relabel=relabel,
         seed=cfg.seed,
     )
-    weights: Any = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
-    sampler, task_envs = (
-        wb.tasks.TaskSampler(seed=cfg.seed, weights=weights),
-        wb.tasks.TaskEnvironments(),
-    )
-    checkpoint = wb.run.Checkpoint(run)
-    logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
-    due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
+    weights = wb.tasks.LearningProgress() if cfg.progress else wb.tasks.balanced
+    sampler = wb.tasks.TaskSampler(seed=cfg.seed, weights=weights)
+    task_envs = wb.tasks.TaskEnvironments()
+    train_ratio = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
     log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
     parts = {"agent": agent, "optimizer": optimizer, "task_envs": task_envs, "replay": replay}
-    parts |= {"sampler": sampler, "logger": logger, "due": due, "log": log, "save": save}
-    session = wb.run.Session(checkpoint, parts)
-    envs = functools.partial(suite.envs, n=cfg.envs, seed=cfg.seed, workers=cfg.workers)
-    wb.tasks.set_tasks(tasks, agent, optimizer, replay, task_envs, envs)
-    step, acted, updates = session.restore(step=0, acted=0, updates=0).values()
-    wb.tasks.set_tasks(
-        wanted, agent, optimizer, replay, task_envs, envs
-    )  # others, if it is resumed
-    with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
-        while step < cfg.steps and not (interrupt.requested or task_envs.stopped):
+    parts |= {"sampler": sampler, "train_ratio": train_ratio, "log": log, "save": save}
+    open_envs = functools.partial(suite.envs, n=cfg.envs, seed=cfg.seed, workers=cfg.workers)
+    with wb.run.Run(cfg, __file__, parts, may_change=["judge"]) as run:
+        print(changes, end="", flush=True)
+        wb.tasks.set_tasks(tasks, agent, optimizer, replay, task_envs, open_envs)
+        step, acted, updates = run.restore(step=0, acted=0, updates=0).values()
+        wb.tasks.set_tasks(
+            wanted, agent, optimizer, replay, task_envs, open_envs
+        )  # resumed: others
+        while not run.must_stop(task_envs.stopped) and step < cfg.steps:
             for task, envs in task_envs:
                 row, acting = envs.rows, task_envs.acting[task]
                 prev_action = acting.prev_action  # led to these rows
@@ -380,31 +372,27 @@ def main(cfg: Config) -> int:
                 replay.add(task, **row._asdict(), prev_action=prev_action, carry=packed)
                 envs.send(action)  # workers step while the agent learns
             step, acted = step + cfg.envs, acted + cfg.envs * len(task_envs.tasks)
-            for _ in range(due(acted) * (len(replay) >= cfg.prefill)):  # nothing is caught up
-                logger.add(learn(train, agent, replay, sampler.counts(task_envs.tasks, cfg.batch)))
+            for _ in range(train_ratio(acted) * (len(replay) >= cfg.prefill)):  # no catching up
+                counts = sampler.counts(task_envs.tasks, cfg.batch)
+                run.logger.add(learn(train, agent, replay, counts))
                 updates += 1
             for task, envs in task_envs:
                 envs.receive()
-                logger.played(step, envs.finished, envs.failures, task=task)
+                run.logger.played(step, envs.finished, envs.failures, task=task)
                 sampler.observe(task, [score for _, score, _ in envs.finished])
             if log(step):
-                logger.write(step, {"updates": updates, "episodes": logger.episodes})
-                logger.timing(step, progress.rates())
+                run.log(step, updates=updates, episodes=run.logger.episodes)
             if save(step):
-                session.save(step=step, acted=acted, updates=updates, tasks=task_envs.tasks)
-            progress.update(
-                step, updates=updates, **{t: logger.score_of(t) for t in task_envs.tasks}
-            )
-        session.save(step=step, acted=acted, updates=updates, tasks=task_envs.tasks)
-    task_envs.close()
-    wb.tasks.plot_tasks(run)
-    if interrupt.requested or task_envs.stopped:
-        print(f"{task_envs.stopped}saved at step {step}; {wb.run.resume_command(run)} continues it")
-    else:
-        print(wb.tasks.judge(run, act, agent.eval(), suite, cfg.judge, cfg.seed))
-    logger.close()
-    print(f"run folder {run}; play it with:\n  python recipes/evaluate.py {run} --task TASK")
-    return interrupt.exit_code or int(bool(task_envs.stopped))
+                run.save(step=step, acted=acted, updates=updates, tasks=task_envs.tasks)
+            run.show(step, updates, **{t: run.logger.score_of(t) for t in task_envs.tasks})
+        completed = run.finish(step=step, acted=acted, updates=updates, tasks=task_envs.tasks)
+        task_envs.close()
+        wb.tasks.plot_tasks(run.folder)
+        if completed:
+            agent.eval()
+            print(wb.tasks.judge(run.folder, act, agent, suite, cfg.judge, cfg.seed))
+    print(f"play it with:\n  python recipes/evaluate.py {run.folder} --task TASK")
+    return run.exit_code
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ Frames come from random actions, the last ones of them are held out. Leaves `fra
 above reconstructions) and a checkpoint whose encoder can stand in front of a world model.
 """
 
-import dataclasses
 import functools
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -57,6 +56,7 @@ class Config:
     agc: float = 0.3
 
     # Writing
+    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 500  # updates between two lines of metrics
     save_every: int = 5000
 
@@ -218,41 +218,28 @@ def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     envs = environments(cfg, cfg.envs, cfg.seed)
     vae, optimizer = build(cfg, envs.observation)
-    config = {**dataclasses.asdict(cfg), "recipe": Path(__file__).stem}
-    free = ("steps", "resume", "logdir", "device")  # may differ in a resumed run
-    run = wb.run.run_folder(cfg.logdir, config, cfg.resume, may_change=free)
-    print(f"run folder {run}", flush=True)
-    frames = collect(cfg, envs).to(wb.run.pick_device(cfg.device))
-    envs.close()
-    frames, held_out = frames[: cfg.frames], frames[cfg.frames :]
-    checkpoint = wb.run.Checkpoint(run)
-    logger = wb.run.Logger(run, resume_at=None if checkpoint.exists() else 0)
-    log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
-    parts: Any = {"encoder": vae.encoder, "decoder": vae.decoder, "optimizer": optimizer}
-    parts |= {"logger": logger, "log": log, "save": save}
-    session = wb.run.Session(checkpoint, parts)
-    step = session.restore(step=0)["step"]
     train = wb.run.Captured(functools.partial(update, vae, optimizer, cfg=cfg))  # one CUDA graph
-    with wb.run.Interrupt() as interrupt, wb.run.Progress(cfg.steps, step) as progress:
-        while step < cfg.steps and not interrupt.requested:
+    log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
+    parts = {"encoder": vae.encoder, "decoder": vae.decoder, "optimizer": optimizer}
+    with wb.run.Run(cfg, __file__, {**parts, "log": log, "save": save}) as run:
+        frames = collect(cfg, envs).to(wb.run.device_of(vae))
+        envs.close()
+        frames, held_out = frames[: cfg.frames], frames[cfg.frames :]
+        step, figures = run.restore(step=0)["step"], {}
+        while not run.must_stop() and step < cfg.steps:
             chosen = torch.randint(len(frames), (cfg.batch,))
-            logger.add(train(frames[chosen.to(frames.device)]))
+            run.logger.add(train(frames[chosen.to(frames.device)]))
             step += 1
-            shown = {}
             if log(step):
-                shown = logger.write(step, judge(vae, held_out, cfg))
-                logger.timing(step, progress.rates())
+                figures = run.log(step, **judge(vae, held_out, cfg))
             if save(step):
-                session.save(step=step)
-            progress.update(step, updates=step, **shown)
-        session.save(step=step)
-    draw(vae, held_out[:: max(1, len(held_out) // 10)][:10], run / "frames.png")
+                run.save(step=step)
+            run.progress.update(step, updates=step, **figures)
+        run.finish(step=step)
+    draw(vae, held_out[:: max(1, len(held_out) // 10)][:10], run.folder / "frames.png")
     figures = {name: round(value.item(), 3) for name, value in judge(vae, held_out, cfg).items()}
-    print(f"{figures}; originals above reconstructions: {run / 'frames.png'}")
-    logger.close()
-    if interrupt.requested:
-        print(f"saved at step {step}; continue with:\n  {wb.run.resume_command(run)}")
-    return interrupt.exit_code or 0
+    print(f"{figures}; originals above reconstructions: {run.folder / 'frames.png'}")
+    return run.exit_code
 
 
 if __name__ == "__main__":

@@ -232,10 +232,22 @@ def test_environments_that_fail_too_often_give_no_page(run, monkeypatch, capsys)
     ("change", "options", "message"),
     [
         ("rm config.json", {"recipe": None}, "run holds no run: there is no config.json in it"),
-        ("rm checkpoint/manifest.json", {}, "no checkpoint in "),
         ("", {"recipe": None}, "was made by the recipe 'point_recipe', which is not in "),
         ("", {"recipe": Path("nowhere.py")}, "no recipe at nowhere.py: --recipe takes the path of"),
         ("", {"recipe": Path(__file__)}, "test_page.py has no load, environments, act, world_mod"),
+    ],
+)
+def test_a_run_without_its_recipe(run, change, options, message):
+    if change:
+        (run / change.removeprefix("rm ")).unlink()
+    with pytest.raises(SystemExit, match=message):
+        diagnosed(run, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ("rm checkpoint/manifest.json", {}, "no checkpoint in "),
         ("", {"steps": 83}, "a diagnosis takes at least 84 steps, got 83"),
     ],
 )

@@ -80,17 +80,19 @@ def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Fact
         patch.setattr(
             wb.tasks, "dreamer_head", lambda *args, **sizes: stirred(head(*args, **sizes))
         )
-        patch.setattr("worldblocks.run.logger.TensorBoardSink", Nowhere)
+        patch.setattr("worldblocks.run.sinks.TensorBoardSink", Nowhere)
+        patch.setattr("worldblocks.run.sinks.WandbSink", Nowhere)
         patch.setattr(wb.run.Session, "save", lambda *_, **__: None)
         for owner, name, key in (
             (wb.replay.SequenceReplay, "__init__", "replay"),
             (wb.replay.MixtureReplay, "__init__", "mixture"),
             (wb.run, "Ratio", "ratio"),
             (wb.run, "Every", "every"),
-            (wb.run, "Progress", "progress"),
-            (wb.run, "run_folder", "folder"),
+            (wb.run.run, "Progress", "progress"),
+            (wb.run.run, "run_folder", "folder"),
+            (wb.run.run, "named_sinks", "sinks"),
             (wb.run, "pick_device", "device"),
-            (wb.run.Session, "__init__", "session"),
+            (wb.run.run.Session, "__init__", "session"),
             (wb.rssm, "imagine", "imagine"),
             (wb.language, "propose", "propose"),
             (wb.language.RewardSearch, "__init__", "search"),
@@ -107,6 +109,7 @@ def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Fact
     found["folder"] = Path(seen["folder"][0]["logdir"]).name
     found["device"] = seen["device"][0]["name"]
     found["total"] = seen["progress"][0]["total"]
+    found["sinks"] = seen["sinks"][0]["names"]
     found["turns"] = len(recording.named("send"))
     found |= {f"every {i}": every["n"] for i, every in enumerate(seen["every"])}
     for own in seen["sampler"]:

@@ -86,7 +86,8 @@ LEARNING = {
     "warmup": Row(7, {"warmup": 7}),
     "agc": Row(0.7, {"agc": 0.7}),
 }
-WRITING = {"log_every": Row(5, {"every 0": 5}), "save_every": Row(5, {"every 1": 5})}
+LOG = {"log": Row(("wandb",), {"sinks": ("wandb",)})}
+WRITING = {**LOG, "log_every": Row(5, {"every 0": 5}), "save_every": Row(5, {"every 1": 5})}
 ONE_TASK = {
     **RUN,
     **REPLAY,
@@ -99,6 +100,7 @@ ONE_TASK = {
     "actor_grad": loss("dynamics", "actor"),
     "mix": loss(0.2, "actor", given={"actor_grad": "mix"}),
     "return_floor": loss(0.1, "actor"),
+    **LOG,
     "log_every": Row(5, {"every 0": 5}),
     "video_every": Row(5, {"every 1": 5}),
     "save_every": Row(5, {"every 2": 5}),

@@ -37,6 +37,7 @@ VAE = {
     "lr": Row(0.5, {"lr": 0.5}),
     "warmup": Row(7, {"warmup": 7}),
     "agc": Row(0.7, {"agc": 0.7}),
+    "log": Row(("wandb",), {"sinks": ("wandb",)}),
     "log_every": Row(5, {"every 0": 5}),
     "save_every": Row(5, {"every 1": 5}),
 }
@@ -62,13 +63,15 @@ def run_facts(recipe: Any, cfg: Any, folder: Path) -> dict[str, Any]:
     logdir = folder / (cfg.logdir or "run")
     with pytest.MonkeyPatch.context() as patch:
         recording.patch(patch, recipe)
-        patch.setattr("worldblocks.run.logger.TensorBoardSink", Nowhere)
+        patch.setattr("worldblocks.run.sinks.TensorBoardSink", Nowhere)
+        patch.setattr("worldblocks.run.sinks.WandbSink", Nowhere)
         patch.setattr(wb.run.Session, "save", lambda *_, **__: None)
         patch.setattr(wb.run, "plot_curve", lambda _: None)
         for owner, name, key in (
             (wb.run, "Every", "every"),
-            (wb.run, "Progress", "progress"),
-            (wb.run, "run_folder", "folder"),
+            (wb.run.run, "Progress", "progress"),
+            (wb.run.run, "run_folder", "folder"),
+            (wb.run.run, "named_sinks", "sinks"),
             (wb.run, "pick_device", "device"),
             (wb.run.Session, "__init__", "session"),
             (wb.language, "Prompted", "prompted"),
@@ -103,6 +106,7 @@ def run_facts(recipe: Any, cfg: Any, folder: Path) -> dict[str, Any]:
     found |= {
         "folder": Path(seen["folder"][0]["logdir"]).name,
         "total": seen["progress"][0]["total"],
+        "sinks": seen["sinks"][0]["names"],
     }
     found |= {"device": seen["device"][0]["name"], "bfloat16": cast[0], "updates": len(updates)}
     found |= {f"every {i}": every["n"] for i, every in enumerate(seen["every"])}
@@ -197,6 +201,7 @@ POLICY = {
     "value": Row(1.5, {"loss/value": Times(3)}),
     "lr": Row(0.5, {"lr": 0.5}),
     "max_norm": Row(0.7, {"max_norm": 0.7}),
+    "log": Row(("wandb",), {"sinks": ("wandb",)}),
     "log_every": Row(5, {"every 0": 5}),
     "save_every": Row(5, {"every 1": 5}),
 }

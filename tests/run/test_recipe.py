@@ -25,7 +25,9 @@ def run_of(tmp_path, recipe):
 
 
 def test_the_name_of_a_run_is_looked_up_beside_the_tool(tmp_path, recipes):
-    recipe = recipe_of(run_of(tmp_path, "mine"), None, beside=recipes, needed=["act"])
+    recipe = recipe_of(
+        run_of(tmp_path, "mine"), None, tool=str(recipes / "tool.py"), needed=["act"]
+    )
     assert recipe.loaded
 
 
@@ -37,20 +39,24 @@ def test_another_name_runs_nothing(tmp_path, recipes, name):
     for path in (tmp_path / "payload.py", tmp_path / "run" / "payload.py"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(payload)
-    with pytest.raises(FileNotFoundError, match=r"which is not in .*: give its file with --recipe"):
-        recipe_of(run_of(tmp_path, name), None, beside=recipes)
+    with pytest.raises(SystemExit, match=r"which is not in .*: give its file with --recipe"):
+        recipe_of(run_of(tmp_path, name), None, tool=str(recipes / "tool.py"))
 
 
 def test_what_a_person_types_may_be_anywhere(tmp_path, recipes):
     (tmp_path / "agent.py").write_text(CODE)
-    recipe = recipe_of(run_of(tmp_path, "../gone"), tmp_path / "agent.py", beside=recipes)
+    recipe = recipe_of(
+        run_of(tmp_path, "../gone"), tmp_path / "agent.py", tool=str(recipes / "tool.py")
+    )
     assert recipe.loaded
 
 
 def test_a_recipe_without_what_is_needed(tmp_path, recipes):
-    message = "mine.py has no load: the recipe of this run needs act, load here"
-    with pytest.raises(AttributeError, match=message):
-        recipe_of(run_of(tmp_path, "mine"), None, beside=recipes, needed=["act", "load"])
+    message = r"mine\.py has no load; tool\.py needs a recipe with act, load"
+    with pytest.raises(SystemExit, match=message):
+        recipe_of(
+            run_of(tmp_path, "mine"), None, tool=str(recipes / "tool.py"), needed=["act", "load"]
+        )
 
 
 def test_a_recipe_that_is_imported_already_is_not_loaded_again(recipes, monkeypatch):
@@ -74,6 +80,6 @@ def test_a_recipe_that_is_not_there(tmp_path):
 def test_a_recipe_without_its_extra(tmp_path, name, what):
     path = tmp_path / f"{name}.py"
     path.write_text("import not_installed_here\n")
-    message = rf"{name}\.py, the recipe, needs not_installed_here: pip install {what}"
+    message = rf"the recipe {name}\.py needs not_installed_here: pip install {what}"
     with pytest.raises(ImportError, match=message):
         load_recipe(path)

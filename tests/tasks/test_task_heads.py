@@ -161,9 +161,7 @@ def test_messages():
     actor = wb.heads.ActorHead(FEATURE, LEGS, units=5, layers=1)
     with pytest.raises(ValueError, match="action of 5 numbers has no room in a world of 4; make"):
         PaddedActor(actor, width=4)
-    with pytest.raises(
-        ValueError, match="a world of 6 takes a padding of 1, got 2"
-    ):
+    with pytest.raises(ValueError, match="a world of 6 takes a padding of 1, got 2"):
         PaddedActor(actor, width=6, padding=torch.zeros(2))
 
 

@@ -18,10 +18,11 @@ from worldblocks.run.folder import (
 from worldblocks.run.interrupt import Interrupt
 from worldblocks.run.logger import Logger
 from worldblocks.run.memory import MemoryUse, count_memory
-from worldblocks.run.modules import load_module_state, pick_device
+from worldblocks.run.modules import device_of, load_module_state, pick_device
 from worldblocks.run.progress import Progress
 from worldblocks.run.recipe import load_recipe, recipe_of
 from worldblocks.run.rng import rng_state, set_rng_state
+from worldblocks.run.run import Run
 from worldblocks.run.schedule import Every, Ratio
 from worldblocks.run.session import Session, Stateful
 from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink, WandbSink, read_jsonl
@@ -38,6 +39,7 @@ __all__ = [
     "MemoryUse",
     "Progress",
     "Ratio",
+    "Run",
     "Session",
     "Sink",
     "Stateful",
@@ -46,6 +48,7 @@ __all__ = [
     "WandbSink",
     "count_memory",
     "default_logdir",
+    "device_of",
     "export",
     "launch",
     "load_config",

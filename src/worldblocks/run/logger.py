@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink
+from worldblocks.run.sinks import JsonlSink, Sink, named_sinks
 from worldblocks.run.video import write_gif
 
 # A number, or a tensor without axes that may live on any device.
@@ -26,7 +26,9 @@ class Logger:
     * `episodes.jsonl`: a line for each finished episode.
     * `failures.jsonl`: a line for each failure of an environment in a worker.
     * `timing.jsonl`: wall-clock figures, which differ from run to run.
-    * `videos/*.gif`, and everything to every sink (TensorBoard events, unless told otherwise).
+    * `videos/*.gif`.
+
+    Everything goes to every sink as well: TensorBoard by default.
 
     `add` never waits for a device: tensors are added up where they are, all in one kernel, and come
     to the host in `write`.
@@ -46,12 +48,12 @@ class Logger:
             resume_at: Drop what earlier processes wrote at or past this step (0: all of it).
                 `load_state_dict` does this exactly, to the byte; without either, lines are added
                 to what is there.
-            sinks: Where figures go beside the JSONL files; TensorBoard's if None.
+            sinks: Further destinations; TensorBoard if None. More can be appended to `sinks`.
         """
         self.logdir = Path(logdir)
         names = ("metrics", "timing", "episodes", "failures")
         self._files = {name: JsonlSink(self.logdir / f"{name}.jsonl") for name in names}
-        self._sinks = [TensorBoardSink(self.logdir / "tensorboard")] if sinks is None else sinks
+        self.sinks = named_sinks(["tensorboard"], self.logdir) if sinks is None else list(sinks)
         self._numbers: dict[str, float] = {}
         self._tensors: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -212,12 +214,12 @@ class Logger:
 
     def close(self) -> None:
         """Flush and close every file."""
-        for sink in (*self._files.values(), *self._sinks):
+        for sink in (*self._files.values(), *self.sinks):
             sink.close()
 
     def _tell(self, method: str, *what: Any) -> None:
         """Call what a sink may have and need not have."""
-        for sink in self._sinks:
+        for sink in self.sinks:
             if hasattr(sink, method):
                 getattr(sink, method)(*what)
 
@@ -233,7 +235,7 @@ class Logger:
             _check(key, value)
         self._step = max(self._step, step)
         self._files[name].write(step, {**figures, **(words or {})})
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.write(step, {prefix + key: value for key, value in figures.items()})
 
 

@@ -48,3 +48,12 @@ def pick_device(name: str) -> torch.device:
     if name != "auto":
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's parameters, which are all on one.
+
+    >>> device_of(nn.Linear(2, 3))
+    device(type='cpu')
+    """
+    return next(module.parameters()).device

@@ -1,4 +1,4 @@
-"""The recipe of a run as a module. Nothing in the package knows a recipe by name."""
+"""The recipe of a run as a module. The package itself names no recipe."""
 
 import importlib.util
 import re
@@ -13,40 +13,45 @@ EXTRAS = ("atari", "dmc", "gym")
 
 
 def recipe_of(
-    run: Path | str, path: Path | None, *, beside: Path, needed: Collection[str] = ()
+    run: Path | str, path: Path | None, *, tool: str, needed: Collection[str] = ()
 ) -> ModuleType:
-    """The recipe that made a run: the file at `path`, else the one that the run names.
+    """The recipe that made a run: the file at `path`, or else the one named in the run's config.
 
-    A run folder may come from a stranger, so it never says which code is executed. The name in its
-    `config.json` is a bare one, looked up in a folder of the caller.
+    A run folder may come from a stranger, so it never decides which code runs: the name in its
+    `config.json` is a bare one and is looked up beside the tool.
 
     Args:
         run: the run folder.
-        path: what a person typed after `--recipe`, if anything.
-        beside: the folder of the recipes that a run may name.
-        needed: functions that the caller uses.
+        path: what was given as `--recipe`, if anything.
+        tool: the `__file__` of the tool.
+        needed: functions that the tool calls.
 
     Raises:
-        FileNotFoundError: there is no run, or no such recipe.
-        ImportError: the recipe needs a package that is not installed.
-        AttributeError: it lacks a function that is needed.
-        ValueError: the run's configuration cannot be read.
+        SystemExit: there is no run, no such recipe, a package that it needs is not installed, or it
+            lacks a function. The message says what would work.
     """
-    if path is None:
-        name = read_config(run).get("recipe", "")
-        path = beside / f"{name}.py"
-        if not re.fullmatch(r"[a-z0-9_]+", str(name)) or not path.is_file():
-            raise FileNotFoundError(
-                f"{run} was made by the recipe {name!r}, which is not in {beside}: give its file "
-                f"with --recipe"
-            )
-    recipe = load_recipe(path)
+    try:
+        recipe = load_recipe(path or _named(run, Path(tool).parent))
+    except (OSError, ValueError, ImportError) as error:
+        raise SystemExit(str(error)) from error
     if missing := [function for function in needed if not hasattr(recipe, function)]:
-        raise AttributeError(
-            f"{path.name} has no {', '.join(missing)}: the recipe of this run needs "
-            f"{', '.join(needed)} here"
+        raise SystemExit(
+            f"{recipe.__file__} has no {', '.join(missing)}; {Path(tool).name} needs a recipe with "
+            f"{', '.join(needed)}"
         )
     return recipe
+
+
+def _named(run: Path | str, folder: Path) -> Path:
+    """The file in `folder` of the recipe that a run names."""
+    name = read_config(run).get("recipe", "")
+    path = folder / f"{name}.py"
+    if not re.fullmatch(r"[a-z0-9_]+", str(name)) or not path.is_file():
+        raise FileNotFoundError(
+            f"{run} was made by the recipe {name!r}, which is not in {folder}: give its file with "
+            f"--recipe"
+        )
+    return path
 
 
 def load_recipe(path: Path) -> ModuleType:
@@ -71,6 +76,6 @@ def load_recipe(path: Path) -> ModuleType:
         kind = path.stem.rsplit("_", 1)[-1]
         what = f'-e ".[{kind}]"' if kind in EXTRAS else cause.name
         raise ImportError(
-            f"{path.name}, the recipe, needs {cause.name}: pip install {what}"
+            f"the recipe {path.name} needs {cause.name}: pip install {what}"
         ) from cause
     return module

@@ -10,6 +10,9 @@ from worldblocks.run.checkpoint import Checkpoint, Store
 from worldblocks.run.modules import load_module_state
 from worldblocks.run.rng import rng_state, set_rng_state
 
+# Names of parts that recipes of earlier versions saved under another name.
+EARLIER = {"train_ratio": "due", "video": "show", "search": "quest", "task_envs": "players"}
+
 
 class Stateful(Protocol):
     """Something small that says its state as a nested dict: a module, an optimiser, a logger."""
@@ -18,7 +21,7 @@ class Stateful(Protocol):
         """The state, of tensors, numbers, strings, bytes, lists and dicts."""
         ...
 
-    def load_state_dict(self, state_dict: Any) -> Any:
+    def load_state_dict(self, state_dict: Any, /) -> Any:
         """Continue from that state."""
         ...
 
@@ -75,10 +78,11 @@ class Session:
         state = self.checkpoint.load()
         self.checkpoint.load_stores(self.stores)  # type: ignore[arg-type]
         for name, part in self.parts.items():
+            saved = state[name if name in state else EARLIER.get(name, name)]
             if isinstance(part, nn.Module):
-                load_module_state(part, state[name])
+                load_module_state(part, saved)
             else:
-                part.load_state_dict(state[name])  # type: ignore[union-attr]
+                part.load_state_dict(saved)  # type: ignore[union-attr]
         set_rng_state(state["rng"])
         return {name: _like(state["position"][name], value) for name, value in position.items()}
 

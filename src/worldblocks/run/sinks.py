@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -162,6 +162,23 @@ class WandbSink:
     def close(self) -> None:
         """Wait until everything is sent."""
         self._run.finish()
+
+
+SINKS: dict[str, Callable[[Path], Sink]] = {
+    "tensorboard": lambda logdir: TensorBoardSink(logdir / "tensorboard"),
+    "wandb": lambda logdir: WandbSink(logdir),
+}
+
+
+def named_sinks(names: Sequence[str], logdir: Path) -> list[Sink]:
+    """The sinks of a run folder by name, each once: `tensorboard`, `wandb`.
+
+    Raises:
+        ValueError: no sink has that name.
+    """
+    if unknown := [name for name in names if name not in SINKS]:
+        raise ValueError(f"no sink is called {unknown[0]!r}; --log takes {', '.join(SINKS)}")
+    return [SINKS[name](logdir) for name in dict.fromkeys(names)]
 
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:

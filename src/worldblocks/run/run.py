@@ -1,0 +1,138 @@
+"""One run of a recipe: everything around the training loop, in one `with` block."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from worldblocks.run.checkpoint import Checkpoint, Store
+from worldblocks.run.folder import resume_command, run_folder
+from worldblocks.run.interrupt import Interrupt
+from worldblocks.run.logger import Logger
+from worldblocks.run.progress import Progress
+from worldblocks.run.session import Session, Stateful
+from worldblocks.run.sinks import named_sinks
+
+# A resumed run may change these: none of them changes a number of the run.
+MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers", "log")
+
+
+class Run:
+    """The folder, log, checkpoint, progress display and signal handling of one run.
+
+    The loop stays with the recipe: it decides when to act, learn, log and save.
+
+        with wb.run.Run(cfg, __file__, parts) as run:
+            step, carry = run.restore(step=0, carry=agent.initial(cfg.envs)).values()
+            while not run.must_stop(envs.stopped) and step < cfg.steps:
+                ...
+            completed = run.finish(step=step, carry=carry)
+        return run.exit_code
+
+    Args:
+        cfg: the recipe's configuration, a dataclass with the fields `steps`, `logdir`, `resume` and
+            `log`, the names of sinks.
+        recipe: the recipe's `__file__`. Its name is saved, so that tools find the recipe.
+        parts: what is saved and restored, by name; see `Session`. The logger is added.
+        may_change: further fields of `cfg` that may differ when the run is resumed.
+
+    Attributes:
+        folder: the run folder.
+        logger: writes metrics, episodes and videos there.
+        progress: the display, from `restore` on.
+
+    Raises:
+        FileExistsError, FileNotFoundError, ValueError: as in `run_folder`.
+    """
+
+    progress: Progress
+
+    def __init__(
+        self,
+        cfg: Any,
+        recipe: str,
+        parts: Mapping[str, Stateful | Store],
+        *,
+        may_change: Collection[str] = (),
+    ) -> None:
+        config = {**dataclasses.asdict(cfg), "recipe": Path(recipe).stem}
+        may_change = (*MAY_CHANGE, *may_change)
+        self.folder = run_folder(cfg.logdir, config, cfg.resume, may_change=may_change)
+        checkpoint = Checkpoint(self.folder)
+        self.logger = Logger(
+            self.folder,
+            resume_at=None if checkpoint.exists() else 0,
+            sinks=named_sinks(cfg.log, self.folder),
+        )
+        self._session = Session(checkpoint, {**parts, "logger": self.logger})
+        self._steps, self._interrupt, self._failure = cfg.steps, Interrupt(), ""
+        self._loop = ExitStack()  # what the loop alone needs: signals and the display
+
+    def __enter__(self) -> "Run":
+        self._loop.enter_context(self._interrupt)
+        print(f"run folder {self.folder}", flush=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.close()
+        self.logger.close()
+
+    def restore(self, **position: Any) -> dict[str, Any]:
+        """Load the last checkpoint, if there is one, and show the progress from its `step` on.
+
+        Args:
+            position: of a run that begins, see `Session.restore`; with `step`.
+        """
+        restored = self._session.restore(**position)
+        self.progress = self._loop.enter_context(Progress(self._steps, restored["step"]))
+        return restored
+
+    def must_stop(self, failure: str = "") -> bool:
+        """Whether a signal or a failure ends the loop early.
+
+        Args:
+            failure: the reason that environments give, such as `EnvVector.stopped`; "" if none.
+        """
+        self._failure = failure
+        return self._interrupt.requested or bool(failure)
+
+    def log(self, step: int, **figures: Any) -> dict[str, float]:
+        """Write a line of metrics, see `Logger.write`, and one of rates."""
+        written = self.logger.write(step, figures)
+        self.logger.timing(step, self.progress.rates())
+        return written
+
+    def show(self, step: int, updates: int | None = None, **figures: Any) -> None:
+        """Update the progress display; without `figures` it has the episodes and their score."""
+        figures = figures or {"episodes": self.logger.episodes, "score": self.logger.score}
+        self.progress.update(step, updates=updates, **figures)
+
+    def save(self, **position: Any) -> None:
+        """Save every part and the position, see `Session.save`."""
+        self._session.save(**position)
+
+    def finish(self, **position: Any) -> bool:
+        """End the loop: save, hand back the terminal and the signals.
+
+        Returns:
+            Whether the run made all its steps. If not, the command that continues it was printed.
+        """
+        self.save(**position)
+        self._loop.close()
+        early = self._interrupt.requested or bool(self._failure)
+        if early:
+            command = resume_command(self.folder)
+            print(f"{self._failure}saved at step {position['step']}; continue with:\n  {command}")
+        return not early
+
+    @property
+    def exit_code(self) -> int:
+        """Of the process: 128 + the number of the signal that ended the run, 1 for a failure."""
+        return self._interrupt.exit_code or int(bool(self._failure))

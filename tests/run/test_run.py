@@ -1,0 +1,143 @@
+"""One run in a `with` block: started, stopped, failed, resumed; which sinks it writes to."""
+
+import signal
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import nn
+
+from worldblocks.run import Checkpoint, Every, Run, Session, read_config, read_jsonl
+
+
+@dataclass(frozen=True)
+class Config:
+    logdir: str
+    steps: int = 6
+    resume: bool = False
+    log: tuple[str, ...] = ()
+    lr: float = 0.5
+    judge: int = 1
+
+
+class Recorder:
+    """A sink that keeps what it is given."""
+
+    def __init__(self, logdir=None):
+        self.lines, self.closed = [], False
+
+    def write(self, step, metrics):
+        self.lines.append((step, dict(metrics)))
+
+    def close(self):
+        self.closed = True
+
+
+def play(cfg, *, at=-1, failure="", sign=None, may_change=()):
+    """A loop that adds 1 to a weight at each step; at one of them something happens."""
+    layer, log = nn.Linear(1, 1), Every(2)
+    nn.init.zeros_(layer.weight)
+    with Run(cfg, "a/toy.py", {"layer": layer, "log": log}, may_change=may_change) as run:
+        step, carry = run.restore(step=0, carry=torch.zeros(2)).values()
+        while not run.must_stop(failure if step == at else "") and step < cfg.steps:
+            step, carry = step + 1, carry + 1
+            layer.weight.data += 1
+            run.logger.add({"weight": layer.weight.item()})
+            if log(step):
+                run.log(step, updates=step)
+            if sign and step == at:
+                signal.raise_signal(sign)
+            run.show(step, step)
+        completed = run.finish(step=step, carry=carry)
+    return run, completed, step, carry.tolist(), layer.weight.item()
+
+
+@pytest.fixture
+def cfg(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["toy.py", "smoke"])
+    return Config(str(tmp_path / "run"))
+
+
+def test_a_run_from_start_to_end(cfg, capsys):
+    run, *found = play(cfg)
+    assert found == [True, 6, [6.0, 6.0], 6.0]
+    assert run.exit_code == 0
+    assert capsys.readouterr().out == f"run folder {run.folder}\n"
+    assert read_config(run.folder)["recipe"] == "toy"
+    lines = read_jsonl(run.folder / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert [line["weight"] for line in lines] == [1.5, 3.5, 5.5]
+    assert all("steps/s" in line for line in read_jsonl(run.folder / "timing.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [({"failure": "too many failures\n"}, 1), ({"sign": signal.SIGTERM}, 128 + 15)],
+)
+def test_a_run_that_stops_early_says_how_to_continue_and_does(cfg, capsys, how, code):
+    run, *found = play(cfg, at=3, **how)
+    assert found == [False, 3, [3.0, 3.0], 3.0]
+    assert run.exit_code == code
+    command = f"python toy.py smoke --logdir {run.folder} --resume"
+    reason = how.get("failure", "")
+    said = capsys.readouterr().out
+    assert f"{reason}saved at step 3; continue with:\n  {command}\n" in said
+    run, *found = play(replace(cfg, resume=True))
+    assert found == [True, 6, [6.0, 6.0], 6.0]
+    assert [line["weight"] for line in read_jsonl(run.folder / "metrics.jsonl")] == [1.5, 3.5, 5.5]
+
+
+def test_signals_go_back_when_the_loop_ends_however_it_ends(cfg):
+    before = signal.getsignal(signal.SIGTERM)
+    with Run(cfg, "toy.py", {}) as run:
+        assert signal.getsignal(signal.SIGTERM) != before
+        run.restore(step=0)
+        run.finish(step=0)
+        assert signal.getsignal(signal.SIGTERM) == before
+    run = Run(replace(cfg, resume=True), "toy.py", {})
+    with pytest.raises(RuntimeError, match="inside"), run:
+        raise RuntimeError("inside")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_may_change_when_a_run_is_resumed(cfg):
+    play(cfg)
+    changed = replace(cfg, resume=True, steps=8, log=("tensorboard",), judge=0)
+    with pytest.raises(ValueError, match="judge is 1 there, 0 here"):
+        play(changed)
+    assert play(changed, may_change=["judge"])[2:] == (8, [8.0, 8.0], 8.0)
+    with pytest.raises(ValueError, match=r"lr is 0.5 there, 0.1 here"):
+        play(replace(cfg, resume=True, lr=0.1))
+    with pytest.raises(FileExistsError, match="holds a run already; add --resume"):
+        play(cfg)
+
+
+def test_sinks_by_name_and_one_of_your_own(cfg, monkeypatch):
+    made = {}
+    for name in ("TensorBoardSink", "WandbSink"):
+        sink = lambda logdir, name=name: made.setdefault(name, Recorder())  # noqa: E731
+        monkeypatch.setattr(f"worldblocks.run.sinks.{name}", sink)
+    own = Recorder()
+    with Run(replace(cfg, log=("wandb", "tensorboard", "wandb")), "toy.py", {}) as run:
+        run.logger.sinks.append(own)
+        run.restore(step=0)
+        run.log(4, score=2.5)
+    assert list(made) == ["WandbSink", "TensorBoardSink"]
+    for sink in (own, *made.values()):
+        assert sink.lines[0] == (4, {"score": 2.5})
+        assert sink.closed
+
+
+def test_a_sink_that_does_not_exist(cfg):
+    with pytest.raises(ValueError, match="no sink is called 'csv'; --log takes tensorboard, wandb"):
+        play(replace(cfg, log=("csv",)))
+
+
+def test_parts_that_earlier_versions_saved_under_another_name(tmp_path):
+    """Their names in checkpoints of formats 0 and 1."""
+    for now, then in {"train_ratio": "due", "video": "show"}.items():
+        passed, new = Every(3), Every(3)
+        passed(7)
+        Session(Checkpoint(tmp_path / now), {then: passed}).save(step=7)
+        Session(Checkpoint(tmp_path / now), {now: new}).restore(step=0)
+        assert new.state_dict() == {"passed": 2}
