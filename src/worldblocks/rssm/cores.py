@@ -8,7 +8,7 @@ from worldblocks._eager import eager_on_cpu
 from worldblocks.layers import BlockLinear, Layer, Linear, RMSNorm, by_block, check_width
 from worldblocks.typing import typed
 
-# On the CPU, whatever the default device is when this file is first read.
+# On the CPU even if another default device is set when this module is imported.
 _ZERO, _MINUS_ONE = torch.tensor(0.0, device="cpu"), torch.tensor(-1.0, device="cpu")
 
 
@@ -60,18 +60,18 @@ class BlockGRU(nn.Module):
         stoch: Float[Tensor, "batch stoch"],
         action: Float[Tensor, "batch action"],
     ) -> Float[Tensor, "batch deter"]:
-        """One step: the state after `action` was taken in (`deter`, `stoch`)."""
+        """One step: the deterministic state after `action` in (`deter`, `stoch`)."""
         return self.step(deter, stoch, self.project_action(action))
 
     def project_action(
         self, action: Float[Tensor, "*batch action"]
     ) -> Float[Tensor, "*batch hidden"]:
-        """The projection of actions, which does not depend on the state: whole sequences at once.
+        """Project actions; this does not depend on the state, so whole sequences in one call.
 
         Each entry is scaled into [-1, 1] as a constant, so that its gradient keeps the direction.
         """
         check_width("action", action, self.action_dim)
-        return self.from_action(boxed(action))
+        return self.from_action(clip_action(action))
 
     def step(
         self,
@@ -79,7 +79,7 @@ class BlockGRU(nn.Module):
         stoch: Float[Tensor, "batch stoch"],
         projected: Float[Tensor, "batch hidden"],
     ) -> Float[Tensor, "batch deter"]:
-        """`forward` with the action projected, unchecked: the body of a time loop."""
+        """`forward` on a projected action, without shape checks: the body of a time loop."""
         shared = torch.cat([self.from_deter(deter), self.from_stoch(stoch), projected], -1)
         x = self.norms[0].silu(self._first(deter, shared))  # type: ignore[operator]
         for layer, norm in zip(self.hidden[1:], self.norms[1:], strict=True):
@@ -98,7 +98,7 @@ class BlockGRU(nn.Module):
         layer = self.hidden[0]
         own, rest = layer.weight.split([self.deter // self.blocks, shared.shape[-1]], 1)  # type: ignore[union-attr]
         mixed = torch.addmm(layer.bias, shared, rest.transpose(0, 1).flatten(1))  # type: ignore[arg-type]
-        # A sum lies in memory as its first term does: the way back from blocks is a view.
+        # The sum has the memory layout of its first term, so the way back from blocks is a view.
         product = torch.bmm(by_block(deter.to(mixed.dtype), self.blocks), own)
         out = by_block(mixed, self.blocks) + product
         return out.transpose(0, 1).flatten(1)
@@ -140,19 +140,21 @@ class GRU(nn.Module):
         stoch: Float[Tensor, "batch stoch"],
         action: Float[Tensor, "batch action"],
     ) -> Float[Tensor, "batch deter"]:
-        """One step: the state after `action` was taken in (`deter`, `stoch`)."""
+        """One step: the deterministic state after `action` in (`deter`, `stoch`)."""
         return self.step(deter, stoch, self.project_action(action))
 
     def project_action(
         self, action: Float[Tensor, "*batch action"]
     ) -> Float[Tensor, "*batch hidden"]:
-        """The input layer's map on actions, bias included: whole sequences at once.
+        """Project actions by the input layer, bias included: whole sequences in one call.
 
         Each entry is scaled into [-1, 1] as a constant, so that its gradient keeps the direction.
         """
         check_width("action", action, self.action_dim)
         linear = self.input.linear
-        return nn.functional.linear(boxed(action), linear.weight[:, self.stoch :], linear.bias)
+        return nn.functional.linear(
+            clip_action(action), linear.weight[:, self.stoch :], linear.bias
+        )
 
     def step(
         self,
@@ -160,7 +162,7 @@ class GRU(nn.Module):
         stoch: Float[Tensor, "batch stoch"],
         projected: Float[Tensor, "batch hidden"],
     ) -> Float[Tensor, "batch deter"]:
-        """`forward` with the action projected, unchecked: the body of a time loop."""
+        """`forward` on a projected action, without shape checks: the body of a time loop."""
         seen = nn.functional.linear(stoch, self.input.linear.weight[:, : self.stoch])
         x = self.input.activate(seen + projected)
         gates = self.gates(torch.cat([deter.to(x.dtype), x], -1))
@@ -174,10 +176,9 @@ def gated_tanh(
     x: Float[Tensor, "*shape"],
     out: Float[Tensor, "*shape"] | None = None,
 ) -> Float[Tensor, "*shape"]:
-    """`tanh(gate x)`; into `out`, or on a CPU without a gradient, as `2 σ(2 gate x) - 1`.
+    """`tanh(gate x)`; written to `out`, or on a CPU without gradients, as `2 σ(2 gate x) - 1`.
 
-    That takes a third of the time, and is off by a rounding error of 1: as much as that of the
-    state that it is mixed into.
+    The second form takes a third of the time. Its error is one rounding error of 1.
     """
     if out is None and (torch.is_grad_enabled() or not eager_on_cpu(x)):
         return torch.tanh(gate * x)
@@ -185,6 +186,6 @@ def gated_tanh(
     return torch.add(_MINUS_ONE, out, alpha=2, out=out)
 
 
-def boxed(action: Float[Tensor, "*batch action"]) -> Float[Tensor, "*batch action"]:
+def clip_action(action: Float[Tensor, "*batch action"]) -> Float[Tensor, "*batch action"]:
     """Each entry scaled into [-1, 1] as a constant, so that its gradient keeps the direction."""
     return action / action.detach().abs().clamp(min=1)

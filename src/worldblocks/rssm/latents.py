@@ -24,7 +24,7 @@ class CategoricalLatent(PriorPosterior):
         hidden: width of both networks.
         prior_layers, posterior_layers: their depths.
         unimix: share of a uniform distribution in every categorical.
-        absolute: let the posterior see the embedding alone (a *decoupled* posterior).
+        absolute: the posterior reads the embedding alone (a *decoupled* posterior).
         outscale: initial scale of the last kernels.
 
     Source: DreamerV2 (discrete latents), DreamerV3 (unimix 0.01; 2 and 1 layers).
@@ -68,24 +68,24 @@ class CategoricalLatent(PriorPosterior):
         return Carry(deter, deter.new_zeros(*deter.shape[:-1], self.groups, self.classes))
 
     def prior(self, deter: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch groups classes"]:
-        """Raw logits of what is expected before the observation is seen."""
-        return self.expect(deter).unflatten(-1, (self.groups, self.classes))
+        """Raw logits before the observation is seen."""
+        return self.prior_output(deter).unflatten(-1, (self.groups, self.classes))
 
     def posterior(
         self,
         deter: Float[Tensor, "*batch deter"] | None,
         projected: Float[Tensor, "*batch hidden"],
     ) -> Float[Tensor, "*batch groups classes"]:
-        """Raw logits given the observation, whose embedding has passed `project`."""
-        return self.infer(deter, projected).unflatten(-1, (self.groups, self.classes))
+        """Raw logits given the observation; `projected` is the result of `project`."""
+        return self.posterior_output(deter, projected).unflatten(-1, (self.groups, self.classes))
 
     def noise(self, is_first: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time groups"]:
-        """What the samples of a sequence are drawn by, uniform, in the order of its steps."""
+        """Uniform noise for the samples of a sequence, in the order of its steps."""
         batch, time = is_first.shape
         return torch.rand(time, batch, self.groups, device=is_first.device).transpose(0, 1)
 
     def distribution(self, parameters: Float[Tensor, "*batch groups classes"]) -> OneHot:
-        """The distribution of raw logits, unimix applied."""
+        """The distribution with these raw logits, unimix applied."""
         return OneHot(parameters, unimix=self.unimix, event=1)
 
     def sample(
@@ -106,7 +106,7 @@ class CategoricalLatent(PriorPosterior):
         return State(deter, stoch.to(deter.dtype), parameters)
 
     def drawn_from(self, state: State) -> OneHot:
-        """The distribution that the latent of a state was drawn from."""
+        """The distribution that a state's latent was drawn from."""
         return self.distribution(state.logits)
 
     @typed
@@ -127,7 +127,8 @@ class GaussianLatent(PriorPosterior):
     """`size` independent normals, with a prior and a posterior network.
 
     The prior reads the deterministic state; the posterior reads it and the embedding of the
-    observation (only the embedding if `absolute`). Their parameters are a mean and a deviation:
+    observation (only the embedding if `absolute`). Their parameters are a mean and a standard
+    deviation:
 
         mean, raw = network(...)
         std       = softplus(raw) + min_std
@@ -140,12 +141,12 @@ class GaussianLatent(PriorPosterior):
         size: how many numbers the latent has.
         hidden: width of both networks.
         prior_layers, posterior_layers: their depths.
-        min_std: smallest deviation, of prior and posterior.
-        absolute: let the posterior see the embedding alone (a *decoupled* posterior).
+        min_std: smallest standard deviation, of prior and posterior.
+        absolute: the posterior reads the embedding alone (a *decoupled* posterior).
         outscale: initial scale of the last kernels.
 
-    Source: PlaNet (arXiv:1811.04551), DreamerV1 (arXiv:1912.01603): 30 numbers, deviation at least
-    0.1, 1 layer each.
+    Source: PlaNet (arXiv:1811.04551), DreamerV1 (arXiv:1912.01603): 30 numbers, standard
+    deviation at least 0.1, 1 layer each.
     """
 
     def __init__(
@@ -182,30 +183,30 @@ class GaussianLatent(PriorPosterior):
     def prior(
         self, deter: Float[Tensor, "*batch deter"]
     ) -> tuple[Float32[Tensor, "*batch stoch"], Float32[Tensor, "*batch stoch"]]:
-        """Mean and deviation of what is expected before the observation is seen."""
-        return self._normal(self.expect(deter))
+        """Mean and standard deviation before the observation is seen."""
+        return self._normal(self.prior_output(deter))
 
     def posterior(
         self,
         deter: Float[Tensor, "*batch deter"] | None,
         projected: Float[Tensor, "*batch hidden"],
     ) -> tuple[Float32[Tensor, "*batch stoch"], Float32[Tensor, "*batch stoch"]]:
-        """Mean and deviation given the observation, whose embedding has passed `project`."""
-        return self._normal(self.infer(deter, projected))
+        """Mean and standard deviation given the observation, projected by `project`."""
+        return self._normal(self.posterior_output(deter, projected))
 
     def _normal(self, out: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = out.float().chunk(2, -1)
         return mean, softplus(raw) + self.min_std
 
     def noise(self, is_first: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time stoch"]:
-        """What the samples of a sequence are drawn by, standard normal, in order of its steps."""
+        """Standard normal noise for the samples of a sequence, in the order of its steps."""
         batch, time = is_first.shape
         return torch.randn(time, batch, self.size, device=is_first.device).transpose(0, 1)
 
     def distribution(
         self, parameters: tuple[Float[Tensor, "*batch stoch"], Float[Tensor, "*batch stoch"]]
     ) -> Normal:
-        """The normals of a mean and a deviation."""
+        """Normals with this mean and standard deviation."""
         return Normal(*parameters, event=1)
 
     def sample(
@@ -226,7 +227,7 @@ class GaussianLatent(PriorPosterior):
         return GaussianState(deter, stoch.to(deter.dtype), *parameters)
 
     def drawn_from(self, state: GaussianState) -> Normal:
-        """The distribution that the latent of a state was drawn from."""
+        """The distribution that a state's latent was drawn from."""
         return self.distribution((state.mean, state.std))
 
     @typed

@@ -27,9 +27,8 @@ class RSSM(nn.Module, Generic[C, S]):
             `BlockGRU`, `GRU`, or whatever keeps the protocol `Core`.
         latent: prior, posterior and distribution of the stochastic part: `CategoricalLatent`,
             `GaussianLatent`, or whatever keeps the protocol `Latent`.
-        recompute: in training, `observe` keeps what its backward pass needs for so many rows at a
-            time and the carries between such pieces, and runs each piece a second time: memory for
-            a third more work. 0 keeps all.
+        recompute: gradient checkpointing. In training, `observe` recomputes activations in chunks
+            of this many rows: less memory for about a third more work. 0 turns it off.
 
     Source: PlaNet (arXiv:1811.04551); DreamerV3, equation 1.
     """
@@ -76,21 +75,21 @@ class RSSM(nn.Module, Generic[C, S]):
             return self._observe(carry, *rows)
         pieces = []
         for piece in zip(*(x.split(self.recompute, 1) for x in rows), strict=True):
-            # The second time draws what the first did: the noise is given, and whether to use it.
+            # Both passes must draw alike: the noise is given, and whether modes are taken.
             options: Any = {"use_reentrant": False, "preserve_rng_state": False}
             pieces.append(checkpoint(self._observe_again, wants_mode(), carry, *piece, **options))
             carry = pieces[-1][:, -1].carry
         return type(pieces[0])(*(torch.cat(field, 1) for field in zip(*pieces, strict=True)))
 
-    def _observe_again(self, likeliest: bool, *rows: Any) -> S:
-        """`_observe` as it was asked for, wherever the backward pass asks a second time."""
-        with modes(likeliest):
+    def _observe_again(self, mode: bool, *rows: Any) -> S:
+        """`_observe` with `modes(mode)`, so that the repeated pass takes the same samples."""
+        with modes(mode):
             return self._observe(*rows)
 
     def _observe(
         self, carry: C, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
     ) -> S:
-        """`observe` from where its inputs are projected."""
+        """`observe` on projected inputs."""
         core, latent = self.core, self.latent
         if scans(core, latent, projected):  # type: ignore[arg-type]
             return observe_scan(core, latent, carry, projected, actions, is_first, noise)  # type: ignore[arg-type]
@@ -105,7 +104,7 @@ class RSSM(nn.Module, Generic[C, S]):
     def _observe_absolute(
         self, carry: C, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
     ) -> S:
-        """The same where no posterior depends on the state: all of them at once, then the core."""
+        """`_observe` if no posterior reads `deter`: all posteriors at once, then the core."""
         parameters = self.latent.posterior(None, projected)
         stoch = self.latent.sample(parameters, noise)
         deter, before = carry.parts()
@@ -152,7 +151,7 @@ class RSSM(nn.Module, Generic[C, S]):
         return PriorSteps(self.core, self._prior_state, len(carry.deter))  # type: ignore[arg-type]
 
     def _check(self, carry: C) -> None:
-        """A carry of another model would fail in some matmul: say it here."""
+        """Raise a readable error for a carry of another model size."""
         deter, stoch = (part.shape[-1] for part in carry.parts())
         if (deter, stoch) != (self.core.deter, self.latent.size):
             raise ValueError(
@@ -168,11 +167,11 @@ class RSSM(nn.Module, Generic[C, S]):
 
     @typed
     def prior(self, deter: Float[Tensor, "*batch deter"]) -> Output:
-        """What was expected at rows of any batch axes: one call for a whole sequence."""
+        """The prior at any batch of rows: one call for a whole sequence."""
         return self.latent.distribution(self.latent.prior(deter))
 
     def posterior(self, state: S) -> Output:
-        """What the latents of observed states were drawn from (of imagined ones: the prior)."""
+        """The distribution of observed latents (for imagined states: the prior)."""
         return self.latent.drawn_from(state)
 
     def pack(self, carry: C) -> Any:
@@ -180,7 +179,7 @@ class RSSM(nn.Module, Generic[C, S]):
         return self.latent.pack(carry)
 
     def unpack(self, packed: Any) -> C:
-        """The carry that was packed, exactly."""
+        """The carry that was packed, bit for bit."""
         return self.latent.unpack(packed)
 
 

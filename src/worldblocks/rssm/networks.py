@@ -7,14 +7,14 @@ from worldblocks.layers import MLP, Linear, check_width
 
 
 class PriorPosterior(nn.Module):
-    """From the deterministic state, and from it and an embedding, to `out` numbers each.
+    """A prior network on the deterministic state, a posterior network that also reads an embedding.
 
     Args:
         deter, embed_dim: widths of the two inputs.
-        out: width of what comes out of either.
+        out: width of both outputs.
         hidden: width of both networks.
         prior_layers, posterior_layers: their depths.
-        absolute: let the second see the embedding alone.
+        absolute: the posterior reads the embedding alone.
         outscale: initial scale of the last kernels.
     """
 
@@ -38,23 +38,23 @@ class PriorPosterior(nn.Module):
         self.posterior_mlp = MLP(seen, units=hidden, layers=posterior_layers)
         self.posterior_out = Linear(hidden, out, outscale=outscale)
 
-    def expect(self, deter: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch out"]:
-        """The first network."""
+    def prior_output(self, deter: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch out"]:
+        """Output of the prior network."""
         return self.prior_out(self.prior_mlp(deter))
 
     def project(self, embed: Float[Tensor, "*batch embed"]) -> Float[Tensor, "*batch hidden"]:
-        """The second's first map on the embedding: independent of the state, so done at once."""
+        """First posterior layer on the embedding only: whole sequences in one call."""
         check_width("embed", embed, self.embed_dim)
         linear = self.posterior_mlp[0].linear
         weight = linear.weight if self.absolute else linear.weight[:, self.deter :]  # type: ignore[index]
         return nn.functional.linear(embed, weight, linear.bias)  # type: ignore[arg-type]
 
-    def infer(
+    def posterior_output(
         self,
         deter: Float[Tensor, "*batch deter"] | None,
         projected: Float[Tensor, "*batch hidden"],
     ) -> Float[Tensor, "*batch out"]:
-        """The second network on what `project` gave; `deter` is not read if `absolute`."""
+        """Output of the posterior network on a projected embedding; `absolute` ignores `deter`."""
         first, *rest = self.posterior_mlp
         if not self.absolute:
             weight = first.linear.weight[:, : self.deter]  # type: ignore[index,union-attr]

@@ -115,7 +115,7 @@ class Latent(Protocol[C, S]):
     """The stochastic part, a module: two networks, the distribution they parametrise, a carry.
 
     What `prior` and `posterior` return is the latent's own affair (logits, or a mean and a
-    deviation): a tensor or a tuple of tensors with the batch axes first.
+    standard deviation): a tensor or a tuple of tensors with the batch axes first.
 
     Attributes:
         size: width of the flattened latent.

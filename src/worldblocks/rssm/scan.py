@@ -33,7 +33,7 @@ def advances(core: Any, x: Float[Tensor, "..."]) -> bool:
     """Whether `advance` has the formulas of a core, and pays."""
     if not eager_on_cpu(x) or torch.is_autocast_enabled("cpu"):
         return False
-    # Exactly these types, of which nothing was replaced: another may compute something else.
+    # Exactly these types, unpatched: a subclass may compute something else.
     if not (plain(core, BlockGRU) and len(core.hidden) == 1):
         return False
     norm = core.norms[0]
@@ -56,7 +56,7 @@ def _plain_layers(layers: Iterable[Any], eps: float) -> bool:
 
 
 def plain(part: Any, kind: type[nn.Module]) -> bool:
-    """Whether a part is of a type, without hooks, its methods those of the type."""
+    """Whether `part` is exactly a `kind`, with no hooks and no patched methods."""
     return type(part) is kind and not (
         part._forward_hooks
         or part._forward_pre_hooks

@@ -49,14 +49,14 @@ class Posterior(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What enters a scan beside the weights, `time batch ...`."""
+    """Inputs of a scan apart from the weights, `time batch ...`."""
 
     deter: Float[Tensor, "batch deter"]  # of the row before the first
     stoch: Float[Tensor, "batch stoch"]
     projected: Float[Tensor, "time batch hidden"]  # of the embedding, bias included
     actions: Float[Tensor, "time batch hidden"]  # projected too
     is_first: Bool[Tensor, "time batch"]
-    noise: Float[Tensor, "time batch groups"] | None  # None: take the likeliest classes
+    noise: Float[Tensor, "time batch groups"] | None  # None: take the modes
 
 
 class Settings(NamedTuple):
@@ -146,7 +146,7 @@ def advance(step: Step, w: Weights, eps: float) -> None:
 
 
 def memory(time: int, batch: int, w: Weights, groups: int) -> Tape:
-    """Room for so many steps."""
+    """Memory for this many steps."""
     hidden, deter = w.deter.shape
     stoch, (blocks, part, _) = w.stoch.shape[1], w.own.shape
     latent = groups, stoch // groups
