@@ -12,10 +12,10 @@ from point_recipe import world_model_loss as right_world_model
 
 import dreamerv3_atari
 import worldblocks as wb
-from worldblocks.diagnose import calibration, gradients, history, policy, prediction
-from worldblocks.diagnose.figures import Chart, histogram
-from worldblocks.diagnose.look import Look
-from worldblocks.diagnose.pictures import png
+from worldblocks.diagnose.inputs import Look
+from worldblocks.diagnose.page.charts import Chart, histogram
+from worldblocks.diagnose.page.images import png
+from worldblocks.diagnose.sections import calibration, gradients, history, policy, prediction
 from worldblocks.rssm import State
 
 WINDOWS, TIME, GAMMA = 6, 20, 0.9

@@ -8,8 +8,9 @@ import torch
 
 import worldblocks as wb
 from worldblocks import diagnose
-from worldblocks.diagnose import latent, look, units
-from worldblocks.diagnose.causes import SYMPTOMS
+from worldblocks.diagnose import inputs
+from worldblocks.diagnose.page.causes import SYMPTOMS
+from worldblocks.diagnose.sections import kl, latent
 from worldblocks.distributions import Bernoulli, Normal, OneHot
 
 KEYS = ["prediction", "kl", "units", "reward", "value", "continue", "scale", "entropy"]
@@ -18,7 +19,7 @@ KEYS += ["gradients", "history"]
 
 @pytest.fixture
 def agent(monkeypatch):
-    monkeypatch.setattr(look, "SAMPLES", 2)
+    monkeypatch.setattr(inputs, "SAMPLES", 2)
     monkeypatch.setattr(diagnose.held_out, "SAMPLES", 2)
 
     def gaussian(*, blocks, groups, classes, unimix, **sizes):
@@ -40,9 +41,9 @@ def test_the_page_is_about_numbers(agent, tmp_path):
     assert "Numbers of the latent" in text
     assert "nan" not in text
     findings = {finding.name: finding for section in sections for finding in section.findings}
-    kl = findings["KL of posterior and prior"]
-    assert (kl.light, kl.number.endswith("nats a row")) == ("green", True)
-    assert "no limit" in kl.rule
+    divergence = findings["KL of posterior and prior"]
+    assert (divergence.light, divergence.number.endswith("nats a row")) == ("green", True)
+    assert "no limit" in divergence.rule
     for section in sections:
         for finding in section.findings:
             wrong = finding.light in ("red", "amber")
@@ -53,9 +54,9 @@ def test_a_latent_that_says_nothing_is_red(agent):
     with torch.no_grad():
         for out in (agent.rssm.latent.prior_out, agent.rssm.latent.posterior_out):
             out.weight.zero_()
-    seen = look.look(recipe, agent.eval(), recipe.CFG, played(agent, 8))
-    assert [finding.light for finding in latent.kl_section(seen).findings] == ["red", "amber"]
-    assert [finding.light for finding in latent.use_section(seen).findings] == ["red", "red"]
+    seen = inputs.look(recipe, agent.eval(), recipe.CFG, played(agent, 8))
+    assert [finding.light for finding in kl.section(seen).findings] == ["red", "amber"]
+    assert [finding.light for finding in latent.section(seen).findings] == ["red", "red"]
 
 
 def test_an_agent_can_be_judged(agent):
@@ -70,7 +71,7 @@ def test_an_agent_can_be_judged(agent):
 def test_information_by_hand():
     """Two points one deviation either side: ln sqrt(2). A mean that never moves: nothing."""
     mean = torch.tensor([[1.0, 5.0], [-1.0, 5.0]])
-    told = units.information(mean, torch.ones(2, 2))
+    told = latent.information(mean, torch.ones(2, 2))
     torch.testing.assert_close(told, torch.tensor([0.5 * math.log(2), 0.0]))
 
 
@@ -79,20 +80,20 @@ def test_numbers_in_use():
     moving, still = torch.randn(3, 50, 5), torch.zeros(3, 50, 5)
     for count, light in ((3, "green"), (1, "amber"), (0, "red")):
         mean = torch.cat([moving[..., :count], still[..., count:]], -1)
-        section = units.section(Normal(mean, torch.full_like(mean, 0.5), event=1))
+        section = latent.number_section(Normal(mean, torch.full_like(mean, 0.5), event=1))
         assert section.findings[0].light == light
         assert section.findings[1].light == ("green" if count else "red")
 
 
 def test_what_a_latent_can_hold():
-    assert latent.capacity(OneHot(torch.zeros(2, 3, 5, 4), event=1)) == 5 * math.log(4)
-    assert latent.capacity(Normal(torch.zeros(2, 3), torch.ones(2, 3), event=1)) == math.inf
+    assert kl.capacity(OneHot(torch.zeros(2, 3, 5, 4), event=1)) == 5 * math.log(4)
+    assert kl.capacity(Normal(torch.zeros(2, 3), torch.ones(2, 3), event=1)) == math.inf
 
 
 def test_another_latent_is_grey(agent):
     """Nothing is known of a latent of bits, and the section says so."""
-    seen = look.look(recipe, agent.eval(), recipe.CFG, played(agent, 8))
+    seen = inputs.look(recipe, agent.eval(), recipe.CFG, played(agent, 8))
     seen.agent.rssm.posterior = lambda state: Bernoulli(state.mean, event=1)
-    section = latent.use_section(seen)
+    section = latent.section(seen)
     assert section.light == "grey"
     assert section.findings[0].number.endswith("a latent that is a Bernoulli")

@@ -12,8 +12,10 @@ import torch
 import diagnose as tool
 import worldblocks as wb
 from worldblocks import diagnose
-from worldblocks.diagnose import look, page, policy
-from worldblocks.diagnose.causes import SYMPTOMS
+from worldblocks.diagnose import inputs
+from worldblocks.diagnose.page import document
+from worldblocks.diagnose.page.causes import SYMPTOMS
+from worldblocks.diagnose.sections import policy
 from worldblocks.envs import EnvVector
 
 VOID = ("meta", "line", "rect", "circle", "polyline", "image")
@@ -55,7 +57,7 @@ def findings_of(sections):
 def looks():
     """All sections about three agents that have learnt nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(look, "SAMPLES", 2)
+        patch.setattr(inputs, "SAMPLES", 2)
         torch.manual_seed(0)
         agents = {
             "image and vectors": recipe.new(True),
@@ -129,7 +131,7 @@ def test_a_collapsed_discrete_policy_is_red():
     agent = recipe.new(True).eval()
     with torch.no_grad():
         agent.actor.outs[0][0].bias[2] = 30.0
-    seen = look.look(recipe, agent, recipe.CFG, played(agent, True, rows=4, environments=1))
+    seen = inputs.look(recipe, agent, recipe.CFG, played(agent, True, rows=4, environments=1))
     [finding] = policy.entropy_section(seen).findings
     assert (finding.light, finding.symptom) == ("red", "collapsed")
     assert finding.number.startswith("0.0%: ")
@@ -145,7 +147,7 @@ def test_few_rows_are_grey_with_the_reason():
     assert findings["gradients"].number == "fewer than 3 rows: give more --steps"
     assert findings["correlation of value and return"].light == "grey"
     assert findings["score"].number == "0 finished episodes in training, 12 are needed"
-    Reader(page.page("few", {}, sections))
+    Reader(document.page("few", {}, sections))
 
 
 @pytest.mark.parametrize("picture", [True, False])
@@ -178,10 +180,12 @@ def test_the_summary_names_where_to_begin():
         key, key.title(), "?", [diagnose.Finding("n", light, "1", "r")], []
     )
     sections = [make("prediction", "red"), make("kl", "amber"), make("history", "green")]
-    assert page.summary(sections) == "1 red, 1 amber, 1 green. Begin with: Prediction."
-    assert page.summary([*sections, make("gradients", "red")]).endswith("Begin with: Gradients.")
-    assert page.summary(sections[2:]) == "1 green."
-    assert page.verdicts(sections)[0] == "RED    Prediction, n: 1"
+    assert document.summary(sections) == "1 red, 1 amber, 1 green. Begin with: Prediction."
+    assert document.summary([*sections, make("gradients", "red")]).endswith(
+        "Begin with: Gradients."
+    )
+    assert document.summary(sections[2:]) == "1 green."
+    assert document.verdicts(sections)[0] == "RED    Prediction, n: 1"
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +204,7 @@ def diagnosed(run, **options):
 
 
 def test_the_command(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(look, "SAMPLES", 1)
+    monkeypatch.setattr(inputs, "SAMPLES", 1)
     for step in range(24):
         with (run / "episodes.jsonl").open("a") as file:
             file.write(json.dumps({"step": 30 * step, "score": step, "length": 30}) + "\n")

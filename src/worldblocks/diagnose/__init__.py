@@ -4,7 +4,18 @@ Works on any agent that has an `encoder`, a dynamics block `rssm`, a `decoder`, 
 a `value` head. `recipes/diagnose.py RUN` writes a page about a whole run.
 """
 
-from worldblocks.diagnose.ahead import (
+from worldblocks.diagnose.comparisons import (
+    image_checks,
+    realised_return,
+    reward_check,
+    value_check,
+    vector_checks,
+)
+from worldblocks.diagnose.diagnosis import diagnose, examine
+from worldblocks.diagnose.finding import Figure, Finding, Section
+from worldblocks.diagnose.held_out import judge, report, task_reports, windows
+from worldblocks.diagnose.page.document import summary, verdicts, write_page
+from worldblocks.diagnose.rollouts import (
     CONTEXT,
     LENGTH,
     SAMPLES,
@@ -14,18 +25,6 @@ from worldblocks.diagnose.ahead import (
     open_loop,
     open_loop_video,
 )
-from worldblocks.diagnose.comparisons import (
-    image_checks,
-    realised_return,
-    reward_check,
-    value_check,
-    vector_checks,
-)
-from worldblocks.diagnose.diagnosis import diagnose
-from worldblocks.diagnose.finding import Figure, Finding, Section
-from worldblocks.diagnose.held_out import judge, report, task_reports, windows
-from worldblocks.diagnose.page import summary, verdicts, write_page
-from worldblocks.diagnose.sections import examine
 
 __all__ = [
     "CONTEXT",

@@ -6,10 +6,19 @@ from typing import Any
 
 import torch
 
-from worldblocks.diagnose.ahead import LENGTH
 from worldblocks.diagnose.finding import Section
-from worldblocks.diagnose.page import write_page
-from worldblocks.diagnose.sections import examine
+from worldblocks.diagnose.inputs import look
+from worldblocks.diagnose.page.document import write_page
+from worldblocks.diagnose.rollouts import LENGTH
+from worldblocks.diagnose.sections import (
+    calibration,
+    gradients,
+    history,
+    kl,
+    latent,
+    policy,
+    prediction,
+)
 from worldblocks.evaluate import AgentPolicy, collect
 from worldblocks.replay import Batch
 from worldblocks.run.folder import read_config
@@ -57,6 +66,45 @@ def diagnose(
     known = facts(run, agent, batch, seed, time.monotonic() - began)
     path = output or run / "diagnosis.html"
     return sections, write_page(path, run.resolve().name, known, sections)
+
+
+def examine(
+    recipe: Any, agent: Any, cfg: Any, batch: Batch, *, run: Path | None = None, seed: int = 0
+) -> list[Section]:
+    """All sections of the page about an agent; looking changes nothing.
+
+    Parameters, gradients, buffers such as the return scale, training mode and random numbers are
+    afterwards what they were.
+
+    Args:
+        recipe: a module with `world_model_loss(agent, batch, cfg) -> (post, losses, metrics)` and
+            `actor_critic_loss(agent, post, batch, cfg) -> (losses, metrics)`.
+        agent: its agent: `encoder, rssm, decoder, reward, cont, actor, value, return_scale`.
+        cfg: its configuration, of which `gamma, lam, horizon, entropy, length, batch` are read.
+        batch: held-out rows `env time ...`, as `play` gives them.
+        run: the run's folder, for the curves.
+        seed: of what is sampled while looking.
+    """
+    training = agent.training
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        try:
+            seen = look(recipe, agent.eval(), cfg, batch)
+            return [
+                prediction.section(seen),
+                kl.section(seen),
+                latent.section(seen),
+                calibration.reward_section(seen),
+                calibration.value_section(seen),
+                calibration.continue_section(seen),
+                policy.scale_section(seen),
+                policy.entropy_section(seen),
+                gradients.section(seen),
+                history.section(seen, run),
+            ]
+        finally:
+            agent.train(training)
 
 
 def facts(run: Path, agent: Any, batch: Batch, seed: int, seconds: float) -> dict[str, str]:

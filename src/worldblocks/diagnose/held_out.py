@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from worldblocks.diagnose.ahead import (
+from worldblocks.diagnose.comparisons import (
+    image_checks,
+    realised_return,
+    reward_check,
+    value_check,
+    vector_checks,
+)
+from worldblocks.diagnose.rollouts import (
     CONTEXT,
     LENGTH,
     SAMPLES,
@@ -19,13 +26,6 @@ from worldblocks.diagnose.ahead import (
     truths,
     vector_keys,
     vectors,
-)
-from worldblocks.diagnose.comparisons import (
-    image_checks,
-    realised_return,
-    reward_check,
-    value_check,
-    vector_checks,
 )
 from worldblocks.envs import EnvVector
 from worldblocks.evaluate import AgentPolicy, Check, Stopped, collect, write_report

@@ -7,7 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.diagnose.ahead import (
+from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
+from worldblocks.diagnose.inputs import Look, Predicted
+from worldblocks.diagnose.page.charts import Chart
+from worldblocks.diagnose.page.images import strip
+from worldblocks.diagnose.rollouts import (
     CONTEXT,
     LENGTH,
     SAMPLES,
@@ -16,10 +20,6 @@ from worldblocks.diagnose.ahead import (
     vector_keys,
     vectors,
 )
-from worldblocks.diagnose.figures import Chart
-from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
-from worldblocks.diagnose.look import Look, Predicted
-from worldblocks.diagnose.pictures import strip
 from worldblocks.replay import Batch
 from worldblocks.run.video import comparison
 

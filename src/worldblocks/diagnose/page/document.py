@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from worldblocks.diagnose.causes import SYMPTOMS, Symptom
 from worldblocks.diagnose.finding import Finding, Section
-from worldblocks.diagnose.style import CSS
+from worldblocks.diagnose.page.causes import SYMPTOMS, Symptom
+from worldblocks.diagnose.page.style import CSS
 from worldblocks.run.durable import replace_text
 
 WORDS = {"green": "good", "amber": "look", "red": "bad", "grey": "not judged"}

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.diagnose.ahead import (
+from worldblocks.diagnose.held_out import cut, posterior, shuffled, windows
+from worldblocks.diagnose.rollouts import (
     LENGTH,
     SAMPLES,
     decoded,
@@ -14,7 +15,6 @@ from worldblocks.diagnose.ahead import (
     open_loop,
     truths,
 )
-from worldblocks.diagnose.held_out import cut, posterior, shuffled, windows
 from worldblocks.replay import Batch
 from worldblocks.rssm import AnyState
 

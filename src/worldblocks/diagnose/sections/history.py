@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from worldblocks.diagnose.figures import Chart
 from worldblocks.diagnose.finding import Figure, Finding, Section, unknown
-from worldblocks.diagnose.look import Look
-from worldblocks.diagnose.policy import within_rewards
+from worldblocks.diagnose.inputs import Look
+from worldblocks.diagnose.page.charts import Chart
+from worldblocks.diagnose.sections.policy import within_rewards
 from worldblocks.run.curve import running_mean
 from worldblocks.run.sinks import read_jsonl
 

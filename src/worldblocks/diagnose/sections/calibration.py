@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldblocks.diagnose.ahead import CONTEXT, STEPS
 from worldblocks.diagnose.comparisons import realised_return
-from worldblocks.diagnose.figures import Chart
 from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
-from worldblocks.diagnose.look import Look
+from worldblocks.diagnose.inputs import Look
+from worldblocks.diagnose.page.charts import Chart
+from worldblocks.diagnose.rollouts import CONTEXT, STEPS
 
 REWARD = (
     "squared error where the reward is not 0, of the best constant's; green to ×0.5, amber to ×0.95"

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.diagnose.figures import Chart, histogram
 from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
-from worldblocks.diagnose.look import Look
+from worldblocks.diagnose.inputs import Look
+from worldblocks.diagnose.page.charts import Chart, histogram
 from worldblocks.distributions import OneHot
 from worldblocks.returns import lambda_return
 from worldblocks.rssm import imagine

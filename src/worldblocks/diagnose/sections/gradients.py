@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from worldblocks.diagnose.finding import Figure, Finding, Light, Section, unknown
-from worldblocks.diagnose.look import Look
+from worldblocks.diagnose.inputs import Look
 
 # The modules that each loss of DreamerV3 reaches; every other gradient is exactly zero.
 WORLD = {"encoder", "rssm"}

@@ -1,0 +1,1 @@
+"""The sections of the page, each about one part of the agent or its training."""
