@@ -5,7 +5,7 @@ import torch
 from matplotlib.figure import Figure
 
 from worldblocks.evaluate import compare
-from worldblocks.evaluate.compare.command import main
+from worldblocks.evaluate.compare.__main__ import main
 from worldblocks.run import Checkpoint, Logger, Session, run_folder
 
 

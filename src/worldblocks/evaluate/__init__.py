@@ -1,6 +1,6 @@
 """One way to play and to judge: episodes of a policy, their scores, runs side by side."""
 
-from worldblocks.evaluate.checks import Check, format_report, write_report
+from worldblocks.evaluate.checks import Check, format_report, verdict, write_report
 from worldblocks.evaluate.compare import compare
 from worldblocks.evaluate.episodes import Stopped, collect, play
 from worldblocks.evaluate.policies import AgentPolicy, random_policy
@@ -12,8 +12,14 @@ from worldblocks.evaluate.published import (
     read_published,
     score_curves,
 )
-from worldblocks.evaluate.scores import Interval, binned_scores, first_hit, iqm, iqm_interval
-from worldblocks.evaluate.words import summary, verdict
+from worldblocks.evaluate.scores import (
+    Interval,
+    binned_scores,
+    first_hit,
+    iqm,
+    iqm_interval,
+    summary,
+)
 
 __all__ = [
     "AgentPolicy",

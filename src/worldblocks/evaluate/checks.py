@@ -1,9 +1,12 @@
 """Checks as lines: PASS, FAIL or INFO, on a terminal and in a run folder."""
 
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from worldblocks.run.durable import replace_text
 
@@ -33,3 +36,27 @@ def write_report(logdir: Path | str, checks: Sequence[Check]) -> str:
     entries: list[dict[str, Any]] = [check._asdict() for check in checks]
     replace_text(Path(logdir) / "report.json", json.dumps(entries, indent=2) + "\n")
     return text
+
+
+def verdict(judged: Mapping[str, Mapping[str, Any]], gated: bool = True) -> str:
+    """One line per task: whether its mean score is above the 95th percentile of a random policy's.
+
+    Args:
+        judged: by task, `random` and `trained`, each with the `scores` of episodes.
+        gated: whether a line is PASS or FAIL; else it is INFO.
+
+    >>> print(verdict({"walk": {"random": {"scores": [1.0, 2.0]}, "trained": {"scores": [3.0]}}}))
+    PASS  walk: mean 3 of 1 episodes > 1.95, the 95th percentile of 2 random ones
+    """
+    lines = []
+    for task, scores in judged.items():
+        bar = float(np.percentile(scores["random"]["scores"], 95))
+        mean = statistics.fmean(scores["trained"]["scores"])
+        word, than = ("PASS", ">") if mean > bar else ("FAIL", "not >")
+        word = word if gated else "INFO"
+        counts = [len(scores[name]["scores"]) for name in ("trained", "random")]
+        lines.append(
+            f"{word}  {task}: mean {mean:.4g} of {counts[0]} episodes {than} {bar:.4g}, the 95th "
+            f"percentile of {counts[1]} random ones"
+        )
+    return "\n".join(lines)

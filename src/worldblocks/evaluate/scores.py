@@ -1,7 +1,9 @@
 """Scores of episodes as numbers to compare: bins, first hits, interquartile means."""
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,22 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def summary(scores: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation and, from two episodes on, the 95% interval of the mean.
+
+    The interval is mean ± 1.96 std / sqrt(n), as `low` and `high`.
+
+    >>> {name: round(x, 3) for name, x in summary([0.0, 2.0, 4.0, 6.0]).items()}
+    {'mean': 3.0, 'std': 2.582, 'episodes': 4, 'low': 0.47, 'high': 5.53}
+    """
+    result = {"mean": statistics.fmean(scores), "std": 0.0, "episodes": len(scores)}
+    if len(scores) > 1:
+        result["std"] = statistics.stdev(scores)
+        half = 1.96 * result["std"] / math.sqrt(len(scores))
+        result |= {"low": result["mean"] - half, "high": result["mean"] + half}
+    return result
 
 
 def binned_scores(
