@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, one_hot
 
 import worldblocks as wb
-from worldblocks.diagnose.held_out import shuffled
+from worldblocks.diagnose.held_out import shuffle
 
 AHEAD = wb.diagnose.STEPS
 PARTS = 64  # principal components of what is seen and of what is said
@@ -106,7 +106,7 @@ def measure(make: Callable[[], wb.envs.Environment], steps: int = 2000) -> Found
     rows, test = (Rows(*map(torch.cat, zip(*part, strict=True))) for part in (trained, held))
     predict = learn(rows)
     with torch.no_grad():
-        both = test.actions, shuffled(test.actions)
+        both = test.actions, shuffle(test.actions)
         guesses = [predict(test.seen, actions) for actions in both]
         right, wrong, usual = (
             (guess - test.target).square().mean(1) for guess in (*guesses, rows.target.mean(0))

@@ -1,4 +1,4 @@
-"""The Atari recipe's agent and losses in `PointWorld`: what `--recipe` takes."""
+"""The Atari recipe's agent and losses in `PointWorld`: a file for `--recipe`."""
 
 import dataclasses
 from pathlib import Path

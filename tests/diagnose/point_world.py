@@ -1,4 +1,4 @@
-"""A world of numbers, with or without a picture: a point that is where the last action put it."""
+"""A world with vectors and optional images: a point that is where the last action put it."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ SIDE = 48
 
 
 class PointWorld:
-    """Reward is the horizontal place. Episodes end after `episode` steps, for good.
+    """The reward is the horizontal position. Episodes terminate after `episode` steps.
 
-    With `picture` the actions are five places and the point is also seen in an image; without, the
-    action is the place itself.
+    With `picture` there are five actions, one per place, and an image of the point. Without it, the
+    action is the position itself.
     """
 
     def __init__(self, *, picture: bool, episode: int = 30) -> None:

@@ -1,4 +1,4 @@
-"""What each section makes of predictions that are known to be right or wrong."""
+"""The findings of each section about predictions that are known to be right or wrong."""
 
 import io
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from point_recipe import world_model_loss as right_world_model
 
 import dreamerv3_atari
 import worldblocks as wb
-from worldblocks.diagnose.inputs import Look
+from worldblocks.diagnose.inputs import Inputs
 from worldblocks.diagnose.page.charts import Chart, histogram
 from worldblocks.diagnose.page.images import png
 from worldblocks.diagnose.sections import calibration, gradients, history, policy, prediction
@@ -28,14 +28,14 @@ def batch(reward, is_last=None, is_terminal=None, actions=None):
     return wb.replay.Batch({}, actions, reward, none, last, terminal, None, None)
 
 
-def look(rows, heads=None, **changes):
+def inputs(rows, heads=None, **changes):
     zeros = torch.zeros(*rows.reward.shape, 1)
     heads = {name: lambda _, x=x: SimpleNamespace(mean=x) for name, x in (heads or {}).items()}
     cfg = SimpleNamespace(gamma=GAMMA, lam=0.95, entropy=1e-3, horizon=3)
     state = State(zeros, zeros[..., None], zeros[..., None])
     known = {"recipe": None, "agent": SimpleNamespace(**heads), "cfg": cfg, "batch": rows}
-    known |= {"post": state, "cuts": None, "predicted": None, "short": None}
-    return Look(**known | changes)
+    known |= {"post": state, "windows": None, "predictions": None, "training": None}
+    return Inputs(**known | changes)
 
 
 def lights(findings):
@@ -43,7 +43,7 @@ def lights(findings):
 
 
 def test_predictions():
-    """A point that walks at random: only who knows the steps beats repeating the last row."""
+    """A random walk: only a model that knows the steps beats repeating the last row."""
     truth = torch.randn(WINDOWS, TIME, 3).cumsum(1)
     mixed = truth + torch.randn_like(truth) * 2
     rows = batch(torch.zeros(WINDOWS, TIME))
@@ -60,7 +60,7 @@ def test_predictions():
     assert (always.light, always.symptom) == ("grey", "")
     still = torch.ones(WINDOWS, TIME, 3)
     [nothing] = prediction.found("vector", rows, still, still, still, still)
-    assert nothing.number == "nothing changes within 15 steps: any guess is right"
+    assert nothing.number == "nothing changes within 15 steps, so every guess is right"
 
 
 def test_errors_by_hand():
@@ -81,18 +81,18 @@ def test_rewards():
         (reward.roll(1, 1), ["red", "amber"]),  # one row late
         (reward * torch.nan, ["red", "red"]),
     ):
-        section = calibration.reward_section(look(batch(reward), {"reward": guess}))
+        section = calibration.reward_section(inputs(batch(reward), {"reward": guess}))
         assert lights(section.findings) == expected
-    # A reward that is always the same asks for its size, not for a correlation.
+    # A constant reward only needs the right size.
     ones = torch.ones(2, 60)
-    section = calibration.reward_section(look(batch(ones), {"reward": 0.9 * ones}))
+    section = calibration.reward_section(inputs(batch(ones), {"reward": 0.9 * ones}))
     assert lights(section.findings) == ["green"]
-    none = calibration.reward_section(look(batch(0 * ones), {"reward": ones})).findings[0]
-    assert none.number.startswith("0 rewards other than 0: give more --steps")
+    none = calibration.reward_section(inputs(batch(0 * ones), {"reward": ones})).findings[0]
+    assert none.number.startswith("only 0 non-zero rewards: increase --steps")
 
 
 def values(rows):
-    """The returns of a walk through `rows`, exactly, by a loop from the end."""
+    """The exact returns of `rows`, by a loop from the end."""
     value = torch.zeros_like(rows.reward)
     for t in reversed(range(rows.reward.shape[1] - 1)):
         ahead = rows.reward[:, t + 1] + GAMMA * value[:, t + 1]
@@ -106,23 +106,25 @@ def test_values():
     end[:, 39] = True
     rows = batch(reward, end, end)
     exact = values(rows)
-    claim, real, steps = calibration.promises(look(rows, {"value": exact}))
+    claim, real, steps = calibration.predicted_returns(inputs(rows, {"value": exact}))
     assert steps == 10
-    torch.testing.assert_close(claim, real)  # across an end, and where the data go on
+    torch.testing.assert_close(claim, real)  # across an end, and up to the end of the data
     for value, expected in (
         (exact, ["green", "green"]),
         (4 * exact, ["green", "red"]),
         (-exact, ["red", "amber"]),
         (0 * exact, ["red", "amber"]),
     ):
-        assert lights(calibration.value_section(look(rows, {"value": value})).findings) == expected
-    double = calibration.value_section(look(rows, {"value": 2 * exact})).findings[1]
+        assert (
+            lights(calibration.value_section(inputs(rows, {"value": value})).findings) == expected
+        )
+    double = calibration.value_section(inputs(rows, {"value": 2 * exact})).findings[1]
     assert double.symptom == "high"
     ones = batch(torch.ones(3, 80))
-    section = calibration.value_section(look(ones, {"value": torch.full((3, 80), 10.0)}))
+    section = calibration.value_section(inputs(ones, {"value": torch.full((3, 80), 10.0)}))
     assert lights(section.findings) == ["grey", "green"]
-    none = calibration.value_section(look(batch(0 * reward), {"value": exact})).findings
-    assert {finding.number for finding in none} == {"no reward came in these episodes"}
+    none = calibration.value_section(inputs(batch(0 * reward), {"value": exact})).findings
+    assert {finding.number for finding in none} == {"these episodes have no reward"}
 
 
 def test_continuation():
@@ -137,22 +139,24 @@ def test_continuation():
         (0.5 * ~end, ["green", "red"]),
         (0.9999 * ~end, ["green", "red"]),
     ):
-        section = calibration.continue_section(look(rows, {"cont": guess}))
+        section = calibration.continue_section(inputs(rows, {"cont": guess}))
         assert lights(section.findings) == expected
     rows = batch(torch.zeros(2, 30))
-    assert lights(calibration.continue_section(look(rows, {"cont": alive})).findings)[0] == "grey"
+    assert lights(calibration.continue_section(inputs(rows, {"cont": alive})).findings)[0] == "grey"
 
 
 def test_return_scale():
     scale = wb.normalize.PercentileScale()
-    assert policy._scale(scale, 5.0).light == "grey"
+    assert lights(policy._range(scale, 5.0, 4.0)) == ["grey", "grey"]
     scale.weight.fill_(1.0)
-    assert (policy._scale(scale, 5.0).light, policy._fresh(scale, 5.0, 4.0).light) == ("green",) * 2
-    assert policy._scale(scale, 0.2).number == "0.2; floor 1, reached"
-    assert policy._fresh(scale, 0.2, 0.01).light == "green"  # the floor is the scale of both
-    # Below is usual, where an agent plays better than replay; above, the advantages are too large.
-    assert policy._fresh(scale, 50.0, 4.0).light == "green"
-    assert [policy._fresh(scale, 2.0, now).light for now in (7.0, 11.0)] == ["amber", "red"]
+    assert lights(policy._range(scale, 5.0, 4.0)) == ["green", "green"]
+    floor, current = policy._range(scale, 0.2, 0.01)
+    assert floor.number == "0.2; floor 1, reached"
+    assert current.light == "green"  # both ranges are below the floor
+    # A smaller current range is usual: the agent plays better than replay. With a larger one the
+    # advantages are too large.
+    assert policy._range(scale, 50.0, 4.0)[1].light == "green"
+    assert [policy._range(scale, 2.0, now)[1].light for now in (7.0, 11.0)] == ["amber", "red"]
 
 
 @pytest.mark.parametrize(
@@ -170,13 +174,13 @@ def test_return_scale():
         ((0.0, 0.0), (-5.0, 5.0), "grey"),
     ],
 )
-def test_returns_that_no_rewards_add_up_to(rewards, returns, light):
+def test_returns_beyond_the_reward_bounds(rewards, returns, light):
     reward = torch.tensor([rewards]).repeat(2, 10)
-    finding = policy.within_rewards("returns", torch.tensor(returns), look(batch(reward)))
-    assert (finding.light, finding.symptom) == (light, "impossible" * (light == "red"))
+    finding = policy.within_rewards("returns", torch.tensor(returns), inputs(batch(reward)))
+    assert (finding.light, finding.symptom) == (light, "bounds" * (light == "red"))
     lines = [{"step": 1}, {"step": 2, **dict(zip(history.RETURNS, returns, strict=True))}]
-    assert lights(history._returns(look(batch(reward)), lines)) == [light]
-    assert history._returns(look(batch(reward)), lines[:1]) == []
+    assert lights(history._returns(inputs(batch(reward)), lines)) == [light]
+    assert history._returns(inputs(batch(reward)), lines[:1]) == []
 
 
 @pytest.mark.parametrize(("off", "light"), [(0.0, "green"), (1e-6, "red")])
@@ -188,14 +192,14 @@ def test_a_head_whose_far_bins_do_not_cancel_is_red(off, light):
     rows = batch(torch.ones(2, 5))
     post = agent.rssm.initial(2)
     post = State(*(x[:, None].expand(-1, 5, *x.shape[1:]) for x in (*post, post.stoch)))
-    section = policy.scale_section(look(rows, agent=agent, cfg=CFG, post=post))
+    section = policy.scale_section(inputs(rows, agent=agent, cfg=CFG, post=post))
     assert section.findings[0].light == light
 
 
 def test_gradients():
-    """A leak, a NaN and a loss that teaches nothing, each at its place."""
+    """A leaked, a non-finite and a missing gradient, each at its place."""
     agent = new(False)
-    with torch.no_grad():  # heads begin with a last layer of 0
+    with torch.no_grad():  # the last layer of a head is initialised to 0
         for head in (agent.reward, agent.value):
             head.out.weight.normal_()
     rows = batch(torch.zeros(2, 5))._replace(
@@ -221,10 +225,10 @@ def test_gradients():
 
     good = SimpleNamespace(world_model_loss=right_world_model, actor_critic_loss=right_actor_critic)
     bad = SimpleNamespace(world_model_loss=bad_world_model, actor_critic_loss=bad_actor_critic)
-    given = {"agent": agent, "cfg": CFG, "short": rows}
-    section = gradients.section(look(rows, recipe=good, **given))
+    given = {"agent": agent, "cfg": CFG, "training": rows}
+    section = gradients.section(inputs(rows, recipe=good, **given))
     assert lights(section.findings) == ["green", "green", "green"]
-    section = gradients.section(look(rows, recipe=bad, **given))
+    section = gradients.section(inputs(rows, recipe=bad, **given))
     assert [finding.number for finding in section.findings] == [
         "obs at encoder, obs at rssm, obs at decoder",
         "actor at encoder, actor at rssm, actor at value",
@@ -233,7 +237,7 @@ def test_gradients():
 
 
 def test_the_table_of_gradients_is_the_recipes():
-    """Every loss of the recipe has its row, every module that is trained its column."""
+    """Every loss of the recipe has a row, every trained module a column."""
     agent = new(False)
     modules = {
         name for name, m in agent.named_children() if any(p.requires_grad for p in m.parameters())
@@ -267,7 +271,7 @@ def test_charts():
     assert bars.count("<rect") == 4
 
 
-def test_a_png_is_read_by_others():
+def test_other_programs_read_the_png():
     image = pytest.importorskip("PIL.Image")
     pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 4), np.uint8)
     assert np.array_equal(np.array(image.open(io.BytesIO(png(pixels)))), pixels)

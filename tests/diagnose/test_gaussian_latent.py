@@ -1,4 +1,4 @@
-"""What is looked at where the latent is Gaussian: numbers in place of classes."""
+"""The page about an agent with a Gaussian latent."""
 
 import math
 
@@ -34,27 +34,27 @@ def played(agent, rows=32):
     return wb.evaluate.collect(policy, recipe.environments(recipe.CFG, 4, 1), rows)
 
 
-def test_the_page_is_about_numbers(agent, tmp_path):
+def test_the_page_is_about_dimensions(agent, tmp_path):
     sections = diagnose.examine(recipe, agent, recipe.CFG, played(agent))
     assert [section.key for section in sections] == KEYS
     text = diagnose.write_page(tmp_path / "page.html", "a run", {}, sections).read_text()
-    assert "Numbers of the latent" in text
+    assert "Latent dimensions" in text
     assert "nan" not in text
     findings = {finding.name: finding for section in sections for finding in section.findings}
-    divergence = findings["KL of posterior and prior"]
-    assert (divergence.light, divergence.number.endswith("nats a row")) == ("green", True)
-    assert "no limit" in divergence.rule
+    divergence = findings["KL between posterior and prior"]
+    assert (divergence.light, divergence.number.endswith("nats per row")) == ("green", True)
+    assert "no upper limit" in divergence.rule
     for section in sections:
         for finding in section.findings:
             wrong = finding.light in ("red", "amber")
             assert (finding.symptom in SYMPTOMS[section.key]) == wrong, finding
 
 
-def test_a_latent_that_says_nothing_is_red(agent):
+def test_a_latent_without_information_is_red(agent):
     with torch.no_grad():
         for out in (agent.rssm.latent.prior_out, agent.rssm.latent.posterior_out):
             out.weight.zero_()
-    seen = inputs.look(recipe, agent.eval(), recipe.CFG, played(agent, 8))
+    seen = inputs.prepare(recipe, agent.eval(), recipe.CFG, played(agent, 8))
     assert [finding.light for finding in kl.section(seen).findings] == ["red", "amber"]
     assert [finding.light for finding in latent.section(seen).findings] == ["red", "red"]
 
@@ -69,30 +69,30 @@ def test_an_agent_can_be_judged(agent):
 
 
 def test_information_by_hand():
-    """Two points one deviation either side: ln sqrt(2). A mean that never moves: nothing."""
+    """Means one standard deviation from 0 on both sides: ln sqrt(2). A constant mean: 0."""
     mean = torch.tensor([[1.0, 5.0], [-1.0, 5.0]])
-    told = latent.information(mean, torch.ones(2, 2))
-    torch.testing.assert_close(told, torch.tensor([0.5 * math.log(2), 0.0]))
+    nats = latent.information(mean, torch.ones(2, 2))
+    torch.testing.assert_close(nats, torch.tensor([0.5 * math.log(2), 0.0]))
 
 
-def test_numbers_in_use():
-    """Three of five move: 40% are not in use, which is green; one of five is amber."""
+def test_active_dimensions():
+    """Three of five active: 40% are inactive, which is green. One of five is amber, none is red."""
     moving, still = torch.randn(3, 50, 5), torch.zeros(3, 50, 5)
     for count, light in ((3, "green"), (1, "amber"), (0, "red")):
         mean = torch.cat([moving[..., :count], still[..., count:]], -1)
-        section = latent.number_section(Normal(mean, torch.full_like(mean, 0.5), event=1))
+        section = latent.gaussian(Normal(mean, torch.full_like(mean, 0.5), event=1))
         assert section.findings[0].light == light
         assert section.findings[1].light == ("green" if count else "red")
 
 
-def test_what_a_latent_can_hold():
+def test_the_capacity_of_a_latent():
     assert kl.capacity(OneHot(torch.zeros(2, 3, 5, 4), event=1)) == 5 * math.log(4)
     assert kl.capacity(Normal(torch.zeros(2, 3), torch.ones(2, 3), event=1)) == math.inf
 
 
 def test_another_latent_is_grey(agent):
-    """Nothing is known of a latent of bits, and the section says so."""
-    seen = inputs.look(recipe, agent.eval(), recipe.CFG, played(agent, 8))
+    """There is no check for a latent of bits, and the section says so."""
+    seen = inputs.prepare(recipe, agent.eval(), recipe.CFG, played(agent, 8))
     seen.agent.rssm.posterior = lambda state: Bernoulli(state.mean, event=1)
     section = latent.section(seen)
     assert section.light == "grey"

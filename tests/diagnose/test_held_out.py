@@ -23,7 +23,7 @@ def played(agent, steps, environments=2):
     return wb.evaluate.collect(policy, wb.envs.EnvVector(worlds, seed=1), steps)
 
 
-def test_play_lines_rows_up_with_the_actions_that_led_to_them(agent):
+def test_rows_have_the_actions_that_led_to_them(agent):
     batch = played(agent, 30)
     assert batch.obs["image"].shape == (2, 30, 48, 48, 1)
     assert batch.is_first[:, 0].all()
@@ -33,7 +33,7 @@ def test_play_lines_rows_up_with_the_actions_that_led_to_them(agent):
     assert (batch.reward == (batch.obs["image"][:, :, 24, 24, 0] > 0)).all()
 
 
-def test_play_ends_where_environments_failed_too_often(agent, monkeypatch, tmp_path):
+def test_a_report_stops_if_environments_fail_too_often(agent, monkeypatch, tmp_path):
     monkeypatch.setattr(wb.envs.EnvVector, "stopped", "the wheel came off")
     with pytest.raises(wb.evaluate.Stopped, match="the wheel came off"):
         played(agent, 9)
@@ -42,7 +42,7 @@ def test_play_ends_where_environments_failed_too_often(agent, monkeypatch, tmp_p
     assert text == "no report: the wheel came off"
 
 
-def test_open_loop_sees_the_context_and_imagines_the_rest(agent):
+def test_open_loop_observes_the_context_and_imagines_the_rest(agent):
     batch = played(agent, 9)._replace(carry=agent.rssm.initial(2))
     with wb.distributions.modes():
         states = diagnose.open_loop(agent, batch, context=4)
@@ -83,7 +83,7 @@ def test_too_short_sequences(agent):
         diagnose.windows(played(agent, 20), states, 20)
 
 
-def test_a_look_leaves_the_random_numbers_alone(agent):
+def test_a_video_leaves_the_random_state_unchanged(agent):
     batch = played(agent, 20)._replace(carry=agent.rssm.initial(2))
     before = torch.get_rng_state()
     frames = diagnose.open_loop_video(agent, batch)
@@ -94,7 +94,9 @@ def test_a_look_leaves_the_random_numbers_alone(agent):
 def test_a_video_needs_images():
     world = wb.spaces.Continuous((2,))
     blind = recipe.Agent({"vector": world}, {"arm": world}, CFG)
-    message = r"sees images, this one sees \['vector'\]: ask for it where agent.encoder.image_keys"
+    message = (
+        r"observes images, this one observes \['vector'\]: call it only if agent.encoder.image_keys"
+    )
     with pytest.raises(ValueError, match=message):
         diagnose.open_loop_video(blind, None)
 
@@ -112,5 +114,5 @@ def test_judging_names_every_check(agent, monkeypatch):
         False,
         True,
     ]
-    # A model that has learnt nothing does not beat the mean frame.
+    # An untrained model does not beat the mean frame.
     assert not checks[2].passed

@@ -1,4 +1,4 @@
-"""The whole page about tiny agents, and the lights of planted faults."""
+"""The page about tiny agents, and the lights of planted faults."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ KEYS += ["gradients", "history"]
 
 
 class Reader(HTMLParser):
-    """Fails where tags do not close in order."""
+    """Fails if tags do not close in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -55,7 +55,7 @@ def findings_of(sections):
 
 @pytest.fixture(scope="module")
 def looks():
-    """All sections about three agents that have learnt nothing."""
+    """All sections about three untrained agents."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "SAMPLES", 2)
         torch.manual_seed(0)
@@ -71,7 +71,7 @@ def looks():
 
 
 def faulty(agent):
-    """A latent that says nothing, a policy without spread."""
+    """A latent without information, a policy with the smallest standard deviation."""
     with torch.no_grad():
         for out in (agent.rssm.latent.prior_out, agent.rssm.latent.posterior_out):
             out.weight.zero_()
@@ -93,15 +93,15 @@ def test_the_page_has_every_section(looks, kind, tmp_path):
     for word in ("http", "<script", "nan", "tensor("):
         assert word not in text
     assert reader.tags.count("svg") > 12
-    # Nothing has been learnt, and the page says so.
+    # The agent is untrained, and the page says so.
     assert findings["vector error 11 to 15 steps ahead"].light in ("amber", "red")
-    assert findings["range now over the running one"].light == "grey"
+    assert findings["current range over running range"].light == "grey"
     picture = kind == "image and vectors"
     assert ("image error 11 to 15 steps ahead" in findings) == picture
     assert ("entropy of 'place'" in findings) == picture
-    assert ("spread of 'arm'" in findings) != picture
-    assert findings["losses that reach too far"].light == "green"
-    assert findings["gradients that are no number"].light == "green"
+    assert ("standard deviation of 'arm'" in findings) != picture
+    assert findings["leaked gradients"].light == "green"
+    assert findings["non-finite gradients"].light == "green"
 
 
 def test_every_symptom_has_causes(looks):
@@ -118,20 +118,21 @@ def test_every_symptom_has_causes(looks):
 
 def test_a_dead_latent_and_a_collapsed_policy_are_red(looks):
     well, ill = (findings_of(looks[name]) for name in ("vectors alone", "faulty"))
-    names = ["KL of posterior and prior", "what the latent says of a row", "spread of 'arm'"]
+    names = ["KL between posterior and prior", "information of a row"]
+    names.append("standard deviation of 'arm'")
     assert [well[name].light for name in names] == ["green", "green", "green"]
     assert [ill[name].light for name in names] == ["red", "red", "red"]
-    assert ill["KL of posterior and prior"].number.startswith("0 nats")
-    assert ill["free-nat occupancy"].number == "100% of the rows below 1 nat"
-    # Without a gradient through the latent the encoder learns from nothing.
-    assert "dyn at encoder" in ill["losses that do not teach"].number
+    assert ill["KL between posterior and prior"].number.startswith("0 nats")
+    assert ill["rows below the free nats"].number == "100% of the rows below 1 nat"
+    # No gradient passes through the latent to the encoder.
+    assert "dyn at encoder" in ill["missing gradients"].number
 
 
 def test_a_collapsed_discrete_policy_is_red():
     agent = recipe.new(True).eval()
     with torch.no_grad():
         agent.actor.outs[0][0].bias[2] = 30.0
-    seen = inputs.look(recipe, agent, recipe.CFG, played(agent, True, rows=4, environments=1))
+    seen = inputs.prepare(recipe, agent, recipe.CFG, played(agent, True, rows=4, environments=1))
     [finding] = policy.entropy_section(seen).findings
     assert (finding.light, finding.symptom) == ("red", "collapsed")
     assert finding.number.startswith("0.0%: ")
@@ -143,8 +144,8 @@ def test_few_rows_are_grey_with_the_reason():
     findings = findings_of(sections)
     [finding] = sections[0].findings
     assert finding.light == "grey"
-    assert finding.number.startswith("0 windows of 20 rows within one episode, 4 are needed")
-    assert findings["gradients"].number == "fewer than 3 rows: give more --steps"
+    assert finding.number.startswith("only 0 windows of 20 rows fit into an episode, 4 are needed")
+    assert findings["gradients"].number == "fewer than 3 rows: increase --steps"
     assert findings["correlation of value and return"].light == "grey"
     assert findings["score"].number == "0 finished episodes in training, 12 are needed"
     Reader(document.page("few", {}, sections))
@@ -162,7 +163,7 @@ def test_judging_covers_what_the_agent_sees(picture, monkeypatch):
     assert len(checks) == 4 * len(kinds) + 3
 
 
-def test_looking_changes_nothing():
+def test_examining_changes_nothing():
     agent = recipe.new(False).train()
     before = {name: value.clone() for name, value in agent.state_dict().items()}
     batch = played(agent, False, rows=9, environments=2)
@@ -216,8 +217,8 @@ def test_the_command(run, tmp_path, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == str(output)
     assert "Begin with: " in lines[-2]
-    assert "GREEN  Curves of the run, score: 3.5 → 19.5 (± 2.4)" in lines
-    assert any("value was not finite at step 270 (1 times in all)" in line for line in lines)
+    assert "GREEN  Training curves, score: 3.5 → 19.5 (± 2.4)" in lines
+    assert any("value was not finite at step 270 (1 such values)" in line for line in lines)
     text = output.read_text()
     Reader(text)
     assert "<b>690 steps</b>" in text

@@ -1,4 +1,4 @@
-"""A run's agent on new episodes, and one page about it."""
+"""Diagnose an agent: play held-out episodes, examine them, write a page."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from worldblocks.diagnose.finding import Section
-from worldblocks.diagnose.inputs import look
+from worldblocks.diagnose.inputs import prepare
 from worldblocks.diagnose.page.document import write_page
 from worldblocks.diagnose.rollouts import LENGTH
 from worldblocks.diagnose.sections import (
@@ -26,7 +26,7 @@ from worldblocks.run.sinks import read_jsonl
 
 ENVIRONMENTS = 4
 FEWEST = ENVIRONMENTS * (LENGTH + 1)
-UNSEEN = 1_000_000  # added to the run's seed: episodes it was not trained on
+UNSEEN = 1_000_000  # added to the run's seed, for episodes that were not trained on
 
 
 def diagnose(
@@ -39,18 +39,18 @@ def diagnose(
     seed: int | None = None,
     output: Path | None = None,
 ) -> tuple[list[Section], Path]:
-    """Let the agent of a run play held-out episodes, and write the page about it.
+    """Play held-out episodes with the agent of a run, and write a page about it.
 
     Args:
-        run: the run folder, for what has been logged.
-        recipe: the module that made it.
-        agent, cfg: as `recipe.load(run)` gives them.
-        steps: rows played, of all environments together.
-        seed: of the episodes; that of the run plus a million if None.
-        output: the page; `diagnosis.html` in the run folder if None.
+        run: the run folder, for its logs.
+        recipe: the recipe module of the run.
+        agent, cfg: as returned by `recipe.load(run)`.
+        steps: number of rows to play, over all environments.
+        seed: seed of the episodes; the run's seed plus a million if None.
+        output: path of the page; `diagnosis.html` in the run folder if None.
 
     Raises:
-        ValueError: too few steps to see anything.
+        ValueError: `steps` is too small.
         Stopped: the environments failed too often.
     """
     if steps < FEWEST:
@@ -71,74 +71,74 @@ def diagnose(
 def examine(
     recipe: Any, agent: Any, cfg: Any, batch: Batch, *, run: Path | None = None, seed: int = 0
 ) -> list[Section]:
-    """All sections of the page about an agent; looking changes nothing.
+    """All sections of the page about an agent.
 
-    Parameters, gradients, buffers such as the return scale, training mode and random numbers are
-    afterwards what they were.
+    Parameters, gradients, buffers such as the return scale, the training mode and the random state
+    are left unchanged.
 
     Args:
         recipe: a module with `world_model_loss(agent, batch, cfg) -> (post, losses, metrics)` and
             `actor_critic_loss(agent, post, batch, cfg) -> (losses, metrics)`.
-        agent: its agent: `encoder, rssm, decoder, reward, cont, actor, value, return_scale`.
-        cfg: its configuration, of which `gamma, lam, horizon, entropy, length, batch` are read.
-        batch: held-out rows `env time ...`, as `play` gives them.
-        run: the run's folder, for the curves.
-        seed: of what is sampled while looking.
+        agent: has `encoder, rssm, decoder, reward, cont, actor, value, return_scale`.
+        cfg: the run's configuration; `gamma, lam, horizon, entropy, length, batch` are read.
+        batch: held-out rows `env time ...`, as returned by `wb.evaluate.collect`.
+        run: the run folder, for the training curves.
+        seed: seed of the sampling.
     """
     training = agent.training
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         try:
-            seen = look(recipe, agent.eval(), cfg, batch)
+            inputs = prepare(recipe, agent.eval(), cfg, batch)
             return [
-                prediction.section(seen),
-                kl.section(seen),
-                latent.section(seen),
-                calibration.reward_section(seen),
-                calibration.value_section(seen),
-                calibration.continue_section(seen),
-                policy.scale_section(seen),
-                policy.entropy_section(seen),
-                gradients.section(seen),
-                history.section(seen, run),
+                prediction.section(inputs),
+                kl.section(inputs),
+                latent.section(inputs),
+                calibration.reward_section(inputs),
+                calibration.value_section(inputs),
+                calibration.continue_section(inputs),
+                policy.scale_section(inputs),
+                policy.entropy_section(inputs),
+                gradients.section(inputs),
+                history.section(inputs, run),
             ]
         finally:
             agent.train(training)
 
 
 def facts(run: Path, agent: Any, batch: Batch, seed: int, seconds: float) -> dict[str, str]:
-    """What stands at the head of the page."""
+    """The facts at the top of the page."""
     config = read_config(run)
     task = next((str(config[k]) for k in ("game", "task", "env") if config.get(k)), "")
     metrics = read_jsonl(run / "metrics.jsonl")
     last = metrics[-1] if metrics else {}
     weights = sum(p.numel() for p in agent.parameters() if p.requires_grad)
-    whole = scores(batch)
-    mean = f", mean score {sum(whole) / len(whole):.4g}" if whole else ""
+    finished = scores(batch)
+    mean = f", mean score {sum(finished) / len(finished):.4g}" if finished else ""
     found = {
         "recipe": str(config.get("recipe", "")),
         "task": task,
         "trained": f"{last['step']:,} steps" if last else "not logged",
         "updates": f"{last['updates']:,.0f}" if "updates" in last else "",
         "parameters": f"{weights / 1e6:.3g}M",
-        "looked at": f"{batch.reward.numel():,} rows of {len(batch.reward)} environments",
-        "episodes finished there": f"{len(whole)}{mean}",
+        "held-out rows": f"{batch.reward.numel():,} of {len(batch.reward)} environments",
+        "finished episodes": f"{len(finished)}{mean}",
         "seed": f"{seed:,}",
         "took": f"{seconds:.0f} s",
         "on": time.strftime("%Y-%m-%d %H:%M"),
     }
-    return {name: word for name, word in found.items() if word}
+    return {name: text for name, text in found.items() if text}
 
 
 def scores(batch: Batch) -> list[float]:
-    """Sums of rewards of the episodes that end within the rows."""
+    """Reward sums of the episodes that end within the rows."""
     found = []
-    for reward, last in zip(batch.reward.tolist(), batch.is_last.tolist(), strict=True):
+    for rewards, lasts in zip(batch.reward.tolist(), batch.is_last.tolist(), strict=True):
         total = 0.0
-        for gain, over in zip(reward, last, strict=True):
-            total += gain
-            if over:
+        for reward, last in zip(rewards, lasts, strict=True):
+            total += reward
+            if last:
                 found.append(total)
                 total = 0.0
     return found

@@ -1,4 +1,4 @@
-"""What a look at a run finds: sections of findings, each with a light."""
+"""Findings about a run, grouped in sections; each finding has a traffic light."""
 
 from typing import Literal, NamedTuple
 
@@ -7,10 +7,10 @@ WORST: tuple[Light, ...] = ("red", "amber", "green")
 
 
 class Finding(NamedTuple):
-    """One number and what it means.
+    """One number and its verdict.
 
-    `light` is grey where nothing can be judged: `number` then says why. `symptom` is a key of
-    `causes.SYMPTOMS`, or empty where all is well.
+    `light` is grey if there is nothing to judge; `number` then gives the reason. `symptom` is a key
+    of `causes.SYMPTOMS`, empty for green and grey lights.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Finding(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A picture (SVG or an HTML table) with its caption; a wide one takes the whole width."""
+    """A picture (SVG or an HTML table) with its caption; `wide` takes the full page width."""
 
     picture: str
     caption: str
@@ -39,7 +39,7 @@ class Section(NamedTuple):
 
     @property
     def light(self) -> Light:
-        """The worst light of the findings that could be judged; grey if none could."""
+        """The worst light of the judged findings; grey if none was judged."""
         lights = {finding.light for finding in self.findings}
         for light in WORST:
             if light in lights:
@@ -52,8 +52,13 @@ def unknown(name: str, reason: str, rule: str) -> Finding:
     return Finding(name, "grey", reason, rule)
 
 
+def judged(name: str, light: Light, number: str, rule: str, symptom: str) -> Finding:
+    """A finding that has `symptom` only if its light is not green."""
+    return Finding(name, light, number, rule, "" if light == "green" else symptom)
+
+
 def graded(value: float, green: float, amber: float) -> Light:
-    """Green up to one limit, amber up to the next, red beyond and where it is not a number.
+    """Green up to `green`, amber up to `amber`, red above and for NaN.
 
     >>> graded(0.2, 0.5, 1.0), graded(0.7, 0.5, 1.0), graded(float("nan"), 0.5, 1.0)
     ('green', 'amber', 'red')

@@ -1,4 +1,4 @@
-"""Episodes an agent was not trained on: played, cut into windows, judged."""
+"""Play held-out episodes, cut them into windows and judge a world model on them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,40 +32,40 @@ from worldblocks.evaluate import AgentPolicy, Check, Stopped, collect, write_rep
 from worldblocks.replay import Batch, MixtureReplay
 from worldblocks.rssm import AnyState
 
-NO_SCORE = "not judged here: to play well an agent needs a GPU, or hours on a CPU"
+NO_SCORE = "not judged: a good score takes a GPU, or hours on a CPU"
 
 
 @torch.no_grad()
 def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Check]:
-    """The report of a world model on held-out rows: open loop, reward, value.
+    """Check a world model on held-out rows: open-loop prediction, reward and value.
 
-    A predicted observation is the mean over `SAMPLES` imagined futures: squared error asks for the
-    expected one, and one sample pays for its own randomness too. Images are compared in [0, 1],
-    numbers in symlog space, classes as one-hots; an agent that sees both is judged on both.
+    A prediction is the mean over `SAMPLES` imagined futures, because the mean minimises the squared
+    error. Images are compared in [0, 1], numbers in symlog space, classes as one-hots. An agent
+    that observes both images and vectors is judged on both.
 
     Args:
-        agent: the agent that is judged.
-        batch: whole sequences `env time ...` from their first row on, those of
+        agent: the agent to judge.
+        batch: sequences `env time ...` from the first row of an episode on, as returned by
             `wb.evaluate.collect`.
         gamma: the discount of the agent's value.
-        seen: rows `batch time ...` that the agent was trained on; their mean observation is one of
+        seen: rows `batch time ...` that the agent was trained on. Their mean observation is one of
             the guesses to beat.
     """
     batch = batch.to(agent.rssm.initial(1).deter.device)
     post = posterior(agent, batch)
     returns, known = realised_return(batch.reward, batch.is_last, batch.is_terminal, gamma)
     cuts = windows(batch, post, LENGTH).map(lambda x: x[:WINDOWS])
-    mixed = shuffled(cuts.prev_action)
+    mixed = shuffle(cuts.prev_action)
     right, wrong = (imagined(agent, cuts, act, SAMPLES) for act in (cuts.prev_action, mixed))
-    truth, usual = truths(agent, cuts), truths(agent, seen.to(batch.reward.device))
+    truth, trained = truths(agent, cuts), truths(agent, seen.to(batch.reward.device))
     checks = []
     if agent.encoder.image_keys:
         frames = torch.cat([cuts.obs[key] for key in agent.encoder.image_keys], -1)
         guesses = images(agent, right), images(agent, wrong)
-        checks += image_checks(frames, *guesses, CONTEXT, images(agent, usual).mean((0, 1)))
+        checks += image_checks(frames, *guesses, CONTEXT, images(agent, trained).mean((0, 1)))
     if vector_keys(agent):
         real, good, bad = (vectors(agent, part) for part in (truth, right, wrong))
-        checks += vector_checks(real, good, bad, CONTEXT, vectors(agent, usual).mean((0, 1)))
+        checks += vector_checks(real, good, bad, CONTEXT, vectors(agent, trained).mean((0, 1)))
     feature = post.feature()
     return [
         *checks,
@@ -85,17 +85,17 @@ def report(
     gamma: float,
     seen: Batch,
 ) -> str:
-    """Play `steps` rows in all, judge the agent on them, write the report into the run folder.
+    """Play `steps` rows, judge the agent on them and write the report into the run folder.
 
     Args:
-        run: the run folder; `report.txt` and `report.json` are written there.
+        run: the folder for `report.txt` and `report.json`.
         agent, act: as in `wb.evaluate.AgentPolicy`.
-        envs: environments, closed at the end.
-        steps: rows of all environments together.
-        gamma, seen: as for `judge`.
+        envs: the environments; they are closed at the end.
+        steps: number of rows over all environments.
+        gamma, seen: as in `judge`.
 
     Returns:
-        The text of the report; or why there is none, where the environments failed too often.
+        The text of the report, or the reason for its absence if the environments failed too often.
     """
     try:
         played = collect(AgentPolicy(act, agent, len(envs)), envs, steps // len(envs))
@@ -114,19 +114,19 @@ def task_reports(
     steps: int,
     gamma: float,
 ) -> str:
-    """The `report` of each task of an agent with several, in a folder of the task's name.
+    """The `report` of every task of a multi-task agent, each in a folder of the task's name.
 
     Args:
         run: the run folder.
-        agent: has `heads`, and `task(name)` gives the agent of one task.
-        act: as for `report`.
-        envs: `envs(task, n, seed=…)` opens environments of a task.
+        agent: has `heads` by task; `agent.task(name)` returns the agent of one task.
+        act: as in `report`.
+        envs: `envs(task, n, seed=…)` creates `n` environments of a task.
         replay: rows that the agent was trained on.
-        steps: held-out rows of each task; 0: no report.
-        gamma: as for `judge`.
+        steps: number of held-out rows per task; 0 for no report.
+        gamma: as in `judge`.
 
     Returns:
-        The texts, each below the name of its task.
+        The reports, each preceded by its task name.
     """
     texts = []
     for task in agent.heads if steps else ():
@@ -140,22 +140,22 @@ def task_reports(
 
 
 def posterior(agent: Agent, batch: Batch) -> AnyState:
-    """The states of whole sequences, observed from nothing."""
+    """The posterior states of sequences, from the initial carry."""
     carry = agent.rssm.initial(len(batch.reward))
     return agent.rssm.observe(carry, agent.encoder(batch.obs), batch.prev_action, batch.is_first)
 
 
-def shuffled(actions: Tensor) -> Tensor:
-    """The same actions, each at a row of another."""
+def shuffle(actions: Tensor) -> Tensor:
+    """The actions in random order over all sequences and rows."""
     flat = actions.flatten(0, 1)
     return flat[torch.randperm(len(flat))].view_as(actions)
 
 
 def windows(batch: Batch, states: AnyState, size: int) -> Batch:
-    """Cut sequences `env time ...` into windows of `size` rows from row 1 on, side by side.
+    """Cut sequences `env time ...` into consecutive windows of `size` rows, from row 1 on.
 
     The carry of a window is that of the state before it. Windows in which an episode begins after
-    the context are left out: imagination does not cross an episode's end.
+    the context are dropped, because imagination does not cross the end of an episode.
     """
     if batch.reward.shape[1] <= size:
         raise ValueError(
@@ -168,7 +168,7 @@ def windows(batch: Batch, states: AnyState, size: int) -> Batch:
 
 
 def cut(batch: Batch, states: AnyState, size: int) -> Batch:
-    """All windows of `size` rows from row 1 on, also those in which an episode begins."""
+    """Like `windows`, with those in which an episode begins."""
     count = (batch.reward.shape[1] - 1) // size
 
     def pieces(x: Tensor) -> Tensor:

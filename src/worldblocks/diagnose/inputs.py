@@ -1,4 +1,4 @@
-"""What every section reads: an agent, the episodes it played, what it says of them."""
+"""The inputs of every section: an agent, the held-out rows it played, and its predictions."""
 
 from typing import Any, NamedTuple
 
@@ -6,32 +6,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.diagnose.held_out import cut, posterior, shuffled, windows
-from worldblocks.diagnose.rollouts import (
-    LENGTH,
-    SAMPLES,
-    decoded,
-    imagined,
-    open_loop,
-    truths,
-)
+from worldblocks.diagnose.held_out import cut, posterior, shuffle, windows
+from worldblocks.diagnose.rollouts import LENGTH, SAMPLES, decoded, imagined, open_loop, truths
 from worldblocks.replay import Batch
 from worldblocks.rssm import AnyState
 
 MOST = 48  # windows of the open-loop section: each is decoded many times
 
 
-class Predicted(NamedTuple):
-    """Windows of observations and what is predicted for them, by observation key."""
+class Predictions(NamedTuple):
+    """Observations of some windows by key, and predictions of them."""
 
     truth: dict[str, Tensor]
-    right: dict[str, Tensor]  # open loop, with the actions that were taken
-    wrong: dict[str, Tensor]  # with shuffled actions
-    seen: dict[str, Tensor]  # decoded from states that saw each row
-    reward: Float[Tensor, "window time"]  # open loop, with the actions that were taken
+    imagined: dict[str, Tensor]  # open loop, with the true actions
+    shuffled: dict[str, Tensor]  # open loop, with shuffled actions
+    reconstructed: dict[str, Tensor]  # decoded from posterior states
+    reward: Float[Tensor, "window time"]  # open loop, with the true actions
 
 
-class Look(NamedTuple):
+class Inputs(NamedTuple):
     """An agent on held-out episodes.
 
     Attributes:
@@ -40,9 +33,9 @@ class Look(NamedTuple):
         cfg: the run's configuration.
         batch: the rows played, `env time ...`.
         post: the posterior states of these rows.
-        cuts: windows for open-loop prediction; None where no row leads to a whole one.
-        predicted: what is predicted for these windows; None likewise.
-        short: windows of the length that is trained on; None where there are too few rows.
+        windows: windows for open-loop prediction; None if no window fits into an episode.
+        predictions: predictions for these windows; None likewise.
+        training: windows of the training length; None if there are too few rows.
     """
 
     recipe: Any
@@ -50,45 +43,45 @@ class Look(NamedTuple):
     cfg: Any
     batch: Batch
     post: AnyState
-    cuts: Batch | None
-    predicted: Predicted | None
-    short: Batch | None
+    windows: Batch | None
+    predictions: Predictions | None
+    training: Batch | None
 
     @property
     def feature(self) -> Float[Tensor, "env time feature"]:
-        """What the heads read."""
+        """The input of the heads."""
         return self.post.feature()
 
 
 @torch.no_grad()
-def look(recipe: Any, agent: Any, cfg: Any, batch: Batch) -> Look:
-    """Observe the rows that an agent played, and imagine windows of them."""
+def prepare(recipe: Any, agent: Any, cfg: Any, batch: Batch) -> Inputs:
+    """Observe the rows that an agent played, cut them into windows and imagine these."""
     batch = batch.to(agent.rssm.initial(1).deter.device)
     post, rows = posterior(agent, batch), batch.reward.shape[1]
-    cuts = short = None
+    cuts = training = None
     if rows > LENGTH:
         cuts = windows(batch, post, LENGTH).map(lambda x: x[:MOST])
         cuts = cuts if len(cuts.reward) else None
     if rows > 2:
         pieces = cut(batch, post, min(cfg.length, rows - 1))
-        # Spread over the episodes, so that the batch is not one environment's beginning.
+        # Spread over all environments, not the first windows of one.
         count = len(pieces.reward)
         chosen = torch.linspace(0, count - 1, min(cfg.batch, count), device=batch.reward.device)
-        short = pieces.map(lambda x: x[chosen.long().to(x.device)])
-    predicted = None if cuts is None else predict(agent, cuts)
-    return Look(recipe, agent, cfg, batch, post, cuts, predicted, short)
+        training = pieces.map(lambda x: x[chosen.long().to(x.device)])
+    predictions = None if cuts is None else predict(agent, cuts)
+    return Inputs(recipe, agent, cfg, batch, post, cuts, predictions, training)
 
 
-def predict(agent: Any, cuts: Batch) -> Predicted:
-    """The mean of `SAMPLES` imagined futures of each window, and what to compare it with."""
-    right: dict[str, Tensor] = {}
+def predict(agent: Any, cuts: Batch) -> Predictions:
+    """Predict each window: open loop (the mean of `SAMPLES` futures) and by reconstruction."""
+    means: dict[str, Tensor] = {}
     reward = torch.zeros_like(cuts.reward)
     for _ in range(SAMPLES):
         states = open_loop(agent, cuts)
         reward += agent.reward(states.feature()).mean / SAMPLES
-        means = decoded(agent, states)
-        right = {key: right.get(key, 0) + mean / SAMPLES for key, mean in means.items()}
-    wrong = imagined(agent, cuts, shuffled(cuts.prev_action), SAMPLES)
+        parts = decoded(agent, states)
+        means = {key: means.get(key, 0) + mean / SAMPLES for key, mean in parts.items()}
+    shuffled = imagined(agent, cuts, shuffle(cuts.prev_action), SAMPLES)
     embed = agent.encoder(cuts.obs)
     post = agent.rssm.observe(cuts.carry, embed, cuts.prev_action, cuts.is_first)
-    return Predicted(truths(agent, cuts), right, wrong, decoded(agent, post), reward)
+    return Predictions(truths(agent, cuts), means, shuffled, decoded(agent, post), reward)

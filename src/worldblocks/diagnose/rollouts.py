@@ -1,4 +1,4 @@
-"""Open loop: observe a few rows, imagine the others, decode both."""
+"""Open-loop rollouts: observe a few rows, imagine the rest, decode all of them."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -18,19 +18,19 @@ from worldblocks.spaces import Discrete
 from worldblocks.transforms import symlog
 
 CONTEXT = 5
-"""Rows that a model is shown."""
+"""Number of rows the model observes."""
 STEPS = 15
-"""Rows that it imagines then."""
+"""Number of rows it imagines after them."""
 LENGTH = CONTEXT + STEPS
-"""Rows of a window: those shown and those imagined."""
+"""Number of rows in a window, observed and imagined."""
 SAMPLES = 8
-"""Imagined futures of a window, whose mean is the prediction."""
+"""Number of imagined futures per window; their mean is the prediction."""
 WINDOWS = 96
-"""Windows of a report, at most."""
+"""Maximum number of windows in a report."""
 
 
 class Agent(Protocol):
-    """The parts of an agent that are looked at."""
+    """The parts of an agent that are diagnosed."""
 
     encoder: MultiEncoder
     rssm: RSSM
@@ -47,19 +47,19 @@ def open_loop(
     context: int = CONTEXT,
     actions: Float[Tensor, "batch time action"] | None = None,
 ) -> AnyState:
-    """Observe the first `context` rows, imagine the others from the actions that led to them.
+    """Observe the first `context` rows and imagine the rest from the actions that led to them.
 
     Args:
-        agent: its encoder and dynamics.
-        batch: sequences `batch time ...` with the (unpacked) carry of the row before row 0.
-        context: rows that are observed.
-        actions: in place of `batch.prev_action` for the imagined rows.
+        agent: has an encoder and dynamics.
+        batch: sequences `batch time ...` with the unpacked carry of the row before row 0.
+        context: number of rows to observe.
+        actions: used instead of `batch.prev_action` in the imagined rows.
     """
     actions = batch.prev_action if actions is None else actions
     embed = agent.encoder({key: value[:, :context] for key, value in batch.obs.items()})
     past, first = batch.prev_action[:, :context], batch.is_first[:, :context]
-    low = batch.carry  # replay may keep bfloat16
-    carry = type(low)(*(x.to(embed.dtype) for x in low))
+    stored = batch.carry  # in bfloat16, if replay stores that
+    carry = type(stored)(*(x.to(embed.dtype) for x in stored))
     post = agent.rssm.observe(carry, embed, past, first)
     prior = rollout(agent.rssm, post[:, -1].carry, actions[:, context:])
     return type(post)(*(torch.cat(pair, 1) for pair in zip(post, prior, strict=True)))
@@ -67,18 +67,18 @@ def open_loop(
 
 @torch.no_grad()
 def open_loop_video(agent: Agent, batch: Batch) -> UInt8[Tensor, "time rows columns 3"]:
-    """Frames that show truth, open-loop prediction and error side by side.
+    """Video frames with truth, open-loop prediction and error side by side.
 
-    Looking changes nothing: the random numbers of training go on as if nobody had.
+    The random state is left unchanged.
 
     Raises:
-        ValueError: the agent sees no image.
+        ValueError: the agent has no image observation.
     """
     keys = agent.encoder.image_keys
     if not keys:
         raise ValueError(
-            f"an open-loop video needs an agent that sees images, this one sees "
-            f"{list(agent.encoder.keys)}: ask for it where agent.encoder.image_keys is not empty"
+            f"an open-loop video needs an agent that observes images, this one observes "
+            f"{list(agent.encoder.keys)}: call it only if agent.encoder.image_keys is not empty"
         )
     with torch.random.fork_rng():
         truth = torch.cat([batch.obs[key] for key in keys], -1)
@@ -88,7 +88,7 @@ def open_loop_video(agent: Agent, batch: Batch) -> UInt8[Tensor, "time rows colu
 def imagined(
     agent: Agent, batch: Batch, actions: Tensor | None = None, samples: int = 1
 ) -> dict[str, Tensor]:
-    """Open-loop predictions of each observation: the mean over some imagined futures."""
+    """Open-loop prediction of each observation: the mean over `samples` imagined futures."""
     total: dict[str, Tensor] = {}
     for _ in range(samples):
         means = decoded(agent, open_loop(agent, batch, actions=actions))
@@ -97,17 +97,14 @@ def imagined(
 
 
 def decoded(agent: Agent, states: AnyState) -> dict[str, Tensor]:
-    """Means of each observation: images, and flat vectors `batch time feature` of all others."""
-    seen = agent.encoder.image_keys
+    """Predicted mean of each observation; other than images, flat: `batch time feature`."""
+    keys = agent.encoder.image_keys
     means = agent.decoder(states).mean
-    return {key: mean if key in seen else _flat(mean) for key, mean in means.items()}
+    return {key: mean if key in keys else _flat(mean) for key, mean in means.items()}
 
 
 def truths(agent: Agent, batch: Batch) -> dict[str, Tensor]:
-    """Each observation as `decoded` gives it.
-
-    Images in [0, 1], numbers as their symlog, classes as one-hots.
-    """
+    """Each observation in the space of `decoded`: images in [0, 1], symlog numbers, one-hots."""
     truth = {key: batch.obs[key].float() / 255 for key in agent.encoder.image_keys}
     for key, space in (agent.decoder.vector.spaces if agent.decoder.vector else {}).items():
         value = batch.obs[key]
@@ -122,15 +119,15 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def images(agent: Agent, parts: Mapping[str, Tensor]) -> Float[Tensor, "b time h w channel"]:
-    """The images among observations, joined by channel."""
+    """The image observations, concatenated by channel."""
     return torch.cat([parts[key] for key in agent.encoder.image_keys], -1)
 
 
 def vectors(agent: Agent, parts: Mapping[str, Tensor]) -> Float[Tensor, "batch time feature"]:
-    """All observations that are no images as one vector, in sorted key order."""
+    """The other observations, concatenated into one vector in sorted key order."""
     return torch.cat([parts[key] for key in vector_keys(agent)], -1)
 
 
 def vector_keys(agent: Agent) -> list[str]:
-    """The observations that are no images, in sorted order."""
+    """Keys of the observations other than images, sorted."""
     return sorted(set(agent.encoder.keys) - set(agent.encoder.image_keys))

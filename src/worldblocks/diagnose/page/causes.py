@@ -1,205 +1,203 @@
-"""The known causes of each symptom, and what to try: the likeliest first."""
+"""The known causes of each symptom, the most common first, and what to try."""
 
 import re
 from typing import NamedTuple
 
 
 class Symptom(NamedTuple):
-    """What is seen, and pairs of a cause and what to try."""
+    """A symptom, and pairs of a cause and what to try."""
 
     sign: str
     causes: list[tuple[str, str]]
 
 
-# section.symptom: what is seen, then its causes as "- cause > what to try".
+# section.symptom: the sign, then its causes as "- cause > what to try".
 TEXT = """
-prediction.guessing: Imagination is no better than a guess
+prediction.baseline: Imagination is no better than a model-free guess
 - Too few updates. > (more)
-- The latent is not used (see KL and free nats). > Mend that first: nothing can be imagined that
-  the latent does not hold.
-- Resets are ignored: a row with is_first continues the last episode. > Check that the environment
-  sets is_first on the first row and nowhere else.
-- The environment is random: the mean is the best prediction there is. > Judge the first steps
-  alone, and whether shuffled actions are worse.
+- The latent is not used (see KL and free nats). > Fix that first: the model cannot imagine what
+  the latent does not contain.
+- Resets are ignored, so a row with is_first continues the last episode. > Check that the
+  environment sets is_first in the first row of an episode and nowhere else.
+- The environment is random, so the mean is the best possible prediction. > Look at the first
+  steps only, and at the error with shuffled actions.
 
-prediction.deaf: The true actions help no more than shuffled ones
+prediction.actions: The true actions predict no better than shuffled ones
 - Actions are stored one row late or early. > prev_action of row t is the action that led to row
   t; see docs/concepts/time.
-- The policy hardly varied, so that actions carried no information. > Look at the entropy; raise
-  the entropy weight, or begin with random actions.
-- Actions do not matter within 15 steps, or not for what is observed. > Nothing to mend; check
-  with an environment in which they do.
-- Too few updates: what moves by itself is learnt first. > (more)
+- The policy hardly varied, so the actions carried no information. > Check the entropy. Raise the
+  entropy weight, or start with random actions.
+- Actions have no effect on the observations within 15 steps. > This needs no fix. Check with an
+  environment in which they have.
+- Too few updates: motion that needs no action is learnt first. > (more)
 
-prediction.blind: Even rows just seen are decoded badly
+prediction.reconstruction: Observed rows are reconstructed badly
 - Too few updates. > (more)
-- Images below 64×64: the loss, a sum over pixels, is too small beside the KL. > Scale it to
-  64×64: --reconstruction (64 / image)².
-- Too small a decoder or latent. > Raise units, depth, groups or classes.
-- One observation is far larger than the others, or constant noise. > Look at the errors by key;
-  leave out what the task does not need.
+- Images below 64×64: the loss is a sum over pixels and too small compared with the KL. > Scale it
+  to 64×64: --reconstruction (64 / image)².
+- The decoder or the latent is too small. > Raise units, depth, groups or classes.
+- One observation is much larger than the others, or is noise. > Look at the error of each key.
+  Leave out observations that the task does not need.
 
-kl.silent: The KL is nearly 0: the posterior says what the prior says
-- The reconstruction loss is too small beside the free nats. > Scale it to a 64×64 image
+kl.zero: The KL is nearly 0: posterior and prior are equal
+- The reconstruction loss is too small compared with the free nats. > Scale it to a 64×64 image
   (--reconstruction), or lower the free nats.
-- The encoder gets no gradient. > Look at its column under Gradients; look for a detach too many.
-- Observations never change. > Check what the environment gives.
+- The encoder gets no gradient. > Look at its column under Gradients, and for an extra detach.
+- Observations never change. > Check the output of the environment.
 
 kl.floor: Nearly all rows are below the free nats
-- The environment is predictable and the model has learnt it. > Nothing to mend where the
-  open-loop prediction is green.
-- The latent is not used: reconstruction is worth less than one nat. > Scale the reconstruction
-  loss (--reconstruction), or lower the free nats.
+- The environment is predictable and the model has learnt it. > This needs no fix if the open-loop
+  prediction is green.
+- The latent is not used: it improves reconstruction by less than one nat. > Scale the
+  reconstruction loss (--reconstruction), or lower the free nats.
 
-kl.surprised: The KL is large: the prior does not foresee the posterior
-- Resets are ignored, or rows of different episodes are joined. > Look whether the KL leaps at new
-  episodes; check is_first.
-- The policy meets what it has not been trained on. > (more)
-- The dyn loss is too weak or the observations are noise. > Check the loss weights (dyn 1, rep
-  0.1), and what the environment gives.
+kl.large: The KL is large: the prior does not predict the posterior
+- Resets are ignored, or rows of different episodes are joined. > Check whether the KL jumps at
+  new episodes, and check is_first.
+- The policy reaches states that were not trained on. > (more)
+- The dyn loss is too weak, or the observations are noise. > Check the loss weights (dyn 1, rep
+  0.1) and the output of the environment.
 
 categories.dead: Most classes or groups are never used
-- The environment is simple: it needs a smaller alphabet. > Nothing to mend where predictions are
-  green; fewer classes are faster.
-- The latent collapsed early, with a learning rate too high. > Lower lr, lengthen warmup; check
-  that unimix (0.01) is on.
-- Too few or too similar held-out rows. > Give more --steps.
+- The environment is simple and needs fewer classes. > This needs no fix if predictions are green.
+  Fewer classes are faster.
+- The latent collapsed early because the learning rate was too high. > Lower lr, lengthen warmup,
+  and check that unimix (0.01) is on.
+- The held-out rows are too few or too similar. > Increase --steps.
 
-categories.mute: The latent is the same whatever is seen
-- Posterior collapse. > See the causes under KL: first of all the scale of the reconstruction
-  loss.
-- Only a few updates so far. > (more)
+categories.uninformative: The latent does not depend on the observation
+- Posterior collapse. > See the causes under KL, first the scale of the reconstruction loss.
+- Too few updates. > (more)
 
-units.dead: Most numbers of the latent say nothing
-- The environment is simple: it needs fewer numbers. > Nothing to mend where predictions are green;
-  a smaller latent is faster.
-- The KL losses outweigh the reconstruction, number by number. > Scale the reconstruction loss
-  (--reconstruction), or raise the free nats.
-- Too few or too similar held-out rows. > Give more --steps.
+units.inactive: Most dimensions of the latent are inactive
+- The environment is simple and needs fewer dimensions. > This needs no fix if predictions are
+  green. A smaller latent is faster.
+- The KL losses outweigh the reconstruction loss in each dimension. > Scale the reconstruction
+  loss (--reconstruction), or raise the free nats.
+- The held-out rows are too few or too similar. > Increase --steps.
 
-units.mute: The latent is the same whatever is seen
-- Posterior collapse. > See the causes under KL: first of all the scale of the reconstruction
-  loss.
-- Only a few updates so far. > (more)
+units.uninformative: The latent does not depend on the observation
+- Posterior collapse. > See the causes under KL, first the scale of the reconstruction loss.
+- Too few updates. > (more)
 
-reward.reward: Rewards are predicted no better than by a constant
-- Rewards are rare: the head has seen a handful. > Collect more before judging; raise the entropy
+reward.constant: Rewards are predicted no better than by a constant
+- Rewards are rare, so the head was trained on a handful. > Collect more first. Raise the entropy
   weight to find more.
-- Rewards are stored one row late or early. > reward of row t arrived with observation t; see
+- Rewards are stored one row late or early. > The reward of row t arrives with observation t; see
   docs/concepts/time.
-- Rewards depend on what is not observed, or are random. > Observe it; else the mean is the best
-  there is.
-- Imagination itself is wrong (see Open-loop prediction). > Mend that first.
+- Rewards are random, or depend on something unobserved. > Add it to the observation. Otherwise
+  the mean is the best possible prediction.
+- Imagination is wrong (see Open-loop prediction). > Fix that first.
 
-reward.false: Rewards are predicted where none come
+reward.false: Rewards are predicted in rows without reward
 - Too few updates: the mean reward is learnt first. > (more)
-- What tells the two kinds of rows apart is not in the latent. > Look whether it is decoded: small
-  objects are the last to be.
+- The latent does not contain what distinguishes these rows. > Check whether it is decoded. Small
+  objects are learnt last.
 
-value.unrelated: Values do not follow returns
+value.uncorrelated: Values do not follow returns
 - Rewards are not predicted yet; values come after them. > See Reward.
 - Too few updates, or a policy that changes fast. > (more)
-- Returns differ by chance alone. > Judge the bias instead, or give more --steps.
+- Returns differ only by chance. > Look at the bias instead, or increase --steps.
 
-value.high: Values promise more than comes
-- The actor exploits errors of the world model. > Train the model more (train_ratio), shorten the
-  horizon.
-- Ends are not foreseen, so imagination earns beyond them. > See Continue.
+value.high: Values are higher than the returns
+- The actor exploits errors of the world model. > Train the model more (train_ratio), or shorten
+  the horizon.
+- Ends are not predicted, so imagination collects rewards beyond them. > See Continue.
 - The policy has become worse than the one the critic learnt. > Look at the score curve; lower lr.
 
-value.low: Values promise less than comes
+value.low: Values are lower than the returns
 - The critic lags behind a policy that improves. > (more)
-- Ends are predicted where there are none. > See the effective horizon under Continue.
-- Rewards below the resolution of the bins near 0. > Scale rewards so that returns are of order 1
-  or more.
+- Ends are predicted in rows that are no end. > See the effective horizon under Continue.
+- Rewards are below the resolution of the bins near 0. > Scale the rewards so that returns are of
+  order 1 or more.
 
-continue.deathless: Terminal rows look alive
-- Few terminal rows so far: the head has hardly seen one. > (more)
-- Time limits are stored as terminal: nothing in a row announces them. > is_terminal only where
-  the task ends; is_last alone for a time limit.
+continue.missed: Ends are not predicted
+- Few terminal rows so far to learn from. > (more)
+- Time limits are stored as terminal, but nothing in an observation announces them. > Set
+  is_terminal only if the task ends; use is_last alone for a time limit.
 - The last row of an episode is not stored. > The observation that arrives with the end is a row
   of its own.
 
-continue.horizon: Rows in mid-episode look mortal, or immortal
-- γ is missing in the target, or is applied twice. > The target is γ · (1 - is_terminal), and
-  imagination multiplies nothing else.
+continue.horizon: The effective horizon is wrong
+- γ is missing in the target, or applied twice. > The target is γ · (1 - is_terminal), and
+  imagination multiplies by nothing else.
 - Too few updates. > (more)
 
-scale.impossible: Returns are imagined that no rewards can add up to
-- Training saw larger rewards than these rows contain. > Give more --steps.
-- A head predicts numbers of ±1e8 that should cancel: its last layer is a plain linear map before
-  symexp bins. > Use TwoHotHead, or MirroredLinear as the last layer.
+scale.bounds: Imagined returns exceed what the rewards allow
+- Training had larger rewards than these rows. > Increase --steps.
+- A head predicts values of ±1e8 that should cancel, because its last layer is a plain linear map
+  before symexp bins. > Use TwoHotHead, or MirroredLinear as the last layer.
 - γ is missing in the target of the continue head, or the critic has diverged. > See Continue and
   Value.
 
 scale.floor: The range of returns is below the floor
-- Rewards are small or rare: the floor keeps noise from being blown up. > Scale the rewards up, or
-  lower the floor (--return-floor).
-- The policy is the same everywhere, and so are its returns. > See the entropy.
+- Rewards are small or rare, and the floor keeps noise from being amplified. > Scale the rewards
+  up, or lower the floor (--return-floor).
+- The policy acts the same everywhere, so returns are alike. > See Policy entropy.
 
-scale.stale: The running range is not that of the returns
-- Returns change fast, or these rows are unlike training's. > (more)
-- The scale is not updated: the module is in evaluation mode in training. > agent.train() before
-  the loop.
+scale.stale: The running range differs from the current one
+- Returns change fast, or these rows differ from those in training. > (more)
+- The scale is not updated, because the module is in evaluation mode during training. > Call
+  agent.train() before the loop.
 
-scale.drowned: The entropy bonus outweighs the advantages
+scale.entropy: The entropy bonus outweighs the advantages
 - Returns hardly depend on the actions yet. > See Reward and Value: both come before the actor.
 - The entropy weight is too high for the scale of the rewards. > Lower it (--entropy), or scale
   the rewards up.
 
-entropy.collapsed: The policy has stopped trying things
-- The task is solved. > Nothing to mend where the score is at its top.
-- It collapsed before any reward was seen. > Raise the entropy weight: small agents need 2e-2
+entropy.collapsed: The policy has stopped exploring
+- The task is solved. > This needs no fix if the score is at its maximum.
+- It collapsed before any reward was found. > Raise the entropy weight: small agents need 2e-2
   where 3e-3 collapses.
 - Advantages are too large. > Check the return scale; lower lr.
 
-entropy.uniform: The policy prefers nothing
-- Few updates so far. > (more)
-- No reward has been found. > See Reward; explore longer, or reward earlier.
+entropy.uniform: The policy has no preference
+- Too few updates. > (more)
+- No reward has been found. > See Reward. Explore longer, or give rewards earlier.
 - The entropy weight is too high. > Lower it; see the share of the advantages.
 
-gradients.infinite: A gradient is inf or NaN
-- An observation or reward is huge or not finite. > Check what the environment gives; replay
-  refuses NaN, but not 1e30.
-- A loss of your own divides by, or takes the log of, 0. > Clamp it.
+gradients.nonfinite: A gradient is inf or NaN
+- An observation or reward is huge or not finite. > Check the output of the environment. Replay
+  rejects NaN, but not 1e30.
+- A custom loss divides by 0 or takes the log of 0. > Clamp it.
 - The weights have diverged. > Lower lr; check that AGC is on.
 
-gradients.leak: A loss changes a module it must not
+gradients.leak: A loss trains a module that it must not
 - A detach is missing, or torch.no_grad around imagination. > The actor learns from detached
-  states; critics from detached targets.
+  states, critics from detached targets.
 - Two modules share parameters. > Give each its own.
 
-gradients.starved: A loss does not reach what it must teach
+gradients.missing: A loss does not train a module that it must
 - dyn or rep: all rows are below the free nats. > See KL and free nats.
-- Heads start with a last layer of 0 and pass nothing back at first. > Nothing to mend before the
-  first update.
-- A detach too many. > Compare with the table of the recipe's page.
+- The last layer of a head is initialised to 0 and passes no gradient back at first. > This needs
+  no fix before the first update.
+- An extra detach. > Compare with the table on the page of the recipe.
 
 history.flat: The score does not rise
-- It is too early, or it has been at its top all along. > (more)
-- Something above is red: the score is the last thing to rise. > Mend the first red section; each
-  builds on those before.
-- Learning rate: below 1M parameters 4e-5 is too low. > lr 1e-3 for such small agents.
+- It is too early, or the score was at its maximum from the start. > (more)
+- A section above is red; the score rises last. > Fix the first red section: each section builds
+  on those before it.
+- The learning rate: below 1M parameters, 4e-5 is too low. > Use lr 1e-3 for such small agents.
 
 history.fell: The score falls
 - The policy collapsed. > See Policy entropy.
-- The model is exploited. > See the bias of the value.
+- The actor exploits the model. > See the bias of the value.
 - lr is too high. > Lower it.
 
-history.impossible: Training imagined returns that no rewards can add up to
-- See the causes under Return scale. > Begin with the last layer of reward and critic.
+history.bounds: Returns imagined in training exceed what the rewards allow
+- See the causes under Return scale. > Check the last layers of reward and critic first.
 
-history.infinite: A metric was inf or NaN
+history.nonfinite: A metric was inf or NaN
 - Training has diverged. > Lower lr; look at the curves before that step.
-- The environment gave a huge number. > Look at its observations and rewards.
+- The environment returned a huge number. > Look at its observations and rewards.
 
-history.unseen: Losses are much higher on rows not trained on
-- Overfitting: few rows, trained on very often. > More environment steps, or a lower train_ratio;
+history.held_out: Losses are much higher on held-out rows
+- Overfitting: few rows, trained on very often. > More environment steps, a lower train_ratio, or
   a smaller model.
-- The episodes differ: other seeds, other levels. > Nothing to mend if training meets them as
-  well.
+- The episodes differ from those in training: other seeds, other levels. > This needs no fix if
+  training meets them too.
 """
-MORE = "Train longer, or raise train_ratio; look again after twice the updates."
+MORE = "Train longer, or raise train_ratio; check again after twice the updates."
 
 
 def _read(text: str) -> dict[str, dict[str, Symptom]]:

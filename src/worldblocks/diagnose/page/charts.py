@@ -1,4 +1,4 @@
-"""Charts as SVG that take their colours from the page, so that they read on light and on dark."""
+"""SVG charts in the colours of the page, for light and dark mode."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ Values = Sequence[float]
 
 
 class Chart:
-    """Axes with a grid; lines, dots and bars are added one after another.
+    """Axes with a grid, to which lines, dots and bars are added.
 
     Args:
-        x, y: what the axes have to show; the vertical one is widened to whole ticks.
-        labels: words beneath the horizontal axis and above the vertical one.
-        log: a logarithmic vertical axis, for positive numbers.
-        whole: only whole numbers along the horizontal axis.
-        height: of the picture, in units of which it is 420 wide.
+        x, y: values that the axes must contain; the vertical axis is widened to whole ticks.
+        labels: labels of the horizontal and of the vertical axis.
+        log: logarithmic vertical axis, for positive numbers.
+        whole: integer ticks only on the horizontal axis.
+        height: height of the chart; the width is 420.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Chart:
         self.legend: list[str] = []
 
     def line(self, x: Values, y: Values, colour: int, name: str = "", dash: bool = False) -> None:
-        """A line through points; one that is not finite is left out."""
+        """A line through the points that are finite."""
         points = [self._at(a, b) for a, b in zip(x, y, strict=True) if self._shown(b)]
         kind = f"c{colour}" + " dash" * dash
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
@@ -54,7 +54,7 @@ class Chart:
         self._key(name, f"stroke {kind}")
 
     def dots(self, x: Values, y: Values, colour: int, name: str = "", faint: bool = False) -> None:
-        """A dot at each point."""
+        """A dot at each finite point."""
         kind, radius = f"dot c{colour}" + " faint" * faint, 2 if faint else 4
         for a, b in zip(x, y, strict=True):
             if self._shown(b):
@@ -64,7 +64,7 @@ class Chart:
         self._key(name, f"spot c{colour}" + " faint" * faint)
 
     def bars(self, edges: Values, heights: Values, colour: int, name: str = "") -> None:
-        """Bars that stand on 0, one fewer than there are edges."""
+        """Bars from 0, between consecutive edges."""
         for a, b, height in zip(edges, edges[1:], heights, strict=False):
             (left, top), (right, floor) = self._at(a, height), self._at(b, 0.0)
             place = f'x="{left + 0.5:.1f}" y="{min(top, floor):.1f}" '
@@ -73,26 +73,28 @@ class Chart:
         self._key(name, f"spot c{colour}")
 
     def mark(self, value: float, name: str, axis: Literal["x", "y"] = "y") -> None:
-        """A dashed line across the axes, with a word."""
+        """A dashed line across the axes, with a label."""
         if not _inside(value, self.x_limits if axis == "x" else self.y_limits):
             return
         left, top = self._at(*((value, 1.0) if axis == "x" else (self.x_limits[0], value)))
         if axis == "x":
             self._rule((left, TOP, left, self.height - BOTTOM))
-            self._word(left + 4, TOP + 11, name)
+            self.parts.append(_text("tick", left + 4, TOP + 11, name))
         else:
             self._rule((LEFT, top, WIDTH - RIGHT, top))
-            self._word(LEFT + 5, top - 4 if top > TOP + 14 else top + 13, name)
+            self.parts.append(
+                _text("tick", LEFT + 5, top - 4 if top > TOP + 14 else top + 13, name)
+            )
 
     def shade(self, begin: float, end: float, name: str) -> None:
-        """A part of the horizontal axis, shaded."""
+        """Shade a part of the horizontal axis."""
         left, right = self._at(begin, 1.0)[0], self._at(end, 1.0)[0]
         size = f'width="{right - left:.1f}" height="{self.height - TOP - BOTTOM}"'
         self.parts.append(f'<rect class="shade" x="{left:.1f}" y="{TOP}" {size}/>')
-        self._word(left + 4, self.height - BOTTOM - 6, name)
+        self.parts.append(_text("tick", left + 4, self.height - BOTTOM - 6, name))
 
     def diagonal(self, name: str) -> None:
-        """Where both axes say the same."""
+        """The line y = x."""
         low = max(self.x_limits[0], self.y_limits[0])
         high = min(self.x_limits[1], self.y_limits[1])
         if low < high:
@@ -100,7 +102,7 @@ class Chart:
             self._key(name, "stroke rule dash")
 
     def html(self, title: str) -> str:
-        """The picture and its legend; `title` is what a screen reader says."""
+        """The chart and its legend; `title` is read by screen readers."""
         head = f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img"><title>{escape(title)}</title>'
         legend = f'<div class="legend">{"".join(self.legend)}</div>' if self.legend else ""
         return f"{head}{self._axes()}{''.join(self.parts)}</svg>{legend}"
@@ -109,7 +111,7 @@ class Chart:
         return math.isfinite(y) and (y > 0 or not self.log)
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
-        """A point in the picture; what is beyond the vertical axis lies on its end."""
+        """Position of a point; `y` is clipped to the vertical axis."""
         y = (math.log10(y) if y > 0 else self.y_limits[0]) if self.log else y
         (x0, x1), (y0, y1) = self.x_limits, self.y_limits
         left = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
@@ -136,16 +138,13 @@ class Chart:
         a, b, c, d = (f"{end:.1f}" for end in ends)
         self.parts.append(f'<line class="rule dash" x1="{a}" y1="{b}" x2="{c}" y2="{d}"/>')
 
-    def _word(self, left: float, top: float, word: str) -> None:
-        self.parts.append(_text("tick", left, top, word))
-
     def _key(self, name: str, kind: str) -> None:
         if name:
             self.legend.append(f'<span><i class="{kind}"></i>{escape(name)}</span>')
 
 
 def histogram(values: Values, bins: int, labels: tuple[str, str]) -> Chart:
-    """A chart of how often values fall between equally spaced edges, as shares."""
+    """A histogram with equally spaced bins, as fractions."""
     low, high = _limits(_finite(values))
     edges = [low + (high - low) * n / bins for n in range(bins + 1)]
     counts = [0] * bins
@@ -158,7 +157,7 @@ def histogram(values: Values, bins: int, labels: tuple[str, str]) -> Chart:
 
 
 def short(value: float) -> str:
-    """A number in few letters.
+    """Format a number in a few characters.
 
     >>> [short(x) for x in (0.0, 12500, 2e6, 0.00025, -1.5)]
     ['0', '12.5k', '2M', '0.00025', '-1.5']
@@ -180,7 +179,7 @@ def _finite(values: Values) -> list[float]:
 
 
 def _limits(values: Values) -> tuple[float, float]:
-    """Smallest and largest, apart."""
+    """Minimum and maximum, widened if they are nearly equal."""
     low, high = min(values), max(values)
     size = max(abs(low), abs(high))
     if high - low > 1e-6 * size > 0:
@@ -204,7 +203,7 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten, or the powers alone, or the two ends."""
+    """1, 2 and 5 times powers of ten; only powers on a long axis, the two ends on a short one."""
     factors = (1, 2, 5) if high - low < 2 else (1,)
     decades = range(math.floor(low), math.ceil(high) + 1)
     decades = [d for d in decades if d % max(1, len(decades) // 5) == 0]

@@ -1,4 +1,4 @@
-"""The findings as one HTML file that needs nothing else."""
+"""The sections as one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -9,8 +9,8 @@ from worldblocks.diagnose.page.causes import SYMPTOMS, Symptom
 from worldblocks.diagnose.page.style import CSS
 from worldblocks.run.durable import replace_text
 
-WORDS = {"green": "good", "amber": "look", "red": "bad", "grey": "not judged"}
-# Each of these builds on those before it: where the first red one is, mending begins.
+WORDS = {"green": "good", "amber": "check", "red": "bad", "grey": "not judged"}
+# Each section builds on those before it: fix the first red one first.
 ORDER = ("gradients", "kl", "categories", "units", "prediction", "reward", "continue", "value")
 ORDER += ("scale", "entropy", "history")
 
@@ -18,13 +18,13 @@ ORDER += ("scale", "entropy", "history")
 def write_page(
     path: Path | str, name: str, facts: Mapping[str, str], sections: Sequence[Section]
 ) -> Path:
-    """Write sections as one page: styles and figures inside, no script, no network.
+    """Write sections as one page with inline styles and figures, without scripts.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
         name: the heading.
-        facts: a few words each about the run and the rows that were looked at.
-        sections: what `examine` found.
+        facts: names and short descriptions of the run and the held-out rows.
+        sections: as returned by `examine`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,14 @@ def page(name: str, facts: Mapping[str, str], sections: Sequence[Section]) -> st
         f'<h1>{escape(name)}</h1><p class="soft">Is this world model any good?</p>'
         f'<ul class="facts">{known}</ul><p class="verdict">{escape(summary(sections))}</p>'
         f"<nav>{links}</nav>{''.join(map(_section, sections))}"
-        "<footer>All numbers are of held-out episodes that the agent was not trained on, but for "
-        "the curves. A triangle says look, a square says bad, a ring that nothing could be judged."
-        "</footer></main></body></html>\n"
+        "<footer>All numbers except the training curves are from held-out episodes that the agent "
+        "was not trained on. A disc is good, a triangle needs a check, a square is bad, and a ring "
+        "is not judged.</footer></main></body></html>\n"
     )
 
 
 def summary(sections: Sequence[Section]) -> str:
-    """One sentence: how many lights of each colour, and where to begin."""
+    """The number of lights of each colour, and the section to begin with."""
     lights = [finding.light for section in sections for finding in section.findings]
     counts = [f"{lights.count(x)} {x}" for x in ("red", "amber", "green", "grey") if x in lights]
     found = {section.key: section for section in sections}
@@ -65,7 +65,7 @@ def summary(sections: Sequence[Section]) -> str:
 
 
 def verdicts(sections: Sequence[Section]) -> list[str]:
-    """A line for each finding, as the command prints them."""
+    """One line of text per finding."""
     return [
         f"{finding.light.upper():5}  {section.title}, {finding.name}: {finding.number}"
         for section in sections
@@ -97,17 +97,17 @@ def _finding(finding: Finding) -> str:
 
 
 def _causes(section: Section) -> str:
-    """The known causes; open where a symptom is seen, which then stands first."""
+    """The known causes: of the symptoms found here first, and unfolded if there are any."""
     seen = {f.symptom: f.light for f in section.findings if f.symptom}
     symptoms = SYMPTOMS[section.key]
     ordered = sorted(symptoms, key=lambda key: key not in seen)
     parts = "".join(_symptom(symptoms[key], seen.get(key)) for key in ordered)
-    words = "What was seen, its known causes, what to try" if seen else "Known causes of symptoms"
+    words = "Symptoms, known causes, and what to try"
     return f"<details{' open' * bool(seen)}><summary>{words}</summary>{parts}</details>"
 
 
 def _symptom(symptom: Symptom, light: str | None) -> str:
-    mark = f' <em class="{light}">seen here</em>' if light else ""
+    mark = f' <em class="{light}">found here</em>' if light else ""
     causes = "".join(
         f"<li>{escape(cause)} <span>{escape(remedy)}</span></li>"
         for cause, remedy in symptom.causes

@@ -1,4 +1,4 @@
-"""Pixels in the page: PNG images inside SVG, with words that take their colour from the page."""
+"""Images of the page: PNG inside SVG, with labels in the colours of the page."""
 
 import base64
 import struct
@@ -13,9 +13,9 @@ LABEL, HEADER, GAP = 74, 22, 4
 
 
 def png(pixels: UInt8[np.ndarray, "height width 4"]) -> bytes:
-    """An RGBA image as a PNG file."""
+    """Encode an RGBA image as PNG."""
     height, width, _ = pixels.shape
-    rows = np.zeros((height, 1 + 4 * width), np.uint8)  # each begins with its filter: none
+    rows = np.zeros((height, 1 + 4 * width), np.uint8)  # each row begins with its filter: none
     rows[:, 1:] = pixels.reshape(height, -1)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -32,9 +32,9 @@ def strip(
     columns: Sequence[str],
     title: str,
 ) -> str:
-    """Frames side by side, a row for each name and a column for each moment, as an SVG."""
+    """An SVG grid of frames, with one row per name and one column per time step."""
     time, height, width, _ = rows[0].shape
-    side = 72  # of a frame in the picture, whatever its pixels
+    side = 72  # width of a frame in the SVG
     grid = np.zeros((len(rows) * (height + 1), time * (width + 1), 4), np.uint8)
     for r, frames in enumerate(rows):
         for t, frame in enumerate(frames):
@@ -56,7 +56,7 @@ def strip(
 
 
 def matrix(values: Float[np.ndarray, "rows columns"], labels: tuple[str, str], title: str) -> str:
-    """Numbers in [0, 1] as a map from faint to full colour, as an SVG."""
+    """An SVG heat map of numbers in [0, 1]."""
     rows, columns = values.shape
     grid = np.zeros((rows, columns, 4), np.uint8)
     grid[..., :3] = (42, 132, 200)

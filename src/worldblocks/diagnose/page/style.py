@@ -1,4 +1,4 @@
-"""How the page looks: plain CSS, light and dark, from a phone to a wide screen."""
+"""The stylesheet of the page: light and dark, for narrow and wide screens."""
 
 CSS = """
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#1d2129;--soft:#5d6675;--line:#e3e6eb;
@@ -64,7 +64,7 @@ tr:first-child th{color:var(--soft);font-weight:500;text-align:right;padding-rig
 td{text-align:right;padding:4px 8px;border-radius:5px;white-space:nowrap}
 td.heat{background:color-mix(in srgb,var(--s0) var(--share,0%),transparent)}
 td.leak{background:var(--red);color:var(--card);font-weight:700}
-td.starved{background:color-mix(in srgb,var(--amber) 40%,transparent)}
+td.missing{background:color-mix(in srgb,var(--amber) 40%,transparent)}
 tr.foot td,tr.foot th{color:var(--soft);font-weight:400}
 details{margin:10px 0 6px;border-top:1px solid var(--line);padding-top:8px}
 summary{cursor:pointer;color:var(--soft);font-size:.94rem}

@@ -1,4 +1,4 @@
-"""Section 9: which loss moves which module, and which must not."""
+"""Gradients: which loss trains which module, compared with the reference."""
 
 import math
 from html import escape
@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from worldblocks.diagnose.finding import Figure, Finding, Light, Section, unknown
-from worldblocks.diagnose.inputs import Look
+from worldblocks.diagnose.finding import Figure, Finding, Light, Section, judged, unknown
+from worldblocks.diagnose.inputs import Inputs
 
-# The modules that each loss of DreamerV3 reaches; every other gradient is exactly zero.
+# The modules that each loss of DreamerV3 trains; all other gradients are exactly 0.
 WORLD = {"encoder", "rssm"}
 REACHES = {
     "dyn": WORLD,
@@ -22,49 +22,52 @@ REACHES = {
     "critic": {"value"},
     "replay_critic": {*WORLD, "value"},
 }
-FINITE = "every gradient of every loss is a number"
-LEAK = "a loss that must not reach a module has gradient exactly 0 there"
-STARVED = "a loss has a gradient other than 0 wherever it must teach"
+FINITE = "every gradient of every loss is finite"
+LEAK = "the gradient is exactly 0 at every module that a loss must not train"
+MISSING = "the gradient is not 0 at every module that a loss must train"
 
 
 class Table(NamedTuple):
-    """Gradient norms of each loss at each module; None where no gradient flows at all."""
+    """Gradient norm of each loss at each module, and the norm of the module's weights."""
 
     modules: list[str]
     norms: dict[str, dict[str, float]]
     weights: dict[str, float]
 
 
-def section(look: Look) -> Section:
+def section(inputs: Inputs) -> Section:
     """Gradient norms of loss × module on one batch of held-out windows."""
-    title, question = "Gradients", "Which loss trains which module, and does any reach too far?"
-    if look.short is None:
-        few = unknown("gradients", "fewer than 3 rows: give more --steps", FINITE)
-        return Section("gradients", title, question, [few], [])
-    table = measure(look)
+    key, title = "gradients", "Gradients"
+    question = "Which loss trains which module, and does one train a module that it must not?"
+    if inputs.training is None:
+        few = unknown("gradients", "fewer than 3 rows: increase --steps", FINITE)
+        return Section(key, title, question, [few], [])
+    table = measure(inputs)
     cells = [(loss, module) for loss in table.norms for module in table.modules]
-    known = [(loss, module) for loss, module in cells if loss in REACHES]
-    at = lambda loss, module: table.norms[loss][module]  # noqa: E731
-    broken = [cell for cell in cells if not math.isfinite(at(*cell))]
-    leaks = [c for c in known if c[1] not in REACHES[c[0]] and _trained(c[1]) and at(*c) != 0]
-    starved = [c for c in known if c[1] in REACHES[c[0]] and at(*c) == 0]
+    at = lambda cell: table.norms[cell[0]][cell[1]]  # noqa: E731
+    known = [cell for cell in cells if cell[0] in REACHES]
+    modules = set().union(*REACHES.values())  # nothing is known about further modules
+    wanted = [cell for cell in known if cell[1] in REACHES[cell[0]]]
+    nonfinite = [cell for cell in cells if not math.isfinite(at(cell))]
+    leaks = [c for c in known if c not in wanted and c[1] in modules and at(c) != 0]
+    missing = [cell for cell in wanted if at(cell) == 0]
     findings = [
-        _finding("gradients that are no number", broken, FINITE, "infinite", "red"),
-        _finding("losses that reach too far", leaks, LEAK, "leak", "red"),
-        _finding("losses that do not teach", starved, STARVED, "starved", "amber"),
+        _finding("non-finite gradients", nonfinite, FINITE, "nonfinite", "red"),
+        _finding("leaked gradients", leaks, LEAK, "leak", "red"),
+        _finding("missing gradients", missing, MISSING, "missing", "amber"),
     ]
+    windows, rows = inputs.training.reward.shape
     caption = (
-        f"Norm of the gradient of each loss (weight included) at each module, on "
-        f"{look.short.reward.shape[0]} windows of {look.short.reward.shape[1]} rows. Darker is "
-        f"larger; a dot is exactly 0, as it must be."
+        f"Gradient norm of each loss (with its weight) at each module, on {windows} windows of "
+        f"{rows} rows. Darker is larger. A dot is an exact 0, as it must be."
     )
-    figure = Figure(_drawn(table, leaks, starved), caption, wide=True)
-    return Section("gradients", title, question, findings, [figure])
+    figure = Figure(_drawn(table, leaks, missing), caption, wide=True)
+    return Section(key, title, question, findings, [figure])
 
 
-def measure(look: Look) -> Table:
-    """The table; parameters, their `.grad` and buffers such as the return scale stay."""
-    agent = look.agent
+def measure(inputs: Inputs) -> Table:
+    """The table; parameters, their `.grad`, and buffers such as the return scale are unchanged."""
+    agent = inputs.agent
     buffers = {name: buffer.clone() for name, buffer in agent.named_buffers()}
     parameters = {
         name: [p for p in module.parameters() if p.requires_grad]
@@ -72,8 +75,8 @@ def measure(look: Look) -> Table:
     }
     parameters = {name: own for name, own in parameters.items() if own}
     with torch.enable_grad():
-        post, losses, _ = look.recipe.world_model_loss(agent, look.short, look.cfg)
-        more, _ = look.recipe.actor_critic_loss(agent, post, look.short, look.cfg)
+        post, losses, _ = inputs.recipe.world_model_loss(agent, inputs.training, inputs.cfg)
+        more, _ = inputs.recipe.actor_critic_loss(agent, post, inputs.training, inputs.cfg)
         losses = {**losses, **more}
         norms = {name: _norms(loss.mean(), parameters) for name, loss in losses.items()}
     with torch.no_grad():
@@ -100,23 +103,16 @@ def _norm(tensors: list[Tensor] | list[nn.Parameter]) -> float:
     return float(torch.stack([x.detach().float().norm() for x in tensors]).norm())
 
 
-def _trained(module: str) -> bool:
-    """Whether the reference says something of a module."""
-    return any(module in reached for reached in REACHES.values())
-
-
 def _finding(
     name: str, cells: list[tuple[str, str]], rule: str, symptom: str, light: Light
 ) -> Finding:
-    if not cells:
-        return Finding(name, "green", "none", rule)
-    named = ", ".join(f"{loss} at {module}" for loss, module in cells[:6])
+    listed = ", ".join(f"{loss} at {module}" for loss, module in cells[:6])
     more = f" and {len(cells) - 6} more" if len(cells) > 6 else ""
-    return Finding(name, light, named + more, rule, symptom)
+    return judged(name, light if cells else "green", listed + more or "none", rule, symptom)
 
 
-def _drawn(table: Table, leaks: list[tuple[str, str]], starved: list[tuple[str, str]]) -> str:
-    """The table in HTML, shaded by the logarithm of the norm within the whole table."""
+def _drawn(table: Table, leaks: list[tuple[str, str]], missing: list[tuple[str, str]]) -> str:
+    """The table in HTML, shaded by the logarithm of the norm over the whole table."""
     sizes = [x for row in table.norms.values() for x in row.values() if math.isfinite(x) and x]
     low, high = (math.log10(min(sizes)), math.log10(max(sizes))) if sizes else (0.0, 1.0)
     lines = []
@@ -124,11 +120,11 @@ def _drawn(table: Table, leaks: list[tuple[str, str]], starved: list[tuple[str, 
         cells = []
         for module, norm in row.items():
             bad = (loss, module) in leaks or not math.isfinite(norm)
-            kind = "leak" if bad else "starved" if (loss, module) in starved else ""
+            kind = "leak" if bad else "missing" if (loss, module) in missing else ""
             share = (math.log10(norm) - low) / max(high - low, 1e-9) if norm and not kind else 0
             shade = f' style="--share:{5 + 45 * share:.0f}%"' if share > 0 or norm else ""
-            word = f"{norm:.2g}" if norm or kind else "·"
-            cells.append(f'<td class="heat {kind}"{shade}>{word}</td>')
+            text = f"{norm:.2g}" if norm or kind else "·"
+            cells.append(f'<td class="heat {kind}"{shade}>{text}</td>')
         lines.append(f"<tr><th>{escape(loss)}</th>{''.join(cells)}</tr>")
     head = "".join(f"<th>{escape(module)}</th>" for module in table.modules)
     weights = "".join(f"<td>{table.weights[module]:.3g}</td>" for module in table.modules)

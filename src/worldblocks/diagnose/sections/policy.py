@@ -1,4 +1,4 @@
-"""Sections 7 and 8: how returns are scaled for the actor, and how much the policy still varies."""
+"""The actor: the scale of its returns, and the entropy of its policy."""
 
 import math
 from typing import Any
@@ -7,65 +7,62 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.diagnose.finding import Figure, Finding, Section, graded, unknown
-from worldblocks.diagnose.inputs import Look
+from worldblocks.diagnose.finding import Figure, Finding, Section, graded, judged, unknown
+from worldblocks.diagnose.inputs import Inputs
 from worldblocks.diagnose.page.charts import Chart, histogram
 from worldblocks.distributions import OneHot
 from worldblocks.returns import lambda_return
 from worldblocks.rssm import imagine
 
-STARTS = 512  # rows from which is imagined
+STARTS = 512  # rows from which futures are imagined
 SCALE = "running p95 - p5 above the floor; amber: at the floor, which then sets the scale"
-FRESH = (
-    "range of the returns now over the running one; green to 2, amber to 5. Below 1 is usual: the "
-    "running one is of replay, where worse episodes are"
+CURRENT = (
+    "range of the returns now over the running range; green up to 2, amber up to 5. Below 1 is "
+    "usual: the running range is from replay, which has worse episodes"
 )
 SHARE = "mean |advantage · ln π| against entropy weight · H; green from 50%, amber from 5%"
-ALLOWED = (
+BOUNDS = (
     "every return lies between the discounted sums of the smallest and of the largest reward of "
-    "these rows, with a margin of half a reward or 10%; red: one does not"
+    "these rows, with a margin of half a reward or 10%; red if one does not"
 )
-ENTROPY = "of the largest possible; green 5% to 99%, red below 1%"
-SPREAD = "std between its bounds, as a share; green from 5%, red below 1%"
+ENTROPY = "fraction of the maximum; green from 5% to 99%, red below 1%"
+SPREAD = "std between its bounds, as a fraction; green from 5%, red below 1%"
 
 
 @torch.no_grad()
-def scale_section(look: Look) -> Section:
-    """The scale of imagined returns, and what is left of the advantages."""
-    returns, advantage, log_prob, entropy, rows = dream(look)
-    scale, cfg = look.agent.return_scale, look.cfg
+def scale_section(inputs: Inputs) -> Section:
+    """The scale of imagined returns, and the share of the advantages in the actor loss."""
+    returns, advantage, log_prob, entropy = imagined_returns(inputs)
+    scale, flat = inputs.agent.return_scale, returns.flatten()
     low, high = (float(x) for x in scale.limits())
-    now = [
-        float(x) for x in returns.flatten().float().quantile(torch.tensor([0.05, 0.95]).to(returns))
-    ]
-    findings = [within_rewards("imagined returns", returns, look)]
-    findings += [_scale(scale, high - low), _fresh(scale, high - low, now[1] - now[0])]
+    now = [float(x) for x in flat.float().quantile(torch.tensor([0.05, 0.95]).to(returns))]
     signal = float((advantage * log_prob).abs().mean())
-    noise = cfg.entropy * float(entropy.abs().mean())
+    noise = inputs.cfg.entropy * float(entropy.abs().mean())
     share = signal / max(signal + noise, 1e-30)
     light = "green" if share >= 0.5 else "amber" if share >= 0.05 else "red"
     number = f"{share:.1%}; mean |advantage| {float(advantage.abs().mean()):.3g}"
-    symptom = "" if light == "green" else "drowned"
-    findings.append(
-        Finding("share of the advantages in the actor's loss", light, number, SHARE, symptom)
-    )
-    spread = histogram(returns.flatten()[:4000].tolist(), 24, ("imagined return", "share of rows"))
-    for value, name in ((now[0], "p5"), (now[1], "p95")):
+    findings = [
+        within_rewards("imagined returns", returns, inputs),
+        *_range(scale, high - low, now[1] - now[0]),
+        judged("share of the advantages in the actor loss", light, number, SHARE, "entropy"),
+    ]
+    spread = histogram(flat[:4000].tolist(), 24, ("imagined return", "fraction of rows"))
+    for value, name in zip(now, ("p5", "p95"), strict=True):
         spread.mark(value, name, "x")
-    caption = f"Imagined λ-returns from {rows} rows of these episodes, now."
+    caption = f"λ-returns imagined from {len(returns)} of these rows by the current agent."
     return Section(
         "scale",
         "Return scale",
-        "Advantages are divided by the range of returns. Is something left to learn from?",
+        "Advantages are divided by the range of the returns. Is enough left to learn from?",
         findings,
         [Figure(spread.html("distribution of imagined returns"), caption)],
     )
 
 
-def dream(look: Look) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """Returns, advantages, log-probabilities and entropies of imagination from held-out rows."""
-    agent, cfg = look.agent, look.cfg
-    start = look.post.flatten()
+def imagined_returns(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns, advantages, log-probabilities and entropies, imagined from held-out rows."""
+    agent, cfg = inputs.agent, inputs.cfg
+    start = inputs.post.flatten()
     start = start[torch.randperm(len(start.deter), device=start.deter.device)[:STARTS]]
     states, action = imagine(
         agent.rssm, start, lambda state: agent.actor(state.feature()).sample(), cfg.horizon
@@ -76,121 +73,103 @@ def dream(look: Look) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     returns = lambda_return(reward[:, 1:], cont[:, 1:], value[:, 1:], cfg.lam)
     advantage = (returns - value[:, :-1]) / agent.return_scale(returns)
     policy = agent.actor(feature[:, :-1])
-    log_prob = policy.log_prob(action[:, :-1])
-    return returns, advantage, log_prob, policy.entropy(), len(start.deter)
+    return returns, advantage, policy.log_prob(action[:, :-1]), policy.entropy()
 
 
-def allowed_returns(look: Look) -> tuple[float, float] | None:
-    """The smallest and the largest return that the rewards of these rows allow; None without any.
+def within_rewards(name: str, returns: Tensor, inputs: Inputs) -> Finding:
+    """Whether returns lie within the bounds that the rewards of the held-out rows set.
 
     Rewards between r_min and r_max, received forever or until the episode ends, have returns
-    between min(0, r_min) / (1 - γ) and max(0, r_max) / (1 - γ). The margin for approximation is
-    half of the largest reward or a tenth of the bound, whichever is more.
+    between min(0, r_min) / (1 - γ) and max(0, r_max) / (1 - γ). The margin for approximation errors
+    is half of the largest |reward| or a tenth of the bound, whichever is larger.
     """
-    reward = look.batch.reward
+    reward, gamma, name = inputs.batch.reward, inputs.cfg.gamma, f"{name} within the reward bounds"
     if not (size := float(reward.abs().max())):
-        return None
+        return unknown(name, "these episodes have no reward", BOUNDS)
     low, high = min(0.0, float(reward.min())), max(0.0, float(reward.max()))
-    slack = [max(0.5 * size, 0.1 * abs(x) / (1 - look.cfg.gamma)) for x in (low, high)]
-    return low / (1 - look.cfg.gamma) - slack[0], high / (1 - look.cfg.gamma) + slack[1]
-
-
-def within_rewards(name: str, returns: Tensor, look: Look) -> Finding:
-    """Whether rewards can add up to these returns; a head that is off by whole numbers fails."""
-    bounds, name = allowed_returns(look), f"{name} within what rewards allow"
-    if bounds is None:
-        return unknown(name, "no reward came in these episodes", ALLOWED)
+    margins = [max(0.5 * size, 0.1 * abs(x) / (1 - gamma)) for x in (low, high)]
+    low, high = low / (1 - gamma) - margins[0], high / (1 - gamma) + margins[1]
     least, most = float(returns.min()), float(returns.max())
-    right = bounds[0] <= least <= most <= bounds[1]
-    number = f"{least:.4g} to {most:.4g}; {bounds[0]:.4g} to {bounds[1]:.4g} allowed"
-    return Finding(
-        name, "green" if right else "red", number, ALLOWED, "" if right else "impossible"
-    )
+    light = "green" if low <= least <= most <= high else "red"
+    number = f"{least:.4g} to {most:.4g}; bounds {low:.4g} to {high:.4g}"
+    return judged(name, light, number, BOUNDS, "bounds")
 
 
-def _scale(scale: Any, width: float) -> Finding:
-    name = "range of returns"
-    if _young(scale):
-        return unknown(name, "too few updates: the running percentiles have just begun", SCALE)
+def _range(scale: Any, width: float, now: float) -> list[Finding]:
+    """The running range of the returns against its floor, and the current range against it."""
+    names = "range of returns", "current range over running range"
+    if float(scale.weight) < 0.5:  # early in training
+        reason = "too few updates for the running percentiles"
+        return [unknown(names[0], reason, SCALE), unknown(names[1], reason, CURRENT)]
     light = "green" if width > scale.floor else "amber"
     number = f"{width:.3g}; floor {scale.floor:g}" + ", reached" * (light == "amber")
-    return Finding(name, light, number, SCALE, "" if light == "green" else "floor")
-
-
-def _fresh(scale: Any, width: float, now: float) -> Finding:
-    name = "range now over the running one"
-    if _young(scale):
-        return unknown(name, "too few updates: the running percentiles have just begun", FRESH)
     factor = now / max(width, scale.floor)
-    light = graded(factor, 2, 5)
-    number = f"×{factor:.2g} (returns now span {now:.3g})"
-    return Finding(name, light, number, FRESH, "" if light == "green" else "stale")
-
-
-def _young(scale: Any) -> bool:
-    """Whether the running percentiles still hold more of their start than of the data."""
-    return float(scale.weight) < 0.5
+    current = f"×{factor:.2g} (current range {now:.3g})"
+    return [
+        judged(names[0], light, number, SCALE, "floor"),
+        judged(names[1], graded(factor, 2, 5), current, CURRENT, "stale"),
+    ]
 
 
 @torch.no_grad()
-def entropy_section(look: Look) -> Section:
-    """Entropy of each part of the policy on held-out rows, against what it could be."""
+def entropy_section(inputs: Inputs) -> Section:
+    """Entropy of each part of the policy on held-out rows, relative to its maximum."""
     findings, figures = [], []
-    actor = look.agent.actor
-    for key, part in actor(look.feature.flatten(0, 1)).parts.items():
+    actor = inputs.agent.actor
+    for key, part in actor(inputs.feature.flatten(0, 1)).parts.items():
         if isinstance(part, OneHot):
             findings.append(_discrete(key, part))
-            figures.append(_chosen(key, part.probs))
+            figures.append(_probabilities(key, part.probs))
         else:
             findings.append(_continuous(key, part, actor.low, actor.high))
-            figures.append(_spreads(key, part, actor.low, actor.high))
-    question = "Does the agent still try things, and does it prefer anything?"
+            figures.append(_deviations(key, part, actor.low, actor.high))
+    question = "Does the agent still explore, and does it have preferences?"
     return Section("entropy", "Policy entropy", question, findings, figures)
 
 
 def _discrete(key: str, part: OneHot) -> Finding:
-    classes = part.probs.shape[-1]
-    entries = part.probs[0].numel() // classes
-    entropy, most = float(part.entropy().mean()), entries * math.log(classes) if classes > 1 else 0
-    if not most:
-        return unknown(f"entropy of {key!r}", "there is only one action", ENTROPY)
+    name, classes = f"entropy of {key!r}", part.probs.shape[-1]
+    if classes == 1:
+        return unknown(name, "there is only one action", ENTROPY)
+    entropy = float(part.entropy().mean())
+    most = part.probs[0].numel() // classes * math.log(classes)
     share = entropy / most
     number = f"{share:.1%}: {entropy:.3g} of {most:.3g} nats"
     light = "red" if share < 0.01 else "amber" if not 0.05 <= share <= 0.99 else "green"
-    symptom = "" if light == "green" else "collapsed" if share < 0.05 else "uniform"
-    return Finding(f"entropy of {key!r}", light, number, ENTROPY, symptom)
+    return judged(name, light, number, ENTROPY, "collapsed" if share < 0.05 else "uniform")
 
 
 def _continuous(key: str, part: Any, low: float, high: float) -> Finding:
     share = float(((part.std - low) / max(high - low, 1e-9)).mean())
     bound = float((part.mean.abs() > 0.99).float().mean())
     number = (
-        f"std {float(part.std.mean()):.3g} between {low:g} and {high:g} ({share:.0%}); entropy "
+        f"{float(part.std.mean()):.3g} between {low:g} and {high:g} ({share:.0%}); entropy "
         f"{float(part.entropy().mean()):.3g} nats; {bound:.0%} of the means at ±1"
     )
     light = "red" if share < 0.01 else "amber" if share < 0.05 else "green"
-    symptom = "" if light == "green" else "collapsed"
-    return Finding(f"spread of {key!r}", light, number, SPREAD, symptom)
+    return judged(f"standard deviation of {key!r}", light, number, SPREAD, "collapsed")
 
 
-def _chosen(key: str, probs: Float[Tensor, "..."]) -> Figure:
-    """Mean probability of each action; of a part with several entries, of the first."""
+def _probabilities(key: str, probs: Float[Tensor, "..."]) -> Figure:
+    """Mean probability of each class; of the first entry if the action has several."""
     first = probs.reshape(len(probs), -1, probs.shape[-1])[:, 0]
-    mean = first.mean(0).tolist()
-    edges = [n - 0.5 for n in range(len(mean) + 1)]
-    chart = Chart(edges, [0.0, *mean], (f"choice of {key!r}", "mean probability"), whole=True)
-    chart.bars(edges, mean, 0)
-    chart.mark(1 / len(mean), "all alike")
-    return Figure(chart.html(f"mean probability of each action of {key}"), "Mean over all rows.")
+    chart = _bars(first.mean(0), (f"class of {key!r}", "mean probability"))
+    chart.mark(1 / probs.shape[-1], "uniform")
+    return Figure(chart.html(f"mean probability of each class of {key}"), "Mean over all rows.")
 
 
-def _spreads(key: str, part: Any, low: float, high: float) -> Figure:
-    std = part.std.reshape(len(part.std), -1).mean(0).tolist()
-    edges = [n - 0.5 for n in range(len(std) + 1)]
-    chart = Chart(
-        edges, [0.0, high, *std], (f"number of {key!r}", "standard deviation"), whole=True
-    )
-    chart.bars(edges, std, 0)
-    chart.mark(low, "smallest possible")
-    chart.mark(high, "largest possible")
+def _deviations(key: str, part: Any, low: float, high: float) -> Figure:
+    """Mean standard deviation of each entry of a continuous action."""
+    std = part.std.reshape(len(part.std), -1).mean(0)
+    chart = _bars(std, (f"entry of {key!r}", "standard deviation"), high)
+    chart.mark(low, "minimum")
+    chart.mark(high, "maximum")
     return Figure(chart.html(f"standard deviation of {key}"), "Mean over all rows.")
+
+
+def _bars(values: Float[Tensor, " n"], labels: tuple[str, str], top: float = 0.0) -> Chart:
+    heights = values.tolist()
+    edges = [n - 0.5 for n in range(len(heights) + 1)]
+    chart = Chart(edges, [0.0, top, *heights], labels, whole=True)
+    chart.bars(edges, heights, 0)
+    return chart
