@@ -58,7 +58,7 @@ def test_a_row_for_each_run_and_the_spread_of_seeds(runs):
     ]
 
 
-def test_a_run_that_is_named_twice_is_there_once(runs):
+def test_a_run_that_is_given_twice_has_one_row(runs):
     assert len(cells(compare(["b", runs / "b", "."]))) == 6
 
 
@@ -86,7 +86,7 @@ def test_curves(runs, figure):
     assert [axes.get_title("left") for axes in (cart, acrobot)] == ["CartPole-v1", "Acrobot-v1"]
     *thin, median = cart.lines
     assert [line.get_xdata()[-1] for line in thin] == [480, 400, 240]
-    # Ten episodes of 30 are behind seed 2 at step 2 · 140, four of 1 before them.
+    # At step 2 · 140, the last ten episodes of seed 2 have score 30; the four before have 1.
     assert thin[0].get_ydata()[13] == pytest.approx(30)
     assert (median.get_xdata()[0], median.get_xdata()[-1]) == (20, 240)
     assert (median.get_ydata()[0], median.get_ydata()[-1]) == (3, 5)
@@ -94,7 +94,7 @@ def test_curves(runs, figure):
     assert acrobot.lines[0].get_xdata().tolist() == [10, 20]
 
 
-def test_curves_without_an_episode_say_so(runs, figure):
+def test_curves_without_an_episode(runs, figure):
     compare(["c"], "c.png")
     assert figure[0].axes[0].texts[0].get_text() == "no finished episode yet"
 
@@ -107,7 +107,7 @@ def test_the_command(runs, capsys):
     assert (runs / "pictures" / "two.png").stat().st_size > 0
 
 
-def test_no_run_is_a_sentence(runs, capsys):
+def test_a_folder_without_a_run(runs, capsys):
     with pytest.raises(FileNotFoundError, match="no run in nowhere: neither it nor a folder below"):
         compare(["a", "nowhere"])
     with pytest.raises(SystemExit, match="2"):
@@ -116,7 +116,7 @@ def test_no_run_is_a_sentence(runs, capsys):
 
 
 def test_one_lucky_first_episode_is_not_the_best_ten(runs):
-    """The first mean of ten is that of 100 and nine of 1; with fewer episodes it is of all."""
+    """The first mean of ten is over 100 and nine times 1; with fewer episodes, over all of them."""
     make("lucky", [100.0, *[1.0] * 9, *[2.0] * 5])
     assert cells(compare(["lucky"]))[0][6:8] == ["1.5", "10.9"]
     make("short", [100.0, 1.0])

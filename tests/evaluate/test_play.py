@@ -1,4 +1,4 @@
-"""Episodes of policies: how many each environment plays, what is seen, what is carried."""
+"""Playing: episodes per environment, what is watched, and what is carried."""
 
 import math
 
@@ -51,7 +51,7 @@ class Agent:
 
 
 def act(agent, obs, acting, is_first, mode=False):
-    """A quarter more in each row; the mode pushes the other way."""
+    """Push a quarter more in each row; the mode pushes the other way."""
     action = (-1 if mode else 1) * (acting.prev_action.abs() + 0.25)
     return action, wb.rssm.Acting(acting.dynamics + 1, action)
 
@@ -68,7 +68,7 @@ def one(rows):
     ("episodes", "scores"), [(1, [1]), (2, [1, 6]), (3, [1, 1, 6]), (5, [1, 1, 1, 6, 6])]
 )
 def test_short_episodes_are_not_favoured(episodes, scores):
-    """One environment ends its episodes six times as fast, and plays no more of them."""
+    """One environment has episodes six times shorter, and does not play more of them."""
     assert play(one, vector(1, 6), episodes) == scores
 
 
@@ -89,7 +89,7 @@ def test_every_row_is_watched_before_it_is_acted_on_and_the_last_one_too():
     assert seen == [(0, 0, 0), (1, 1, 0), (2, 2, 1), (0, 3, 1), (1, 4, 1), (2, 5, 2)]
 
 
-def test_who_watches_may_stop_and_what_is_finished_counts():
+def test_watch_may_stop_and_finished_episodes_count():
     envs = [Count(1), Count(3)]
     stop = lambda rows, scores: len(scores[0]) == 2  # noqa: E731
     assert play(one, wb.envs.EnvVector(envs, seed=0), 6, watch=stop) == [1, 1, 3]
@@ -111,11 +111,11 @@ def test_environments_that_fail_too_often_leave_the_scores(monkeypatch):
 
 
 def test_no_episode_is_a_sentence():
-    with pytest.raises(ValueError, match="0 episodes were to be played; it takes at least one"):
+    with pytest.raises(ValueError, match="play was asked for 0 episodes; it takes at least one"):
         play(one, vector(1), 0)
 
 
-def test_rows_stand_beside_the_actions_that_led_to_them():
+def test_rows_are_stored_with_the_actions_that_led_to_them():
     batch = collect(AgentPolicy(act, Agent(), 2), vector(3, 3), 6)
     assert batch.obs["time"].tolist() == [[0, 1, 2, 3, 0, 1]] * 2
     assert batch.prev_action[0, :, 0].tolist() == [0, 0.25, 0.5, 0.75, 1, 1.25]
@@ -139,7 +139,7 @@ def test_a_random_policy_is_uniform_and_seeded():
 
 
 def test_the_interval_by_hand():
-    """Of 0, 2, 4, 6: mean 3, squared distances 9, 1, 1, 9, sample variance 20 / 3."""
+    """For 0, 2, 4, 6: mean 3, squared distances 9, 1, 1, 9, sample variance 20 / 3."""
     found = summary([0.0, 2.0, 4.0, 6.0])
     half = 1.96 * math.sqrt(20 / 3) / 2
     assert found["std"] == pytest.approx(math.sqrt(20 / 3))

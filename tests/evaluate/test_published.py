@@ -10,7 +10,7 @@ from worldblocks.evaluate import plot_published, read_published, score_curves
 
 @pytest.fixture
 def figure(monkeypatch):
-    """The figure that is saved, to look into."""
+    """The figures that are saved."""
     figures = []
     save = Figure.savefig
     monkeypatch.setattr(
@@ -63,7 +63,7 @@ def test_a_run_without_an_episode_has_no_curve(tmp_path, runs):
         score_curves([*runs, run(tmp_path / "empty", [])], 10)
 
 
-def test_under_five_seeds_every_seed_is_drawn(tmp_path, curve, runs, figure):
+def test_fewer_than_five_seeds_are_all_drawn(tmp_path, curve, runs, figure):
     path = plot_published(
         runs,
         tmp_path / "figures" / "walk.png",
@@ -95,7 +95,7 @@ def test_under_five_seeds_every_seed_is_drawn(tmp_path, curve, runs, figure):
     assert ranges[:, 1].max() == 9
 
 
-def test_from_five_seeds_on_mean_and_deviation(tmp_path, figure):
+def test_five_seeds_are_drawn_as_mean_and_standard_deviation(tmp_path, figure):
     runs = [run(tmp_path / f"seed-{n}", [(5, float(n))]) for n in range(5)]
     plot_published(runs, tmp_path / "many.png", width=10, title="many")
     (axes,) = figure[0].axes

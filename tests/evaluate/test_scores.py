@@ -40,7 +40,7 @@ def test_bins_against_a_loop(episodes, width):
 @pytest.mark.parametrize(
     ("steps", "scores", "width"), [([], [], 5), ([1, 2], [0.0], 5), ([1], [0.0], 0)]
 )
-def test_what_cannot_be_binned(steps, scores, width):
+def test_scores_that_cannot_be_binned(steps, scores, width):
     with pytest.raises(ValueError, match=rf"given {len(steps)} steps.*{width}; it takes as many"):
         binned_scores(np.array(steps), np.array(scores), width)
 
@@ -57,7 +57,7 @@ def test_first_hit_by_hand():
 
 
 def test_iqm_by_hand():
-    """Whole scores are cut at each end: 2 of 8, 1 of 5, 0 of 3."""
+    """At each end 2 of 8, 1 of 5 and 0 of 3 scores are cut off."""
     pytest.importorskip("scipy")
     assert iqm([70.0, 1.0, 0.0, 2.0, 3.0, 6.0, 5.0, 4.0]) == pytest.approx((2 + 3 + 4 + 5) / 4)
     assert iqm([1.0, 2.0, 3.0, 9.0, 100.0]) == pytest.approx(14 / 3)
@@ -65,7 +65,7 @@ def test_iqm_by_hand():
     assert iqm(np.array([[1.0, 2.0], [4.0, 50.0]])) == pytest.approx(3.0)
 
 
-def test_iqm_is_no_mean_of_three_percentiles():
+def test_iqm_is_not_the_mean_of_three_percentiles():
     pytest.importorskip("scipy")
     scores = [0.0, 0.0, 1.0, 1.0, 1.0, 7.0, 8.0, 9.0]
     assert iqm(scores) == pytest.approx(10 / 4)
@@ -73,10 +73,10 @@ def test_iqm_is_no_mean_of_three_percentiles():
 
 
 def test_interval_by_hand():
-    """The middle two of four are the larger of the low task and the smaller of the high one.
+    """The middle two of four scores: the larger of the low task, the smaller of the high one.
 
-    Drawn within each task: (0, 10) in 3 of 16 cases, (0, 11) in 1, (1, 10) in 9, (1, 11) in 3. A
-    bootstrap without strata would also draw one task alone, and reach 0.5 or 10.5.
+    Resampled within each task these are (0, 10) in 3 of 16 cases, (0, 11) in 1, (1, 10) in 9 and
+    (1, 11) in 3. A bootstrap without strata could draw a single task, and reach 0.5 or 10.5.
     """
     pytest.importorskip("scipy")
     scores = {"low": [0.0, 1.0], "high": [10.0, 11.0]}
@@ -84,7 +84,7 @@ def test_interval_by_hand():
     assert iqm_interval(scores, confidence=0.5, seed=3) == pytest.approx((5.5, 5.5, 5.5))
 
 
-def test_interval_is_a_function_of_its_seed():
+def test_the_interval_depends_on_the_seed_only():
     pytest.importorskip("scipy")
     scores = {"a": [0.1, 0.7, 0.9], "b": [0.2, 0.3, 1.5]}
     first = iqm_interval(scores, resamples=50, seed=1)
@@ -93,7 +93,7 @@ def test_interval_is_a_function_of_its_seed():
 
 
 @pytest.mark.parametrize("scores", [{"one": [1.0, 2.0, 3.0]}, {"a": [1.0, 2.0], "b": [1.0]}, {}])
-def test_an_interval_is_across_several_tasks(scores):
+def test_an_interval_takes_several_tasks(scores):
     with pytest.raises(ValueError, match=r"numbers of seeds: \{.*\}; it takes two or more tasks"):
         iqm_interval(scores)
 

@@ -1,4 +1,4 @@
-"""One way to play and to judge: episodes of a policy, their scores, runs side by side."""
+"""Evaluation: play episodes, summarise scores, compare runs and published curves."""
 
 from worldblocks.evaluate.checks import Check, format_report, verdict, write_report
 from worldblocks.evaluate.compare import compare

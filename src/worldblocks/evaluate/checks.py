@@ -1,4 +1,4 @@
-"""Checks as lines: PASS, FAIL or INFO, on a terminal and in a run folder."""
+"""Checks as PASS, FAIL or INFO lines, printed or written into a run folder."""
 
 import json
 import statistics
@@ -15,12 +15,12 @@ class Check(NamedTuple):
     """One line of a report."""
 
     name: str
-    passed: bool | None  # None: reported, not judged
+    passed: bool | None  # None: reported but not judged
     detail: str
 
 
 def format_report(checks: Sequence[Check]) -> str:
-    """One line a check: PASS, FAIL, or INFO where nothing is judged.
+    """One line per check: PASS, FAIL, or INFO if it is not judged.
 
     >>> print(format_report([Check("reward error", True, "0.1 < 0.9 always zero")]))
     PASS  reward error: 0.1 < 0.9 always zero
@@ -30,7 +30,7 @@ def format_report(checks: Sequence[Check]) -> str:
 
 
 def write_report(logdir: Path | str, checks: Sequence[Check]) -> str:
-    """Write `report.txt` and `report.json` into a run folder; returns the text."""
+    """Write `report.txt` and `report.json` into a run folder; return the text."""
     text = format_report(checks)
     replace_text(Path(logdir) / "report.txt", text + "\n")
     entries: list[dict[str, Any]] = [check._asdict() for check in checks]
@@ -39,24 +39,24 @@ def write_report(logdir: Path | str, checks: Sequence[Check]) -> str:
 
 
 def verdict(judged: Mapping[str, Mapping[str, Any]], gated: bool = True) -> str:
-    """One line per task: whether its mean score is above the 95th percentile of a random policy's.
+    """Compare mean scores with the 95th percentile of a random policy's, one line per task.
 
     Args:
-        judged: by task, `random` and `trained`, each with the `scores` of episodes.
-        gated: whether a line is PASS or FAIL; else it is INFO.
+        judged: for each task, `random` and `trained`, each with the `scores` of episodes.
+        gated: write PASS or FAIL, not INFO.
 
     >>> print(verdict({"walk": {"random": {"scores": [1.0, 2.0]}, "trained": {"scores": [3.0]}}}))
     PASS  walk: mean 3 of 1 episodes > 1.95, the 95th percentile of 2 random ones
     """
     lines = []
     for task, scores in judged.items():
-        bar = float(np.percentile(scores["random"]["scores"], 95))
+        threshold = float(np.percentile(scores["random"]["scores"], 95))
         mean = statistics.fmean(scores["trained"]["scores"])
-        word, than = ("PASS", ">") if mean > bar else ("FAIL", "not >")
+        word, than = ("PASS", ">") if mean > threshold else ("FAIL", "not >")
         word = word if gated else "INFO"
         counts = [len(scores[name]["scores"]) for name in ("trained", "random")]
         lines.append(
-            f"{word}  {task}: mean {mean:.4g} of {counts[0]} episodes {than} {bar:.4g}, the 95th "
-            f"percentile of {counts[1]} random ones"
+            f"{word}  {task}: mean {mean:.4g} of {counts[0]} episodes {than} {threshold:.4g}, the "
+            f"95th percentile of {counts[1]} random ones"
         )
     return "\n".join(lines)

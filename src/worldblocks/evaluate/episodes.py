@@ -1,4 +1,4 @@
-"""Episodes of a policy: their scores, or their rows."""
+"""Play episodes with a policy: for their scores, or for their rows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,45 +11,46 @@ from worldblocks.evaluate.policies import AgentPolicy, Policy
 from worldblocks.replay import Batch
 
 Watch = Callable[[Rows, list[list[float]]], Any]
-"""Sees rows and the scores of each environment so far; what is true stops the play."""
+"""Called with the rows and the scores of each environment so far; stops by returning true."""
 
 
 class Stopped(RuntimeError):
     """The environments failed too often while a policy played.
 
     Attributes:
-        scores: of the episodes that were finished before.
+        scores: scores of the episodes finished before.
     """
 
-    def __init__(self, why: str, scores: Sequence[float] = ()) -> None:
-        super().__init__(why)
+    def __init__(self, reason: str, scores: Sequence[float] = ()) -> None:
+        super().__init__(reason)
         self.scores = list(scores)
 
 
 def play(
     policy: Policy, envs: EnvVector, episodes: int, *, watch: Watch | None = None
 ) -> list[float]:
-    """Scores of whole episodes, played side by side from a reset on.
+    """Play complete episodes in all environments in parallel and return their scores.
 
-    The number that each environment plays is decided beforehand: counting whichever episodes end
-    first would favour short ones.
+    The number of episodes per environment is fixed beforehand, because counting the episodes that
+    end first would favour short ones.
 
     Args:
-        policy: rows of all environments to a flat action of each, `env action`.
-        envs: environments, reset here and closed at the end.
-        episodes: how many in all.
-        watch: `watch(rows, scores)` sees every row, the last ones included, before the policy acts
-            on it, and the scores of each environment so far. It stops the play by returning true.
+        policy: maps the rows of all environments to flat actions, `env action`.
+        envs: the environments; they are reset first and closed at the end.
+        episodes: total number of episodes.
+        watch: `watch(rows, scores)` is called with every row, including last ones, before the
+            policy acts on it, and with the scores of each environment so far. It stops the play by
+            returning true.
 
     Returns:
-        The scores, those of the first environment first; fewer where `watch` stopped the play.
+        The scores, ordered by environment; fewer than `episodes` if `watch` stopped the play.
 
     Raises:
-        ValueError: fewer than one episode.
-        Stopped: the environments failed too often; with the last traceback and the scores so far.
+        ValueError: `episodes` is less than one.
+        Stopped: the environments failed too often; has the last traceback and the scores so far.
     """
     if episodes < 1:
-        raise ValueError(f"{episodes} episodes were to be played; it takes at least one")
+        raise ValueError(f"play was asked for {episodes} episodes; it takes at least one")
     quota = [len(range(env, episodes, len(envs))) for env in range(len(envs))]
     scores: list[list[float]] = [[] for _ in quota]
 
@@ -59,7 +60,7 @@ def play(
     try:
         rows = envs.reset()
         while not (watch and watch(rows, scores)):
-            if all(len(own) == due for own, due in zip(scores, quota, strict=True)):
+            if all(len(own) == count for own, count in zip(scores, quota, strict=True)):
                 break
             if envs.stopped:
                 raise Stopped(envs.stopped, finished())
@@ -73,15 +74,15 @@ def play(
 
 
 def collect(policy: AgentPolicy, envs: EnvVector, steps: int) -> Batch:
-    """The rows that an agent meets, of all environments as one batch `env time ...`.
+    """Play with an agent and return the rows of all environments as one batch `env time ...`.
 
     Args:
-        policy: an agent's; its `acting.prev_action` is stored with each row.
-        envs: environments, reset here and closed at the end.
-        steps: rows of each environment.
+        policy: the agent's policy; its `acting.prev_action` is stored with each row.
+        envs: the environments; they are reset first and closed at the end.
+        steps: number of rows per environment.
 
     Raises:
-        Stopped: the environments failed too often; with the last traceback.
+        Stopped: the environments failed too often; has the last traceback.
     """
     played: list[tuple[Rows, Any]] = []
     try:

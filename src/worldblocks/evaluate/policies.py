@@ -1,4 +1,4 @@
-"""Policies of rows: an agent's, and a random one."""
+"""Policies that map rows to actions: an agent, and a random policy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,20 +11,20 @@ from worldblocks.envs import EnvVector, Rows
 from worldblocks.spaces import Continuous
 
 Policy = Callable[[Rows], Any]
-"""Rows of all environments to a flat action of each, `env action`."""
+"""Maps the rows of all environments to flat actions, `env action`."""
 
 
 class AgentPolicy:
-    """An agent as a policy of rows, which keeps what `act` needs at the next row.
+    """An agent as a policy; it carries the state of `act` from row to row.
 
     Args:
         act: `act(agent, obs, acting, is_first) -> (action, acting)`, as in the recipes.
-        agent: what `act` takes; `agent.initial(n)` is the first `acting`.
-        n: environments.
-        mode: play the policy's mode, not samples; `act` then takes `mode=True`.
+        agent: the agent; `agent.initial(n)` is the first `acting`.
+        n: number of environments.
+        mode: act with the mode of the policy, by `act(..., mode=True)`.
 
     Attributes:
-        acting: a `wb.rssm.Acting`, after the row that was met last.
+        acting: the `wb.rssm.Acting` after the last row.
     """
 
     def __init__(self, act: Callable[..., Any], agent: Any, n: int, mode: bool = False) -> None:
@@ -32,7 +32,7 @@ class AgentPolicy:
         self.options = {"mode": True} if mode else {}
 
     def __call__(self, rows: Rows) -> Float32[torch.Tensor, "env action"]:
-        """The action of each environment, on the host."""
+        """The action of each environment, on the CPU."""
         action, self.acting = self.act(
             self.agent, rows.obs, self.acting, rows.is_first, **self.options
         )
@@ -40,11 +40,11 @@ class AgentPolicy:
 
 
 def random_policy(envs: EnvVector, seed: int) -> Policy:
-    """A policy that draws every action uniformly: numbers in [-1, 1], classes alike.
+    """A policy that draws actions uniformly: numbers from [-1, 1], classes with equal probability.
 
     Args:
-        envs: whose actions.
-        seed: of the draws.
+        envs: the environments to act in.
+        seed: seed of the draws.
     """
     random = np.random.default_rng(seed)
 

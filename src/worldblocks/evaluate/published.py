@@ -1,4 +1,4 @@
-"""Published learning curves, and runs drawn over them at equal environment steps."""
+"""Published learning curves, and plots of runs over them at equal environment steps."""
 
 import difflib
 import json
@@ -14,12 +14,12 @@ from worldblocks.run.extras import extra
 from worldblocks.run.folder import read_config
 from worldblocks.run.sinks import read_jsonl
 
-MANY = 5  # seeds from which on a mean and its deviation say more than every seed
-INK = "#8a909c"  # of what others have published
+MANY = 5  # seeds from which mean and standard deviation are drawn, not every seed
+INK = "#8a909c"  # colour of the published curve
 
 
 class Published(NamedTuple):
-    """A published curve: at each environment step the mean and deviation of the seeds' scores."""
+    """A published curve: mean and standard deviation over seeds at each environment step."""
 
     task: str
     source: str
@@ -30,12 +30,12 @@ class Published(NamedTuple):
 
     @property
     def width(self) -> float:
-        """Of a bin: the score at x is of the episodes that ended in (x - width, x]."""
+        """Bin width: the score at x is that of the episodes that ended in (x - width, x]."""
         return float(self.steps[1] - self.steps[0])
 
 
 class Episodes(NamedTuple):
-    """Scores of a run's finished episodes, with what a figure says of the run."""
+    """Scores of a run's finished episodes, and the facts of the run that a plot shows."""
 
     name: str
     steps: np.ndarray  # environment steps at the end of each episode: actions · repeat
@@ -57,11 +57,11 @@ def read_episodes(run: Path | str) -> Episodes:
 def read_published(path: Path | str, task: str) -> Published:
     """One task of a file of published curves.
 
-    The file is JSON: `source` says where the figures are from, `tasks` holds a list of
+    The file is JSON with the `source` of the numbers, and `tasks` with a list of
     `[environment steps, mean, std, seeds]` for each task.
 
     Raises:
-        KeyError: The file has no such task; the sentence names one that is near.
+        KeyError: The file has no such task; the message suggests a similar one.
     """
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     if task not in content["tasks"]:
@@ -74,13 +74,12 @@ def read_published(path: Path | str, task: str) -> Published:
 def score_curves(
     runs: Sequence[Path | str | Episodes], width: float, until: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Binned scores of several runs at the environment steps where all of them have one.
+    """Binned scores of several runs at the environment steps that all of them have reached.
 
     Args:
-        runs: Run folders, or what `read_episodes` made of them. A step of `episodes.jsonl` is an
-            action; times the configuration's `repeat` it is in environment steps, as published
-            curves count.
-        width: Of a bin, in environment steps.
+        runs: Run folders, or episodes from `read_episodes`. A step in `episodes.jsonl` is an
+            action; environment steps, as counted by published curves, are actions times `repeat`.
+        width: Bin width, in environment steps.
         until: As in `binned_scores`.
 
     Returns:
@@ -110,21 +109,22 @@ def plot_published(
     title: str | None = None,
     width: float | None = None,
 ) -> Path:
-    """Draw runs of one configuration over a published curve, at equal environment steps.
+    """Plot runs of one configuration over a published curve, at equal environment steps.
 
-    Under five seeds every seed is drawn, with the median and the range from minimum to maximum;
-    from five on the mean and one standard deviation. Each finished episode is a faint dot. Under
-    the title stand the model's size, the train ratio and the action repeat.
+    Fewer than five seeds are all drawn, with the median and the range from minimum to maximum.
+    Five or more are drawn as mean and standard deviation. Each finished episode is a faint dot. The
+    subtitle has the model's size, the train ratio and the action repeat.
 
     Args:
-        runs: Run folders that differ in their seed, or what `read_episodes` made of them; those
-            without a finished episode are left out.
-        path: The picture to write.
-        published: Its mean ± one standard deviation; None where nothing is published.
-        others: The same of other agents by their name, each a median and a range.
-        parameters: Of the model.
+        runs: Run folders that differ in their seed, or episodes from `read_episodes`. Runs without
+            a finished episode are left out.
+        path: Path of the picture.
+        published: Published curve, drawn as mean ± one standard deviation.
+        others: Runs of other agents by name, each drawn as median and range.
+        parameters: Number of parameters of the model.
         title: Heading; the published task, or the first run's name, if None.
-        width: Of a bin, in environment steps; the published one, or a twentieth of the run if None.
+        width: Bin width, in environment steps; by default that of `published`, or a twentieth of
+            the longest run.
     """
     figure = extra("matplotlib.figure", "plot_published").Figure(
         (8, 4.8), 110, layout="constrained"
@@ -168,14 +168,14 @@ def _episodes(run: Path | str | Episodes) -> Episodes:
 
 
 def _words(run: Episodes, parameters: int | None) -> str:
-    """What a figure must say of the runs it shows."""
+    """The subtitle: size, train ratio and action repeat."""
     size = [] if parameters is None else [f"{parameters / 1e6:.2g}M parameters"]
     ratio = [] if run.train_ratio is None else [f"train ratio {run.train_ratio:g}"]
     return ", ".join([*size, *ratio, f"repeat {run.repeat}"])
 
 
 def _published(axes: Any, curve: Published, end: float) -> None:
-    """A published curve as far as ours goes; whole where ours has not begun."""
+    """Draw a published curve up to `end`; all of it if `end` is 0."""
     shown = curve.steps <= (end or np.inf)
     steps, mean, std = curve.steps[shown], curve.mean[shown], curve.std[shown]
     name = f"DreamerV3, published: mean ± std of {curve.seeds.max():.0f} seeds"
@@ -186,7 +186,7 @@ def _published(axes: Any, curve: Published, end: float) -> None:
 def _group(
     axes: Any, name: str, steps: np.ndarray, scores: np.ndarray, colour: str, *, every_seed: bool
 ) -> None:
-    """Middle and spread of some seeds."""
+    """Draw the mean or median of some seeds, and their spread."""
     count = len(scores)
     if count >= MANY:
         middle, spread = scores.mean(0), scores.std(0)

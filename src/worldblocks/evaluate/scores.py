@@ -1,4 +1,4 @@
-"""Scores of episodes as numbers to compare: bins, first hits, interquartile means."""
+"""Statistics of episode scores: means, bins, first hits, interquartile means."""
 
 import math
 import statistics
@@ -14,7 +14,7 @@ QUARTER = 0.25
 
 
 class Interval(NamedTuple):
-    """A number and the interval it lies in with the confidence asked for."""
+    """A number and its confidence interval."""
 
     value: float
     low: float
@@ -22,9 +22,9 @@ class Interval(NamedTuple):
 
 
 def summary(scores: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation and, from two episodes on, the 95% interval of the mean.
+    """Mean, sample standard deviation and, given two or more episodes, the 95% interval.
 
-    The interval is mean ± 1.96 std / sqrt(n), as `low` and `high`.
+    The interval of the mean is mean ± 1.96 std / sqrt(n), as `low` and `high`.
 
     >>> {name: round(x, 3) for name, x in summary([0.0, 2.0, 4.0, 6.0]).items()}
     {'mean': 3.0, 'std': 2.582, 'episodes': 4, 'low': 0.47, 'high': 5.53}
@@ -40,15 +40,15 @@ def summary(scores: Sequence[float]) -> dict[str, Any]:
 def binned_scores(
     steps: np.ndarray, scores: np.ndarray, width: float, *, until: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean score of the episodes in each bin (x - width, x], as published curves are made.
+    """Mean score of the episodes in each bin (x - width, x], as in published curves.
 
-    An empty bin carries the value of the one before; bins before the first episode are left out.
+    An empty bin repeats the value before it. Bins before the first episode are left out.
 
     Args:
-        steps: Where each episode ended, ascending, 1 or more.
-        scores: Of the same episodes.
-        width: Of a bin, in the unit of `steps`.
-        until: Bins up to this step; up to the last episode if None.
+        steps: Step at the end of each episode, ascending, 1 or more.
+        scores: Scores of the same episodes.
+        width: Bin width, in the unit of `steps`.
+        until: Last step of the bins; that of the last episode if None.
 
     Returns:
         The right edge of each bin and its value.
@@ -60,13 +60,13 @@ def binned_scores(
     if not len(steps) or len(steps) != len(scores) or width <= 0:
         raise ValueError(
             f"binned_scores was given {len(steps)} steps, {len(scores)} scores and bins of "
-            f"{width:g}; it takes as many scores as steps, at least one, and bins wider than 0"
+            f"{width:g}; it takes as many scores as steps, at least one, and a positive bin width"
         )
     place = np.ceil(np.asarray(steps) / width).astype(int)
     last = int(place[-1] if until is None else np.ceil(until / width))
     bins = np.arange(place[0], max(last, place[0]) + 1)
     means = [np.mean(np.asarray(scores, float)[place == one]) for one in bins if one in place]
-    filled = np.cumsum(np.isin(bins, place)) - 1  # of each bin, the last one with an episode
+    filled = np.cumsum(np.isin(bins, place)) - 1  # for each bin, the last one with an episode
     return bins * float(width), np.array(means)[filled]
 
 
@@ -76,10 +76,9 @@ def first_hit(
     threshold: float,
     count: int = 10,
 ) -> int | None:
-    """The first step at which the mean of the last `count` episodes is `threshold` or more.
+    """The first step at which the mean of the last `count` episodes reaches `threshold`.
 
-    None where that never happens. Before `count` episodes there is no such mean: one lucky episode
-    is no hit.
+    None if it never does. A mean needs `count` episodes, so one lucky episode is not a hit.
 
     >>> first_hit([5, 9, 14, 20], [0.0, 4.0, 2.0, 6.0], threshold=3.0, count=2)
     14
@@ -90,11 +89,9 @@ def first_hit(
 
 
 def iqm(scores: Sequence[float] | np.ndarray) -> float:
-    """Interquartile mean: a quarter of the scores is cut off at each end, the rest averaged.
+    """Interquartile mean: the mean without the ⌊n / 4⌋ lowest and the ⌊n / 4⌋ highest scores.
 
-    Whole scores are cut: ⌊n / 4⌋ at each end. It is not the mean of the three quartiles.
-
-    Of 0 1 2 3 4 5 6 70 it is (2 + 3 + 4 + 5) / 4 = 3.5.
+    It is not the mean of the three quartiles. For 0 1 2 3 4 5 6 70 it is (2 + 3 + 4 + 5) / 4 = 3.5.
 
     **Source**: Agarwal et al., Deep RL at the Edge of the Statistical Precipice (2021).
     """
@@ -113,15 +110,14 @@ def iqm_interval(
 ) -> Interval:
     """Interquartile mean over all seeds of several tasks, with a stratified bootstrap interval.
 
-    Seeds are drawn again with replacement within each task (percentile method), so that every
-    resample has every task as often as the runs have. On one task there is nothing to stratify:
-    draw its seeds instead.
+    Seeds are resampled with replacement within each task (percentile method), so every resample
+    has each task equally often. It takes at least two tasks.
 
     Args:
         scores: Normalised score of each seed, by task.
-        confidence: Of the interval.
-        resamples: How many.
-        seed: Of the resampling.
+        confidence: Confidence level of the interval.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
     """
     values = [np.asarray(own, float) for own in scores.values()]
     if len(values) < 2 or any(own.ndim != 1 or own.size < 2 for own in values):
@@ -135,7 +131,14 @@ def iqm_interval(
     def statistic(*tasks: np.ndarray, axis: int = -1) -> np.ndarray:
         return stats.trim_mean(np.concatenate(tasks, axis=axis), QUARTER, axis=axis)
 
-    options = {"confidence_level": confidence, "n_resamples": resamples, "rng": seed}
-    found = stats.bootstrap(values, statistic, paired=False, method="percentile", **options)
+    found = stats.bootstrap(
+        values,
+        statistic,
+        n_resamples=resamples,
+        paired=False,
+        confidence_level=confidence,
+        method="percentile",
+        rng=seed,
+    )
     low, high = found.confidence_interval
     return Interval(iqm(np.concatenate(values)), float(low), float(high))

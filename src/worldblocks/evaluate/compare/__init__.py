@@ -1,4 +1,4 @@
-"""Runs side by side: `wb.evaluate.compare` and `python -m worldblocks.evaluate.compare`."""
+"""Compare runs: `wb.evaluate.compare` and `python -m worldblocks.evaluate.compare`."""
 
 from worldblocks.evaluate.compare.table import compare
 

@@ -1,4 +1,4 @@
-"""The command: a table on the terminal, a picture in a file."""
+"""The command line of `compare`: print a table, write a picture."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from worldblocks.evaluate.compare.table import compare
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 with a sentence where a run cannot be read."""
+    """Run the command; exit with 2 and a message if a run cannot be read."""
     parser = argparse.ArgumentParser(
         prog="python -m worldblocks.evaluate.compare",
-        description="Scores of runs as a table and as curves; runs that differ only in their seed "
-        "are one group.",
+        description="Print the scores of runs as a table and draw them as curves. Runs that differ "
+        "only in their seed are one group.",
     )
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a folder of them"

@@ -1,4 +1,4 @@
-"""Curves of several runs in one picture."""
+"""Score curves of several runs in one picture."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ COLUMNS, POINTS = 3, 500
 
 
 def draw(groups: list[list[Run]], path: Path) -> None:
-    """Score against environment steps: a panel for each environment, a colour for each group."""
+    """Draw score against environment steps, with a panel per environment and a colour per group."""
     panels: dict[str, list[list[Run]]] = {}
     for group in groups:
         panels.setdefault(group[0].environment, []).append(group)
@@ -56,7 +56,7 @@ def _curves(axes: Any, groups: list[list[Run]]) -> None:
 
 
 def _median(runs: list[Run]) -> tuple[np.ndarray, np.ndarray]:
-    """The median of curves where each of them has begun and none has ended."""
+    """Median curve over the steps that all runs cover."""
     begin, end = max(run.steps[0] for run in runs), min(run.steps[-1] for run in runs)
     x = np.linspace(begin, max(begin, end), POINTS)
     return x, np.median([np.interp(x, run.steps, run.means) for run in runs], axis=0)

@@ -1,4 +1,4 @@
-"""What a run folder says about its run, and which runs belong together."""
+"""Read run folders and group runs that differ only in their seed."""
 
 import itertools
 import json
@@ -10,49 +10,50 @@ from typing import Any
 
 import numpy as np
 
+from worldblocks.evaluate.published import read_episodes
 from worldblocks.run.checkpoint import Checkpoint
 from worldblocks.run.curve import running_mean
 from worldblocks.run.folder import read_config
 from worldblocks.run.sinks import read_jsonl
 
-# Fields in which runs of one group may differ.
+# Configuration fields in which the runs of a group may differ.
 FREE = ("seed", "seeds", "logdir", "resume", "device", "workers")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its configuration, how far it came, and the score of each finished episode."""
+    """One run: its configuration, its progress, and the score of each finished episode."""
 
     folder: Path
     config: dict[str, Any]
-    step: int  # environment steps as published curves count them: actions · repeat
+    step: int  # environment steps: actions · repeat
     updates: int | None
     seconds: float | None
-    steps: np.ndarray  # of each episode, counted likewise
+    steps: np.ndarray  # environment steps at the end of each episode
     scores: np.ndarray
 
     @property
     def environment(self) -> str:
-        """What is played, by whichever name the recipe has for it."""
+        """Name of the environment: `env`, `task` or `game` of the configuration."""
         names = [str(self.config[key]) for key in ("env", "task", "game") if key in self.config]
         return names[0] if names else "-"
 
     @property
     def means(self) -> np.ndarray:
-        """Mean score of each episode and up to nine before it."""
+        """Running mean of the score over ten episodes."""
         return running_mean(self.scores)
 
     @property
     def best(self) -> float:
-        """The highest mean of ten episodes in a row; of all of them where there are fewer."""
+        """The highest mean of ten consecutive episodes; of all if there are fewer."""
         return float(self.means[min(9, len(self.scores) - 1) :].max())
 
 
 def find(paths: Iterable[Path | str]) -> list[Path]:
-    """The run folders among some folders and below them, each once.
+    """The run folders in `paths` and below them, each once.
 
     Raises:
-        FileNotFoundError: There is no run in one of them.
+        FileNotFoundError: One of `paths` contains no run.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -61,8 +62,8 @@ def find(paths: Iterable[Path | str]) -> list[Path]:
             configs = sorted(path.rglob("config.json"))
         if not configs:
             raise FileNotFoundError(
-                f"no run in {path}: neither it nor a folder below it has a config.json; give the "
-                f"folder of a run"
+                f"no run in {path}: neither it nor a folder below it has a config.json; give a run "
+                f"folder"
             )
         for config in configs:
             found.setdefault(config.parent.resolve(), config.parent)
@@ -70,36 +71,37 @@ def find(paths: Iterable[Path | str]) -> list[Path]:
 
 
 def read(folder: Path) -> Run:
-    """The run of a folder.
+    """Read a run folder.
 
     Raises:
-        FileNotFoundError: The folder holds no run.
-        ValueError: A file of it is not what a run writes.
+        FileNotFoundError: The folder contains no run.
+        ValueError: A file in it is malformed.
     """
     config = read_config(folder)
-    episodes = [line for line in read_jsonl(folder / "episodes.jsonl") if line["score"] is not None]
-    metrics = read_jsonl(folder / "metrics.jsonl")
-    step = max([line["step"] for line in (*metrics[-1:], *episodes[-1:])], default=0)
+    episodes, metrics = read_episodes(folder), read_jsonl(folder / "metrics.jsonl")
+    repeat = episodes.repeat
+    ends = [line["step"] * repeat for line in metrics[-1:]]
+    step = max([*ends, *episodes.steps[-1:].tolist()], default=0)
     updates = metrics[-1].get("updates") if metrics else None
     if Checkpoint(folder).exists():  # newer than the last line of metrics
         saved = Checkpoint(folder).header().get("position", {})
-        step, updates = (
-            saved.get(key, [own])[0] for key, own in (("step", step), ("updates", updates))
-        )
-    repeat = config.get("repeat", 1)
+        step = saved["step"][0] * repeat if "step" in saved else step
+        updates = saved["updates"][0] if "updates" in saved else updates
+    timing = read_jsonl(folder / "timing.jsonl")
+    times = [line["seconds"] for line in timing if line.get("seconds") is not None]
     return Run(
         folder=folder,
         config=config,
-        step=step * repeat,
+        step=step,
         updates=None if updates is None else int(updates),
-        seconds=_seconds(read_jsonl(folder / "timing.jsonl")),
-        steps=np.array([line["step"] * repeat for line in episodes]),
-        scores=np.array([line["score"] for line in episodes], float),
+        seconds=sum(times) if times else None,
+        steps=episodes.steps,
+        scores=episodes.scores,
     )
 
 
 def groups(runs: Iterable[Run]) -> list[list[Run]]:
-    """Runs that differ only in their seed, by seed."""
+    """Group runs that differ only in their seed, sorted by seed."""
     together: dict[str, list[Run]] = {}
     for run in runs:
         same = {key: value for key, value in run.config.items() if key not in FREE}
@@ -108,7 +110,7 @@ def groups(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def label(group: list[Run]) -> str:
-    """What the folders of a group have in common: `logs/catch` of `logs/catch/seed-0`, …."""
+    """Common part of a group's folders: `logs/catch` for `logs/catch/seed-0`, …."""
     folders = [str(run.folder) for run in group]
     if len(folders) == 1:
         return folders[0]
@@ -116,8 +118,3 @@ def label(group: list[Run]) -> str:
     same = itertools.takewhile(lambda letters: len({*letters}) == 1, zip(*folders, strict=False))
     common = "".join(letters[0] for letters in same)
     return re.sub(r"[-_./]*(seed)?[-_]*$", "", common) or group[0].environment
-
-
-def _seconds(lines: list[dict[str, Any]]) -> float | None:
-    times = [line["seconds"] for line in lines if line.get("seconds") is not None]
-    return sum(times) if times else None

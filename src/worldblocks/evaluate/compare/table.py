@@ -1,4 +1,4 @@
-"""A row for each run, and the spread of those that differ only in their seed."""
+"""A table with a row per run, and the range of runs that differ only in their seed."""
 
 import io
 from collections.abc import Iterable
@@ -15,21 +15,21 @@ LEFT, RIGHT = ("run", "recipe", "environment"), ("seed", "env steps", "updates",
 
 
 def compare(runs: Iterable[Path | str], output: Path | str | None = None) -> str:
-    """A table of runs: how far each came, and its scores.
+    """A table with the progress and the scores of runs.
 
-    `env steps` are actions times the configuration's `repeat`, as published curves count
-    them. `last 10` is the mean score of the last ten training episodes, `best 10` the highest mean
-    of ten in a row, `time` what the processes of the run took up to their last line of timing. Runs
-    that differ only in their seed get a line with minimum – median – maximum.
+    `env steps` are actions times `repeat`, as counted by published curves. `last 10` is the mean
+    score of the last ten training episodes, `best 10` the highest mean of ten consecutive ones.
+    `time` is the run time of all processes up to their last line in `timing.jsonl`. Runs that
+    differ only in their seed get a line with minimum – median – maximum.
 
     Args:
-        runs: Run folders, or folders that hold some (`seed-0`, `seed-1`, …).
-        output: A picture to write: score against environment steps, each seed a thin line, the
-            median of its group a thick one, a panel for each environment.
+        runs: Run folders, or folders that contain some (`seed-0`, `seed-1`, …).
+        output: Path of a picture: score against environment steps, with a panel per environment, a
+            thin line per seed and a thick line for the median of a group.
 
     Raises:
-        FileNotFoundError: There is no run in one of the folders.
-        ValueError: A file of a run is not what a run writes.
+        FileNotFoundError: A folder contains no run.
+        ValueError: A file of a run is malformed.
     """
     found = groups([read(folder) for folder in find(runs)])
     if output is not None:
@@ -65,7 +65,7 @@ def _row(run: Run) -> list[str]:
 
 
 def _spread(group: list[Run]) -> list[str]:
-    """Minimum, median and maximum of a group."""
+    """The row with minimum, median and maximum of a group."""
     played = [run for run in group if len(run.scores)]
     scores = ["–", "–"]
     if played:
