@@ -63,14 +63,13 @@ class Chart:
                 self.parts.append(f'<circle class="{kind}" {place}/>')
         self._key(name, f"spot c{colour}" + " faint" * faint)
 
-    def bars(self, edges: Values, heights: Values, colour: int, name: str = "") -> None:
+    def bars(self, edges: Values, heights: Values) -> None:
         """Bars from 0, between consecutive edges."""
         for a, b, height in zip(edges, edges[1:], heights, strict=False):
             (left, top), (right, floor) = self._at(a, height), self._at(b, 0.0)
             place = f'x="{left + 0.5:.1f}" y="{min(top, floor):.1f}" '
             size = f'width="{max(right - left - 1, 0.5):.1f}" height="{abs(floor - top):.1f}"'
-            self.parts.append(f'<rect class="bar c{colour}" {place}{size}/>')
-        self._key(name, f"spot c{colour}")
+            self.parts.append(f'<rect class="bar c0" {place}{size}/>')
 
     def mark(self, value: float, name: str, axis: Literal["x", "y"] = "y") -> None:
         """A dashed line across the axes, with a label."""
@@ -82,9 +81,8 @@ class Chart:
             self.parts.append(_text("tick", left + 4, TOP + 11, name))
         else:
             self._rule((LEFT, top, WIDTH - RIGHT, top))
-            self.parts.append(
-                _text("tick", LEFT + 5, top - 4 if top > TOP + 14 else top + 13, name)
-            )
+            baseline = top - 4 if top > TOP + 14 else top + 13
+            self.parts.append(_text("tick", LEFT + 5, baseline, name))
 
     def shade(self, begin: float, end: float, name: str) -> None:
         """Shade a part of the horizontal axis."""
@@ -152,7 +150,15 @@ def histogram(values: Values, bins: int, labels: tuple[str, str]) -> Chart:
         counts[min(int((value - low) / (high - low) * bins), bins - 1)] += 1
     shares = [count / max(len(values), 1) for count in counts]
     chart = Chart(edges, [0.0, *shares], labels)
-    chart.bars(edges, shares, 0)
+    chart.bars(edges, shares)
+    return chart
+
+
+def bar_chart(heights: Values, labels: tuple[str, str], top: float = 0.0) -> Chart:
+    """One bar for each of 0, 1, …; the vertical axis contains `top`."""
+    edges = [n - 0.5 for n in range(len(heights) + 1)]
+    chart = Chart(edges, [0.0, top, *heights], labels, whole=True)
+    chart.bars(edges, heights)
     return chart
 
 

@@ -102,8 +102,8 @@ def _causes(section: Section) -> str:
     symptoms = SYMPTOMS[section.key]
     ordered = sorted(symptoms, key=lambda key: key not in seen)
     parts = "".join(_symptom(symptoms[key], seen.get(key)) for key in ordered)
-    words = "Symptoms, known causes, and what to try"
-    return f"<details{' open' * bool(seen)}><summary>{words}</summary>{parts}</details>"
+    title = "Symptoms, known causes, and what to try"
+    return f"<details{' open' * bool(seen)}><summary>{title}</summary>{parts}</details>"
 
 
 def _symptom(symptom: Symptom, light: str | None) -> str:

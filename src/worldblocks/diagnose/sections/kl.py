@@ -29,34 +29,18 @@ def section(inputs: Inputs) -> Section:
     free = float(getattr(inputs.cfg, "free_nats", FREE_NATS))
     most = capacity(posterior)
     mean, share = float(kl.mean()), float((kl < free).float().mean())
-    limit = max(most / 4, 3 * free)
-    light = "red" if mean < 0.05 else "green" if mean <= limit else "amber"
     number, rule = f"{mean:.3g} nats per row", UNLIMITED
     if math.isfinite(most):
         number, rule = f"{number} (at most {most:.3g})", KL
-    below = f"{share:.0%} of the rows below {free:g} nat{'s' * (free != 1)}"
-    return Section(
-        "kl",
-        "KL and free nats",
-        "How much does an observation tell the latent that the model did not predict?",
-        [
-            judged(
-                "KL between posterior and prior",
-                light,
-                number,
-                rule,
-                "zero" if light == "red" else "large",
-            ),
-            judged(
-                "rows below the free nats",
-                "green" if share < 0.95 else "amber",
-                below,
-                FLOOR,
-                "floor",
-            ),
-        ],
-        _figures(kl, free, inputs.batch.is_first),
-    )
+    light = "red" if mean < 0.05 else "green" if mean <= max(most / 4, 3 * free) else "amber"
+    symptom = "zero" if light == "red" else "large"
+    findings = [judged("KL between posterior and prior", light, number, rule, symptom)]
+    light = "green" if share < 0.95 else "amber"
+    number = f"{share:.0%} of the rows below {free:g} nat{'s' * (free != 1)}"
+    findings.append(judged("rows below the free nats", light, number, FLOOR, "floor"))
+    question = "How much does an observation tell the latent that the model did not predict?"
+    figures = _figures(kl, free, inputs.batch.is_first)
+    return Section("kl", "KL and free nats", question, findings, figures)
 
 
 def capacity(post: Output) -> float:
@@ -77,14 +61,11 @@ def _figures(kl: Float[Tensor, "env time"], free: float, is_first: Tensor) -> li
     chart.mark(free, "free nats")
     ordered = kl.flatten().sort().values
     chosen = ordered[: max(1, math.ceil(0.99 * len(ordered)))].tolist()
-    spread = histogram(
-        chosen, 24, ("KL of a row, nats (without the largest 1%)", "fraction of rows")
-    )
+    labels = ("KL of a row, nats (without the largest 1%)", "fraction of rows")
+    spread = histogram(chosen, 24, labels)
     spread.mark(free, "free nats", "x")
+    caption = "Rows left of the line get no gradient from the KL losses."
     return [
         Figure(chart.html("KL by row"), "KL row by row. Vertical lines mark new episodes."),
-        Figure(
-            spread.html("distribution of the KL"),
-            "Rows left of the line get no gradient from the KL losses.",
-        ),
+        Figure(spread.html("distribution of the KL"), caption),
     ]

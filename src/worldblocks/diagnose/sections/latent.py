@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldblocks.diagnose.finding import Figure, Finding, Section, graded, judged, unknown
 from worldblocks.diagnose.inputs import Inputs
-from worldblocks.diagnose.page.charts import Chart
+from worldblocks.diagnose.page.charts import bar_chart
 from worldblocks.diagnose.page.images import matrix
 from worldblocks.distributions import Normal, OneHot
 
@@ -43,22 +43,12 @@ def categorical(inputs: Inputs) -> Section:
     entropy = -(usage * usage.clamp(min=1e-30).log()).sum(-1)
     own = -(probs * probs.clamp(min=1e-30).log()).sum(-1).mean(0)
     constant = float((entropy < 0.05 * math.log(classes)).float().mean())
+    number = f"{dead:.0%} of {usage.numel()} ({groups} groups of {classes})"
+    mean = f"mean entropy of the usage {float(entropy.mean()):.2f} of {math.log(classes):.2f} nats"
+    alike = graded(constant, 0.5, 0.9)
     findings = [
-        judged(
-            "dead classes",
-            graded(dead, 0.6, 0.9),
-            f"{dead:.0%} of {usage.numel()} ({groups} groups of {classes})",
-            DEAD,
-            "dead",
-        ),
-        judged(
-            "constant groups",
-            graded(constant, 0.5, 0.9),
-            f"{constant:.0%}; mean entropy of the usage {float(entropy.mean()):.2f} of "
-            f"{math.log(classes):.2f} nats",
-            CONSTANT,
-            "dead",
-        ),
+        judged("dead classes", graded(dead, 0.6, 0.9), number, DEAD, "dead"),
+        judged("constant groups", alike, f"{constant:.0%}; {mean}", CONSTANT, "dead"),
         _informative(float((entropy - own).clamp(min=0).sum()), INFORMATION),
     ]
     question = "How many of its classes does the latent use?"
@@ -73,21 +63,14 @@ def gaussian(post: Normal) -> Section:
     mean, std = (x.flatten(0, 1) for x in (post.mean, post.std))
     inactive = float((mean.var(0, correction=0) < ACTIVE).float().mean())
     nats = information(mean, std)
+    light, number = graded(inactive, 0.6, 0.9), f"{inactive:.0%} of {len(nats)}"
     findings = [
-        judged(
-            "inactive dimensions",
-            graded(inactive, 0.6, 0.9),
-            f"{inactive:.0%} of {len(nats)}",
-            INACTIVE,
-            "inactive",
-        ),
+        judged("inactive dimensions", light, number, INACTIVE, "inactive"),
         _informative(float(nats.sum()), BOUND),
     ]
     ordered = nats.sort(descending=True).values.tolist()
-    edges = [n - 0.5 for n in range(len(ordered) + 1)]
     labels = ("dimension, sorted by information", "nats per row, at most")
-    chart = Chart(edges, [0.0, *ordered, math.log(2)], labels, whole=True)
-    chart.bars(edges, ordered, 0)
+    chart = bar_chart(ordered, labels, math.log(2))
     caption = "Information of each latent dimension about a row."
     figure = Figure(chart.html("information of each dimension"), caption)
     question = "How many of its dimensions does the latent use?"
@@ -117,7 +100,7 @@ def _informative(nats: float, rule: str) -> Finding:
 
 
 def _usage(usage: Float[Tensor, "groups classes"], entropy: Tensor) -> list[Figure]:
-    groups, classes = usage.shape
+    classes = usage.shape[-1]
     ordered = usage.sort(-1, descending=True).values * classes
     order = entropy.argsort(descending=True)
     shade = (ordered[order] / 2).sqrt().clamp(max=1).cpu().numpy()
@@ -126,11 +109,8 @@ def _usage(usage: Float[Tensor, "groups classes"], entropy: Tensor) -> list[Figu
         "Mean probability of each class; one row per group, sorted by entropy. Full colour is "
         "twice the uniform probability or more. In an even field all classes are used."
     )
-    edges = [n - 0.5 for n in range(groups + 1)]
-    nats = entropy[order].tolist()
     labels = ("group, sorted by entropy", "entropy of the usage, nats")
-    chart = Chart(edges, [0.0, math.log(classes), *nats], labels, whole=True)
-    chart.bars(edges, nats, 0)
+    chart = bar_chart(entropy[order].tolist(), labels, math.log(classes))
     chart.mark(math.log(classes), "uniform")
     return [
         Figure(picture, caption),

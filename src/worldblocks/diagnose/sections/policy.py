@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldblocks.diagnose.finding import Figure, Finding, Section, graded, judged, unknown
 from worldblocks.diagnose.inputs import Inputs
-from worldblocks.diagnose.page.charts import Chart, histogram
+from worldblocks.diagnose.page.charts import bar_chart, histogram
 from worldblocks.distributions import OneHot
 from worldblocks.returns import lambda_return
 from worldblocks.rssm import imagine
@@ -153,23 +153,15 @@ def _continuous(key: str, part: Any, low: float, high: float) -> Finding:
 def _probabilities(key: str, probs: Float[Tensor, "..."]) -> Figure:
     """Mean probability of each class; of the first entry if the action has several."""
     first = probs.reshape(len(probs), -1, probs.shape[-1])[:, 0]
-    chart = _bars(first.mean(0), (f"class of {key!r}", "mean probability"))
+    chart = bar_chart(first.mean(0).tolist(), (f"class of {key!r}", "mean probability"))
     chart.mark(1 / probs.shape[-1], "uniform")
     return Figure(chart.html(f"mean probability of each class of {key}"), "Mean over all rows.")
 
 
 def _deviations(key: str, part: Any, low: float, high: float) -> Figure:
     """Mean standard deviation of each entry of a continuous action."""
-    std = part.std.reshape(len(part.std), -1).mean(0)
-    chart = _bars(std, (f"entry of {key!r}", "standard deviation"), high)
+    std = part.std.reshape(len(part.std), -1).mean(0).tolist()
+    chart = bar_chart(std, (f"entry of {key!r}", "standard deviation"), high)
     chart.mark(low, "minimum")
     chart.mark(high, "maximum")
     return Figure(chart.html(f"standard deviation of {key}"), "Mean over all rows.")
-
-
-def _bars(values: Float[Tensor, " n"], labels: tuple[str, str], top: float = 0.0) -> Chart:
-    heights = values.tolist()
-    edges = [n - 0.5 for n in range(len(heights) + 1)]
-    chart = Chart(edges, [0.0, top, *heights], labels, whole=True)
-    chart.bars(edges, heights, 0)
-    return chart
