@@ -85,12 +85,19 @@ def _action_check(kind: str, real: Tensor, imagined: Tensor, shuffled: Tensor, r
     each = [
         (guess[:, row] - real[:, row]).square().flatten(1).mean(1) for guess in (imagined, shuffled)
     ]
-    gap = each[1] - each[0]
-    margin = 2 * float(gap.std(correction=0)) / len(gap) ** 0.5
+    gap, margin = paired_gap(*each)
     right, wrong = (float(error.mean()) for error in each)
     name = f"{kind} error at {STEPS[-1]} steps with the true actions"
     detail = f"{right:.3g} {_than(right, wrong)} with shuffled actions (gap ± {margin:.2g})"
-    return Check(name, float(gap.mean()) > margin, detail)
+    return Check(name, gap > margin, detail)
+
+
+def paired_gap(
+    right: Float[Tensor, " batch"], wrong: Float[Tensor, " batch"]
+) -> tuple[float, float]:
+    """The mean of `wrong - right`, and twice its standard error."""
+    gap = wrong - right
+    return float(gap.mean()), 2 * float(gap.std(correction=0)) / len(gap) ** 0.5
 
 
 @typed

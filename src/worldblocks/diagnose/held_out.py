@@ -32,7 +32,7 @@ from worldblocks.evaluate import AgentPolicy, Check, Stopped, collect, write_rep
 from worldblocks.replay import Batch, MixtureReplay
 from worldblocks.rssm import AnyState
 
-NO_SCORE = "not judged: a good score takes a GPU, or hours on a CPU"
+NO_SCORE = "not judged, because a good score takes a GPU, or hours on a CPU"
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldblocks.diagnose.comparisons import paired_gap
 from worldblocks.diagnose.finding import Figure, Finding, Section, graded, judged, unknown
 from worldblocks.diagnose.inputs import Inputs, Predictions
 from worldblocks.diagnose.page.charts import Chart
@@ -118,12 +119,9 @@ def _actions(kind: str, cuts: Batch, right: Tensor, wrong: Tensor) -> Finding:
     if float(cuts.prev_action[:, CONTEXT:].std((0, 1)).max()) < 1e-3:
         reason = "the agent always takes the same action, so shuffling changes nothing"
         return unknown(name, reason, ACTIONS)
-    gap = wrong - right
-    margin = 2 * float(gap.std(correction=0)) / len(gap) ** 0.5
-    light = "green" if float(gap.mean()) > margin else "red"
-    number = (
-        f"{right.mean():.3g}, shuffled {wrong.mean():.3g} (gap {gap.mean():.2g} ± {margin:.2g})"
-    )
+    gap, margin = paired_gap(right, wrong)
+    light = "green" if gap > margin else "red"
+    number = f"{right.mean():.3g}, shuffled {wrong.mean():.3g} (gap {gap:.2g} ± {margin:.2g})"
     return judged(name, light, number, ACTIONS, "actions")
 
 

@@ -1,9 +1,7 @@
 """The findings of each section about predictions that are known to be right or wrong."""
 
-import io
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from point_recipe import CFG, new
@@ -13,8 +11,6 @@ from point_recipe import world_model_loss as right_world_model
 import dreamerv3_atari
 import worldblocks as wb
 from worldblocks.diagnose.inputs import Inputs
-from worldblocks.diagnose.page.charts import Chart, histogram
-from worldblocks.diagnose.page.images import png
 from worldblocks.diagnose.sections import calibration, gradients, history, policy, prediction
 from worldblocks.rssm import State
 
@@ -253,25 +249,3 @@ def test_the_table_of_gradients_is_the_recipes():
 )
 def test_scores(scores, light):
     assert history._score([{"step": i, "score": x} for i, x in enumerate(scores)]).light == light
-
-
-def test_charts():
-    chart = Chart([0, 10], [1e-3, 12.0], ("x", "y"), log=True)
-    chart.line([0, 5, 10], [1.0, float("nan"), 0.0], 1, "a<b")
-    text = chart.html("<title>")
-    assert "&lt;title&gt;" in text
-    assert text.count(",") >= 1
-    assert "a&lt;b" in text
-    assert "nan" not in text
-    flat = Chart([3.0], [7.0], ("", ""))
-    flat.mark(7.0, "here")
-    flat.dots([3.0], [7.0], 0)
-    assert "nan" not in flat.html("flat")
-    bars = histogram([0.0, 0.0, 1.0, float(4)], 4, ("", "")).html("h")
-    assert bars.count("<rect") == 4
-
-
-def test_other_programs_read_the_png():
-    image = pytest.importorskip("PIL.Image")
-    pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 4), np.uint8)
-    assert np.array_equal(np.array(image.open(io.BytesIO(png(pixels)))), pixels)
