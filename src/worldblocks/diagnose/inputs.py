@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
         batch: the rows played, `env time ...`.
         post: the posterior states of these rows.
         windows: windows for open-loop prediction; None if no window fits into an episode.
-        predictions: predictions for these windows; None likewise.
+        predictions: predictions for these windows, or None.
         training: windows of the training length; None if there are too few rows.
     """
 
