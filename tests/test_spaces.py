@@ -55,9 +55,9 @@ def test_splitting_undoes_joining(seed, batch, torch_in):
 
 
 def test_a_vector_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"is a vector of 13 numbers, got one of shape \(2, 12\)"):
+    with pytest.raises(ValueError, match=r"is a vector of 13 numbers, got shape \(2, 12\)"):
         split_action(MIXED, np.zeros((2, 12), np.float32))
-    with pytest.raises(ValueError, match=r"got one of shape \(\)"):
+    with pytest.raises(ValueError, match=r"got shape \(\)"):
         split_action(MIXED, torch.tensor(1.0))
 
 
@@ -67,7 +67,7 @@ def test_misspelt_keys_are_refused():
 
 
 def test_a_class_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match=r"action 'jump' is one of 0 … 2, got -1 … 3"):
+    with pytest.raises(ValueError, match=r"action 'jump' must be in 0 … 2, got -1 … 3"):
         one_hot_action({"jump": Discrete(3)}, {"jump": torch.tensor([-1, 3])})
 
 
@@ -91,7 +91,7 @@ def test_a_value_of_another_shape_is_refused():
 )
 def test_impossible_sizes_are_refused(make):
     with pytest.raises(
-        ValueError, match=r"positive whole numbers, a shape a tuple .*; got (I|C|D)"
+        ValueError, match=r"positive integers, and a shape is a tuple .*; got (I|C|D)"
     ):
         make()
 

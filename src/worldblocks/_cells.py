@@ -1,4 +1,4 @@
-"""Images as cells of pixels, which lie side by side on the channel axis: sub-pixel layout."""
+"""The sub-pixel layout: each `side` by `side` cell of an image as the channels of one pixel."""
 
 import torch
 from jaxtyping import Shaped
@@ -8,10 +8,9 @@ from torch import Tensor
 def to_cells(
     image: Shaped[Tensor, "*batch cell*height cell*width channel"], side: int
 ) -> Shaped[Tensor, "*batch height width cell*cell*channel"]:
-    """The pixels of cells of `side` by `side` as channels, in the order row, column, channel.
+    """`rearrange(image, "... (h row) (w column) c -> ... h w (row column c)")`.
 
-    The pixels of one row of a cell move as one. Stacking moves them in a third of the time of a
-    transposed copy.
+    Stacking whole rows of a cell takes a third of the time of a transposed copy.
     """
     *batch, h, w, c = image.shape
     rows = image.reshape(*batch, h // side, side, w // side, side * c)

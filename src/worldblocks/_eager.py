@@ -1,4 +1,4 @@
-"""What functions with a backward pass of their own, for a CPU, have in common."""
+"""Conditions shared by the CPU kernels that define their own backward pass."""
 
 import torch
 from jaxtyping import Float
@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 def eager_on_cpu(x: Float[Tensor, "..."]) -> bool:
-    """Whether an operation on this tensor runs by itself and at once, in float32, on a CPU.
+    """True if operations on this tensor run eagerly on a CPU in float32.
 
-    A block may then take a way with fewer operations and passes over memory, which a compiler finds
-    by itself and a GPU does not need. In another dtype, autocast's too, the plain formula says what
-    is rounded where; `torch.func` takes derivatives of plain formulas only.
+    A block may then use a kernel with fewer operations and fewer passes over memory. Compilers fuse
+    the plain formula themselves, and GPUs do not need the kernel. Other dtypes, autocast included,
+    keep the rounding of the plain formula, and `torch.func` can only differentiate plain formulas.
     """
     return (
         x.device.type == "cpu"
@@ -21,13 +21,13 @@ def eager_on_cpu(x: Float[Tensor, "..."]) -> bool:
 
 
 def first_order(name: str, plain: str) -> None:
-    """In a backward pass: refuse to be differentiated again, which would be silently wrong.
+    """Raise if a backward pass is itself recorded: its second derivative would be silently wrong.
 
     Raises:
-        RuntimeError: the backward pass is itself recorded (`create_graph=True`).
+        RuntimeError: the backward pass runs with `create_graph=True`.
     """
     if torch.is_grad_enabled():
         raise RuntimeError(
-            f"{name} has no second derivative on a CPU, where its gradient is one function, and "
-            f"was asked for one (create_graph=True); {plain} has"
+            f"{name} has no second derivative on a CPU and was differentiated with "
+            f"create_graph=True; {plain} has one"
         )

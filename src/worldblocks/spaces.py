@@ -1,8 +1,8 @@
-"""What an observation or an action is made of.
+"""Descriptions of observations and actions.
 
-A block, a replay buffer and an environment agree on these three descriptions and nothing else.
-Inside the agent an action is one flat float vector: the parts of a dict of spaces in sorted key
-order, a discrete part as one-hots, a continuous part as its values.
+Blocks, replay buffers and environments share these three descriptions and nothing else. Inside the
+agent an action is one flat float vector, the concatenation of all parts in sorted key order.
+Discrete parts become one-hots, continuous parts keep their values.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Continuous:
-    """Real numbers of a shape, float32. As an action, each lies in [-1, 1]."""
+    """A float32 array of a given shape. Actions lie in [-1, 1]."""
 
     shape: tuple[int, ...] = ()
 
@@ -42,13 +42,13 @@ class Continuous:
 
     @property
     def size(self) -> int:
-        """How many numbers one such value takes in a flat vector."""
+        """Length of a value in a flat vector."""
         return prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Discrete:
-    """Integers 0 … `classes` - 1 of a shape; `classes` numbers each in a flat vector (one-hot)."""
+    """Integers in 0 … `classes` - 1 of a given shape, each one-hot in a flat vector."""
 
     classes: int
     shape: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ class Discrete:
 
     @property
     def size(self) -> int:
-        """How many numbers one such value takes in a flat vector."""
+        """Length of a value in a flat vector."""
         return self.classes * prod(self.shape)
 
 
@@ -67,7 +67,7 @@ def _check_sizes(space: Any, sizes: Any) -> None:
     whole = isinstance(sizes, tuple) and all(isinstance(n, Integral) and int(n) > 0 for n in sizes)
     if not whole:
         raise ValueError(
-            f"the sizes of a space are positive whole numbers, a shape a tuple of them such as "
+            f"the sizes of a space are positive integers, and a shape is a tuple of them such as "
             f"(3,); got {space}"
         )
 
@@ -78,7 +78,7 @@ Actions = Mapping[str, Continuous | Discrete]
 
 
 def action_size(actions: Actions) -> int:
-    """Length of the flat vector that holds one action.
+    """Length of the flat action vector.
 
     >>> action_size({"jump": Discrete(2), "arm": Continuous((3,))})
     5
@@ -87,10 +87,10 @@ def action_size(actions: Actions) -> int:
 
 
 def split_action(actions: Actions, vector: Any) -> dict[str, Any]:
-    """The action of each key, from flat vectors `... action` (NumPy in, NumPy out; torch likewise).
+    """Split flat vectors `... action` into one action per key; takes NumPy arrays or tensors.
 
-    A discrete part becomes the index of its largest entry, int64 of shape `... *shape`; a
-    continuous part its values, float32.
+    A discrete part becomes the index of its largest entry, int64 of shape `... *shape`. A
+    continuous part keeps its float32 values.
 
     >>> import numpy as np
     >>> action = np.array([0.5, -1.0, 0.25, 0.0, 1.0], np.float32)
@@ -100,7 +100,7 @@ def split_action(actions: Actions, vector: Any) -> dict[str, Any]:
     size = action_size(actions)
     if not vector.ndim or vector.shape[-1] != size:
         raise ValueError(
-            f"an action of {dict(actions)} is a vector of {size} numbers, got one of shape "
+            f"an action of {dict(actions)} is a vector of {size} numbers, got shape "
             f"{tuple(vector.shape)}"
         )
     parts, start = {}, 0
@@ -119,7 +119,7 @@ def split_action(actions: Actions, vector: Any) -> dict[str, Any]:
 def one_hot_action(
     actions: Actions, values: Mapping[str, Any]
 ) -> Float32[torch.Tensor, "*batch action"]:
-    """The flat vector of per-key values (tensors or arrays): the inverse of `split_action`.
+    """Flat action vectors from values by key (tensors or arrays): the inverse of `split_action`.
 
     >>> one_hot_action({"jump": Discrete(2), "arm": Continuous()}, {"jump": 1, "arm": 0.5}).tolist()
     [0.5, 0.0, 1.0]
@@ -136,7 +136,7 @@ def one_hot_action(
         if isinstance(space, Discrete):
             if value.numel() and not 0 <= value.min() <= value.max() < space.classes:
                 raise ValueError(
-                    f"action {key!r} is one of 0 … {space.classes - 1}, got "
+                    f"action {key!r} must be in 0 … {space.classes - 1}, got "
                     f"{value.min().item()} … {value.max().item()}"
                 )
             value = value.unsqueeze(-1) == torch.arange(space.classes, device=value.device)

@@ -1,6 +1,6 @@
-"""Shape checks at the doors: `typed` and the axis vocabulary.
+"""Shape checks for public functions (`typed`) and the vocabulary of axis names.
 
-The axis words of the project, and the only ones: `batch time horizon height width channel action
+The project uses these axis names and no others: `batch time horizon height width channel action
 embed deter groups classes feature bins token task env`.
 """
 
@@ -20,31 +20,31 @@ from jaxtyping import TypeCheckError, jaxtyped
 P = ParamSpec("P")
 R = TypeVar("R")
 
-REMEMBERED = 4096  # layouts of a function, so that memory stays bounded
+REMEMBERED = 4096  # cached layouts per function, to bound memory
 
-_checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # `float` takes an int
+_checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # `float` accepts an int
 
 
 def typed(function: Callable[P, R]) -> Callable[P, R]:
     """Check the shapes and dtypes of a function's tensors when it is called eagerly.
 
-    Annotations are jaxtyping's; axes of the same name must agree over all arguments, the result and
-    the fields of every NamedTuple among them. `Annotated[Carry, "batch"]` says which axes stand
-    where the fields of `Carry` say `*batch`; where a protocol stands in its place, the fields of
-    the NamedTuple that is given are checked. Inside a graph that is being compiled the bare
-    function runs; `JAXTYPING_DISABLE=1` turns all checks off.
+    Annotations are jaxtyping's. Axes of the same name must agree across all arguments, the result
+    and the fields of every NamedTuple among them. `Annotated[Carry, "batch"]` substitutes `batch`
+    for `*batch` in the fields of `Carry`. If the annotation is a protocol, the fields of the actual
+    NamedTuple are checked. While compiling, the bare function runs. `JAXTYPING_DISABLE=1` turns all
+    checks off.
 
-    A layout (types, dtypes and shapes of arguments and result) that has passed is remembered, and
-    passes again without a check; unless an annotation asks for more than a layout shows, such as a
-    `Literal` or an axis `{self.size}`.
+    Layouts (types, dtypes and shapes of arguments and result) that have passed are cached and not
+    checked again. Annotations that depend on more than the layout, such as a `Literal` or an axis
+    `{self.size}`, are checked at every call.
 
     Raises:
         jaxtyping.TypeCheckError: names the argument (`carry.deter`), its expected and actual shape.
     """
-    ready = threading.local()  # the result, where only that is left to check
+    ready = threading.local()  # the result, when only that is left to check
     checked = _checked(function, ready)
     remember = _decided_by_layout(function)
-    passed: dict[Any, set[Any]] = {}  # layouts of results by layouts of arguments
+    passed: dict[Any, set[Any]] = {}  # layout of the arguments to layouts of the result
 
     @functools.wraps(function)
     def door(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,7 +74,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _checked(function: Callable[P, R], ready: threading.local) -> Callable[P, R]:
-    """The function with all of its checks; if `ready` holds a result, that instead of a call."""
+    """The function with all its checks. A result in `ready` is checked instead of a new call."""
     signature = inspect.signature(function)
     tuples = {
         name: found
@@ -99,7 +99,7 @@ def _checked(function: Callable[P, R], ready: threading.local) -> Callable[P, R]
 
 
 def layout(value: Any) -> Any:
-    """All that a check can depend on, hashable: values of one layout pass or fail alike.
+    """A hashable description of types, dtypes and shapes: all that a check depends on.
 
     >>> layout((torch.zeros(2, 3), 0.5))
     (<class 'tuple'>, (torch.float32, torch.Size([2, 3])), <class 'float'>)
@@ -115,23 +115,23 @@ def layout(value: Any) -> Any:
 
 
 def _decided_by_layout(function: Callable[..., Any]) -> bool:
-    """Whether values of one layout pass all checks of a function, or none."""
+    """True if the checks of a function depend on the layout of its arguments and result only."""
     signature = inspect.signature(function)
     hints = [parameter.annotation for parameter in signature.parameters.values()]
-    return all(map(_shows, [*hints, signature.return_annotation]))
+    return all(map(_layout_decides, [*hints, signature.return_annotation]))
 
 
-def _shows(hint: Any) -> bool:
-    """Whether a layout says all that an annotation asks for."""
+def _layout_decides(hint: Any) -> bool:
+    """True if a layout is enough to check an annotation."""
     if hasattr(hint, "dim_str"):
         return issubclass(hint.array_type, torch.Tensor) and "{" not in hint.dim_str
     if hint in (None, Any, inspect.Parameter.empty) or isinstance(hint, TypeVar):
         return True
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:  # the fields of a NamedTuple, and their axes
-        return _tuple(hint) is not None and _shows(parts[0])
+        return _tuple(hint) is not None and _layout_decides(parts[0])
     if origin in (Union, UnionType, tuple, list, dict):
-        return all(_shows(part) for part in parts if part is not ...)
+        return all(_layout_decides(part) for part in parts if part is not ...)
     if origin is collections.abc.Callable:
         return True
     return inspect.isclass(hint) and origin is None
@@ -142,7 +142,7 @@ def _off() -> bool:
 
 
 def _tuple(annotation: Any) -> tuple[type | None, str | None] | None:
-    """The NamedTuple of an annotation (None: that of the value) and its axes; or None."""
+    """The NamedTuple type of an annotation (None: use the value's type) and its axes, or None."""
     if get_origin(annotation) in (Union, UnionType):  # `Carry | None`
         members = [member for member in get_args(annotation) if member is not type(None)]
         annotation = members[0] if len(members) == 1 else None
@@ -156,7 +156,7 @@ def _tuple(annotation: Any) -> tuple[type | None, str | None] | None:
 
 @functools.cache
 def _fields(kind: type, axes: str | None) -> dict[str, Any]:
-    """The shape-annotated fields of a NamedTuple, `*batch` replaced by its axes."""
+    """The shape-annotated fields of a NamedTuple, with `*batch` replaced by `axes`."""
     fields = {}
     for name, hint in getattr(kind, "__annotations__", {}).items():
         if hasattr(hint, "dim_str"):
@@ -168,18 +168,16 @@ def _fields(kind: type, axes: str | None) -> dict[str, Any]:
 def _check(
     function: Callable[..., Any], name: str, value: Any, kind: type | None, axes: str | None
 ) -> None:
-    """Check fields inside the scope that `jaxtyped` has opened, so that axes agree with it."""
+    """Check fields inside the scope opened by `jaxtyped`, so that axis names are shared."""
     if value is None:
         return
     for field, hint in _fields(kind or type(value), axes).items():
         tensor = getattr(value, field)
         if not isinstance(tensor, hint):
-            given = f"{str(tensor.dtype)[6:]}{list(tensor.shape)}" if _is(tensor) else repr(tensor)
+            given = repr(tensor)
+            if isinstance(tensor, torch.Tensor):
+                given = f"{str(tensor.dtype)[6:]}{list(tensor.shape)}"
             raise TypeCheckError(
                 f"{function.__qualname__}: {name}.{field} should be {hint.__name__}, got {given}; "
                 f"other arguments may have fixed its axes"
             )
-
-
-def _is(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
