@@ -166,7 +166,7 @@ def test_flat_logits_are_refused():
 def test_a_floor_for_each_group_is_refused(make):
     """Without event axes each group or number would be clipped alone."""
     post, prior = map(make, logits(0))
-    message = rf"sums over a latent .*, got {type(post).__name__} without event axes: give it event"
+    message = rf"sums over a latent .*, got {type(post).__name__} without event axes; use event=1"
     with pytest.raises(ValueError, match=message):
         balanced_kl(post, prior, free_nats=1.0)
 
@@ -321,7 +321,7 @@ def test_a_loss_on_rows_compiles(same_when_compiled):
 
 
 def test_rows_of_another_loss():
-    with pytest.raises(ValueError, match=r"rows of shape \(2,\) were chosen of a loss of shape"):
+    with pytest.raises(ValueError, match=r"got rows of shape \(2,\) for a loss of shape"):
         on_rows(torch.zeros(3), torch.ones(2, dtype=torch.bool))
 
 

@@ -403,7 +403,7 @@ def test_a_lambda_out_of_range(function, lam):
 
 @pytest.mark.parametrize("n", [0, -3])
 def test_an_impossible_n(n):
-    with pytest.raises(ValueError, match=f"takes n = 1 or more rewards, got n = {n}"):
+    with pytest.raises(ValueError, match=f"takes n >= 1 rewards, got n = {n}"):
         n_step_return(*td(draw(0)), n)
 
 

@@ -1,4 +1,4 @@
-"""Losses with a name in a paper: KL divergences, balanced with free nats, and those of PPO."""
+"""Losses: KL divergences, KL balancing with free nats, and the clipped losses of PPO."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,23 +12,23 @@ from worldblocks.typing import typed
 def balanced_kl(
     post: Output, prior: Output, *, free_nats: float
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """KL between posterior and prior, once towards each of the two, unreduced.
+    """KL divergence between posterior and prior, one term training each of them, unreduced.
 
         dyn = max(KL(stop_gradient(post) || prior), free_nats)    trains the prior
         rep = max(KL(post || stop_gradient(prior)), free_nats)    trains the posterior
 
-    The KL is summed over the event axes first (the groups of a categorical latent, the numbers of a
-    Gaussian one) and clipped then, for each element of `*batch` alone; a clipped element has
-    gradient exactly zero.
+    The KL is first summed over the event axes (the groups of a categorical latent, the entries of a
+    Gaussian one) and then clipped for each element of `*batch`. A clipped element has gradient
+    exactly zero.
 
     Args:
-        post: the posterior: `OneHot` or `Normal`, whose `event` counts the axes of one latent.
+        post: the posterior, a `OneHot` or `Normal` whose `event` counts the axes of one latent.
         prior: the prior, a distribution of the same kind and shape.
-        free_nats: the floor, in nats.
+        free_nats: lower bound on each term, in nats.
 
     Raises:
-        ValueError: no event axis (each number would have a floor of its own), or no batch axis (the
-            batch would be summed over).
+        ValueError: there is no event axis, so that each entry would be clipped alone, or no batch
+            axis, so that the batch would be summed over.
 
     Source: DreamerV3, equation 5; DreamerV2, section "KL balancing".
 
@@ -39,21 +39,17 @@ def balanced_kl(
     """
     if not post.event:
         raise ValueError(
-            f"balanced_kl sums over a latent before the floor, got {type(post).__name__} without "
-            f"event axes: give it event=1, for logits `*batch groups classes` or a mean "
-            f"`*batch stoch`"
+            f"balanced_kl sums over a latent before it clips, got {type(post).__name__} without "
+            f"event axes; use event=1 for logits `*batch groups classes` or a mean `*batch stoch`"
         )
     dyn, rep = post.detach().kl(prior), post.kl(prior.detach())
     if not dyn.ndim:
         raise ValueError(
-            f"balanced_kl takes distributions with at least one batch axis, got {_shape(post)}; "
+            f"balanced_kl takes distributions with at least one batch axis, got "
+            f"{type(post).__name__} of shape {tuple(post.mean.shape)}, event={post.event}; "
             f"flat logits need .unflatten(-1, (groups, classes)), a single row needs [None]"
         )
     return dyn.clamp(min=free_nats), rep.clamp(min=free_nats)
-
-
-def _shape(output: Output) -> str:
-    return f"{type(output).__name__} of shape {tuple(output.mean.shape)}, event={output.event}"
 
 
 @typed
@@ -63,7 +59,7 @@ def categorical_kl(
     *,
     unimix: float = 0.0,
 ) -> Float[Tensor, "*batch"]:
-    """KL divergence of each categorical from another, in nats: `sum(p (log p - log q))`.
+    """KL divergence between pairs of categoricals, in nats: `sum(p (log p - log q))`.
 
     Source: Kullback & Leibler 1951; `unimix` as in `OneHot`.
 
@@ -81,11 +77,11 @@ def gaussian_kl(
     other_mean: Float[Tensor, "*shape"],
     other_std: Float[Tensor, "*shape"],
 ) -> Float[Tensor, "*shape"]:
-    """KL divergence of independent normals from others, elementwise, in nats.
+    """KL divergence between pairs of normals, elementwise, in nats.
 
         KL = ln(σ₂ / σ₁) + (σ₁² + (μ₁ - μ₂)²) / (2 σ₂²) - 1/2
 
-    Source: Kingma & Welling 2013 (arXiv:1312.6114), appendix B, for any second normal.
+    Source: Kingma & Welling 2013 (arXiv:1312.6114), appendix B, extended to any second normal.
 
     >>> import torch
     >>> gaussian_kl(*(torch.tensor(x) for x in (1.0, 1.0, 0.0, 1.0))).item()
@@ -98,19 +94,19 @@ def gaussian_kl(
 def on_rows(
     x: Float[Tensor, "*batch"], rows: Bool[Tensor, "..."] | None
 ) -> Float[Tensor, "*batch"]:
-    """A loss on some of its rows, scaled so that its mean over all is the mean over those.
+    """Mask a loss, scaled so that its mean over all rows is the mean over the selected rows.
 
-        x · rows · (number of all) / max(1, number of rows)
+        x · rows · (number of all rows) / max(1, number of selected rows)
 
-    Without such a row it is 0, and so is its gradient. What stands in the other rows must be
+    If no row is selected, the loss and its gradient are 0. The values in the other rows must be
     finite.
 
     Args:
-        x: a loss, unreduced.
-        rows: those that count, over the first axes of `x` (or all of them); None: all count.
+        x: an unreduced loss.
+        rows: mask over the first axes of `x` (or over all of them); None selects every row.
 
     Raises:
-        ValueError: these are not the first axes of `x`.
+        ValueError: the shape of `rows` does not match the first axes of `x`.
 
     Source: ours; a masked mean.
 
@@ -122,8 +118,8 @@ def on_rows(
         return x
     if x.shape[: rows.ndim] != rows.shape:
         raise ValueError(
-            f"rows of shape {tuple(rows.shape)} were chosen of a loss of shape {tuple(x.shape)}; "
-            f"they are its first axes, or all"
+            f"on_rows got rows of shape {tuple(rows.shape)} for a loss of shape {tuple(x.shape)}; "
+            f"rows must have the first axes of the loss, or all of them"
         )
     rows = rows.reshape(*rows.shape, *[1] * (x.ndim - rows.ndim))
     return x * rows * (rows.numel() / rows.sum().clamp(min=1))
@@ -137,15 +133,15 @@ def clipped_policy(
     *,
     clip: float,
 ) -> Float[Tensor, "*batch"]:
-    """PPO's loss of the policy, elementwise: no reward for moving further than `clip`.
+    """The clipped policy loss of PPO, elementwise: moving beyond `clip` has no gain.
 
         ρ = exp(log π(a) - log π_old(a)),    L = -min(ρ A, clamp(ρ, 1 - clip, 1 + clip) A)
 
     Args:
-        log_prob: of the action taken, by the policy that is trained.
-        old_log_prob: by the policy that took it; no gradient.
-        advantage: no gradient.
-        clip: how far the ratio may move, above 0.
+        log_prob: log-probability of the taken action under the policy that is trained.
+        old_log_prob: log-probability under the policy that took the action; detached.
+        advantage: advantage of the taken action; detached.
+        clip: largest distance of the ratio from 1, above 0.
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), equation 7.
 
@@ -167,17 +163,18 @@ def clipped_value(
     *,
     clip: float,
 ) -> Float[Tensor, "*batch"]:
-    """PPO's squared error of the value, elementwise, whose gain ends `clip` from the old value.
+    """The clipped value loss of PPO, elementwise: moving beyond `clip` has no gain.
 
         L = max((v - R)², (v_old + clamp(v - v_old, -clip, clip) - R)²)
 
     Args:
-        value: that is trained.
-        old_value: when the data was collected; no gradient.
-        target: the return R; no gradient.
-        clip: how far the value may move, above 0.
+        value: prediction that is trained.
+        old_value: prediction when the data was collected; detached.
+        target: the return R; detached.
+        clip: largest distance from the old value, above 0.
 
-    Source: Schulman et al. 2017, in the authors' code (openai/baselines, ppo2), there times 1/2.
+    Source: Schulman et al. 2017, in the authors' code (openai/baselines, ppo2), without its factor
+    1/2.
 
     >>> one, zero = torch.tensor([1.0]), torch.tensor([0.0])
     >>> clipped_value(one, zero, one, clip=0.25).item()

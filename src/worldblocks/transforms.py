@@ -1,7 +1,8 @@
-"""Scalar transforms: symlog, its inverse, one that is trained; symexp bins, two-hot, its mean.
+"""Scalar transforms: symlog, symexp, a learnable symlog, symexp bins, and the two-hot encoding.
 
-All but the trained one from DreamerV3 (Hafner et al. 2023, arXiv:2301.04104); the two-hot lives in
-raw value space as in the authors' released code, not in symlog space as in its first version.
+All but the learnable symlog are from DreamerV3 (Hafner et al. 2023, arXiv:2301.04104). The two-hot
+encoding is in raw value space as in the authors' released code, not in symlog space as in the
+paper's first version.
 """
 
 import torch
@@ -20,7 +21,7 @@ def symlog(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     >>> [round(x, 4) for x in symlog(torch.tensor([0.0, 1.7182818, -1.7182818])).tolist()]
     [0.0, 1.0, -1.0]
     """
-    # Two halves rather than a sign: the derivative at 0 is then 1, as it should be, and not 0.
+    # Two halves instead of a sign, so that the derivative at 0 is 1 and not 0.
     return x.clamp(min=0).log1p() - relu(-x).log1p()
 
 
@@ -37,19 +38,19 @@ def symexp(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 class LearnableSymlog(nn.Module):
-    """A symlog whose scale and offset are trained: increasing, and exactly invertible.
+    """A symlog with learnable scale and offset: increasing and exactly invertible.
 
         f(x) = symlog(a x + b)        f⁻¹(y) = (symexp(y) - b) / a        a = exp(log_scale) > 0
 
-    Within 1 / a of its zero, -b / a, it is nearly a straight line of slope a, beyond that a
-    logarithm. It starts as `symlog` itself: a = 1, b = 0. The offset counts in units of 1 / a, so
-    that numbers k times as large are learned in the same steps. Computed in float32; a |x| may
-    be 3e38 at most.
+    Within 1 / a of its zero at -b / a the function is nearly linear with slope a. Further out it is
+    logarithmic. It starts as `symlog` itself: a = 1, b = 0. The offset is in units of 1 / a, so
+    that numbers k times as large are learned in the same number of steps. Computed in float32, so
+    a |x| may be at most 3e38.
 
     Args:
-        shape: of scale and offset, one for each entry of the last axes; () has one of each.
+        shape: shape of scale and offset, one pair for each entry of the last axes; () shares one.
 
-    Source: ours; DreamerV3, equation 9 for what it starts as.
+    Source: ours; DreamerV3, equation 9 for the initial function.
 
     >>> transform = LearnableSymlog()
     >>> _ = transform.offset.data.fill_(-5.0)
@@ -64,23 +65,23 @@ class LearnableSymlog(nn.Module):
 
     @property
     def scale(self) -> Float32[Tensor, "*event"]:
-        """a: how steep it is at its zero."""
+        """The slope a at the zero of the function."""
         return self.log_scale.float().exp()
 
     @typed
     def forward(self, x: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """Compress."""
+        """Apply the transform."""
         return symlog(self._scaled(x))
 
     @typed
     def inverse(self, y: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """What was compressed to `y`."""
+        """Invert the transform."""
         self._check("inverse", y)
         return (symexp(y.float()) - self.offset.float()) / self.scale
 
     @typed
     def log_derivative(self, x: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """`ln f'(x) = ln a - ln(1 + |a x + b|)`, which makes a density of x of one of f(x)."""
+        """`ln f'(x) = ln a - ln(1 + |a x + b|)`, which turns a density of f(x) into one of x."""
         return self.log_scale.float() - self._scaled(x).abs().log1p()
 
     def _scaled(self, x: Tensor) -> Tensor:
@@ -99,8 +100,8 @@ class LearnableSymlog(nn.Module):
 def symexp_bins(n: int) -> Float[Tensor, " bins"]:
     """`n` bins for a two-hot: `symexp` of a uniform grid over [-20, 20], exactly antisymmetric.
 
-    An odd `n` has 0 in its centre; an even `n` has 0 twice. The positive half is the mirror image
-    of the negative one, so that a uniform distribution has mean exactly 0.
+    With an odd `n` the middle bin is 0; with an even `n` the two middle bins are 0. The positive
+    half mirrors the negative half, so that a uniform distribution has mean exactly 0.
 
     Source: DreamerV3, equation 10 (255 bins).
 
@@ -109,7 +110,7 @@ def symexp_bins(n: int) -> Float[Tensor, " bins"]:
     """
     if n < 2:
         raise ValueError(f"symexp_bins needs at least 2 bins, got {n}")
-    # In float64 and rounded once: the grid itself is then right to half a unit in the last place.
+    # Computed in float64 and rounded once, so that each bin is the nearest float32 number.
     half = symexp(torch.linspace(-20, 0, (n + 1) // 2, dtype=torch.float64)).float()
     return torch.cat([half, -half.flip(0)[n % 2 :]])
 
@@ -118,16 +119,16 @@ def symexp_bins(n: int) -> Float[Tensor, " bins"]:
 def two_hot(
     x: Float[Tensor, "*shape"], bins: Float[Tensor, " bins"]
 ) -> Float[Tensor, "*shape bins"]:
-    """Spread each value over its two nearest bins so that the mean is the value.
+    """Distribute each value over its two nearest bins so that the mean is the value.
 
     With `bins[k] <= x <= bins[k + 1]`, `w[k + 1] = (x - bins[k]) / (bins[k + 1] - bins[k])` and
-    `w[k] = 1 - w[k + 1]`. A value beyond an end takes the end bin; a bin exactly hit takes all.
-    Always float32. A NaN gives NaN weights.
+    `w[k] = 1 - w[k + 1]`. Values outside the range get the end bin; a value equal to a bin gets
+    that bin alone. The result is float32. A NaN gives NaN weights.
 
     Source: DreamerV3, section "Critic learning"; Bellemare et al. 2017 for the projection.
 
     Raises:
-        ValueError: the bins do not ascend (checked eagerly only), or are fewer than 2.
+        ValueError: fewer than 2 bins, or bins that do not ascend (checked in eager mode only).
 
     >>> two_hot(torch.tensor([0.25, 9.0]), torch.tensor([-1.0, 0.0, 1.0])).tolist()
     [[0.0, 0.75, 0.25], [0.0, 0.0, 1.0]]
@@ -143,14 +144,14 @@ def two_hot(
 def two_hot_indices(
     x: Float[Tensor, "*shape"], bins: Float[Tensor, " bins"]
 ) -> tuple[Int64[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Index k of the lower of a value's two bins, and the weight of bin k + 1 (float32)."""
+    """The index k of the lower bin of each value, and the float32 weight of bin k + 1."""
     x, bins = x.float(), bins.float()
     below = (torch.searchsorted(bins, x.detach().contiguous(), right=True) - 1).clamp(
         0, len(bins) - 2
     )
     low, high = bins[below], bins[below + 1]
     to_low, to_high = (x - low).abs(), (high - x).abs()
-    # Beyond the ends the projection is the end bin, whatever the distances are.
+    # Beyond the ends the projection is the end bin, whatever the distances.
     weight = torch.where(x >= high, 1.0, torch.where(x <= low, 0.0, to_low / (to_low + to_high)))
     return below, torch.where(x.isnan(), x, weight)
 
@@ -161,14 +162,14 @@ def two_hot_mean(
 ) -> Float[Tensor, "*shape"]:
     """Mean of a distribution over bins, `sum(probs * bins)`, summed symmetrically about the centre.
 
-    Bins reach ±4.9e8, so a plain float32 sum over uniform probabilities is off by whole numbers;
-    adding mirror bins first is exact where the distribution is symmetric.
+    Bins reach ±4.9e8, so a plain float32 sum over uniform probabilities is off by whole numbers.
+    Adding mirrored bins first is exact for a symmetric distribution.
 
     Source: DreamerV3, section "Critic learning".
 
     Raises:
-        ValueError: a row does not sum to 1 (logits instead of probabilities?). Checked eagerly
-            only: inside a compiled or captured graph nothing is read back to the host.
+        ValueError: a row does not sum to 1 (logits instead of probabilities?). Not checked inside
+            a compiled or captured graph, where nothing is read back to the host.
 
     >>> two_hot_mean(torch.full((255,), 1 / 255), symexp_bins(255)).item()
     0.0
@@ -187,10 +188,10 @@ def two_hot_mean(
 def symmetric_mean(
     probs: Float[Tensor, "*shape bins"], bins: Float[Tensor, " bins"]
 ) -> Float[Tensor, "*shape"]:
-    """`two_hot_mean` without its check, for a row that is known to be a softmax."""
+    """`two_hot_mean` without its check, for rows known to sum to 1."""
     n, half = len(bins), len(bins) // 2
     probs = probs.to(torch.promote_types(probs.dtype, bins.dtype))
-    # In place: a CPU takes longer to come by so much memory than to multiply what lies in it.
+    # In place: on a CPU, allocating this much memory takes longer than multiplying it.
     low = probs[..., :half].flip(-1).mul_(bins[:half].flip(0))
     pairs = (probs[..., n - half :] * bins[n - half :]).add_(low).sum(-1)
     return pairs + probs[..., half] * bins[half] if n % 2 else pairs

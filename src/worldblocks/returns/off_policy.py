@@ -1,4 +1,4 @@
-"""Returns of a policy from rows that another one played: V-trace and Retrace."""
+"""Off-policy return estimators: V-trace and Retrace."""
 
 import math
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from worldblocks.typing import typed
 
 
 class VTrace(NamedTuple):
-    """What V-trace says of the rows at which the actions were chosen."""
+    """V-trace estimates at the rows where the actions were chosen."""
 
-    value: Float[Tensor, "batch time"]  # target of the critic
-    advantage: Float[Tensor, "batch time"]  # of the action, weighted: times grad log π
+    value: Float[Tensor, "batch time"]  # target for the critic
+    advantage: Float[Tensor, "batch time"]  # importance-weighted; multiplies grad log π
 
 
 @typed
@@ -30,25 +30,26 @@ def vtrace(
     rho_max: float = 1.0,
     c_max: float = 1.0,
 ) -> VTrace:
-    """V-trace: values and advantages of π from rows that μ played.
+    """V-trace: values and advantages of a policy π from data of a behaviour policy μ.
 
-        ρ[t] = min(rho_max, π/μ)        c[t] = λ[t] min(c_max, π/μ)        of the action of entry t
+        ρ[t] = min(rho_max, π/μ)        c[t] = λ[t] min(c_max, π/μ)        for the action of entry t
         V[t] = b[t] + ρ[t] (r[t] + γ[t] v[t] - b[t]) + γ[t] c[t] (V[t + 1] - b[t + 1])
         A[t] = ρ[t] (r[t] + γ[t] ((1 - λ[t]) v[t] + λ[t] V[t + 1]) - b[t])
 
-    The window is closed by the last value. `rho_max` decides which policy is valued, `c_max` how
-    far errors travel. On-policy and with both at least 1, V is `lambda_return` and A is `gae`.
+    The recursion bootstraps from the last value. `rho_max` determines the policy whose value is
+    estimated, `c_max` how far errors propagate. On-policy, with both at least 1, V equals
+    `lambda_return` and A equals `gae`.
 
     Args:
         reward, discount, value: of each destination row, as for `lambda_return`.
         baseline: value of the row at which the action was chosen, as for `gae`.
         log_ratio: ln π - ln μ of the action that led to each destination row.
-        lam: λ, one number or one for each destination row: 0 where an episode is cut, so that
-            nothing of the next episode comes back. The entry after a cut belongs to no action.
-        rho_max, c_max: the truncation levels ρ̄ and c̄ (inf: none), rho_max no less than c_max.
+        lam: λ, one number or one for each destination row: 0 where an episode is cut, so that the
+            next episode does not leak in. The entry after a cut belongs to no action.
+        rho_max, c_max: the truncation levels ρ̄ and c̄, with c_max <= rho_max; inf does not truncate.
 
     Source: Espeholt et al. 2018 (IMPALA, arXiv:1802.01561), equation 1, remark 2 for λ, section 4.2
-    for the advantage; in it the bootstrap is mixed by λ as in V itself.
+    for the advantage, whose bootstrap is here mixed by λ as in V.
 
     >>> ones = torch.ones(1, 2)
     >>> half = vtrace(ones, ones, 0 * ones, 0 * ones, math.log(0.5) * ones)
@@ -78,21 +79,21 @@ def retrace(
     log_ratio: Float[Tensor, "batch time"],
     lam: float | Float[Tensor, "batch time"] | Float[Tensor, ""] = 1.0,
 ) -> Float[Tensor, "batch time"]:
-    """Retrace(λ): targets of action values of π from rows that μ played.
+    """Retrace(λ): action-value targets of a policy π from data of a behaviour policy μ.
 
-        c[t] = λ[t] min(1, π/μ)        of the action chosen AT destination row t: entry t + 1
+        c[t] = λ[t] min(1, π/μ)        for the action chosen AT destination row t: entry t + 1
         Q[t] = q[t] + δ[t] + γ[t] c[t] (Q[t + 1] - q[t + 1]),    δ[t] = r[t] + γ[t] v[t] - q[t]
 
-    The window is closed by the last value. The action of entry t is valued, not weighed: its own
-    ratio does not enter its own target, and that of entry 0 enters none.
+    The recursion bootstraps from the last value. The ratio of an action does not enter its own
+    target, so the ratio of entry 0 is not used.
 
     Args:
         reward, discount: of each destination row, as for `lambda_return`.
         value: expected action value under π of each destination row, Σ_a π(a) q(a).
-        action_value: q of the row at which the action was chosen, and of that action.
+        action_value: q of that action at the row where it was chosen.
         log_ratio: ln π - ln μ of the action that led to each destination row, as for `vtrace`.
-        lam: λ, one number or one for each destination row: 0 where an episode is cut, so that
-            nothing of the next episode comes back. The entry after a cut belongs to no action.
+        lam: λ, one number or one for each destination row: 0 where an episode is cut, so that the
+            next episode does not leak in. The entry after a cut belongs to no action.
 
     Source: Munos et al. 2016 (arXiv:1606.02647), equation 3 with the traces of Retrace(λ).
 
@@ -103,7 +104,7 @@ def retrace(
     """
     check_rows("retrace", reward)
     lam = lambda_rows("retrace", lam, value)
-    # Of the action after the window, which nobody knows, 1: it weighs an error of 0.
+    # The action after the window is unknown. Its ratio multiplies an error of 0, so 1 will do.
     ratio = torch.cat([ratio_at_most(log_ratio[:, 1:], 1.0), torch.ones_like(value[:, :1])], 1)
     error = reward + discount * value - action_value
     return action_value + backwards(error, discount * lam * ratio, torch.zeros_like(error[:, 0]))

@@ -1,4 +1,4 @@
-"""Returns of the policy that acted: λ-returns and their ends, n-step returns, advantages."""
+"""On-policy return estimators: λ-returns, discounted and n-step returns, GAE."""
 
 import torch
 from jaxtyping import Float
@@ -15,16 +15,16 @@ def lambda_return(
     value: Float[Tensor, "batch time"],
     lam: float | Float[Tensor, "batch time"] | Float[Tensor, ""],
 ) -> Float[Tensor, "batch time"]:
-    """TD(λ) returns, computed backwards and closed by the last value.
+    """TD(λ) returns, computed backwards from the last value.
 
         R[t] = r[t] + γ[t] ((1 - λ[t]) v[t] + λ[t] R[t + 1]),    R[T] = v[T - 1]
 
     Args:
-        reward: reward on arrival in each destination row.
-        discount: γ times the probability that the destination is alive: 0 where it is terminal.
+        reward: reward that arrives with each destination row.
+        discount: γ times the probability that the destination is not terminal.
         value: value of each destination row.
-        lam: λ, one number or one for each destination row (0 where an episode is cut there, so
-            that the return bootstraps fully from the value).
+        lam: λ, one number or one for each destination row: 0 where an episode is cut, so that the
+            return bootstraps fully from the value.
 
     Source: Sutton & Barto 2018, section 12.1; DreamerV3, equation 7.
 
@@ -45,12 +45,12 @@ def discounted_return(
     discount: Float[Tensor, "batch time"],
     last_value: Float[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch time"]:
-    """Discounted sums of rewards, closed by one value: what needs no values in between.
+    """Discounted sums of rewards, with one bootstrap value at the end.
 
         R[t] = r[t] + γ[t] R[t + 1],    R[T] = last_value
 
-    There is nothing to bootstrap from at a cut inside the window. Where there may be one, take
-    `lambda_return` with λ = 1 - is_last.
+    An episode that is cut inside the window cannot bootstrap here. Use `lambda_return` with
+    λ = 1 - is_last for such windows.
 
     Args:
         reward, discount: of each destination row, as for `lambda_return`.
@@ -75,17 +75,16 @@ def n_step_return(
     n: int,
     lam: float | Float[Tensor, "batch time"] | Float[Tensor, ""] = 1.0,
 ) -> Float[Tensor, "batch time"]:
-    """Returns that see `n` rewards and then a value; the last rows of a window see fewer.
+    """N-step returns: `n` rewards, then a value. The last rows of a window have fewer rewards.
 
         R₁[t] = r[t] + γ[t] v[t],    R_n[t] = r[t] + γ[t] ((1 - λ[t]) v[t] + λ[t] R_{n-1}[t + 1])
 
-    Row T is beyond the window: there `R[T] = v[T - 1]`. With λ = 1, the default, it is the n-step
-    return; λ = 0 where an episode is cut bootstraps there; any other λ gives the λ-return truncated
-    after n steps.
+    Beyond the window, `R[T] = v[T - 1]`. The default λ = 1 gives the n-step return. λ = 0 where an
+    episode is cut bootstraps there. Any other λ gives the λ-return truncated after n steps.
 
     Args:
         reward, discount, value, lam: of each destination row, as for `lambda_return`.
-        n: rewards that are seen, 1 or more.
+        n: number of rewards, at least 1.
 
     Source: Sutton & Barto 2018, equations 7.1 and 12.9.
 
@@ -95,7 +94,7 @@ def n_step_return(
     """
     check_rows("n_step_return", reward)
     if n < 1:
-        raise ValueError(f"n_step_return takes n = 1 or more rewards, got n = {n}")
+        raise ValueError(f"n_step_return takes n >= 1 rewards, got n = {n}")
     lam = lambda_rows("n_step_return", lam, value)
     step, carry = reward + discount * (1 - lam) * value, discount * lam
     last = value[:, -1:]
@@ -113,18 +112,18 @@ def gae(
     baseline: Float[Tensor, "batch time"],
     lam: float | Float[Tensor, "batch time"] | Float[Tensor, ""],
 ) -> Float[Tensor, "batch time"]:
-    """Generalised advantage estimates: the TD(λ) error of each action.
+    """Generalised advantage estimation: the TD(λ) error of each action.
 
         A[t] = δ[t] + γ[t] λ[t] A[t + 1],    δ[t] = r[t] + γ[t] v[t] - b[t],    A[T] = 0
 
-    With one critic for `value` and `baseline` it is `lambda_return(...) - baseline`.
+    If one critic gives `value` and `baseline`, this equals `lambda_return(...) - baseline`.
 
     Args:
         reward, discount, value: of each destination row, as for `lambda_return`.
-        baseline: value of the row at which the action was chosen: `value[:, :-1]` of all rows where
-            the others are `[:, 1:]`.
-        lam: λ, one number or one for each destination row: 0 where an episode is cut, so that
-            nothing of the next episode comes back. The entry after a cut belongs to no action.
+        baseline: value of the row at which the action was chosen: rows `[:, :-1]` of the sequence
+            whose rows `[:, 1:]` are `value`.
+        lam: λ, one number or one for each destination row: 0 where an episode is cut, so that the
+            next episode does not leak in. The entry after a cut belongs to no action.
 
     Source: Schulman et al. 2016 (arXiv:1506.02438), equations 11 and 16.
 

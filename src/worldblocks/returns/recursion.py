@@ -1,10 +1,10 @@
-"""What the estimators share: one recursion from the last row to the first, and their checks."""
+"""The backward recursion shared by all estimators, and their checks."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-LONG = 32  # rows from which on a few operations on all rows take less time than one a row
+LONG = 32  # number of rows from which `doubling` is faster than `one_by_one`
 
 
 def backwards(
@@ -13,7 +13,7 @@ def backwards(
     last: Float[Tensor, " batch"],
 ) -> Float[Tensor, "batch time"]:
     """`x[t] = step[t] + carry[t] x[t + 1]`, with `x[T] = last`."""
-    # Time first, so that rows of one time lie together.
+    # Time first, so that each step of the recursion reads contiguous memory.
     steps, carries = (rows.t().contiguous() for rows in (step, carry))
     found = doubling if len(steps) >= LONG else one_by_one
     return found(steps, carries, last).t().contiguous()
@@ -24,7 +24,7 @@ def one_by_one(
     carry: Float[Tensor, "time batch"],
     last: Float[Tensor, " batch"],
 ) -> Float[Tensor, "time batch"]:
-    """The recursion as it is written."""
+    """The recursion in its plain form."""
     found = []
     for now, kept in zip(reversed(step.unbind(0)), reversed(carry.unbind(0)), strict=True):
         last = torch.addcmul(now, kept, last)
@@ -37,9 +37,10 @@ def doubling(
     carry: Float[Tensor, "time batch"],
     last: Float[Tensor, " batch"],
 ) -> Float[Tensor, "time batch"]:
-    """The same in log2 of as many operations: `step[t]` reaches over 1, 2, 4, … rows from t on.
+    """The same recursion in log2(time) operations.
 
-    `carry[t]` is the product of as many factors from t on, for the rows that reach no end yet.
+    After each one, `step[t]` covers twice as many rows from t on (1, 2, 4, …), and `carry[t]` is
+    the product of the factors of these rows.
 
     Source: Hillis & Steele 1986, "Data parallel algorithms".
     """
@@ -53,7 +54,7 @@ def doubling(
 
 
 def check_rows(name: str, reward: Float[Tensor, "batch time"]) -> None:
-    """Refuse a window without rows."""
+    """Raise if there are no rows."""
     if reward.shape[1] == 0:
         raise ValueError(f"{name} needs at least one destination row, got time = 0")
 
@@ -61,7 +62,7 @@ def check_rows(name: str, reward: Float[Tensor, "batch time"]) -> None:
 def lambda_rows(
     name: str, lam: float | Float[Tensor, "..."], like: Float[Tensor, "batch time"]
 ) -> Float[Tensor, "batch time"]:
-    """λ of each row; a number must be one that λ can be."""
+    """λ of each row; a number is checked to be in [0, 1]."""
     if isinstance(lam, (float, int)):
         check_lambda(name, lam)
         return torch.full_like(like, lam)
@@ -69,6 +70,6 @@ def lambda_rows(
 
 
 def check_lambda(name: str, lam: float) -> None:
-    """Refuse a number that λ cannot be."""
+    """Raise unless λ is in [0, 1]."""
     if not 0 <= lam <= 1:
         raise ValueError(f"{name} takes a lam between 0 and 1, got {lam}")
