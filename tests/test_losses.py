@@ -177,7 +177,7 @@ def test_nothing_broadcasts():
         ValueError, match=r"shape \(3, 5, 4, 2\) was given .* \(5, 4, 2\); they must"
     ):
         kl(post, post[0])
-    with pytest.raises(ValueError, match=r"was given another of shape \(3, 5, 2, 4\)"):
+    with pytest.raises(ValueError, match=r"was given a distribution of shape \(3, 5, 2, 4\)"):
         kl(post, post.transpose(-1, -2))
 
 
@@ -202,7 +202,7 @@ def test_the_softmax_of_each_is_computed_once(monkeypatch):
 
 @pytest.mark.parametrize("unimix", [-0.01, 1.5])
 def test_an_impossible_unimix(unimix):
-    with pytest.raises(ValueError, match=f"unimix is a share between 0 and 1, got {unimix}"):
+    with pytest.raises(ValueError, match=f"unimix must be between 0 and 1, got {unimix}"):
         kl(*logits(0), unimix=unimix)
 
 

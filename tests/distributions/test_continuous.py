@@ -66,9 +66,7 @@ def test_the_score_gradient():
 
 
 def test_a_deviation_does_not_broadcast():
-    with pytest.raises(
-        ValueError, match=r"Normal of shape \(2, 3\) was given a deviation of .*\(3,"
-    ):
+    with pytest.raises(ValueError, match=r"Normal of shape \(2, 3\) was given a std of .*\(3,"):
         Normal(torch.zeros(2, 3), torch.ones(3))
 
 

@@ -45,7 +45,7 @@ def test_unimix_one_is_uniform():
 
 @pytest.mark.parametrize("unimix", [1.01, -0.5, math.nan])
 def test_an_impossible_unimix(unimix):
-    with pytest.raises(ValueError, match=f"unimix is a share between 0 and 1, got {unimix}"):
+    with pytest.raises(ValueError, match=f"unimix must be between 0 and 1, got {unimix}"):
         OneHot(logits(0), unimix=unimix)
 
 
@@ -253,7 +253,7 @@ def test_extreme_targets(value):
 
 
 def test_logits_of_another_number_of_bins():
-    message = r"TwoHot needs one logit for each of its 7 bins, got logits of shape \(3, 5\)"
+    message = r"TwoHot needs one logit per bin for 7 bins, got logits of shape \(3, 5\)"
     with pytest.raises(ValueError, match=message):
         TwoHot(torch.zeros(3, 5), symexp_bins(7))
 

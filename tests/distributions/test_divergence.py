@@ -88,8 +88,12 @@ NORMAL = dists.Normal(torch.zeros(3, 5), torch.ones(3, 5), event=1)
     [
         (NORMAL, TypeError, "OneHot.kl compares with another OneHot, got Normal"),
         (one_hot(unimix=0.0), ValueError, "with the same unimix, got 0.01 and 0.0"),
-        (one_hot(event=2), ValueError, "of 1 and 2 event axes cannot be compared: give both"),
-        (one_hot()[:1], ValueError, r"shape \(3, 5, 4\) was given another of shape \(1, 5, 4\); "),
+        (one_hot(event=2), ValueError, "with 1 and 2 event axes cannot be compared; give both"),
+        (
+            one_hot()[:1],
+            ValueError,
+            r"shape \(3, 5, 4\) was given a distribution of shape \(1, 5, 4\); ",
+        ),
     ],
     ids=["kind", "unimix", "event", "shape"],
 )
@@ -101,7 +105,9 @@ def test_what_cannot_be_compared(other, error, message):
 def test_what_normals_cannot_be_compared_with():
     with pytest.raises(TypeError, match="compares with another Normal, got OneHot"):
         NORMAL.kl(one_hot())
-    with pytest.raises(ValueError, match=r"Normal of shape \(3, 5\) was given another of shape"):
+    with pytest.raises(
+        ValueError, match=r"Normal of shape \(3, 5\) was given a distribution of shape"
+    ):
         NORMAL.kl(NORMAL[:2])
 
 

@@ -119,7 +119,7 @@ def test_many_images_are_many_pieces():
 
 
 def test_logits_in_cells_fill_them():
-    with pytest.raises(ValueError, match=r"cells of side 2 hold 4 pixels: .* multiple .* got 6"):
+    with pytest.raises(ValueError, match=r"cells of side 2 hold 4 pixels, .* multiple .* got 6"):
         SigmoidImageMSE(torch.zeros(1, 2, 2, 6), cell=2)
 
 

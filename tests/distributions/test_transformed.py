@@ -105,9 +105,7 @@ def test_capture_and_autocast(same_when_compiled):
 
 
 def test_wrong_shapes():
-    with pytest.raises(
-        ValueError, match=r"TransformedNormal of shape \(3,\) was given a deviation"
-    ):
+    with pytest.raises(ValueError, match=r"TransformedNormal of shape \(3,\) was given a std"):
         TransformedNormal(torch.zeros(3), torch.ones(2), LearnableSymlog())
     with pytest.raises(
         ValueError, match=r"was given a value of shape \(2, 3\); they must be equal"

@@ -1,13 +1,13 @@
-"""What heads put out: predictions with a `mean` and an `nll(target)`, most of them distributions.
+"""Outputs of heads: predictions with a `mean` and an `nll(target)`, most of them distributions.
 
-Every output slices like the tensor of its batch axes (`out[:, :-1]`); a distribution adds `mode`,
-`sample()`, `log_prob(x)` and `entropy()`. `event` is the number of trailing axes that make one
-event: `nll`, `log_prob` and `entropy` sum over them, so that a value of `*shape` (the batch axes,
-then the event axes) gives a result of `*batch`. `OneHot` and `Normal` have `kl(other)` too.
-Everything is computed in float32.
+Every output can be sliced along its batch axes like a tensor (`out[:, :-1]`). A distribution also
+has `mode`, `sample()`, `log_prob(x)` and `entropy()`; `OneHot` and `Normal` also have `kl(other)`.
+`event` is the number of trailing axes that form one event. `nll`, `log_prob` and `entropy` sum over
+them, so values of `*shape` (batch axes, then event axes) give a result of `*batch`. Everything is
+computed in float32.
 
-Sampling has one door: `sample(noise=None)` takes its randomness as an optional tensor, and inside
-`with modes():` every sample is the mode (a straight-through gradient stays as it is).
+`sample(noise=None)` takes its randomness as an optional tensor. Inside `with modes():` every sample
+is the mode; straight-through gradients are unchanged.
 """
 
 from worldblocks.distributions.continuous import BoundedNormal, Normal

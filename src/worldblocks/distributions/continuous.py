@@ -10,7 +10,7 @@ from worldblocks.distributions.output import Output, same_kind, same_shape, sum_
 
 
 class Normal(Output):
-    """Independent normal distributions; samples carry the reparameterisation gradient.
+    """Independent normal distributions with reparameterised samples.
 
     >>> Normal(torch.tensor(1.0), torch.tensor(2.0)).sample(noise=torch.tensor(0.5)).item()
     2.0
@@ -22,7 +22,7 @@ class Normal(Output):
         self, mean: Float[Tensor, "*shape"], std: Float[Tensor, "*shape"], event: int = 0
     ) -> None:
         super().__init__(event)
-        same_shape(self, std, mean, "a deviation")
+        same_shape(self, std, mean, "a std")
         self._mean, self.std = mean.float(), std.float()
 
     @property
@@ -61,24 +61,25 @@ class Normal(Output):
         return sum_event(self.std.log() + 0.5 * math.log(2 * math.pi * math.e), self.event)
 
     def kl(self, other: "Normal") -> Float32[Tensor, "*batch"]:
-        """KL divergence from another normal in nats, summed over event axes.
+        """KL divergence to another normal in nats, summed over event axes.
 
             KL = ln(σ₂ / σ₁) + (σ₁² + (μ₁ - μ₂)²) / (2 σ₂²) - 1/2
 
-        Source: Kingma & Welling 2013 (arXiv:1312.6114), appendix B, for any second normal.
+        Source: Kingma & Welling 2013 (arXiv:1312.6114), appendix B, extended to any second
+        normal.
         """
         same_kind(self, other, Normal)
-        same_shape(self, other._mean, self._mean, "another")
+        same_shape(self, other._mean, self._mean, "a distribution")
         ratio = self.std / other.std
         shift = (self._mean - other._mean) / other.std
         return sum_event(0.5 * (ratio.square() + shift.square() - 1) - ratio.log(), self.event)
 
 
 class BoundedNormal(Normal):
-    """The continuous actor of DreamerV3: a bounded mean and standard deviation, nothing squashed.
+    """The continuous actor of DreamerV3: a normal with bounded mean and standard deviation.
 
     `mean = tanh(raw_mean)`, `std = (high - low) sigmoid(raw_std + 2) + low`. Samples are neither
-    truncated nor clipped; an environment clips them to [-1, 1].
+    squashed nor clipped; the environment clips them to [-1, 1].
 
     Source: the authors' released code (`bounded_normal`), low 0.1 and high 1.
     """

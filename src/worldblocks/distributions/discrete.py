@@ -1,4 +1,4 @@
-"""Distributions over finitely many values: one-hot vectors, bins of a number, 0 and 1."""
+"""Discrete distributions: one-hot vectors, bins of a number, binary values."""
 
 from typing import Any
 
@@ -25,11 +25,11 @@ from worldblocks.distributions.output import (
 
 
 class OneHot(Output):
-    """One-hot vectors of `classes`, the last axis of `logits`; samples are straight-through.
+    """A categorical over one-hot vectors, with straight-through gradients.
 
-    `unimix` mixes the distribution with a uniform one, `p = (1 - unimix) softmax + unimix / C`;
-    sampling, log-probability, entropy and the gradient of a sample all use the mixture. A logit of
-    -inf (an action that is not allowed) has probability 0 where `unimix` is 0.
+    `unimix` mixes the distribution with a uniform one, `p = (1 - unimix) softmax + unimix / C`.
+    Samples and their gradient, log-probability and entropy all use the mixture. If `unimix` is 0, a
+    logit of -inf (an invalid action) has probability 0.
 
     Source: DreamerV2 (arXiv:2010.02193) for straight-through, DreamerV3 for unimix.
 
@@ -54,7 +54,7 @@ class OneHot(Output):
 
     @property
     def probs(self) -> Float32[Tensor, "*shape classes"]:
-        """Probabilities, mixed."""
+        """Probabilities of the mixture."""
         if lacks(self._probs, self._raw):
             self._probs = mixed_softmax(self._raw, self.unimix)
         return self._probs
@@ -74,7 +74,7 @@ class OneHot(Output):
 
     @property
     def mode(self) -> Float32[Tensor, "*shape classes"]:
-        """The likeliest one-hot, with the straight-through gradient."""
+        """The most probable one-hot, with a straight-through gradient."""
         return self._straight_through(self.probs.argmax(-1, keepdim=True))
 
     def sample(
@@ -83,7 +83,7 @@ class OneHot(Output):
         """A one-hot sample, `onehot + (p - stop_gradient(p))`.
 
         Args:
-            noise: uniform numbers in [0, 1), one for each categorical.
+            noise: uniform numbers in [0, 1), one per categorical.
         """
         if wants_mode():
             return self.mode
@@ -94,7 +94,7 @@ class OneHot(Output):
 
     def _straight_through(self, index: Tensor) -> Tensor:
         chosen = self.probs.detach().gather(-1, index)
-        # 1, or NaN where the logits are: a broken row does not look like a class.
+        # 1, or NaN where the logits are NaN, so that a broken row does not look like a class.
         zeros = torch.zeros_like(self.probs, memory_format=torch.contiguous_format)
         onehot = zeros.scatter_(-1, index, chosen.div_(chosen))
         return onehot + (self.probs - self.probs.detach()) if self.probs.requires_grad else onehot
@@ -113,22 +113,22 @@ class OneHot(Output):
         return -sum_event((self.probs * self.logits).sum(-1), self.event)
 
     def kl(self, other: "OneHot") -> Float32[Tensor, "*batch"]:
-        """KL divergence from other one-hots in nats, `sum(p (ln p - ln q))`, over event axes too.
+        """KL divergence in nats, `sum(p (ln p - ln q))`, summed over event axes.
 
-        The two must have the same `unimix`: it is part of the model, and a difference is a slip.
+        Both must have the same `unimix`, which is part of the model.
         """
         same_kind(self, other, OneHot)
-        same_shape(self, other.probs, self.probs, "another")
+        same_shape(self, other.probs, self.probs, "a distribution")
         if self.unimix != other.unimix:
             raise ValueError(
-                f"two OneHot are compared with the same unimix, got {self.unimix} and "
+                f"OneHot.kl needs two distributions with the same unimix, got {self.unimix} and "
                 f"{other.unimix}"
             )
         return sum_event(self.probs * (self.logits - other.logits), self.event + 1)
 
 
 class TwoHot(Output):
-    """A categorical over bins read as a number: mean over bins, cross-entropy with two-hot targets.
+    """A number as a categorical over bins: the mean over bins, cross-entropy with two-hot targets.
 
     Source: DreamerV3, section "Critic learning"; see `worldblocks.transforms.two_hot`.
 
@@ -143,7 +143,7 @@ class TwoHot(Output):
         super().__init__()
         if logits.shape[-1] != len(bins):
             raise ValueError(
-                f"TwoHot needs one logit for each of its {len(bins)} bins, got logits of shape "
+                f"TwoHot needs one logit per bin for {len(bins)} bins, got logits of shape "
                 f"{tuple(logits.shape)}"
             )
         self._raw, self.bins = logits.float(), bins
@@ -161,16 +161,16 @@ class TwoHot(Output):
 
     @property
     def mean(self) -> Float32[Tensor, "*batch"]:
-        """The expected bin, summed symmetrically (0 exactly where uniform)."""
+        """The mean over bins, summed symmetrically: exactly 0 for a uniform distribution."""
         return transforms.symmetric_mean(self._raw.softmax(-1), self.bins)
 
     @property
     def mode(self) -> Float32[Tensor, "*batch"]:
-        """The likeliest bin."""
+        """The most probable bin."""
         return self.bins[self.logits.argmax(-1)]
 
     def sample(self, noise: Float[Tensor, "*batch"] | None = None) -> Float32[Tensor, "*batch"]:
-        """A bin drawn from the distribution; `noise` as for `OneHot.sample`."""
+        """A sampled bin; `noise` as for `OneHot.sample`."""
         return (OneHot(self.logits.detach()).sample(noise) * self.bins).sum(-1)
 
     def log_prob(self, x: Shaped[Tensor, "*batch"]) -> Float32[Tensor, "*batch"]:
@@ -181,7 +181,7 @@ class TwoHot(Output):
         return (1 - weight) * pair[..., 0] + weight * pair[..., 1]
 
     def nll(self, target: Shaped[Tensor, "*batch"]) -> Float32[Tensor, "*batch"]:
-        """Cross-entropy with the two-hot of a number."""
+        """Cross-entropy with the two-hot encoding of a number."""
         return -self.log_prob(target)
 
     def entropy(self) -> Float32[Tensor, "*batch"]:
@@ -190,7 +190,7 @@ class TwoHot(Output):
 
 
 class Bernoulli(Output):
-    """A probability given as a logit; `nll` takes soft targets in [0, 1].
+    """A Bernoulli distribution given by a logit; `nll` takes soft targets in [0, 1].
 
     >>> Bernoulli(torch.tensor(0.0)).mean.item()
     0.5
@@ -222,7 +222,7 @@ class Bernoulli(Output):
         return (noise < self.mean).float()
 
     def log_prob(self, x: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
-        """Log-probability of 0s and 1s, linear in between, summed over event axes."""
+        """Log-probability, linear between 0 and 1, summed over event axes."""
         return -self.nll(x)
 
     def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:

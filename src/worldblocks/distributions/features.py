@@ -1,4 +1,4 @@
-"""Predicted features of the world, by name."""
+"""Predictions of named features of an environment."""
 
 from collections.abc import Mapping
 
@@ -13,13 +13,13 @@ Ranges = Mapping[str, tuple[float, float, bool]]
 
 
 class Features:
-    """Predicted features of an environment, by name: numbers and bits.
+    """Predictions of named features of an environment, numbers and bits.
 
     Args:
-        numbers: predictions of the numbers in units of their range (-1 to 1), `*batch number`.
+        numbers: predictions of the numbers, scaled to -1 … 1 within their range, `*batch number`.
         bits: logits of the bits, `*batch bit`.
-        ranges: each feature's lowest and highest usual value and whether it is a bit, as of
-            `wb.envs.Feature`; numbers and bits each in this order.
+        ranges: for each feature its lowest and highest usual value and whether it is a bit, as in
+            `wb.envs.Feature`; `numbers` and `bits` follow this order.
 
     >>> ranges = {"speed": (-2.0, 6.0, False), "done": (0.0, 1.0, True)}
     >>> found = Features(torch.zeros(1), torch.zeros(1), ranges)
@@ -38,36 +38,30 @@ class Features:
 
     @property
     def mean(self) -> dict[str, Float[Tensor, "*batch"]]:
-        """The expected value of each feature: of a bit its probability."""
+        """The expected value of each feature; for a bit, its probability."""
         names, bits = self._named
         means = {}
-        for name, unit in zip(names, self._numbers.mean.unbind(-1), strict=True):
+        for name, scaled in zip(names, self._numbers.mean.unbind(-1), strict=True):
             low, high, _ = self._ranges[name]
-            means[name] = low + (high - low) * (unit + 1) / 2
+            means[name] = low + (high - low) * (scaled + 1) / 2
         return means | dict(zip(bits, self._bits.mean.unbind(-1), strict=True))
 
     def nll(self, features: Mapping[str, Float[Tensor, "*batch"]]) -> Float[Tensor, "*batch"]:
-        """Squared errors of the numbers in units of half their range, and cross-entropies of bits.
-
-        Summed over the features; constants of the normal are left out, as in `MSE`.
-        """
+        """Squared errors of the scaled numbers plus cross-entropies of the bits, summed."""
         names, bits = self._named
         loss = torch.zeros_like(next(iter(features.values())).float())
         if names:
-            units = [_unit(features[name].float(), self._ranges[name]) for name in names]
-            loss = loss + self._numbers.nll(torch.stack(units, -1))
+            scaled = []
+            for name in names:
+                low, high, _ = self._ranges[name]
+                scaled.append(2 * (features[name].float() - low) / (high - low) - 1)
+            loss = loss + self._numbers.nll(torch.stack(scaled, -1))
         if bits:
             loss = loss + self._bits.nll(torch.stack([features[name].float() for name in bits], -1))
         return loss
 
 
 def kinds(ranges: Ranges) -> tuple[list[str], list[str]]:
-    """Names of the numbers, and of the bits."""
+    """The names of the numbers and of the bits."""
     bits = [name for name, (_, _, bit) in ranges.items() if bit]
     return [name for name in ranges if name not in bits], bits
-
-
-def _unit(value: Tensor, feature: tuple[float, float, bool]) -> Tensor:
-    """A number in units of its range: -1 to 1."""
-    low, high, _ = feature
-    return 2 * (value - low) / (high - low) - 1

@@ -1,4 +1,4 @@
-"""Several distributions as one over a flat vector."""
+"""Independent distributions joined over a flat vector."""
 
 import math
 from collections.abc import Mapping
@@ -13,23 +13,23 @@ from worldblocks.distributions.output import Output
 
 
 class Joint(Output):
-    """Independent parts of one flat vector: the distribution of an action.
+    """The distribution of a flat action vector with independent parts.
 
-    Each part is a distribution whose events, flattened, fill the next slice of the last axis, in
-    the order given (sorted keys). Log-probabilities and entropies add up.
+    The flattened events of the parts are concatenated along the last axis, in the given order
+    (sorted keys). Log-probabilities and entropies are summed over the parts.
     """
 
     def __init__(self, parts: Mapping[str, Output]) -> None:
         super().__init__(event=1)
         self.parts = dict(parts)
-        # Axes of one value of a part: its event, and for one-hots the classes.
+        # Event axes of each part, and the axis of the classes of a one-hot.
         self._axes = {key: p.event + isinstance(p, OneHot) for key, p in self.parts.items()}
 
     def __getitem__(self, index: Any) -> Self:
         return type(self)({key: part[index] for key, part in self.parts.items()})
 
     def detach(self) -> Self:
-        """The same distribution without its history."""
+        """The same distribution, detached from the graph."""
         return type(self)({key: part.detach() for key, part in self.parts.items()})
 
     def _join(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -40,7 +40,7 @@ class Joint(Output):
         return torch.cat(flat, -1)
 
     def split(self, x: Shaped[Tensor, "*batch action"]) -> dict[str, Shaped[Tensor, "..."]]:
-        """The parts of flat vectors, each in its own event shape."""
+        """Split flat vectors into the parts, each in its own event shape."""
         shapes = {k: p.mean.shape[p.mean.ndim - self._axes[k] :] for k, p in self.parts.items()}
         sizes = [math.prod(shape) for shape in shapes.values()]
         if not x.ndim or x.shape[-1] != sum(sizes):
@@ -66,7 +66,7 @@ class Joint(Output):
     def sample(
         self, noise: Mapping[str, Float[Tensor, "..."]] | None = None
     ) -> Float32[Tensor, "*batch action"]:
-        """A sample; `noise` by part, as each part takes it (a part without it draws its own)."""
+        """A sample; `noise` by part as for its own `sample`. Parts without noise draw their own."""
         noise = noise or {}
         if unknown := sorted(set(noise) - set(self.parts)):
             raise ValueError(f"Joint has the parts {list(self.parts)}, got noise for {unknown}")

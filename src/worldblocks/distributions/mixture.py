@@ -1,4 +1,4 @@
-"""Probabilities of logits, with a share of a uniform distribution mixed in."""
+"""Softmax mixed with a uniform distribution, and sampling from it."""
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -23,9 +23,9 @@ def mix_uniform(
 
 
 def check_unimix(unimix: float) -> None:
-    """Refuse what is no share."""
+    """Raise unless `unimix` is in [0, 1]."""
     if not 0 <= unimix <= 1:
-        raise ValueError(f"unimix is a share between 0 and 1, got {unimix}")
+        raise ValueError(f"unimix must be between 0 and 1, got {unimix}")
 
 
 def mixed_softmax(
@@ -39,21 +39,21 @@ def mixed_softmax(
 def finite_log_softmax(
     logits: Float[Tensor, "*shape classes"],
 ) -> Float32[Tensor, "*shape classes"]:
-    """Finite, so that a class of probability 0 adds 0 to an entropy and not 0 * inf."""
+    """Log-softmax with finite values, so that 0 * log(0) is 0 in an entropy."""
     return logits.float().log_softmax(-1).clamp(min=torch.finfo(torch.float32).min)
 
 
 def inverse_cdf(
     probs: Float32[Tensor, "*shape classes"], noise: Float32[Tensor, "*shape 1"]
 ) -> Int64[Tensor, "*shape 1"]:
-    """The class in whose share of the cumulative sum a uniform number of [0, 1) falls.
+    """Sample classes by inverting the cumulative sum at uniform numbers in [0, 1).
 
-    Of the total that rounding leaves: a class of probability 0 is never drawn.
+    The numbers are scaled by the rounded total, so that a class of probability 0 is never drawn.
 
     >>> inverse_cdf(torch.tensor([0.25, 0.0, 0.75]), torch.tensor([0.25])).item()
     2
     """
-    if probs.stride(-1) != 1:  # as `softmax` leaves few classes: class by class here too
+    if probs.stride(-1) != 1:  # classes first in memory, as `softmax` leaves few classes
         total = probs.movedim(-1, 0).cumsum(0)
         return (noise.movedim(-1, 0) * total[-1] >= total[:-1]).sum(0).unsqueeze(-1)
     total = probs.cumsum(-1)
@@ -61,7 +61,7 @@ def inverse_cdf(
 
 
 def softmax(logits: Float[Tensor, "*shape classes"]) -> Float[Tensor, "*shape classes"]:
-    """Softmax over the last axis; few classes go class by class, where it is seven times faster."""
+    """Softmax over the last axis. On a CPU few classes go first in memory: seven times faster."""
     if logits.shape[-1] <= FEW and logits.device.type == "cpu":
         return logits.movedim(-1, 0).contiguous().softmax(0).movedim(0, -1)
     return logits.softmax(-1)

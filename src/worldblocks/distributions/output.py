@@ -1,4 +1,4 @@
-"""What every output shares: slicing, event axes, the one door of sampling."""
+"""The base class of outputs: slicing, event axes, and the switch from samples to modes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ _modes = False
 
 @contextmanager
 def modes(on: bool = True) -> Iterator[None]:
-    """Replace samples by modes: deterministic models for tests, parity and evaluation.
+    """Replace samples by modes, for deterministic tests and evaluation.
 
-    `modes(False)` inside another samples again.
+    `modes(False)` nested inside it samples again.
     """
     global _modes
     before, _modes = _modes, on
@@ -26,12 +26,12 @@ def modes(on: bool = True) -> Iterator[None]:
 
 
 def wants_mode() -> bool:
-    """Whether `modes()` is in force."""
+    """True inside `with modes():`."""
     return _modes
 
 
 class Output:
-    """A prediction over batch axes: tensors of the same batch axes and a count of event axes."""
+    """A prediction: tensors with the same batch axes and a number of event axes."""
 
     _tensors: tuple[str, ...]
     _own: int = 0  # trailing axes of the tensors beyond batch and event axes
@@ -56,21 +56,21 @@ class Output:
         index = (*index, *[slice(None)] * (self.event + self._own))
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
-        # What is computed on demand is computed now: a slice has the very numbers of the whole.
+        # Compute lazy values first, so that a slice has exactly the numbers of the whole.
         self._complete()
         new.__dict__.update({name: getattr(self, name)[index] for name in self._tensors})
         return new
 
     def detach(self) -> Self:
-        """The same prediction without its history."""
+        """The same prediction, detached from the graph."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
-        self._complete()  # once for both
+        self._complete()  # so that both share the lazy values
         new.__dict__.update({name: getattr(self, name).detach() for name in self._tensors})
         return new
 
     def _complete(self) -> None:
-        """Compute what is computed on demand."""
+        """Compute all lazy values."""
 
     def __getattr__(self, name: str) -> Any:
         has = [
@@ -84,7 +84,7 @@ class Output:
 
 
 def lacks(kept: Any, source: Tensor) -> bool:
-    """Whether a result has to be computed: never before, or without a gradient that it has now."""
+    """True if a lazy value is missing, or was computed without the gradient needed now."""
     if kept is None:
         return True
     return source.requires_grad and not kept.requires_grad and torch.is_grad_enabled()
@@ -96,7 +96,7 @@ def sum_event(x: Tensor, event: int) -> Tensor:
 
 
 def same_shape(output: Output, x: Tensor, like: Tensor, what: str = "a value") -> None:
-    """Two shapes that broadcast give a loss without an error: refuse them."""
+    """Raise unless the shapes are equal: broadcasting would silently give a wrong loss."""
     if x.shape != like.shape:
         raise ValueError(
             f"{type(output).__name__} of shape {tuple(like.shape)} was given {what} of shape "
@@ -105,7 +105,7 @@ def same_shape(output: Output, x: Tensor, like: Tensor, what: str = "a value") -
 
 
 def same_kind(output: Output, other: Output, kind: type[Output]) -> None:
-    """A divergence is between two distributions of one kind over the same events."""
+    """Raise unless both are of one kind and have the same number of event axes."""
     if not isinstance(other, kind):
         raise TypeError(
             f"{type(output).__name__}.kl compares with another {kind.__name__}, got "
@@ -113,6 +113,6 @@ def same_kind(output: Output, other: Output, kind: type[Output]) -> None:
         )
     if output.event != other.event:
         raise ValueError(
-            f"two distributions of {output.event} and {other.event} event axes cannot be compared: "
+            f"distributions with {output.event} and {other.event} event axes cannot be compared; "
             f"give both the same `event`"
         )

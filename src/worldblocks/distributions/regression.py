@@ -1,4 +1,4 @@
-"""Regressions: outputs with a mean and a squared error, which are no distributions."""
+"""Regression outputs: a mean and an error, without a distribution."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from worldblocks.distributions.output import Output, lacks, same_shape, sum_even
 
 
 class MSE(Output):
-    """A regression: `nll(x) = sum((mean - x)²)` over the event axes (no 1/2, no average).
+    """Squared error: `nll(x) = sum((mean - x)²)` over the event axes, without a factor 1/2.
 
     >>> MSE(torch.tensor([1.0, 2.0]), event=1).nll(torch.tensor([0.0, 4.0])).item()
     5.0
@@ -28,7 +28,7 @@ class MSE(Output):
 
     @property
     def mean(self) -> Float32[Tensor, "*shape"]:
-        """The regressed value."""
+        """The predicted value."""
         return self._mean
 
     def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
@@ -61,12 +61,12 @@ class ImageMSE(MSE):
 
 
 class SigmoidImageMSE(ImageMSE):
-    """`ImageMSE` of `mean = sigmoid(logit)`: what an image decoder puts out.
+    """`ImageMSE` with `mean = sigmoid(logit)`: the output of an image decoder.
 
     Args:
-        logit: of each pixel; or, with `cell` c, of the pixels of each cell of c × c in the order
-            row, column, channel, as a sub-pixel convolution leaves them.
-        cell: pixels of the side of a cell.
+        logit: logits of the pixels. With `cell` c, the channels are the pixels of a c × c cell in
+            the order row, column, channel (the sub-pixel layout).
+        cell: side of a cell in pixels.
 
     >>> SigmoidImageMSE(torch.zeros(1, 2, 2, 1)).nll(torch.zeros(1, 2, 2, 1).byte()).item()
     1.0
@@ -82,8 +82,8 @@ class SigmoidImageMSE(ImageMSE):
         Output.__init__(self, event=3)
         if cell < 1 or logit.shape[-1] % cell**2:
             raise ValueError(
-                f"cells of side {cell} hold {cell**2} pixels: the last axis of the logits must be "
-                f"a multiple of that, got {logit.shape[-1]}"
+                f"cells of side {cell} hold {cell**2} pixels, so the last axis of the logits must "
+                f"be a multiple of {cell**2}, got {logit.shape[-1]}"
             )
         self._cells, self._side = logit.float(), cell
         self._sigmoid: Any = None
@@ -93,7 +93,7 @@ class SigmoidImageMSE(ImageMSE):
 
     @property
     def logit(self) -> Float32[Tensor, "*batch height width channel"]:
-        """What the sigmoid is taken of."""
+        """The logits of the pixels."""
         return self._cells if self._side == 1 else from_cells(self._cells, self._side)
 
     @property
@@ -119,7 +119,7 @@ class SigmoidImageMSE(ImageMSE):
 
 
 class SigmoidImageL1(SigmoidImageMSE):
-    """The absolute error of the same pixels: `sum(|mean - target / 255|)`.
+    """The same with absolute errors: `sum(|mean - target / 255|)`.
 
     >>> SigmoidImageL1(torch.zeros(1, 2, 2, 1)).nll(torch.zeros(1, 2, 2, 1).byte()).item()
     2.0
@@ -136,17 +136,17 @@ class SigmoidImageL1(SigmoidImageMSE):
 
 
 class _SigmoidError(torch.autograd.Function):
-    """The error above, a few images at a time, so that what is between stays in the cache."""
+    """The squared error of `SigmoidImageMSE`, a few images at a time to stay in the cache."""
 
-    NUMBERS = 2**16  # of a piece
+    CHUNK = 2**16  # numbers
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, logit: Any, target: Any) -> Any:
         """The error of each image."""
-        half = torch.empty_like(logit)  # of the gradient: d/dx (p - t)² / 2 = (p - t) p (1 - p)
+        half = torch.empty_like(logit)  # half the gradient: d/dx (p - t)² / 2 = (p - t) p (1 - p)
         norm = logit.new_empty(len(logit))
-        images = max(1, _SigmoidError.NUMBERS // max(1, logit.shape[1:].numel()))
+        images = max(1, _SigmoidError.CHUNK // max(1, logit.shape[1:].numel()))
         for x, t, p, out in zip(
             *(a.split(images) for a in (logit, target, half, norm)), strict=True
         ):

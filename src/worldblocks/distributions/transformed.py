@@ -1,4 +1,4 @@
-"""Distributions of numbers whose transform is normal."""
+"""Normal distributions in a transformed space."""
 
 from typing import Protocol
 
@@ -17,7 +17,7 @@ class Transform(Protocol):
         ...
 
     def inverse(self, y: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """The x of f(x) = y."""
+        """f⁻¹(y)."""
         ...
 
     def log_derivative(self, x: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
@@ -26,20 +26,20 @@ class Transform(Protocol):
 
 
 class TransformedNormal(Output):
-    """Numbers x whose transform f(x) is normal.
+    """The distribution of x where f(x) is normal.
 
         ln p(x) = ln N(f(x); μ, σ) + ln f'(x)
 
-    The second term is what lets f be trained: without it a loss is smallest where f maps all
-    targets to one number. Targets are detached, parameters of f are not.
+    The second term makes f trainable: without it the loss is smallest if f maps all targets to one
+    number. Targets are detached, the parameters of f are not.
 
     Args:
-        mean: μ, a number in the space of f.
+        mean: μ, in the space of f.
         std: σ, in the space of f.
         transform: f.
         event: number of trailing axes that make one event.
 
-    Source: the change of variables; Box & Cox 1964 for a transform fitted by it.
+    Source: change of variables; Box & Cox 1964 for fitting a transform this way.
 
     >>> import torch
     >>> from worldblocks.transforms import LearnableSymlog
@@ -58,7 +58,7 @@ class TransformedNormal(Output):
         event: int = 0,
     ) -> None:
         super().__init__(event)
-        same_shape(self, std, mean, "a deviation")
+        same_shape(self, std, mean, "a std")
         self._mean, self.std, self.transform = mean.float(), std.float(), transform
 
     @property
@@ -68,7 +68,7 @@ class TransformedNormal(Output):
 
     @property
     def mean(self) -> Float32[Tensor, "*shape"]:
-        """The number predicted, f⁻¹(μ): the median of x, not its expectation."""
+        """The prediction f⁻¹(μ): the median of x, not its expectation."""
         return self.transform.inverse(self._mean)
 
     def sample(self, noise: Float[Tensor, "*shape"] | None = None) -> Float32[Tensor, "*shape"]:
@@ -82,5 +82,5 @@ class TransformedNormal(Output):
         return self.normal.log_prob(self.transform(x.float())) + slope
 
     def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
-        """Negative log-density of a target, summed over event axes; below 0 where it is dense."""
+        """Negative log-density of a target, summed over event axes; it may be negative."""
         return -self.log_prob(target.detach())
