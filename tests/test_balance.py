@@ -139,7 +139,7 @@ def test_weights_are_saved():
 
 @pytest.mark.parametrize("balance", MADE)
 def test_a_loss_that_is_missing(balance):
-    message = rf"{type(balance).__name__} weighs \['obs'\], got the losses \['ob'\]: no \['obs'\]"
+    message = rf"{type(balance).__name__} weights \['obs'\], got the losses \['ob'\]: no \['obs'\]"
     with pytest.raises(KeyError, match=message):
         balance({"ob": torch.zeros(())})
 
@@ -148,17 +148,23 @@ def test_a_loss_that_is_missing(balance):
     ("names", "shown"), [("obs", "got 'obs'"), ([], r"got \[\]"), (["a", "a"], r"\['a', 'a'\]")]
 )
 def test_impossible_names(names, shown):
-    with pytest.raises(ValueError, match=f"HarmonyWeights takes names of losses, .*{shown}"):
+    with pytest.raises(
+        ValueError, match=f"HarmonyWeights takes one or more distinct names of losses, .*{shown}"
+    ):
         HarmonyWeights(names)
 
 
 def test_no_fixed_weight():
-    with pytest.raises(ValueError, match=r"FixedWeights takes names of losses, .*got \[\]"):
+    with pytest.raises(
+        ValueError, match=r"FixedWeights takes one or more distinct names of losses, .*got \[\]"
+    ):
         FixedWeights({})
 
 
 def test_a_name_of_two_kinds():
-    with pytest.raises(ValueError, match=r"UncertaintyWeights takes .* each once, .*\['a', 'a'\]"):
+    with pytest.raises(
+        ValueError, match=r"UncertaintyWeights takes .* distinct names .*\['a', 'a'\]"
+    ):
         UncertaintyWeights(squared=["a"], likelihood=["a"])
     with pytest.raises(ValueError, match=r"UncertaintyWeights takes .*got \[\]"):
         UncertaintyWeights()

@@ -118,7 +118,7 @@ def test_warmup_of_any_optimiser():
 
 def test_no_warmup():
     assert warmup(torch.optim.SGD([parameter(0.0)], lr=2.0), 0).get_last_lr() == [2.0]
-    with pytest.raises(ValueError, match="warmup takes a number of updates, got -1"):
+    with pytest.raises(ValueError, match="warmup needs steps >= 0, got -1"):
         warmup(torch.optim.SGD([parameter(0.0)], lr=2.0), -1)
 
 
@@ -305,7 +305,7 @@ def test_a_state_of_before_the_first_update_may_be_loaded():
 
 
 def test_a_learning_rate_on_another_device():
-    match = "LaProp got lr as a tensor on meta for parameters on cpu; it takes one on cpu, or a"
+    match = "LaProp got lr as a tensor on meta for parameters on cpu; use a tensor on cpu, or a"
     with pytest.raises(ValueError, match=match):
         LaProp([{"params": [parameter(1.0)], "lr": torch.tensor(0.1, device="meta")}])
 

@@ -1,9 +1,9 @@
-"""Weights of losses, fixed or trained: a dict of losses by name in, the dict of weighted ones out.
+"""Fixed and learned loss weights: modules from losses by name to weighted losses by name.
 
-Every one of them is called with all losses of an update, weighs those it was built for and passes
-the others on as they are. A loss need not be reduced: the term that keeps a trained weight in place
-is added to each of its elements, so that a *mean* over them has it once. The sum over names is the
-recipe's; `weights()` is for the log.
+Each module takes all losses of an update, weights those it was built for and returns the others
+unchanged. Losses may be unreduced: the regularisation term of a learned weight is added to each
+element, so that the *mean* contains it once. The recipe sums the losses; `weights()` is for
+logging.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ Losses = Mapping[str, Float[Tensor, "..."]]
 
 
 class FixedWeights(nn.Module):
-    """Each loss times a number.
+    """Multiply each loss by a number.
 
     >>> FixedWeights({"rep": 0.1})({"rep": torch.tensor(5.0)})["rep"].item()
     0.5
@@ -32,26 +32,26 @@ class FixedWeights(nn.Module):
         self.register_buffer("factor", factor, persistent=False)
 
     def weights(self) -> dict[str, Float32[Tensor, ""]]:
-        """The number of each loss."""
+        """The weight of each loss."""
         return dict(zip(self.numbers, self.factor.unbind(), strict=True))
 
     def forward(self, losses: Losses) -> dict[str, Float[Tensor, "..."]]:
-        """The losses, weighted."""
+        """The weighted losses."""
         _check_given("FixedWeights", self.numbers, losses)
         return {**losses, **{name: number * losses[name] for name, number in self.numbers.items()}}
 
 
 class HarmonyWeights(nn.Module):
-    """Trained weights that bring losses to one size: each is divided by a scale that follows it.
+    """Learned weights that bring losses to one scale, each divided by a learned scale σ.
 
         L / σ + ln(1 + σ)        σ = exp(s) > 0, one for each loss; the weight is 1 / σ
 
-    For a constant loss the best scale is σ = (L + √(L² + 4 L)) / 2: a large loss weighs little and
-    ends near 1, and the weight of a small one stays below 1 / √L, where ln σ instead of ln(1 + σ)
-    would have let it grow to 1 / L. The losses should not be negative, else σ shrinks to 0.
+    For a constant loss the best scale is σ = (L + √(L² + 4 L)) / 2. A large loss gets a small
+    weight and ends near 1. The weight of a small loss stays below 1 / √L; with ln σ instead of
+    ln(1 + σ) it would grow to 1 / L. The losses should not be negative, or σ shrinks to 0.
 
     Args:
-        names: of the losses that are weighed.
+        names: names of the losses to weight.
 
     Source: Ma et al. 2024 (HarmonyDream, arXiv:2310.00344), equation 5.
 
@@ -66,25 +66,25 @@ class HarmonyWeights(nn.Module):
         self.log_scales = _zeros(self.names)
 
     def weights(self) -> dict[str, Float32[Tensor, ""]]:
-        """1 / σ of each loss, without gradient."""
+        """The weight 1 / σ of each loss, without gradient."""
         scales = zip(self.names, self.log_scales, strict=True)
         return {name: s.detach().float().neg().exp() for name, s in scales}
 
     def forward(self, losses: Losses) -> dict[str, Float[Tensor, "..."]]:
-        """The losses, weighted; the scales are trained by their gradient."""
+        """The weighted losses; their gradient trains the scales."""
         _check_given("HarmonyWeights", self.names, losses)
         scales = zip(self.names, (s.float() for s in self.log_scales), strict=True)
         return {**losses, **{k: losses[k] * s.neg().exp() + F.softplus(s) for k, s in scales}}
 
 
 class UncertaintyWeights(nn.Module):
-    """Trained weights as the noise that each task is found to have, of equal variance everywhere.
+    """Learned weights from the homoscedastic uncertainty of each loss.
 
         squared errors        L / (2 σ²) + ln σ        weight 1 / (2 σ²), best at σ² = L
         log-likelihoods       L / σ² + ln σ            weight 1 / σ²,     best at σ² = 2 L
 
-    σ² = exp(s), one for each loss. The weights have no bound: a loss that goes to 0 has one that
-    grows without end, which `HarmonyWeights` avoids. The losses should not be negative.
+    σ² = exp(s), one for each loss. The weights are unbounded: as a loss goes to 0 its weight grows
+    without limit, which `HarmonyWeights` avoids. The losses should not be negative.
 
     Args:
         squared: names of the losses that are squared errors.
@@ -106,11 +106,11 @@ class UncertaintyWeights(nn.Module):
         self.log_variances = _zeros(self.names)
 
     def weights(self) -> dict[str, Float32[Tensor, ""]]:
-        """The factor of each loss, without gradient."""
+        """The weight of each loss, without gradient."""
         return {name: (factor * (-s.detach()).exp()) for name, factor, s in self._terms()}
 
     def forward(self, losses: Losses) -> dict[str, Float[Tensor, "..."]]:
-        """The losses, weighted; the variances are trained by their gradient."""
+        """The weighted losses; their gradient trains the variances."""
         _check_given("UncertaintyWeights", self.names, losses)
         weighted = {k: losses[k] * (f * (-s).exp()) + 0.5 * s for k, f, s in self._terms()}
         return {**losses, **weighted}
@@ -121,16 +121,16 @@ class UncertaintyWeights(nn.Module):
 
 
 def _zeros(names: tuple[str, ...]) -> nn.ParameterList:
-    """A parameter for each, not an entry: a clip by the norm of a tensor is then each one's own."""
+    """One parameter per name, so that clipping by tensor norm treats each separately."""
     return nn.ParameterList(nn.Parameter(torch.zeros(())) for _ in names)
 
 
 def _listed(what: str, names: Iterable[str], least: int = 1) -> tuple[str, ...]:
-    """A string would be taken for its letters; a name twice would be weighed once."""
+    """The names as a tuple. Raises for a single string, too few names, or duplicates."""
     listed = tuple(names)
     if isinstance(names, str) or len(listed) < least or len(set(listed)) < len(listed):
         raise ValueError(
-            f"{what} takes names of losses, one or more and each once, such as ['obs', 'reward']; "
+            f"{what} takes one or more distinct names of losses, such as ['obs', 'reward']; "
             f"got {names if isinstance(names, str) else list(listed)!r}"
         )
     return listed
@@ -138,4 +138,4 @@ def _listed(what: str, names: Iterable[str], least: int = 1) -> tuple[str, ...]:
 
 def _check_given(what: str, names: Iterable[str], losses: Losses) -> None:
     if missing := [name for name in names if name not in losses]:
-        raise KeyError(f"{what} weighs {list(names)}, got the losses {list(losses)}: no {missing}")
+        raise KeyError(f"{what} weights {list(names)}, got the losses {list(losses)}: no {missing}")

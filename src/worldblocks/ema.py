@@ -11,13 +11,13 @@ from torch import nn
 class SlowCopy(nn.Module):
     """A copy of a module whose weights follow it: `slow <- rate * source + (1 - rate) * slow`.
 
-    Its own weights never receive a gradient; calling it calls the copy. Parameters follow, buffers
-    stay as they were copied.
+    The copy receives no gradient; calling the module calls the copy. Only parameters follow:
+    buffers keep the values they had when copied.
 
     Args:
-        source: the module to copy, exactly as it is now.
-        rate: share of the source in an update; 1 copies, otherwise below 0.5.
-        every: an update counts once in `every` calls (the first one counts).
+        source: the module to copy.
+        rate: weight of the source in an update: 1 (a hard copy) or below 0.5.
+        every: number of calls per update; the first call updates.
 
     Source: DreamerV3, section "Critic learning" (rate 0.02 after every optimiser step).
 
@@ -43,12 +43,12 @@ class SlowCopy(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the copy gives for these arguments."""
+        """Call the copy."""
         return self.copy(*args, **kwargs)
 
     @torch.no_grad()
     def update(self, source: nn.Module) -> None:
-        """Move towards `source` (the module that was copied). Stays on the device."""
+        """Move towards `source`, the module that was copied. Nothing is read back to the host."""
         slow: list[torch.Tensor] = list(self.copy.parameters())
         fast: list[torch.Tensor] = list(source.parameters())
         if [p.shape for p in slow] != [p.shape for p in fast]:

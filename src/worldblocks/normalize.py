@@ -1,4 +1,4 @@
-"""Running scales of a signal: percentiles of returns, moments."""
+"""Running statistics of a signal: a percentile range, mean and standard deviation."""
 
 import torch
 from jaxtyping import Float
@@ -8,12 +8,12 @@ from worldblocks.typing import typed
 
 
 class PercentileScale(nn.Module):
-    """Scale of a batch as a running range between two percentiles: `max(floor, high - low)`.
+    """The running range between two percentiles as a scale: `max(floor, high - low)`.
 
-    In training mode a call first moves the running percentiles towards those of the batch,
-    `p <- (1 - rate) p + rate * percentile(x)`, and then reads the scale; in evaluation mode it only
-    reads. The average starts at 0 and is not corrected for that, so the scale stays at the floor
-    for a while: a range of 2 passes 1 at the 69th update. `debias=True` corrects it.
+    In training mode a call first updates the running percentiles with those of the batch,
+    `p <- (1 - rate) p + rate * percentile(x)`, and then returns the scale. In evaluation mode it
+    only returns the scale. The averages start at 0 without bias correction, so the scale stays at
+    the floor at first: a range of 2 exceeds 1 at the 69th update. `debias=True` corrects the bias.
 
     Source: DreamerV3, section "Actor learning" (rate 0.01, percentiles 5 and 95, floor 1).
 
@@ -54,7 +54,7 @@ class PercentileScale(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Float[Tensor, "*shape"]) -> None:
-        """Move the running percentiles towards those of all elements of `x`, linear in between."""
+        """Update the running percentiles with those of `x`, interpolated linearly."""
         if not x.numel():
             raise ValueError(f"percentiles need at least one number, got shape {tuple(x.shape)}")
         ordered = x.detach().float().flatten().sort().values
@@ -71,10 +71,10 @@ class PercentileScale(nn.Module):
 
 
 class RunningMoments(nn.Module):
-    """Running mean and standard deviation, corrected for their start at 0.
+    """Running mean and standard deviation, with bias correction.
 
-    In training mode a call first moves both averages, `m <- (1 - rate) m + rate * mean(x)` and the
-    same for `x²`. Returns `(mean, std)`, the deviation no smaller than `floor`.
+    In training mode a call first updates both moments, `m <- (1 - rate) m + rate * mean(x)` and the
+    same for `x²`. Returns `(mean, std)` with `std` at least `floor`.
 
     Source: the reference's `meanstd` normaliser (rate 0.01, floor 1e-8).
 
@@ -95,7 +95,7 @@ class RunningMoments(nn.Module):
 
     @typed
     def forward(self, x: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Update (in training mode) with every element of `x`, then return mean and deviation."""
+        """Update (in training mode) with every element of `x`, then return mean and std."""
         if self.training:
             with torch.no_grad():
                 x = x.detach().float()

@@ -1,4 +1,4 @@
-"""Optimisation: LaProp, adaptive gradient clipping per tensor, linear warm-up.
+"""Optimisation: LaProp, adaptive gradient clipping, linear warm-up.
 
 Nothing here reads a value back to the host, so a whole update can be captured in one CUDA graph.
 """
@@ -20,12 +20,12 @@ from torch.optim.lr_scheduler import LambdaLR
 def adaptive_gradient_clip(
     parameters: Iterable[nn.Parameter], clip: float = 0.3, *, floor: float = 1e-3
 ) -> None:
-    """Limit the norm of each gradient to a share of the norm of its parameter, in place.
+    """Limit the norm of each gradient to `clip` times the norm of its parameter, in place.
 
         g <- g / max(1, |g| / (clip * max(floor, |p|)))
 
-    Norms are over whole tensors (one for each parameter, biases and scales included), so a tensor
-    of zeros may receive a gradient of norm `clip * floor`. Call it between `backward()` and the
+    Norms are over whole tensors, one for each parameter, biases and scales included. A zero
+    parameter may receive a gradient of norm `clip * floor`. Call it between `backward()` and the
     `step()` of any optimiser.
 
     Source: Brock et al. 2021 (arXiv:2102.06171), per tensor as in DreamerV3 (clip 0.3).
@@ -44,24 +44,24 @@ def adaptive_gradient_clip(
             by_device[parameter.device].append(parameter)
     for trained in by_device.values():
         gradients: list[Tensor] = [p.grad for p in trained]
-        # All norms as one vector: a few operations, not a few for each parameter.
+        # All norms as one vector, for few operations.
         limits = clip * torch.stack(torch._foreach_norm(trained)).clamp(min=floor)
         ratios = torch.stack(torch._foreach_norm(gradients)) / limits
         torch._foreach_div_(gradients, list(ratios.clamp(min=1)))
 
 
 def warmup(optimizer: Optimizer, steps: int) -> LambdaLR:
-    """A schedule for any optimiser: update t (from 0) has `lr * min(1, t / steps)`.
+    """A linear warm-up for any optimiser: update t (from 0) uses `lr * min(1, t / steps)`.
 
     The first update has a learning rate of exactly 0. Call `.step()` after each update. `LaProp`
     has the same schedule built in.
 
-    Of an update in a CUDA graph, Python sees nothing but the recording: there the learning rate is
-    a tensor, which the schedule writes in place, and `.step()` is called outside of the graph.
+    If the update is captured in a CUDA graph, the learning rate must be a tensor, which the
+    schedule writes in place, and `.step()` must be called outside the graph.
 
     Raises:
-        ValueError: fewer than no updates.
-        RuntimeError: an update or a `.step()` that is being recorded, and would be frozen.
+        ValueError: `steps` is negative.
+        RuntimeError: `.step()`, or an update with a float `lr`, is being captured.
 
     >>> optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     >>> schedule = warmup(optimizer, 4)
@@ -69,19 +69,19 @@ def warmup(optimizer: Optimizer, steps: int) -> LambdaLR:
     [0.0]
     """
     if steps < 0:
-        raise ValueError(f"warmup takes a number of updates, got {steps}")
+        raise ValueError(f"warmup needs steps >= 0, got {steps}")
     optimizer.register_step_pre_hook(_refuse_frozen_rate)
     return _Schedule(optimizer, lambda update: min(1.0, update / steps) if steps else 1.0)
 
 
 class _Schedule(LambdaLR):
-    """A schedule that says so where it would be recorded once and never run again."""
+    """A schedule that raises inside a CUDA graph, where it would be recorded but never run."""
 
     def step(self, epoch: int | None = None) -> None:
         if _capturing():
             raise RuntimeError(
                 "a schedule cannot be stepped inside a CUDA graph, which would repeat one learning "
-                "rate for ever; call its step() outside, or give the warm-up to LaProp"
+                "rate forever; call its step() outside, or use the warm-up of LaProp"
             )
         super().step(epoch)
 
@@ -89,8 +89,8 @@ class _Schedule(LambdaLR):
 def _refuse_frozen_rate(optimizer: Optimizer, *_: Any) -> None:
     if _capturing() and not all(isinstance(g["lr"], Tensor) for g in optimizer.param_groups):
         raise RuntimeError(
-            "an optimiser with a schedule is being recorded and its lr is a float, which a CUDA "
-            "graph keeps as it is; give a tensor on the device as lr, or the warm-up to LaProp"
+            "an optimiser with a schedule is being captured with a float as lr, which a CUDA graph "
+            "never changes; use a tensor on the device as lr, or the warm-up of LaProp"
         )
 
 
@@ -101,12 +101,12 @@ def _capturing() -> bool:
 
 
 def remove_parameters(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
-    """Take parameters out of an optimiser with all that it remembers of them.
+    """Remove parameters and their state from an optimiser.
 
-    Groups that become empty go too; the others are as before, to the bit.
+    Groups that become empty are removed too. All other state is unchanged, to the bit.
 
     Raises:
-        ValueError: one of them is not there. The optimiser is unchanged.
+        ValueError: a parameter is not in the optimiser, which is then unchanged.
 
     >>> stays, goes = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     >>> optimizer = torch.optim.SGD([stays, goes], lr=0.1)
@@ -119,7 +119,7 @@ def remove_parameters(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) 
     if missing := gone.keys() - there:
         raise ValueError(
             f"{len(missing)} of {len(gone)} parameters are not in this optimiser, which has "
-            f"{len(there)}; give some of those"
+            f"{len(there)}; pass only those"
         )
     for group in optimizer.param_groups:
         group["params"] = [p for p in group["params"] if id(p) not in gone]
@@ -135,18 +135,18 @@ class LaProp(Optimizer):
         v <- β₂ v + (1 - β₂) g²        u = g / (sqrt(v / (1 - β₂ᵗ)) + eps)
         m <- β₁ m + (1 - β₁) u         p <- p - lr(t) (m / (1 - β₁ᵗ) + weight_decay p)
 
-    Unlike Adam the momentum averages *normalised* gradients. `lr(t) = lr min(1, (t - 1) / warmup)`:
-    with a warm-up the first update leaves the parameters as they are. Each parameter counts its own
-    updates t, those for which it had a gradient.
+    Unlike in Adam, the momentum averages *normalised* gradients. The learning rate is
+    `lr(t) = lr min(1, (t - 1) / warmup)`, so that with a warm-up the first update changes nothing.
+    Each parameter counts its own updates t, those for which it had a gradient.
 
     Args:
         params: parameters or parameter groups.
-        lr: learning rate after the warm-up. A graph that was recorded keeps a float for ever; a
-            tensor, on the device of the parameters, may be written (`lr.fill_`) at any time.
+        lr: learning rate after the warm-up. A captured CUDA graph freezes a float; a tensor on the
+            device of the parameters can be changed (`lr.fill_`) at any time.
         betas: β₁ of the momentum, β₂ of the second moment.
-        eps: added to the root; tiny, because the gradient's scale should not matter.
-        agc: clip of `adaptive_gradient_clip`; 0 turns it off.
-        warmup: updates until the full learning rate.
+        eps: added to the root; tiny, because the scale of the gradient should not matter.
+        agc: `clip` of `adaptive_gradient_clip`; 0 turns it off.
+        warmup: number of updates until the full learning rate.
         weight_decay: decoupled, as in AdamW.
 
     Raises:
@@ -178,20 +178,20 @@ class LaProp(Optimizer):
             rate, device = group["lr"], group["params"][0].device
             if isinstance(rate, Tensor) and rate.device != device:
                 raise ValueError(
-                    f"LaProp got lr as a tensor on {rate.device} for parameters on {device}; it "
-                    f"takes one on {device}, or a float"
+                    f"LaProp got lr as a tensor on {rate.device} for parameters on {device}; use a "
+                    f"tensor on {device}, or a float"
                 )
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
-        """Take on a state, in the tensors that are there: a recorded graph goes on with those."""
+        """Load a state into the existing tensors, which a captured CUDA graph may refer to."""
         states = [(p, self.state[p]) for group in self.param_groups for p in group["params"]]
         rates = [group["lr"] for group in self.param_groups]
         super().load_state_dict(dict(state_dict))
         for parameter, ours in states:
             loaded = self.state[parameter]
             for name, tensor in ours.items():
-                # What has no state yet begins with zeros, as in `_state_of`.
+                # A parameter without saved state starts at zero, as in `_state_of`.
                 loaded[name] = tensor.copy_(loaded[name]) if name in loaded else tensor.zero_()
         for group, rate in zip(self.param_groups, rates, strict=True):
             if isinstance(rate, Tensor):
@@ -216,7 +216,7 @@ class LaProp(Optimizer):
         momenta = [state["momentum"] for state in states]
         counts = [state["step"] for state in states]
         torch._foreach_add_(counts, 1)
-        steps = torch.stack(counts)  # each its own: a parameter may join late or pause
+        steps = torch.stack(counts)  # one per parameter, which may join late or pause
         if group["agc"]:
             adaptive_gradient_clip(trained, group["agc"])  # type: ignore[arg-type]
         gradients: list[Tensor] = [p.grad for p in trained]  # type: ignore[misc]
@@ -236,7 +236,7 @@ class LaProp(Optimizer):
     def _rates(self, group: dict[str, Any], steps: Tensor) -> Tensor:
         if not group["warmup"]:
             return group["lr"] * torch.ones_like(steps)
-        # As lr - lr * rest, like the reference: in float32 the order shows in the first updates.
+        # lr - lr * rest, as in the reference: in float32 the order matters in the first updates.
         rest = (1 - (steps - 1) / group["warmup"]).clamp(min=0)
         return group["lr"] - group["lr"] * rest
 
@@ -257,9 +257,9 @@ def dreamer_optimizer(
     agc: float = 0.3,
     warmup: int = 1000,
 ) -> LaProp:
-    """The optimiser of DreamerV3's released code: per-tensor clipping, LaProp, linear warm-up.
+    """The optimiser of DreamerV3's released code: LaProp with per-tensor clipping and warm-up.
 
-    Parameters that take no gradient (those of a slow copy) are left out.
+    Parameters that require no gradient (those of a slow copy) are left out.
     """
     trained = [p for p in params if p.requires_grad]
     return LaProp(trained, lr, betas, eps, agc=agc, warmup=warmup)
