@@ -207,7 +207,7 @@ def test_an_mlp_is_its_layers():
 
 
 def test_an_mlp_has_a_layer():
-    with pytest.raises(ValueError, match="an MLP has at least 1 layer, got 0"):
+    with pytest.raises(ValueError, match="an MLP needs at least 1 layer, got 0"):
         MLP(5, units=7, layers=0)
 
 

@@ -1,7 +1,8 @@
-"""Layers of DreamerV3: linear maps and convolutions with its initialiser, RMSNorm, MLP.
+"""Layers of DreamerV3: linear maps, convolutions, RMSNorm, MLP.
 
-A *layer* is always linear map with bias -> RMSNorm -> SiLU. Every kernel starts as a truncated
-normal of standard deviation `outscale / sqrt(fan_in)`, every bias at 0, every scale at 1.
+A *layer* is always a linear map with bias, then RMSNorm, then SiLU. Every kernel is initialised
+from a truncated normal with standard deviation `outscale / sqrt(fan_in)`, every bias with 0, every
+scale with 1.
 """
 
 from worldblocks.layers.convolutions import (

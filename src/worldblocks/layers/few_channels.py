@@ -1,9 +1,9 @@
-"""Convolutions to few channels, for a CPU: two pixels of a row at a time.
+"""A CPU kernel for convolutions to few channels: two pixels of a row at a time.
 
-A CPU multiplies sixteen numbers at once, which lie together along the channels of the result; eight
-channels leave half of them idle. So a convolution to few channels computes the pixels 2j and
-2j + 1 of a row as one of twice the channels: for a kernel of 5 or 3 a fifth or a third more
-products, in half the steps. The gradient of an image of few channels is such a convolution too.
+A CPU multiplies sixteen numbers at once, contiguous along the output channels. With eight channels
+half of them are idle. This kernel computes pixels 2j and 2j + 1 of a row as one pixel with twice
+the channels. For a kernel of side 5 or 3 it needs a fifth or a third more products in half the
+steps. The input gradient of an image with few channels is such a convolution too.
 """
 
 from typing import Any
@@ -23,9 +23,9 @@ def same_conv2d(
     weight: Float[Tensor, "out channel odd odd"],
     bias: Float[Tensor, " out"] | None,
 ) -> Float[Tensor, "batch out height width"]:
-    """`F.conv2d` with as many zeros around the image as keep its size.
+    """`F.conv2d` with zero padding that keeps the size of the image.
 
-    By pairs of pixels where that pays: of images of even width that lie channels last, in float32.
+    Computed by pairs of pixels if that is faster: images of even width, channels last, float32.
     """
     if not _pays(input, weight):
         return _plain(input, weight, bias)
@@ -49,25 +49,25 @@ def _plain(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _by_pairs(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The same, two pixels at a time: the kernel of the first, and moved on by one, of the second.
+    """The same by pairs of pixels: the kernel for the first, shifted by one for the second.
 
-    Exact, borders included.
+    The result is exact, borders included.
     """
     n, c, h, w = input.shape
     kernel = torch.stack([F.pad(weight, (0, 1)), F.pad(weight, (1, 0))])
     bias, padding = None if bias is None else bias.repeat(2), weight.shape[-1] // 2
     if padding % 2:
         pairs = F.conv2d(input, kernel.flatten(0, 1), bias, stride=(1, 2), padding=padding)
-    else:  # a kernel of whole pairs, on the image in pairs: the same memory, without a stride
+    else:  # a kernel of whole pairs on the image viewed in pairs, without a stride
         kernel = kernel.unflatten(-1, (-1, 2)).movedim(-1, 2).flatten(2, 3)
         image = input.permute(0, 2, 3, 1).reshape(n, h, w // 2, 2 * c).permute(0, 3, 1, 2)
         pairs = F.conv2d(image, kernel.flatten(0, 1), bias, padding=(padding, padding // 2))
-    # Channels last, a pair of pixels and two pixels are the same memory.
+    # In channels-last memory, a pair of pixels is two pixels: this is a view.
     return pairs.permute(0, 2, 3, 1).reshape(n, h, w, len(weight)).permute(0, 3, 1, 2)
 
 
 class FewChannels(torch.autograd.Function):
-    """A convolution of an image of few channels, whose gradient is computed by pairs of pixels."""
+    """A convolution of few channels whose input gradient is computed by pairs of pixels."""
 
     @staticmethod
     def forward(ctx: Any, input: Any, weight: Any, bias: Any) -> Any:
@@ -77,7 +77,7 @@ class FewChannels(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]
-        """All gradients, of operations that have gradients themselves."""
+        """All gradients, by differentiable operations."""
         input, weight = ctx.saved_tensors
         of_input, *of_rest = ctx.needs_input_grad
         to_input = _by_pairs(grad, weight.flip(2, 3).transpose(0, 1)) if of_input else None

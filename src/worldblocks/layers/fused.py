@@ -1,7 +1,7 @@
-"""RMSNorm and SiLU as one function with its own backward pass, for a CPU.
+"""A CPU kernel for RMSNorm and SiLU, one function with its own backward pass.
 
-A CPU is slow at many small operations and at many passes over a large tensor. These functions take
-half as many of both as autograd through `F.silu(F.rms_norm(x))`, which is what they must equal.
+Small operations and passes over large tensors are slow on a CPU. These functions need half as many
+of both as autograd through `F.silu(F.rms_norm(x))`, which they must equal.
 """
 
 import functools
@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-MANY = 2**16  # numbers: feature maps, not feature vectors
-NARROW = 32  # channels below which a row is shorter than what the CPU likes to work on at once
+MANY = 2**16  # numbers; feature maps have more, feature vectors fewer
+NARROW = 32  # channels; shorter rows are slow to process one by one
 
 
 def rms_norm_silu(
@@ -32,9 +32,9 @@ def scaled(
     eps: float,
     out: Float[Tensor, "*batch feature"] | None = None,
 ) -> tuple[Float[Tensor, "*batch feature"], Float[Tensor, "*batch 1"]]:
-    """`x * root * scale`, whose SiLU is the output, and `root = 1 / sqrt(mean(x²) + eps)`."""
+    """`x * root * scale`, the input of the SiLU, and `root = 1 / sqrt(mean(x²) + eps)`."""
     n = x.shape[-1]
-    if n < NARROW and x.numel() > MANY:  # how a product rounds a row depends on how many there are
+    if n < NARROW and x.numel() > MANY:  # the rounding of `mv` depends on the number of rows
         mean = torch.mv(x.square().view(-1, n), x.new_full((n,), 1 / n))
         root = mean.add_(eps).rsqrt_().view(*x.shape[:-1], 1)
     else:
@@ -45,7 +45,7 @@ def scaled(
 
 @functools.cache
 def _constant(value: float) -> Float[Tensor, ""]:
-    """A number as a tensor: PyTorch would make a new one of it at each operation."""
+    """A number as a cached tensor; PyTorch would create a new one for each operation."""
     with torch.inference_mode(False):
         return torch.tensor(value, device="cpu")
 
@@ -53,7 +53,7 @@ def _constant(value: float) -> Float[Tensor, ""]:
 def _scale(
     x: Float[Tensor, "*batch feature"], scale: Float[Tensor, "... feature"]
 ) -> Float[Tensor, "*batch feature"]:
-    """`x * scale` in the memory of `x`, several narrow rows at once."""
+    """`x * scale` in place, several narrow rows at once."""
     n, rows = x.shape[-1], 8
     if n >= NARROW or scale.ndim > 1 or x.numel() % (n * rows) or not x.is_contiguous():
         return x.mul_(scale)
@@ -66,7 +66,7 @@ class FusedRMSNormSiLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any, scale: Any, eps: float) -> Any:
-        """Keep what the backward pass reads."""
+        """Apply both and save tensors for the backward pass."""
         y, root = scaled(x, scale, eps)
         ctx.save_for_backward(x, scale, y, root)
         ctx.eps = eps
@@ -74,10 +74,10 @@ class FusedRMSNormSiLU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> tuple[Any, Any, None]:  # type: ignore[override]
-        """Gradients of `x` and `scale`; where they are differentiated again, autograd's own."""
+        """Gradients of `x` and `scale`, by autograd if they are differentiated again."""
         x, scale, y, root = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # As tensors of their own: `x` may come from `scale`, which has another gradient there.
+            # As new tensors: `x` may depend on `scale`, whose gradient through `x` is separate.
             x, scale = x.view_as(x), scale.view_as(scale)
             plain = F.silu(F.rms_norm(x, scale.shape, scale, ctx.eps))
             needed = [a for a in (x, scale) if a.requires_grad]
@@ -89,7 +89,7 @@ class FusedRMSNormSiLU(torch.autograd.Function):
         product = (grad * x).view(-1, n)
         flat = root.view(-1)
         to_scale = torch.mv(product.t(), flat)
-        # Of the unit x * root: its product with grad * scale, averaged, times root again.
+        # mean(grad * scale * x) * root²: what the norm takes out along x.
         along = torch.mv(product, scale / n).mul_(flat).mul_(flat).view(root.shape)
         to_x = _scale(grad, scale).addcmul_(x, along, value=-1).mul_(root)
         return to_x, to_scale, None

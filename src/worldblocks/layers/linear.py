@@ -1,4 +1,4 @@
-"""Linear maps and their initialiser."""
+"""Linear maps and their initialisation."""
 
 import math
 
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def init_trunc_normal(weight: Float[Tensor, "..."], fan_in: int, outscale: float = 1.0) -> None:
-    """Fill with a normal truncated at two deviations, standard deviation `outscale/sqrt(fan_in)`.
+    """Fill with a truncated normal of standard deviation `outscale / sqrt(fan_in)`.
 
-    The truncation shrinks a unit normal to 1 / 1.1368, which is undone: |w| <= 2.27 / sqrt(fan_in).
+    Truncating a unit normal at ±2 shrinks its standard deviation to 1 / 1.1368. This is corrected,
+    so that |w| <= 2.27 outscale / sqrt(fan_in).
 
     Source: the authors' released code (`trunc_normal_in`).
     """
@@ -28,7 +29,7 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features)
 
     def reset_parameters(self) -> None:
-        """Draw the kernel, zero the bias."""
+        """Initialise the kernel, zero the bias."""
         init_trunc_normal(self.weight, self.in_features, self.outscale)
         nn.init.zeros_(self.bias)
 
@@ -39,19 +40,19 @@ class Linear(nn.Linear):
 
 
 class MirroredLinear(Linear):
-    """A linear map to bins that lie symmetrically about 0: mirrored outputs are computed alike.
+    """A linear map to bins that are symmetric about 0: mirrored outputs are computed alike.
 
-    Output k and its mirror image k' = n - 1 - k are the difference and the sum of an odd and an
-    even part, so that with equal weights they are equal to the bit, and so are the gradients of
-    these weights where the gradients of the outputs are equal:
+    Output k and its mirror image k' = n - 1 - k are the difference and the sum of an even and an
+    odd part. If their weights are equal, the outputs are equal to the bit. If the gradients of the
+    outputs are equal too, so are the gradients of the weights:
 
         even_k = (w_k' + w_k) x / 2      odd_k = (w_k' - w_k) x / 2
         y_k = even_k - odd_k             y_k' = even_k + odd_k
 
-    A plain linear map does not promise that. A matrix product and the sum of a bias gradient treat
-    the last columns of an odd number in another order, and where bins reach ±4.9e8, a difference
-    of one unit in the last place moves a mean by whole numbers. Parameters are those of `Linear`.
-    The output is float32.
+    A plain linear map does not guarantee this, because matrix products and bias gradients sum the
+    last of an odd number of columns in another order. With bins of ±4.9e8, a difference of one unit
+    in the last place moves a mean by whole numbers. The parameters are those of `Linear`. The
+    output is float32.
 
     Source: ours.
 
@@ -71,7 +72,7 @@ class MirroredLinear(Linear):
 
 
 def _even_and_odd(rows: Float[Tensor, "out ..."]) -> Float[Tensor, "out ..."]:
-    """The even part of each pair of mirrored rows, the centre of an odd number, the odd parts."""
+    """The even parts of all mirrored pairs of rows, the centre row if any, the odd parts."""
     half = len(rows) // 2
     low, centre, high = rows.split([half, len(rows) % 2, half])
     high = high.flip(0)
@@ -79,10 +80,10 @@ def _even_and_odd(rows: Float[Tensor, "out ..."]) -> Float[Tensor, "out ..."]:
 
 
 class BlockLinear(nn.Module):
-    """A block-diagonal linear map: `blocks` groups of inputs, each to its own group of outputs.
+    """A block-diagonal linear map: each of `blocks` groups of inputs has its own outputs.
 
-    The weight is `blocks in/blocks out/blocks`, one parameter. Its initialiser counts the whole
-    input width as fan-in, not a block's: weights are smaller by sqrt(blocks).
+    The weight is one parameter `blocks in/blocks out/blocks`. Its initialisation uses the whole
+    input width as fan-in, not that of a block, so weights are smaller by a factor sqrt(blocks).
 
     Source: the authors' released code (`BlockLinear`).
     """
@@ -102,7 +103,7 @@ class BlockLinear(nn.Module):
         init_trunc_normal(self.weight, in_features, outscale)
 
     def forward(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch out"]:
-        """Map each group of features by its own block."""
+        """Map each group of features with its own block."""
         check_width("input of BlockLinear", x, self.blocks * self.weight.shape[1])
         out = block_matmul(x, self.weight).flatten(-2)
         return out + self.bias.to(out.dtype)
@@ -111,9 +112,9 @@ class BlockLinear(nn.Module):
 def block_matmul(
     x: Float[Tensor, "*batch feature"], weight: Float[Tensor, "blocks feature_in out"]
 ) -> Float[Tensor, "*batch blocks out"]:
-    """Each block of features times its own matrix.
+    """Multiply each block of features by its own matrix.
 
-    One batched product over the blocks: broadcasting `@` would copy the weight for every row.
+    This is one batched product over the blocks. Broadcasting `@` would copy the weight per row.
     """
     out = torch.bmm(by_block(x.reshape(-1, x.shape[-1]), len(weight)), weight).transpose(0, 1)
     return out.reshape(*x.shape[:-1], *out.shape[1:])
@@ -122,11 +123,11 @@ def block_matmul(
 def by_block(
     x: Float[Tensor, "*time batch blocks*part"], blocks: int
 ) -> Float[Tensor, "*time blocks batch part"]:
-    """A view of the same numbers, block first: how a batched product takes and leaves them."""
+    """`rearrange(x, "... batch (blocks part) -> ... blocks batch part")` as a view for `bmm`."""
     return x.unflatten(-1, (blocks, -1)).transpose(-3, -2)
 
 
 def check_width(what: str, x: Float[Tensor, "..."], width: int) -> None:
-    """Refuse another size of the last axis than a layer was built for, naming both."""
+    """Raise unless the last axis has the given width."""
     if not x.ndim or x.shape[-1] != width:
         raise ValueError(f"{what} should be {width} wide (last axis), got shape {tuple(x.shape)}")

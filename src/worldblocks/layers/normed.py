@@ -1,4 +1,4 @@
-"""Layers with a norm: linear map -> RMSNorm -> SiLU."""
+"""RMSNorm, and layers that apply it: linear map -> RMSNorm -> SiLU."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from worldblocks.layers.linear import Linear, check_width
 
 
 class RMSNorm(nn.Module):
-    """`x / sqrt(mean(x²) + eps) * scale` over the last axis, in float32, cast back; no shift.
+    """`x / sqrt(mean(x²) + eps) * scale` over the last axis, in float32 and cast back.
 
     Source: Zhang & Sennrich 2019 (arXiv:1910.07467); eps 1e-4 as in DreamerV3's released code.
 
@@ -32,7 +32,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), self.scale.shape, self.scale, self.eps).to(x.dtype)
 
     def silu(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
-        """The norm, then SiLU; on a CPU in fewer passes over memory than one after the other."""
+        """The norm, then SiLU; fused on a CPU."""
         if eager_on_cpu(x):
             check_width("input of RMSNorm", x, len(self.scale))
             return rms_norm_silu(x, self.scale, self.eps)
@@ -49,7 +49,7 @@ class ChannelNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch channel height width"]:
-        """Normalise and activate each pixel; the result is stored channels last."""
+        """Normalise and activate each pixel; the result is channels last in memory."""
         return self.norm.silu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -66,16 +66,16 @@ class Layer(nn.Module):
         return self.activate(self.linear(x))
 
     def activate(self, x: Float[Tensor, "*batch out"]) -> Float[Tensor, "*batch out"]:
-        """Norm and activation alone, for a linear map that was computed in parts."""
+        """Norm and activation only, for a linear map computed in parts."""
         return self.norm.silu(x)
 
 
 class MLP(nn.Sequential):
-    """`layers` layers of `units`: `... in -> ... units`."""
+    """`layers` layers of `units` units, `... in -> ... units`."""
 
     def __init__(self, in_features: int, *, units: int, layers: int) -> None:
         if layers < 1:
-            raise ValueError(f"an MLP has at least 1 layer, got {layers}")
+            raise ValueError(f"an MLP needs at least 1 layer, got {layers}")
         widths = [in_features] + [units] * layers
         super().__init__(*(Layer(a, b) for a, b in itertools.pairwise(widths)))
         self.out_features = units
