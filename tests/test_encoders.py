@@ -112,7 +112,7 @@ def test_pixels_enter_centred():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool, torch.int8])
 def test_images_of_another_dtype_are_refused(dtype):
-    with pytest.raises(TypeError, match=f"an image is uint8 in 0…255, got {dtype}"):
+    with pytest.raises(TypeError, match=f"an image must be uint8 in 0…255, got {dtype}"):
         small()(torch.zeros(2, 48, 48, 3).to(dtype))
 
 
@@ -222,7 +222,7 @@ def test_other_batch_axes_are_refused():
     ("spaces", "got"), [(MIXED, r"the images \['eye', 'view'\]"), ({}, "none")]
 )
 def test_a_vector_encoder_takes_vectors_only(spaces, got):
-    with pytest.raises(ValueError, match=f"needs vector observations and nothing else, got {got}"):
+    with pytest.raises(ValueError, match=f"takes vector observations only, got {got}"):
         VectorEncoder(spaces, units=7)
     assert list(vectors_of("any", SPACES)) == ["arm", "key", "speed"]
 
@@ -285,12 +285,14 @@ def test_a_wrong_image_is_named(view, got):
 
 @pytest.mark.parametrize("change", [{"view": images(5)}, vectors(5)])
 def test_observations_of_different_batches(change):
-    with pytest.raises(ValueError, match="observations have the same batch axes, got the shapes"):
+    with pytest.raises(
+        ValueError, match="observations must have the same batch axes, got the shapes"
+    ):
         both()({**observation(2), **change})
 
 
 def test_the_encoders_must_fit_the_keys():
-    message = r"an image encoder exactly if there are image keys, .* got image_keys="
+    message = r"an image encoder if and only if there are image keys, .* got image_keys="
     for arguments in ({}, {"image": small()}, {"image_keys": ["view"]}):
         with pytest.raises(ValueError, match=message):
             MultiEncoder(**arguments)
@@ -298,5 +300,5 @@ def test_the_encoders_must_fit_the_keys():
 
 @pytest.mark.parametrize("other", [Image(48, 64, 3), Image(64, 64, 3)])
 def test_images_must_be_square_and_of_one_size(other):
-    with pytest.raises(ValueError, match="images of one agent are square and of one size, got"):
+    with pytest.raises(ValueError, match="all images must be square and of one size, got"):
         images_of({"view": Image(48, 48, 3), "other": other})

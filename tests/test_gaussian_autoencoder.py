@@ -196,15 +196,17 @@ def test_under_autocast_it_stays_near_float32():
 
 
 def test_wrong_input():
-    with pytest.raises(ValueError, match=r"GaussianEncoder needs 1 latent number .*, got latent=0"):
+    with pytest.raises(ValueError, match=r"GaussianEncoder needs latent >= 1, got latent=0"):
         encoder(latent=0)
     with pytest.raises(ValueError, match="side 50 halved 4 times"):
         encoder(size=50)
     with pytest.raises(ValueError, match="side 50 halved 4 times"):
         decoder(size=50)
-    with pytest.raises(TypeError, match=r"an image is uint8 in 0…255, got torch\.float32"):
+    with pytest.raises(TypeError, match=r"an image must be uint8 in 0…255, got torch\.float32"):
         encoder()(torch.zeros(2, 48, 48, 3))
-    with pytest.raises(TypeError, match=r"an image target is uint8 in 0…255, got torch\.float32"):
+    with pytest.raises(
+        TypeError, match=r"an image target must be uint8 in 0…255, got torch\.float32"
+    ):
         decoder(output=SigmoidImageL1)(torch.zeros(2, 7)).nll(torch.zeros(2, 48, 48, 3))
     with pytest.raises(ValueError, match=r"SigmoidImageL1 of shape \(2, 48, 48, 3\) was given a v"):
         decoder(output=SigmoidImageL1)(torch.zeros(2, 7)).nll(pixels(3))

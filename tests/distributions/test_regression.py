@@ -49,7 +49,7 @@ def test_image_mse_by_hand():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
 def test_an_image_target_is_uint8(dtype):
-    with pytest.raises(TypeError, match=f"an image target is uint8 in 0…255, got {dtype}"):
+    with pytest.raises(TypeError, match=f"an image target must be uint8 in 0…255, got {dtype}"):
         ImageMSE(torch.zeros(5, 2, 3, 1)).nll(torch.zeros(5, 2, 3, 1, dtype=dtype))
 
 
@@ -72,7 +72,7 @@ def test_a_sigmoid_image_is_the_image_of_its_sigmoid():
 @pytest.mark.parametrize("kind", [SigmoidImageMSE, SigmoidImageL1])
 def test_a_sigmoid_image_refuses_what_an_image_refuses(kind):
     output = kind(torch.zeros(5, 2, 3, 1))
-    with pytest.raises(TypeError, match="an image target is uint8"):
+    with pytest.raises(TypeError, match="an image target must be uint8"):
         output.nll(torch.zeros(5, 2, 3, 1))
     with pytest.raises(ValueError, match=r"shape \(5, 2, 3, 1\) was given .* \(2, 3, 1\)"):
         output.nll(torch.zeros(2, 3, 1, dtype=torch.uint8))

@@ -1,4 +1,4 @@
-"""Decoders: a latent state or vector back to observations."""
+"""Decoders: from a latent state or vector to observations."""
 
 from worldblocks.decoders.gaussian import GaussianDecoder
 from worldblocks.decoders.images import ImageDecoder

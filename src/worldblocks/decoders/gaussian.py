@@ -1,5 +1,6 @@
 """The decoder of a variational autoencoder."""
 
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,17 +12,17 @@ from worldblocks.typing import typed
 
 
 class GaussianDecoder(nn.Module):
-    """The decoder of a VAE: a latent vector to an image, the mirror of `GaussianEncoder`.
+    """The decoder of a VAE: from a latent vector to an image, the mirror of `GaussianEncoder`.
 
     A linear map to a feature map `side side (mults[-1] * depth)`, norm and activation, then the
     stages of `ImageDecoder`.
 
     Args:
-        latent: numbers of the latent vector.
-        channels, size: of the image.
+        latent: width of the latent vector.
+        channels, size: channels and side of the image.
         depth, mults, strided, outer: as for `ImageDecoder`.
-        output: what is made of the logits of the pixels, and so the error of reconstruction:
-            `SigmoidImageMSE` (L2) or `SigmoidImageL1`.
+        output: the output class, which determines the reconstruction error: `SigmoidImageMSE` (L2)
+            or `SigmoidImageL1`.
 
     Source: Kingma & Welling 2013 (arXiv:1312.6114); Ha & Schmidhuber 2018 (World Models,
     arXiv:1803.10122), there with four transposed convolutions.
@@ -47,15 +48,16 @@ class GaussianDecoder(nn.Module):
         super().__init__()
         self.side = image_side(size, len(mults) - outer)
         widths = [depth * mult for mult in mults]
-        self.top, self.channels, self.output = widths[-1], channels, output
-        self.first = Linear(latent, self.side * self.side * self.top)
-        self.norm = ChannelNorm(self.top)
+        self.channels, self.output = channels, output
+        self.first = Linear(latent, self.side * self.side * widths[-1])
+        self.norm = ChannelNorm(widths[-1])
         self.convs, self.norms, self.out = stages(widths, channels, strided, outer)
 
     @typed
     def forward(self, latent: Float[Tensor, "*batch embed"]) -> SigmoidImageMSE:
         """Decode to an output whose `mean` is `*batch height width channel` in [0, 1]."""
-        x = self.first(latent).reshape(-1, self.side, self.side, self.top).permute(0, 3, 1, 2)
+        pattern = "... (height width channel) -> (...) channel height width"
+        x = rearrange(self.first(latent), pattern, height=self.side, width=self.side)
         cells = draw(self.norm(x), self.convs, self.norms, self.out)
         shape = *latent.shape[:-1], *cells.shape[1:]
         return self.output(cells.reshape(shape), cell=self.out.cell)

@@ -1,7 +1,8 @@
-"""The convolutional decoder of images."""
+"""The convolutional image decoder."""
 
 from collections.abc import Sequence
 
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,20 +21,20 @@ from worldblocks.typing import typed
 
 
 class ImageDecoder(nn.Module):
-    """The mirror of `ImageEncoder`: a small feature map from both parts of the state, then four
-    stages of nearest ×2 upsampling and 5×5 convolution, and a sigmoid.
+    """The mirror of `ImageEncoder`: from a latent state to an image.
 
-    The first map is `side side (mults[-1] * depth)`: a block-linear map gives each block of the
-    deterministic state its own channels at every pixel, and a two-layer map of the stochastic state
-    is added before norm and activation.
+    A small feature map is computed from both parts of the state, followed by stages of nearest ×2
+    upsampling and 5×5 convolution, and a sigmoid. The feature map is `side side (mults[-1] *
+    depth)`: a block-linear map gives each block of the deterministic state its own channels at
+    every pixel, a two-layer map of the stochastic state is added, then norm and activation.
 
     Args:
         deter, stoch: widths of the two parts of the state (`stoch` flattened).
-        channels, size: of the image.
-        depth, mults, strided, outer: as for `ImageEncoder`; `strided` takes transposed
-            convolutions instead of upsampling.
-        units: the stochastic state passes a layer of `2 * units`.
-        blocks: of the block-linear map.
+        channels, size: channels and side of the image.
+        depth, mults, strided, outer: as for `ImageEncoder`; `strided` uses transposed convolutions
+            instead of upsampling.
+        units: the stochastic state passes through a layer of `2 * units`.
+        blocks: number of blocks of the block-linear map.
 
     Source: the authors' released code of DreamerV3 (2024 and later).
     """
@@ -61,11 +62,10 @@ class ImageDecoder(nn.Module):
                 f"{depth} * {mults[-1]}"
             )
         self.channels = channels
-        self.top = widths[-1]
-        flat = self.side * self.side * self.top
+        flat = self.side * self.side * widths[-1]
         self.from_deter = BlockLinear(deter, flat, blocks=blocks)
         self.from_stoch = nn.Sequential(Layer(stoch, 2 * units), Linear(2 * units, flat))
-        self.norm = ChannelNorm(self.top)
+        self.norm = ChannelNorm(widths[-1])
         self.convs, self.norms, self.out = stages(widths, channels, strided, outer)
 
     @typed
@@ -73,21 +73,27 @@ class ImageDecoder(nn.Module):
         self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
     ) -> SigmoidImageMSE:
         """Decode to an output whose `mean` is `*batch height width channel` in [0, 1]."""
-        batch = deter.shape[:-1]
-        spatial = self.from_deter(deter).reshape(
-            -1, self.from_deter.blocks, self.side, self.side, self.top // self.from_deter.blocks
+        sides = {"height": self.side, "width": self.side}
+        spatial = rearrange(
+            self.from_deter(deter),
+            "... (blocks height width part) -> (...) (blocks part) height width",
+            blocks=self.from_deter.blocks,
+            **sides,
         )
-        spatial = spatial.permute(0, 1, 4, 2, 3).flatten(1, 2)
-        mixed = self.from_stoch(stoch).reshape(-1, self.side, self.side, self.top)
-        x = self.norm(spatial + mixed.permute(0, 3, 1, 2))
-        cells = draw(x, self.convs, self.norms, self.out)
-        return SigmoidImageMSE(cells.reshape(*batch, *cells.shape[1:]), cell=self.out.cell)
+        mixed = rearrange(
+            self.from_stoch(stoch),
+            "... (height width channel) -> (...) channel height width",
+            **sides,
+        )
+        cells = draw(self.norm(spatial + mixed), self.convs, self.norms, self.out)
+        shape = *deter.shape[:-1], *cells.shape[1:]
+        return SigmoidImageMSE(cells.reshape(shape), cell=self.out.cell)
 
 
 def stages(
     widths: Sequence[int], channels: int, strided: bool, outer: bool
 ) -> tuple[nn.ModuleList, nn.ModuleList, Conv2d]:
-    """What doubles the resolution from `widths[-1]` channels on, its norms, and the last one."""
+    """The convolutions that double the resolution, their norms, and the output convolution."""
     pairs = list(zip(widths[::-1], widths[-2::-1], strict=False))
     convs = nn.ModuleList(_double(a, b, strided) for a, b in pairs)
     norms = nn.ModuleList(ChannelNorm(b) for _, b in pairs)
@@ -101,12 +107,12 @@ def draw(
     norms: nn.ModuleList,
     out: Conv2d,
 ) -> Float[Tensor, "batch height width cell*cell*channel"]:
-    """From the smallest feature map to the logits of the pixels, in the cells of `out`."""
+    """From the smallest feature map to the logits of the pixels, in the sub-pixel layout."""
     for conv, norm in zip(convs, norms, strict=True):
         x = norm(conv(x))
     return out.cells(x).permute(0, 2, 3, 1)
 
 
 def _double(a: int, b: int, strided: bool) -> Conv2d:
-    """A convolution to twice the resolution."""
+    """A convolution that doubles the resolution."""
     return ConvTranspose2d(a, b, 5, stride=2) if strided else UpConv2d(a, b)

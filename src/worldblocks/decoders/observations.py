@@ -1,4 +1,4 @@
-"""Decoders to vectors, and to dicts of observations by key."""
+"""Decoders to vectors and to dicts of observations."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
 from worldblocks.decoders.images import ImageDecoder
-from worldblocks.distributions import ImageMSE, OneHot, Output, SigmoidImageMSE, SymlogMSE
+from worldblocks.distributions import ImageMSE, OneHot, Output, SymlogMSE
 from worldblocks.encoders import check_keys, images_of, vectors_of
 from worldblocks.layers import MLP, Linear
 from worldblocks.spaces import Continuous, Discrete, Image, Spaces
@@ -16,23 +16,23 @@ from worldblocks.typing import typed
 
 
 class Parted(Protocol):
-    """What a decoder reads of a state: the deterministic part, and the stochastic one flattened."""
+    """The part of a state that a decoder reads."""
 
     def parts(self) -> tuple[Float[Tensor, "*batch deter"], Float[Tensor, "*batch stoch"]]:
-        """Both."""
+        """The deterministic part and the flattened stochastic part."""
         ...
 
 
 class VectorDecoder(nn.Module):
-    """An MLP from the state to vectors: one linear map for each key.
+    """An MLP from the state to vectors, with one linear output map per key.
 
-    A continuous key is regressed in symlog space (`SymlogMSE`: its `mean` stays there), a discrete
-    one is a categorical over its classes.
+    Continuous keys are regressed in symlog space (`SymlogMSE`, whose `mean` stays there). Discrete
+    keys are categoricals over their classes.
 
     Args:
-        spaces: the vector-like observations by key.
+        spaces: vector observations by key.
         deter, stoch: widths of the two parts of the state (`stoch` flattened).
-        units, layers: of the MLP.
+        units, layers: width and depth of the MLP.
 
     Source: the authors' released code of DreamerV3 (3 layers).
     """
@@ -43,14 +43,14 @@ class VectorDecoder(nn.Module):
         super().__init__()
         self.spaces = vectors_of("VectorDecoder", spaces)
         self.mlp = MLP(stoch + deter, units=units, layers=layers)
-        # A list, because an observation may be called "keys" or "a.b".
+        # A list, because an observation key may be "keys" or "a.b".
         self.outs = nn.ModuleList(Linear(units, space.size) for space in self.spaces.values())
 
     @typed
     def forward(
         self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
     ) -> dict[str, Output]:
-        """Decode to one output for each key."""
+        """Decode to one output per key."""
         hidden = self.mlp(torch.cat([stoch, deter], -1))
         return {
             key: _vector_output(space, out(hidden))
@@ -66,9 +66,10 @@ def _vector_output(space: Continuous | Discrete, x: Tensor) -> Output:
 
 
 class Decoded(dict[str, Output]):
-    """The outputs of a `MultiDecoder` by observation key, read as one prediction.
+    """The outputs of a `MultiDecoder` by key, as one prediction.
 
-    A key gives its output; any other index slices the batch axes of all of them.
+    A string index returns the output of that key. Any other index slices the batch axes of all
+    outputs.
     """
 
     def __getitem__(self, index: Any) -> Any:
@@ -82,13 +83,13 @@ class Decoded(dict[str, Output]):
         return {key: output.mean for key, output in self.items()}
 
     def nll(self, obs: Mapping[str, Shaped[Tensor, "..."]]) -> Float32[Tensor, "*batch"]:
-        """Sum of the losses of all keys."""
+        """The sum of the losses of all keys."""
         check_keys("the decoder", self, obs)
         return torch.stack([self[key].nll(target(self[key], obs[key])) for key in self]).sum(0)
 
 
 def target(output: Output, value: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-    """An observation as its output wants it: class indices become one-hots."""
+    """An observation as the target of its output: class indices become one-hots."""
     if isinstance(output, OneHot):
         classes = torch.arange(output.logits.shape[-1], device=value.device)
         return (value.unsqueeze(-1) == classes).float()
@@ -96,14 +97,14 @@ def target(output: Output, value: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."
 
 
 class MultiDecoder(nn.Module):
-    """A decoder to observation dicts: vectors by one decoder, images by another.
+    """A decoder to observation dicts, with one decoder for vectors and one for images.
 
-    Images are joined by channel in sorted key order, as in `MultiEncoder`.
+    Images are concatenated along channels in sorted key order, as in `MultiEncoder`.
 
     Args:
         spaces: all observations by key.
-        image: decoder of the joined images, or None where there are none.
-        vector: decoder of the vectors, or None.
+        image: decoder of the concatenated images, or None if there are none.
+        vector: decoder of the vectors, or None if there are none.
     """
 
     def __init__(
@@ -117,8 +118,8 @@ class MultiDecoder(nn.Module):
         images = {key: spaces[key] for key in sorted(spaces) if isinstance(spaces[key], Image)}
         if (image is None) == bool(images) or (vector is None) == (len(images) < len(spaces)):
             raise ValueError(
-                f"MultiDecoder needs an image decoder exactly if there are images and a vector "
-                f"decoder exactly if there are vectors, for {dict(spaces)}"
+                f"MultiDecoder needs an image decoder if and only if there are images, and a "
+                f"vector decoder if and only if there are vectors, for {dict(spaces)}"
             )
         self.image, self.vector = image, vector
         self.channels = {key: space.channel for key, space in images.items()}  # type: ignore[union-attr]
@@ -129,18 +130,16 @@ class MultiDecoder(nn.Module):
             )
 
     def forward(self, state: Parted) -> Decoded:
-        """Decode both parts of a state to one output for each key."""
+        """Decode a state to one output per key."""
         deter, stoch = state.parts()
         outputs = Decoded(self.vector(deter, stoch)) if self.vector is not None else Decoded()
         if self.image is not None:
-            outputs.update(self._images(self.image(deter, stoch)))
+            images = self.image(deter, stoch)
+            parts = [images]
+            if len(self.channels) > 1:
+                parts = map(ImageMSE, images.mean.split(list(self.channels.values()), -1))
+            outputs.update(zip(self.channels, parts, strict=True))
         return outputs
-
-    def _images(self, joined: SigmoidImageMSE) -> dict[str, ImageMSE]:
-        if len(self.channels) == 1:
-            return dict.fromkeys(self.channels, joined)
-        parts = joined.mean.split(list(self.channels.values()), -1)
-        return {key: ImageMSE(part) for key, part in zip(self.channels, parts, strict=True)}
 
 
 def dreamer_decoder(

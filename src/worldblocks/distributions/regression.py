@@ -56,7 +56,7 @@ class ImageMSE(MSE):
     ) -> Float32[Tensor, "*batch"]:
         """Squared error of uint8 pixels, summed over an image."""
         if target.dtype != torch.uint8:
-            raise TypeError(f"an image target is uint8 in 0…255, got {target.dtype}")
+            raise TypeError(f"an image target must be uint8 in 0…255, got {target.dtype}")
         return super().nll(target.float() / 255)
 
 
@@ -130,7 +130,7 @@ class SigmoidImageL1(SigmoidImageMSE):
     ) -> Float32[Tensor, "*batch"]:
         """Absolute error of uint8 pixels, summed over an image."""
         if target.dtype != torch.uint8:
-            raise TypeError(f"an image target is uint8 in 0…255, got {target.dtype}")
+            raise TypeError(f"an image target must be uint8 in 0…255, got {target.dtype}")
         same_shape(self, target, self.logit)
         return sum_event((self.mean - target.float() / 255).abs(), self.event)
 

@@ -1,4 +1,4 @@
-"""Encoders: observations to one embedding vector."""
+"""Encoders: from observations to one embedding vector."""
 
 from worldblocks.encoders.gaussian import GaussianEncoder
 from worldblocks.encoders.images import ImageEncoder, image_side

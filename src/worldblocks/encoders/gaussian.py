@@ -11,18 +11,18 @@ from worldblocks.layers import Linear
 
 
 class GaussianEncoder(nn.Module):
-    """The encoder of a VAE: an image to a normal distribution over `latent` numbers.
+    """The encoder of a VAE: from an image to a normal distribution over a latent vector.
 
         q(z | x) = N(μ, σ²)        μ = W₁ e + b₁        ln σ² = W₂ e + b₂        e = ImageEncoder(x)
 
-    `posterior(image)` is that distribution. Called like any other encoder it gives an embedding of
-    `embed_dim = latent` numbers: the mean, or with `sampled` a reparameterised sample (the mean
-    inside `modes()`).
+    `posterior(image)` returns that distribution. Called like any other encoder, the module returns
+    an embedding of width `embed_dim = latent`: the mean, or with `sampled` a reparameterised sample
+    (the mean inside `modes()`).
 
     Args:
-        channels, size: of the image; 64×64 RGB in the paper.
-        latent: numbers of the latent vector (32 to 256).
-        depth, mults, strided, outer: of the `ImageEncoder`.
+        channels, size: channels and side of the image; 64×64 RGB in the paper.
+        latent: width of the latent vector (32 to 256).
+        depth, mults, strided, outer: as for `ImageEncoder`.
         sampled: whether the embedding is a sample.
 
     Source: Kingma & Welling 2013 (arXiv:1312.6114); Ha & Schmidhuber 2018 (World Models,
@@ -49,7 +49,7 @@ class GaussianEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if latent < 1:
-            raise ValueError(f"GaussianEncoder needs 1 latent number or more, got latent={latent}")
+            raise ValueError(f"GaussianEncoder needs latent >= 1, got latent={latent}")
         self.image = ImageEncoder(
             channels=channels, size=size, depth=depth, mults=mults, strided=strided, outer=outer
         )
@@ -58,13 +58,13 @@ class GaussianEncoder(nn.Module):
         self.channels, self.size, self.embed_dim, self.sampled = channels, size, latent, sampled
 
     def posterior(self, image: UInt8[Tensor, "*batch height width channel"]) -> Normal:
-        """The distribution over latent vectors, `*batch embed` of which the last is an event."""
+        """The distribution over latent vectors `*batch embed`, with event axis `embed`."""
         hidden = self.image(image)
         return Normal(self.mean(hidden), (0.5 * self.log_variance(hidden).float()).exp(), event=1)
 
     def forward(
         self, image: UInt8[Tensor, "*batch height width channel"]
     ) -> Float[Tensor, "*batch embed"]:
-        """The embedding of images."""
+        """Encode images."""
         posterior = self.posterior(image)
         return posterior.sample() if self.sampled else posterior.mean

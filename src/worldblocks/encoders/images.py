@@ -1,8 +1,9 @@
-"""The convolutional encoder of images."""
+"""The convolutional image encoder."""
 
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
@@ -10,17 +11,17 @@ from worldblocks.layers import ChannelNorm, Conv2d, PooledConv2d
 
 
 class ImageEncoder(nn.Module):
-    """A convolutional encoder: four stages of 5×5 convolution, 2×2 max-pool, RMSNorm, SiLU.
+    """A convolutional encoder: stages of 5×5 convolution, 2×2 max-pooling, RMSNorm and SiLU.
 
-    Pixels enter as `x / 255 - 0.5`; the last feature map is flattened in height, width, channel
-    order to `embed_dim = (size / 16)² * mults[-1] * depth`.
+    Pixels enter as `x / 255 - 0.5`. The last feature map is flattened in height, width, channel
+    order to `embed_dim = (size / 16)² * mults[-1] * depth` (with four stages).
 
     Args:
         channels: channels of the image.
-        size: its height and width, so that 3 to 16 pixels remain after the last stage.
-        depth: channels of a stage are `mult * depth`.
-        mults: one multiple of `depth` for each stage.
-        strided: halve by a stride-2 convolution instead of max-pooling.
+        size: height and width of the image, such that 3 to 16 pixels remain after the last stage.
+        depth: a stage has `mult * depth` channels.
+        mults: one multiple of `depth` per stage.
+        strided: halve with stride-2 convolutions instead of max-pooling.
         outer: keep the full resolution in the first stage.
 
     Source: the authors' released code of DreamerV3 (2024 and later).
@@ -53,9 +54,9 @@ class ImageEncoder(nn.Module):
     def forward(
         self, image: UInt8[Tensor, "*batch height width channel"]
     ) -> Float[Tensor, "*batch embed"]:
-        """Encode images; float images are refused, because their range would be a guess."""
+        """Encode uint8 images; floats raise, because their range is unknown."""
         if image.dtype != torch.uint8:
-            raise TypeError(f"an image is uint8 in 0…255, got {image.dtype}")
+            raise TypeError(f"an image must be uint8 in 0…255, got {image.dtype}")
         if image.shape[-3:] != (self.size, self.size, self.channels):
             raise ValueError(
                 f"ImageEncoder takes images of {self.size}×{self.size}×{self.channels} (height, "
@@ -65,15 +66,16 @@ class ImageEncoder(nn.Module):
         x = x.to(self.convs[0].weight.dtype)  # type: ignore[arg-type]
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x))
-        return x.permute(0, 2, 3, 1).reshape(*image.shape[:-3], self.embed_dim)
+        flat = rearrange(x, "batch channel height width -> batch (height width channel)")
+        return flat.reshape(*image.shape[:-3], self.embed_dim)
 
 
 def image_side(size: int, halvings: int) -> int:
-    """Pixels that remain of a side after halving it; between 3 and 16, as in the reference."""
+    """The side of an image after halving it: 3 to 16 pixels, as in the reference."""
     side, rest = divmod(size, 2**halvings)
     if rest or not 3 <= side <= 16:
         raise ValueError(
-            f"an image of side {size} halved {halvings} times must leave a whole side of 3 to 16 "
-            f"pixels; sides that work: {', '.join(str(n * 2**halvings) for n in range(3, 17))}"
+            f"an image of side {size} halved {halvings} times must leave an integer side of 3 to "
+            f"16 pixels; sides that work: {', '.join(str(n * 2**halvings) for n in range(3, 17))}"
         )
     return side

@@ -1,4 +1,4 @@
-"""Encoders of vectors, and of dicts of observations by key."""
+"""Encoders of vectors and of dicts of observations."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,13 +14,13 @@ from worldblocks.transforms import symlog
 
 
 class VectorEncoder(nn.Module):
-    """An MLP over vectors: continuous keys pass symlog, discrete ones become one-hots.
+    """An MLP over vectors: symlog of continuous keys, one-hots of discrete keys.
 
     The keys are concatenated in sorted order.
 
     Args:
-        spaces: the vector-like observations by key.
-        units, layers: of the MLP.
+        spaces: vector observations by key.
+        units, layers: width and depth of the MLP.
 
     Source: the authors' released code of DreamerV3 (3 layers).
     """
@@ -33,7 +33,7 @@ class VectorEncoder(nn.Module):
         self.embed_dim = units
 
     def forward(self, obs: Mapping[str, Shaped[Tensor, "..."]]) -> Float[Tensor, "*batch embed"]:
-        """Encode a dict of `*batch *shape` tensors by key."""
+        """Encode a dict of `*batch *shape` tensors."""
         check_keys("VectorEncoder", self.spaces, obs)
         parts = [_vector(key, space, obs[key]) for key, space in self.spaces.items()]
         _check_batch(obs, [part.shape[:-1] for part in parts])
@@ -41,17 +41,17 @@ class VectorEncoder(nn.Module):
 
 
 def vectors_of(name: str, spaces: Spaces) -> dict[str, Continuous | Discrete]:
-    """The spaces in sorted key order; there must be some, and no images among them."""
+    """The spaces in sorted key order. Raises if there are none, or an image."""
     vectors = {key: s for key, s in sorted(spaces.items()) if not isinstance(s, Image)}
     if len(vectors) < len(spaces) or not spaces:
         images = sorted(set(spaces) - set(vectors))
         what = f"the images {images}" if images else "none"
-        raise ValueError(f"{name} needs vector observations and nothing else, got {what}")
+        raise ValueError(f"{name} takes vector observations only, got {what}")
     return vectors
 
 
 def _vector(key: str, space: Continuous | Discrete, value: Tensor) -> Tensor:
-    """One observation as a flat float vector `*batch size`."""
+    """An observation as a flat float vector `*batch size`."""
     axes = len(space.shape)
     batch, event = value.shape[: value.ndim - axes], value.shape[value.ndim - axes :]
     discrete = isinstance(space, Discrete)
@@ -68,15 +68,15 @@ def _vector(key: str, space: Continuous | Discrete, value: Tensor) -> Tensor:
 
 
 class MultiEncoder(nn.Module):
-    """An encoder of observation dicts: vectors through one encoder, images through another.
+    """An encoder of observation dicts, with one encoder for vectors and one for images.
 
-    Images are joined by channel in sorted key order. The embedding is the vector part, then the
-    image part.
+    Images are concatenated along channels in sorted key order. The embedding is the vector part,
+    then the image part.
 
     Args:
-        image: encoder of the joined images, or None where there are none.
-        vector: encoder of the vectors, or None.
-        image_keys: the keys that hold images.
+        image: encoder of the concatenated images, or None if there are none.
+        vector: encoder of the vectors, or None if there are none.
+        image_keys: keys of the images.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class MultiEncoder(nn.Module):
         super().__init__()
         if (image is None) == bool(image_keys) or (image is None and vector is None):
             raise ValueError(
-                f"MultiEncoder needs an image encoder exactly if there are image keys, and at "
+                f"MultiEncoder needs an image encoder if and only if there are image keys, and at "
                 f"least one encoder; got image_keys={list(image_keys)}"
             )
         self.image, self.vector = image, vector
@@ -98,7 +98,7 @@ class MultiEncoder(nn.Module):
         self.embed_dim = sum(part.embed_dim for part in (image, vector) if part is not None)
 
     def forward(self, obs: Mapping[str, Shaped[Tensor, "..."]]) -> Float[Tensor, "*batch embed"]:
-        """Encode a dict of observations; other keys than the ones it was built for are an error."""
+        """Encode a dict of observations with exactly the keys of the constructor."""
         check_keys("MultiEncoder", self.keys, obs)
         parts = []
         if self.vector is not None:
@@ -123,7 +123,7 @@ class MultiEncoder(nn.Module):
 def _check_batch(obs: Mapping[str, Tensor], axes: Sequence[torch.Size]) -> None:
     if any(shape != axes[0] for shape in axes):
         shapes = {key: tuple(value.shape) for key, value in sorted(obs.items())}
-        raise ValueError(f"observations have the same batch axes, got the shapes {shapes}")
+        raise ValueError(f"observations must have the same batch axes, got the shapes {shapes}")
 
 
 def dreamer_encoder(
@@ -147,15 +147,15 @@ def dreamer_encoder(
 
 
 def images_of(observation: Spaces) -> dict[str, Image]:
-    """The images among observations, in sorted key order; they must be square and of one size."""
+    """The images in sorted key order. Raises unless all are square and of one size."""
     images = {key: s for key, s in sorted(observation.items()) if isinstance(s, Image)}
     if len({side for space in images.values() for side in (space.height, space.width)}) > 1:
-        raise ValueError(f"images of one agent are square and of one size, got {images}")
+        raise ValueError(f"all images must be square and of one size, got {images}")
     return images
 
 
 def check_keys(name: str, expected: Mapping[str, object] | Sequence[str], given: Mapping) -> None:
-    """Refuse a dict whose keys are not exactly the expected ones, naming both."""
+    """Raise unless the keys are exactly the expected ones."""
     if set(expected) != set(given):
         raise KeyError(
             f"{name} takes the observations {sorted(expected)}, got {sorted(given)}: "
