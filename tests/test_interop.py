@@ -133,7 +133,7 @@ def test_another_size_is_refused_before_anything_is_copied():
 
 
 def test_a_block_without_official_names():
-    with pytest.raises(TypeError, match=r"load_jax knows RSSM, BlockGRU, .*, not Identity"):
+    with pytest.raises(TypeError, match=r"load_jax supports RSSM, BlockGRU, .*, not Identity"):
         load_jax(nn.Identity(), {})
 
 

@@ -1,6 +1,7 @@
-"""Heads: a feature vector to a prediction.
+"""Heads: from a feature vector to a prediction.
 
-Every output has `mean` and `nll(target)` and slices like a tensor; see `worldblocks.distributions`.
+Every output has `mean` and `nll(target)` and can be sliced like a tensor; see
+`worldblocks.distributions`.
 """
 
 from collections.abc import Mapping
@@ -19,9 +20,10 @@ from worldblocks.typing import typed
 class TwoHotHead(nn.Module):
     """Predicts a number of any magnitude: an MLP to a categorical over symexp bins.
 
-    The last kernel starts at `outscale` times its usual size; at 0, the default, the head predicts
-    exactly 0 at first. Bins that no target has reached keep the weights of their mirror images, to
-    the bit (`MirroredLinear`): of ±4.9e8 each, they would otherwise move the mean by whole numbers.
+    `outscale` scales the initial kernel of the last layer; with the default of 0 the head first
+    predicts exactly 0. Bins that no target has reached keep the same weights as their mirror
+    images, to the bit (`MirroredLinear`). Otherwise bins of ±4.9e8 would move the mean by whole
+    numbers.
 
     Source: DreamerV3, section "Critic learning"; reward head (1 layer) and critic (3 layers).
     """
@@ -45,17 +47,18 @@ class TwoHotHead(nn.Module):
 class SymlogHead(nn.Module):
     """Predicts a number of any magnitude: an MLP to a normal in the space of a symlog.
 
-    `nll` is a squared error there and the log-derivative of the transform (`TransformedNormal`), so
-    that its scale and offset learn which size the numbers have. The deviation is 1: the scale of
-    the transform says how sharp the prediction is. `mean` is the median, exactly 0 at first.
+    `nll` is a squared error in symlog space and the log-derivative of the transform
+    (`TransformedNormal`), so that its scale and offset adapt to the magnitude of the targets. The
+    standard deviation is 1: the scale of the transform expresses how precise the prediction is.
+    `mean` is the median, exactly 0 at first.
 
     Args:
         feature_dim: width of the feature vector.
-        units, layers: of the MLP.
+        units, layers: width and depth of the MLP.
         transform: from numbers to the space of the normal; a new `LearnableSymlog` if None.
-        outscale: initial scale of the last kernel.
+        outscale: scale of the initial kernel of the last layer.
 
-    Source: ours; DreamerV3's first version for the squared error in symlog space.
+    Source: ours; the first version of DreamerV3 for the squared error in symlog space.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class SymlogHead(nn.Module):
 
 
 class BinaryHead(nn.Module):
-    """Predicts a probability, for example that the episode goes on: an MLP to one logit.
+    """Predicts a probability, for example that the episode continues: an MLP to one logit.
 
     Source: DreamerV3, the continue predictor (1 layer).
     """
@@ -159,18 +162,19 @@ class NormalHead(nn.Module):
 class FeatureHead(nn.Module):
     """Predicts named features of the world: numbers such as a height, and bits.
 
-    They are targets only, stored and never seen; with them predicted, a reward that is a function
-    of them can be imagined without a head of its own. Numbers are regressed in units of half their
-    range, so that a speed of 10 and a height of 0.1 both count; bits have a cross-entropy.
+    Features are stored as targets only and never observed. From their predictions, any reward that
+    is a function of them can be computed in imagination without a reward head. Numbers are
+    regressed in units of half their range, so that a speed of 10 and a height of 0.1 both count.
+    Bits have a cross-entropy.
 
     Args:
         feature_dim: width of the feature vector.
-        ranges: the features by name (`describer.ranges`): lowest and highest usual value, and
-            whether it is only ever 0 or 1 (`wb.envs.Feature`).
-        units, layers: of the MLP.
+        ranges: for each feature (`describer.ranges`) its lowest and highest usual value, and
+            whether it is a bit, always 0 or 1 (`wb.envs.Feature`).
+        units, layers: width and depth of the MLP.
 
     Raises:
-        ValueError: there is none.
+        ValueError: `ranges` is empty.
 
     Source: ours; the vector decoder of DreamerV3 on features of the state.
 
@@ -197,25 +201,25 @@ class FeatureHead(nn.Module):
 
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.Features:
-        """The features at each model state."""
+        """Predict the features for each feature vector of the model."""
         raw = self.out(self.mlp(feature)).float()
         return dists.Features(raw[..., : self.numbers], raw[..., self.numbers :], self.ranges)
 
 
 class ActorHead(nn.Module):
-    """A policy for any action: one MLP, then a part for each key of the action description.
+    """A policy for any action: one MLP, then an output part for each key of the action spaces.
 
-    A discrete part is a categorical over its classes (each entry of its shape its own), a
-    continuous part a `BoundedNormal`. The output is their `Joint` over flat `... action` vectors.
+    A discrete part is a categorical for each entry of its shape, a continuous part a
+    `BoundedNormal`. The output is their `Joint` over flat `... action` vectors.
 
     Args:
         feature_dim: width of the feature vector.
-        actions: the action description by key.
-        units, layers: of the MLP.
-        unimix: uniform share of the discrete parts. The released code configures 0.01 but does not
-            apply it to its policy, hence 0; its 2023 version did.
-        outscale: initial scale of the last kernels.
-        low, high: bounds of the continuous parts' standard deviation.
+        actions: action spaces by key.
+        units, layers: width and depth of the MLP.
+        unimix: uniform mixture of the discrete parts. The default is 0, because the released code
+            configures 0.01 but does not apply it to its policy; its 2023 version did.
+        outscale: scale of the initial kernels of the last layers.
+        low, high: bounds on the standard deviation of the continuous parts.
 
     Source: DreamerV3, section "Actor learning" (3 layers).
     """
@@ -240,7 +244,7 @@ class ActorHead(nn.Module):
         self.mlp = MLP(feature_dim, units=units, layers=layers)
         self.outs = nn.ModuleList()
         for space in self.actions.values():
-            maps = 2 if isinstance(space, Continuous) else 1  # mean and deviation, or logits
+            maps = 2 if isinstance(space, Continuous) else 1  # mean and std, or logits
             self.outs.append(
                 nn.ModuleList(Linear(units, space.size, outscale=outscale) for _ in range(maps))
             )

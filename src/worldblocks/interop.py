@@ -1,10 +1,11 @@
-"""Weights in: parameters named as in the official JAX checkpoint, copied into our blocks."""
+"""Load parameters of the official JAX implementation into our blocks."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,17 +20,17 @@ _LEAF = {"weight": "kernel", "bias": "bias", "scale": "scale"}
 
 
 def load_jax(block: nn.Module, params: Mapping[str, Any], scope: str = "") -> None:
-    """Copy parameters named as in the official checkpoint into a block.
+    """Copy parameters of an official checkpoint into a block.
 
     Args:
         block: an encoder, decoder, RSSM, core, head, MLP or single layer of this library.
-        params: arrays by name, such as `dyn/dyngru/kernel`, in the official layouts (kernels are
-            input first; convolutions height, width, input, output).
-        scope: the prefix that stands for this block; names outside it are left alone.
+        params: arrays by official name, such as `dyn/dyngru/kernel`, in the official layouts
+            (kernels are input first; convolutions are height, width, input, output).
+        scope: name prefix of this block; names outside it are ignored.
 
     Raises:
-        KeyError: names every parameter that is missing or that the block has no place for.
-        ValueError: names the first parameter whose shape differs, with both shapes.
+        KeyError: parameters are missing or unexpected; names all of them.
+        ValueError: a shape differs; names the first parameter and both shapes.
     """
     tensors = from_jax(block, params, scope=scope)
     with torch.no_grad():
@@ -40,9 +41,9 @@ def load_jax(block: nn.Module, params: Mapping[str, Any], scope: str = "") -> No
 def from_jax(
     block: nn.Module, arrays: Mapping[str, Any], *, scope: str = ""
 ) -> dict[str, Float[Tensor, "..."]]:
-    """What `load_jax` would copy: arrays by our parameter names and in our layouts.
+    """The arrays that `load_jax` copies, by our parameter names and in our layouts.
 
-    For whatever has one array for each parameter: parameters, gradients, moments. Arguments and
+    Works for anything with one array per parameter: parameters, gradients, moments. Arguments and
     errors are those of `load_jax`.
     """
     prefix = f"{scope.rstrip('/')}/" if scope else ""
@@ -62,24 +63,27 @@ def from_jax(
         if tensor.shape != shape:
             raise ValueError(
                 f"load_jax: {theirs} has shape {np.shape(arrays[theirs])}, which is "
-                f"{tuple(tensor.shape)} here, but {ours} is {tuple(shape)}: another model size?"
+                f"{tuple(tensor.shape)} here, but {ours} is {tuple(shape)}; is the model size the "
+                f"same?"
             )
         tensors[ours] = tensor
     return tensors
 
 
 def to_torch(module: nn.Module, leaf: str, array: np.ndarray) -> Float[Tensor, "..."]:
-    """An official array in the layout of a layer's parameter (a gradient likewise)."""
+    """Convert an official parameter or gradient of a layer to our layout."""
     tensor = torch.from_numpy(np.array(array, np.float32))
     if leaf == "weight" and isinstance(module, Conv2d) and tensor.ndim == 4:
-        return tensor.permute(3, 2, 0, 1).contiguous()
+        return rearrange(
+            tensor, "height width input output -> output input height width"
+        ).contiguous()
     if leaf == "weight" and isinstance(module, Linear) and tensor.ndim > 1:
-        return tensor.flatten(1).T.contiguous()
+        return rearrange(tensor, "input ... -> (...) input").contiguous()
     return tensor if isinstance(module, BlockLinear) and leaf == "weight" else tensor.flatten()
 
 
 def jax_names(block: nn.Module) -> dict[str, str]:
-    """The official name, without scope, of each parameter of a block by our name."""
+    """Our parameter names of a block to the official names, without scope."""
     names: dict[str, str] = {}
     for ours, theirs in _places(block):
         module = block.get_submodule(ours)
@@ -94,12 +98,13 @@ def _places(block: nn.Module) -> Iterable[tuple[str, str]]:
         if isinstance(block, kind):
             return places(block)
     raise TypeError(
-        f"load_jax knows {', '.join(kind.__name__ for kind in _PLACES)}, not {type(block).__name__}"
+        f"load_jax supports {', '.join(kind.__name__ for kind in _PLACES)}, not "
+        f"{type(block).__name__}"
     )
 
 
 def _layers(ours: str, count: int, theirs: str, norm: str) -> list[tuple[str, str]]:
-    """A stack of layers: `theirs` and `norm` are official names with {} for the number."""
+    """Pairs for a stack of layers; `theirs` and `norm` are official names with {} for the index."""
     pairs = []
     for i in range(count):
         pairs.append((f"{ours}.{i}.linear".lstrip("."), theirs.format(i)))
@@ -126,7 +131,7 @@ def _rssm(block: RSSM) -> list[tuple[str, str]]:
     core, latent = block.core, block.latent
     if not (isinstance(core, BlockGRU) and isinstance(latent, CategoricalLatent)):
         raise TypeError(
-            f"load_jax knows an RSSM of BlockGRU and CategoricalLatent (dreamer_rssm), not of "
+            f"load_jax supports an RSSM of BlockGRU and CategoricalLatent (dreamer_rssm), not of "
             f"{type(core).__name__} and {type(latent).__name__}"
         )
     pairs = [(f"core.{ours}", theirs) for ours, theirs in _core(core)]
@@ -136,11 +141,12 @@ def _rssm(block: RSSM) -> list[tuple[str, str]]:
     return [*pairs, ("latent.prior_out", "priorlogit"), ("latent.posterior_out", "obslogit")]
 
 
-def _convs(count: int, name: str, offset: int = 0) -> list[tuple[str, str]]:
+def _convs(numbers: Iterable[int], name: str) -> list[tuple[str, str]]:
+    """Pairs for a stack of convolutions; `numbers` are the official numbers in our order."""
     pairs = []
-    for i in range(count):
-        pairs.append((f"convs.{i}", f"{name}{i + offset}"))
-        pairs.append((f"norms.{i}.norm", f"{name}{i + offset}norm"))
+    for i, number in enumerate(numbers):
+        pairs.append((f"convs.{i}", f"{name}{number}"))
+        pairs.append((f"norms.{i}.norm", f"{name}{number}norm"))
     return pairs
 
 
@@ -153,16 +159,7 @@ def _image_decoder(block: ImageDecoder) -> list[tuple[str, str]]:
         ("norm.norm", "spnorm"),
         ("out", "imgout"),
     ]
-    count = len(block.convs)  # the official numbers count stages downwards
-    reversed_convs = [
-        pair
-        for i in range(count)
-        for pair in (
-            (f"convs.{i}", f"conv{count - 1 - i}"),
-            (f"norms.{i}.norm", f"conv{count - 1 - i}norm"),
-        )
-    ]
-    return first + reversed_convs
+    return first + _convs(reversed(range(len(block.convs))), "conv")
 
 
 def _vector_decoder(block: VectorDecoder) -> list[tuple[str, str]]:
@@ -193,7 +190,7 @@ def _within(block: nn.Module, names: Iterable[str]) -> list[tuple[str, str]]:
 _PLACES: dict[type[nn.Module], Any] = {
     RSSM: _rssm,
     BlockGRU: _core,
-    ImageEncoder: lambda block: _convs(len(block.convs), "cnn"),
+    ImageEncoder: lambda block: _convs(range(len(block.convs)), "cnn"),
     VectorEncoder: lambda block: _layers("mlp", len(block.mlp), "mlp{}", "mlp{}norm"),
     MultiEncoder: lambda block: _within(block, ("image", "vector")),
     ImageDecoder: _image_decoder,
