@@ -74,9 +74,8 @@ def to_torch(module: nn.Module, leaf: str, array: np.ndarray) -> Float[Tensor, "
     """Convert an official parameter or gradient of a layer to our layout."""
     tensor = torch.from_numpy(np.array(array, np.float32))
     if leaf == "weight" and isinstance(module, Conv2d) and tensor.ndim == 4:
-        return rearrange(
-            tensor, "height width input output -> output input height width"
-        ).contiguous()
+        pattern = "height width input output -> output input height width"
+        return rearrange(tensor, pattern).contiguous()
     if leaf == "weight" and isinstance(module, Linear) and tensor.ndim > 1:
         return rearrange(tensor, "input ... -> (...) input").contiguous()
     return tensor if isinstance(module, BlockLinear) and leaf == "weight" else tensor.flatten()

@@ -167,21 +167,21 @@ def test_its_length_is_that_of_the_shortest():
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a:b", "a\\b"])
 def test_names_that_are_no_folders(name):
-    with pytest.raises(ValueError, match="cannot be the name of a task, whose rows are saved in a"):
+    with pytest.raises(ValueError, match="cannot be the name of a task, because its rows are sav"):
         MixtureReplay((name,), **SIZES)
 
 
 def test_messages():
     replay = filled()
-    with pytest.raises(ValueError, match="has a task 'walk' already; give another name"):
+    with pytest.raises(ValueError, match="already has a task 'walk'; use another name"):
         replay.add_task("walk")
     with pytest.raises(KeyError, match=r"no task 'fly'; it has \['walk', 'run'\]"):
         replay.remove_task("fly")
     with pytest.raises(KeyError, match=r"no tasks \['fly'\]; it has \['walk', 'run'\]"):
         replay.sample({"fly": 1})
-    with pytest.raises(ValueError, match=r"no window was asked for by counts=\{'walk': 0\}; ask"):
+    with pytest.raises(ValueError, match=r"counts=\{'walk': 0\} has no windows; use at least one"):
         replay.sample({"walk": 0})
     mixture = replay.sample({"walk": 1})
     nowhere = mixture._replace(batch=mixture.batch._replace(row=None))
-    with pytest.raises(ValueError, match="these rows are in no replay"):
+    with pytest.raises(ValueError, match="write_back needs rows from a replay"):
         replay.write_back(nowhere, mixture.batch.carry)

@@ -58,6 +58,6 @@ def test_the_last_rows_of_a_batch():
     assert (part.carry, part.row) == (None, None)
     assert whole.last(5).reward.tolist() == time.tolist()
     for rows in (0, -1, 6):
-        match = f"the last {rows} rows were asked of windows of 5 rows; 1 to 5 would do"
+        match = rf"last\({rows}\) was called on windows of 5 rows; use 1 to 5"
         with pytest.raises(ValueError, match=match):
             whole.last(rows)

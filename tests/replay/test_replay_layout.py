@@ -65,7 +65,7 @@ def test_float_images():
 def test_float64_vectors():
     replay = SequenceReplay(capacity=9, streams=3, length=2)
     obs = {"joints": torch.zeros(3, 5, dtype=torch.float64)}
-    with pytest.raises(ValueError, match=r"'joints' is float64\[3, 5\].*float32 of at most two"):
+    with pytest.raises(ValueError, match=r"'joints' is float64\[3, 5\].*float32 with at most 2"):
         replay.add(**row(0, 3, obs=obs))
 
 
@@ -88,7 +88,9 @@ def test_arrays_that_are_not_tensors():
 
 
 def test_another_number_of_streams():
-    refuses(r"reward is float32\[2\]; (a row .* 3 streams|here .*\[3\])", reward=torch.zeros(2))
+    refuses(
+        r"reward is float32\[2\]; (each value .* 3 streams|here .*\[3\])", reward=torch.zeros(2)
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -104,7 +106,7 @@ def test_numbers_that_are_not_finite(value):
 
 def test_context_needs_a_carry():
     replay = SequenceReplay(capacity=9, streams=3, length=2)
-    with pytest.raises(ValueError, match="context=1 starts windows from stored carries, and carry"):
+    with pytest.raises(ValueError, match="context=1 starts windows from stored carries, but carry"):
         replay.add(**row(0, 3, carry=None))
 
 

@@ -68,7 +68,7 @@ def test_the_uniform_draw_depends_on_the_seed_only():
 
 def test_a_look_does_not_repeat_what_training_draws():
     selector = Selector(3, window=4, seed=1)
-    drawn, looked = (one.draw(50, 4, 5, 15)[1] for one in (selector.uniform, selector.looks))
+    drawn, looked = (one.draw(50, 4, 5, 15)[1] for one in (selector.uniform, selector.evaluation))
     assert not np.array_equal(drawn, looked)
 
 

@@ -143,10 +143,10 @@ def test_a_batch_is_a_copy():
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
-        ({"streams": 0}, "streams=0, length=5, context=1: streams and length are at least 1"),
-        ({"length": 0}, "streams=3, length=0, context=1: streams and length are at least 1"),
-        ({"context": 2}, "streams=3, length=5, context=2: .* context is 0 or 1"),
-        ({"capacity": 2}, "capacity=2 leaves no window to some of 3 streams; it counts window"),
+        ({"streams": 0}, "streams=0, length=5, context=1; streams and length must be at least 1"),
+        ({"length": 0}, "streams=3, length=0, context=1; streams and length must be at least 1"),
+        ({"context": 2}, "streams=3, length=5, context=2; .* context 0 or 1"),
+        ({"capacity": 2}, "capacity=2 leaves some of 3 streams without a window; it counts window"),
     ],
 )
 def test_sizes_that_make_no_replay(wrong, match):
@@ -166,7 +166,7 @@ def test_too_early():
 
 def test_windows_that_never_fit():
     match = (
-        r"windows of 14 rows \(one of them context\) cannot be .* keeps 13 rows a stream; with a"
+        r"windows of 14 rows \(one of them context\) cannot be .* keeps 13 rows per stream; use a"
     )
     with pytest.raises(ValueError, match=match):
         filled(31).sample(7, length=13)
@@ -174,7 +174,7 @@ def test_windows_that_never_fit():
 
 @pytest.mark.parametrize(("size", "length"), [(0, 5), (7, 0)])
 def test_windows_of_nothing(size, length):
-    match = f"{size} windows of {length} rows cannot be drawn; both are at least 1"
+    match = f"{size} windows of {length} rows cannot be drawn; both must be at least 1"
     with pytest.raises(ValueError, match=match):
         filled(31).sample(size, length=length)
 
@@ -182,10 +182,10 @@ def test_windows_of_nothing(size, length):
 @pytest.mark.parametrize("stray", [-1, 39])
 def test_rows_that_were_never_added(stray):
     rows = torch.tensor([[stray, 38]])
-    match = "1 of 2 rows to be written back were never added; pass the `row` of a batch that this"
+    match = "1 of 2 rows to write back were never added; pass the `row` of a batch sampled"
     with pytest.raises(ValueError, match=match):
         filled(13).write_back(rows, packed(rows))
-    with pytest.raises(ValueError, match="2 of 2 rows to be written back were never added"):
+    with pytest.raises(ValueError, match="2 of 2 rows to write back were never added"):
         filled(0).write_back(rows.abs(), packed(rows))
 
 
@@ -221,5 +221,7 @@ def test_it_says_what_it_holds():
 
 def test_rows_of_no_replay_cannot_be_written_back():
     replay = filled(9, capacity=60, streams=2, length=4)
-    with pytest.raises(ValueError, match="these rows are in no replay: their batch has row=None"):
+    with pytest.raises(
+        ValueError, match="write_back needs rows from a replay, got a batch with row=None"
+    ):
         replay.write_back(None, None)

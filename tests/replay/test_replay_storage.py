@@ -67,7 +67,7 @@ def test_a_disk_that_fills_between_a_look_and_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     replay = SequenceReplay(capacity=24, streams=3, length=5, storage=MemoryMapped(tmp_path))
     with pytest.raises(
-        MemoryError, match=r"more than the disk of .* will give; a smaller capacity"
+        MemoryError, match=r"more than the disk of .* can provide; use a smaller capacity"
     ):
         replay.add(**row(0, 3))
 
@@ -78,7 +78,7 @@ def test_a_folder_that_is_none(tmp_path, place):
     replay = SequenceReplay(
         capacity=24, streams=3, length=5, storage=MemoryMapped(tmp_path / place)
     )
-    match = f"rows cannot be kept in '.*{place}': .*; give a folder that this process may make or"
+    match = f"rows cannot be kept in '.*{place}': .*; use a folder that this process can create and"
     with pytest.raises(OSError, match=match):
         replay.add(**row(0, 3))
     assert replay.steps == 0
@@ -89,7 +89,7 @@ def test_a_folder_that_may_not_be_written(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refused)
-    with pytest.raises(OSError, match=r"kept in '.*': Permission denied; give a folder that this"):
+    with pytest.raises(OSError, match=r"kept in '.*': Permission denied; use a folder that this"):
         filled(1, storage=MemoryMapped(tmp_path))
 
 
@@ -128,7 +128,7 @@ def test_more_than_there_is(storage):
         OnDevice: "the device 'cpu'",
     }[type(storage)]
     replay = SequenceReplay(capacity=10**15, streams=2, length=3, storage=storage)
-    match = rf"2 streams of 500000000000003 rows takes .* GB, more than {where} will give; a small"
+    match = rf"2 streams of 500000000000003 rows takes .* GB, more than {where} can provide; use a"
     with pytest.raises(MemoryError, match=match):
         replay.add(**row(0, 2))
     assert replay.steps == 0
@@ -136,7 +136,7 @@ def test_more_than_there_is(storage):
 
 @without_cuda
 def test_pinned_memory_without_cuda(tmp_path):
-    match = "pin_memory=True puts batches .* this machine has no CUDA device; leave it False"
+    match = "pin_memory=True needs a CUDA device, and this machine has none; use pin_memory=False"
     with pytest.raises(ValueError, match=match):
         Memory(pin_memory=True)
     with pytest.raises(ValueError, match=match):
@@ -145,14 +145,14 @@ def test_pinned_memory_without_cuda(tmp_path):
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu"])
 def test_a_device_that_is_not_there(device):
-    match = f"rows cannot be kept on the device '{device}': .*; on this machine 'cpu'.* would do"
+    match = f"rows cannot be kept on the device '{device}': .*; this machine has 'cpu'"
     with pytest.raises(ValueError, match=match):
         OnDevice(device)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu"])
 def test_batches_for_a_device_that_is_not_there(device):
-    match = f"batches cannot be moved to the device '{device}': .*; on this machine 'cpu'.* would"
+    match = f"batches cannot be moved to the device '{device}': .*; this machine has 'cpu'"
     with pytest.raises(ValueError, match=match):
         Prefetch(filled(31), 4, device=device)
 

@@ -1,4 +1,4 @@
-"""Sequence replay: what was lived through, sampled in windows.
+"""Sequence replay: stored experience, sampled in windows.
 
 >>> import torch
 >>> replay = SequenceReplay(capacity=100, streams=2, length=4, context=0)
@@ -15,7 +15,7 @@
 ...     )
 >>> len(replay)  # windows of 4 rows start at rows 0, 1 and 2 of each stream
 6
->>> replay.sample(1).obs["count"].flatten()  # the online queue: its first window starts at row 1
+>>> replay.sample(1).obs["count"].flatten()  # the online queue starts at row 1
 tensor([1., 2., 3., 4.])
 """
 

@@ -1,4 +1,4 @@
-"""What replay hands to training."""
+"""Batches of experience, and how they are gathered from the stored rows."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,9 +14,9 @@ from worldblocks.replay.tree import map_leaves
 
 
 class Batch(NamedTuple):
-    """Rows of experience; from replay the axes `*batch` are `batch time`.
+    """Rows of experience. In batches from replay the axes `*batch` are `batch time`.
 
-    Row t is an observation, the reward and flags that arrived with it, and `prev_action`, the
+    Row t holds an observation, the reward and flags that arrived with it, and `prev_action`, the
     action that *led to* it:
 
         row            t-1              t               t+1
@@ -26,16 +26,16 @@ class Batch(NamedTuple):
         reward         r[t-1]           r[t]            r[t+1]
 
     Attributes:
-        obs: one tensor a key, `*batch ...`; images are `*batch height width channel` uint8.
+        obs: one tensor per key, `*batch ...`; images are `*batch height width channel` uint8.
         prev_action: one-hots and values, concatenated in sorted key order.
-        reward: arrived with the observation.
-        is_first: the observation opens an episode; neither `prev_action` nor a carry leads to it.
-        is_last: the observation closes an episode, by its end or by a time limit.
-        is_terminal: nothing follows the observation; a time limit is not terminal.
-        carry: the packed carry stored with the row *before* row 0, any pytree of `batch ...`;
-            None when the replay keeps no context.
-        row: which stored row each is, for `SequenceReplay.write_back`; None for rows that no
-            replay holds.
+        reward: reward that arrived with the observation.
+        is_first: the episode starts here; neither `prev_action` nor a carry leads to this row.
+        is_last: the episode ends here, by termination or a time limit.
+        is_terminal: the episode terminates here; a time limit is not terminal.
+        carry: packed carry stored with the row *before* row 0, any pytree of `batch ...`; None if
+            the replay has no context.
+        row: index of each stored row, for `SequenceReplay.write_back`; None for rows that are not
+            from a replay.
     """
 
     obs: dict[str, Shaped[Tensor, "..."]]
@@ -48,25 +48,23 @@ class Batch(NamedTuple):
     row: Int64[Tensor, "*batch"] | None
 
     def map(self, function: Callable[[Any], Any]) -> "Batch":
-        """A function of every tensor, for example a slice; what is None stays None."""
+        """Apply a function to every tensor, for example a slice. None stays None."""
         return map_leaves(lambda _, leaf: function(leaf), self, "batch")
 
     def last(self, rows: int) -> "Batch":
-        """The last rows of each window, `batch rows ...`; no stored carry leads to them.
+        """The last rows of each window, `batch rows ...`, with `carry=None`.
 
         Raises:
-            ValueError: fewer than one row, or more than there are.
+            ValueError: `rows` is less than 1 or more than the rows of a window.
         """
         time = self.reward.shape[1]
         if not 1 <= rows <= time:
-            raise ValueError(
-                f"the last {rows} rows were asked of windows of {time} rows; 1 to {time} would do"
-            )
+            raise ValueError(f"last({rows}) was called on windows of {time} rows; use 1 to {time}")
         part = self._replace(carry=None)
         return part.map(lambda leaf: leaf[:, -rows:])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """The batch on a device, all but `row`: rows are looked up in host memory."""
+        """Move the batch to a device, except `row`, which stays in host memory."""
 
         def move(name: str, leaf: Tensor) -> Tensor:
             return leaf if name == "batch/row" else leaf.to(device, non_blocking=non_blocking)
@@ -75,9 +73,9 @@ class Batch(NamedTuple):
 
 
 def gather_rows(rings: Rings, drawn: Drawn, length: int, context: int, pin: bool = False) -> Batch:
-    """Windows of `length` rows that start `context` rows after those drawn, without their carry.
+    """Gather windows of `length` rows, `context` rows after the starts drawn, without a carry.
 
-    As long as the windows are stored, this gives the same at any moment.
+    The result is the same at any time while the windows are stored.
     """
     stream, start = (torch.from_numpy(part)[:, None] for part in drawn)
     time = start + torch.arange(context, context + length)
@@ -85,8 +83,8 @@ def gather_rows(rings: Rings, drawn: Drawn, length: int, context: int, pin: bool
     rows = {name: rings.take(name, slot, pin) for name in FIXED}
     is_first, is_last = rows["is_first"], rows["is_last"]
     if not context:
-        is_first[:, 0] = True  # there is no carry to continue from
-    # An episode may have been abandoned without its end: its last row is the one before a first.
+        is_first[:, 0] = True  # no carry to continue from
+    # An abandoned episode has no end: its last row is the one before the next first row.
     is_last[:, :-1] |= is_first[:, 1:]
     observed = [name for name in rings.layout if name.startswith("obs/")]
     return Batch(
@@ -98,9 +96,9 @@ def gather_rows(rings: Rings, drawn: Drawn, length: int, context: int, pin: bool
 
 
 def gather_carry(rings: Rings, drawn: Drawn, template: Any, pin: bool = False) -> Any:
-    """The carries stored now with the first rows of the windows drawn.
+    """Gather the current carries of the first rows of the windows drawn.
 
-    `template` is the structure of a carry, a name of `rings` at each leaf.
+    `template` has the structure of a carry, with a name of `rings` at each leaf.
     """
     slot = rings.slot(*(torch.from_numpy(part) for part in drawn))
     return map_leaves(lambda _, name: rings.take(name, slot, pin), template, "carry")

@@ -1,11 +1,10 @@
-"""A replay as files that are written once and never changed.
+"""Incremental saving of a replay in files that never change.
 
-The rows of a ring are cut into chunks of consecutive rows, all streams together; what a chunk
-holds is in one file of observations, actions, rewards and flags, which never change, and one of
-carries, which training rewrites. A save writes only what no file holds yet: the last chunk, which
-has grown, and chunks of carries that changed. It never touches an existing file, so whatever an
-earlier manifest names stays as it was, however a save ends. Files that no manifest names any more
-are the caller's to delete.
+The rows of all streams are split into chunks of consecutive rows. Each chunk has one file of
+observations, actions, rewards and flags, which never change, and one file of carries, which
+training rewrites. A save writes only new data: the last chunk, which has grown, and the carries of
+chunks that changed. It never touches existing files, so earlier manifests stay valid even if a save
+is interrupted. The caller deletes files that no manifest lists any more.
 """
 
 import os
@@ -24,11 +23,11 @@ from worldblocks.replay.layout import carried
 from worldblocks.replay.rings import Rings
 
 FORMAT = 1
-CHUNK_BYTES = 2**25  # of all rows of a chunk: the most a save writes again for a few new rows
+CHUNK_BYTES = 2**25  # size of a chunk: the most that a save rewrites for a few new rows
 
 
 class Entry(NamedTuple):
-    """A file: rows start … stop - 1 of every stream, `part` of what they hold."""
+    """A file with one part (rows or carry) of rows start … stop - 1 of every stream."""
 
     part: str
     start: int
@@ -38,10 +37,10 @@ class Entry(NamedTuple):
 
 
 class Chunks:
-    """Which file holds which rows. Chunk k of n rows each is rows k · n … (k + 1) · n - 1.
+    """Maps chunks of rows to files. Chunk k of n rows contains rows k · n … (k + 1) · n - 1.
 
-    The oldest chunk may have lost its first rows to eviction, the newest is not full: a file
-    serves as long as it holds all rows of its chunk that are still stored, and no others follow.
+    The first rows of the oldest chunk may be evicted, and the newest chunk may not be full. A file
+    is reused while it contains all stored rows of its chunk and the chunk has not grown.
     """
 
     def __init__(self) -> None:
@@ -50,17 +49,18 @@ class Chunks:
         self._files: dict[tuple[str, int], tuple[str, Entry]] = {}  # by part and chunk
 
     def changed(self, time: NDArray[np.int64]) -> None:
-        """Carries of these rows are no longer what the files say."""
+        """Mark the carries of these rows as changed."""
         for chunk in np.unique(time // self._rows).tolist():
             self._files.pop(("carry", chunk), None)
 
     def save(self, folder: Path, rings: Rings) -> dict[str, Any]:
-        """Write what is not in the folder yet; file name to entry of all that make up the rings."""
+        """Write new data to the folder. Returns the entry of every file that the rings need."""
         folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         if folder != self._folder:
             self._folder, self._rows, self._files = folder, _chunk_rows(rings), {}
-        version = 1 + max((_version(path) for path in folder.glob("*-v*.safetensors")), default=0)
+        saved = folder.glob("*-v*.safetensors")
+        version = 1 + max((int(path.stem.rpartition("-v")[2]) for path in saved), default=0)
         needed = {}
         for chunk in range(rings.oldest // self._rows, -(-rings.count // self._rows)):
             start = max(rings.oldest, chunk * self._rows)
@@ -76,7 +76,7 @@ class Chunks:
         return {file: entry._asdict() for file, entry in needed.values()}
 
     def load(self, folder: Path, files: Mapping[str, Any], rings: Rings) -> None:
-        """Fill rings, whose `count` is already that of the save, from what `save` returned."""
+        """Fill rings from the entries returned by `save`; `rings.count` is already set."""
         self._folder, self._rows, self._files = folder.resolve(), _chunk_rows(rings), {}
         for file, fields in files.items():
             entry = Entry(**fields)
@@ -93,10 +93,10 @@ class Chunks:
 
 
 def check_manifest(manifest: Mapping[str, Any], ours: Mapping[str, int]) -> None:
-    """Whether a saved replay has the format and the sizes of the one that loads it.
+    """Check that a saved replay has the format and the sizes of the one that loads it.
 
     Raises:
-        ValueError: names the first that differs.
+        ValueError: names the first value that differs.
     """
     for name, number in ours.items():
         if manifest[name] != number:
@@ -107,24 +107,20 @@ def check_manifest(manifest: Mapping[str, Any], ours: Mapping[str, int]) -> None
 
 
 def _chunk_rows(rings: Rings) -> int:
-    """Rows of a chunk, so that it is about `CHUNK_BYTES`."""
+    """Number of rows in a chunk of about `CHUNK_BYTES`."""
     row = rings.streams * sum(spec.bytes for spec in rings.layout.values())
     return max(1, CHUNK_BYTES // row)
 
 
 def _parts(rings: Rings) -> dict[str, list[str]]:
-    """The names of what is written once, and of what `write_back` changes."""
+    """The names of each part: rows, written once, and carries, changed by `write_back`."""
     carry = carried(rings.layout)
     parts = {"rows": [name for name in rings.layout if name not in carry], "carry": list(carry)}
     return {part: names for part, names in parts.items() if names}
 
 
-def _version(path: Path) -> int:
-    return int(path.stem.rpartition("-v")[2])
-
-
 def _write(path: Path, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> tuple[int, int]:
-    """Size and CRC32 of a file that is new and safely on disk."""
+    """Write a new file and sync it to disk. Returns its size and CRC32."""
     data = _safetensors().save(dict(tensors))
     with open(path, "xb") as file:
         file.write(data)
@@ -134,13 +130,13 @@ def _write(path: Path, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> tuple[in
 
 
 def _read(path: Path, entry: Entry) -> dict[str, Shaped[Tensor, "..."]]:
-    """The tensors of a file, checked byte for byte.
+    """The tensors of a file, after checking its size and CRC32.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it is not what was written.
+        FileNotFoundError: the file is missing.
+        ValueError: the file is truncated or corrupted.
     """
-    remedy = "restore it from a copy, or go on from another checkpoint"
+    remedy = "restore it from a copy, or continue from another checkpoint"
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Rewards of replayed rows as functions of features that were stored with them."""
+"""Rewards of stored rows as functions of their stored features."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ LABEL, FEATURE = "reward/", "feat/"
 
 
 class Relabel(NamedTuple):
-    """A task's reward as a function of features of a row.
+    """The reward of a task as a function of the features of a row.
 
     Attributes:
-        features: their names.
-        reward: from features by name, `*batch ...` each, to rewards `*batch`.
-        temporal: whether a row is compared with the one before it; `reward` then takes
-            `is_first`, `*batch`, beside the features.
+        features: names of the features.
+        reward: function from features by name, `*batch ...` each, to rewards `*batch`.
+        temporal: whether the reward compares a row with the previous row; `reward` then takes
+            `is_first`, `*batch`, as its second argument.
     """
 
     features: tuple[str, ...]
@@ -29,9 +29,9 @@ class Labels(NamedTuple):
     """Rewards of rows, and which of them are known.
 
     Attributes:
-        reward: 0 where it is not known, and where an episode opens.
-        known: False at the first row of a window that goes on in the middle of an episode, if the
-            reward compares with the row before: leave those rows out of a loss.
+        reward: the rewards; 0 where unknown, and at the first row of an episode.
+        known: False where the reward compares a row with the previous row and a window starts in
+            the middle of an episode. Mask these rows in a loss.
     """
 
     reward: Float32[Tensor, "batch time"]
@@ -43,15 +43,15 @@ def relabel(
     is_first: Bool[Tensor, "batch time"],
     how: Relabel,
 ) -> Labels:
-    """The reward of every row, whatever reward was stored: another task costs no data.
+    """Compute the reward of a task for every row, regardless of the stored reward.
 
     Args:
-        features: of stored rows, by name.
-        is_first: rows that open an episode.
+        features: features of stored rows, by name.
+        is_first: first rows of episodes.
         how: the reward of the task.
 
     Raises:
-        KeyError: a feature is not there.
+        KeyError: a feature is missing.
 
     >>> speed, first = torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([[True, False, False]])
     >>> double = Relabel(("speed",), lambda feature: 2 * feature["speed"])
@@ -60,8 +60,8 @@ def relabel(
     """
     if missing := [name for name in how.features if name not in features]:
         raise KeyError(
-            f"the reward needs the features {missing}, replay has {sorted(features)}; make the "
-            f"environment with them"
+            f"the reward needs the features {missing}, but replay has {sorted(features)}; create "
+            f"the environment with these features"
         )
     given: list[Any] = [features, is_first] if how.temporal else [features]
     known = torch.ones_like(is_first)

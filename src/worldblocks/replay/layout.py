@@ -1,4 +1,4 @@
-"""What one row is made of, and whether a given row is."""
+"""The layout of a row (names, dtypes, shapes), and checks of rows against it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 class Spec(NamedTuple):
-    """One entry of a row of one stream."""
+    """The dtype and shape of one entry of a row of one stream."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
 
     @property
     def bytes(self) -> int:
-        """Bytes of memory."""
+        """Size in bytes."""
         return self.dtype.itemsize * torch.Size(self.shape).numel()
 
 
@@ -27,7 +27,7 @@ Values = Mapping[str, Shaped[Tensor, "..."]]
 
 Kind = TypeVar("Kind")
 
-# What is the same in every replay; `action` stands for the one axis whose size may vary.
+# The same in every replay; the size of the axis `action` may vary.
 FIXED = {
     "prev_action": (torch.float32, ("action",)),
     "reward": (torch.float32, ()),
@@ -47,45 +47,44 @@ OBSERVED = (
 
 
 def first_layout(values: Values, streams: int, context: int) -> Layout:
-    """The layout of a first row of `streams` streams, each value `env ...`.
+    """The layout of the first row of `streams` streams, each value `env ...`.
 
     Raises:
-        ValueError: a value is not what it should be in any replay, or there is no carry to give
-            context.
+        ValueError: a value is not valid in any replay, or there is no carry for the context.
     """
     if context and not carried(values):
         raise ValueError(
-            "context=1 starts windows from stored carries, and carry holds no tensor; add rows "
-            "with a carry, or make the replay with context=0"
+            "context=1 starts windows from stored carries, but carry has no tensors; add rows with "
+            "a carry, or create the replay with context=0"
         )
     for name, value in values.items():
         if not isinstance(value, Tensor) or value.shape[:1] != (streams,):
             raise ValueError(
-                f"{say(name)} is {show(value)}; a row of this replay is a tensor whose first axis "
-                f"is its {streams} streams"
+                f"{readable(name)} is {described(value)}; each value of a row must be a tensor "
+                f"whose first axis is the {streams} streams"
             )
         if name in FIXED:
             dtype, shape = FIXED[name]
             if value.dtype != dtype or value.ndim != 1 + len(shape):
                 expected = ", ".join(map(str, (streams, *shape)))
                 raise ValueError(
-                    f"{say(name)} is {show(value)}; it must be {_name(dtype)}[{expected}]"
+                    f"{readable(name)} is {described(value)}; it must be {_name(dtype)}[{expected}]"
                 )
         elif name.startswith("obs/") and (
             value.dtype not in OBSERVED or (value.is_floating_point() and value.ndim > 3)
         ):
             raise ValueError(
-                f"{say(name)} is {show(value)}; an image must be uint8 `height width channel`, "
-                f"any other observation integers, booleans, or float32 of at most two axes"
+                f"{readable(name)} is {described(value)}; an image must be uint8 `height width "
+                f"channel`, any other observation integer, boolean or float32 with at most 2 axes"
             )
     return {name: Spec(value.dtype, tuple(value.shape[1:])) for name, value in values.items()}
 
 
 def check(values: Values, layout: Layout, lead: tuple[int, ...]) -> None:
-    """Whether the values are those of a layout, each with the axes `lead` in front.
+    """Check that values match a layout, each with the leading axes `lead`.
 
     Raises:
-        ValueError: names the first that is unknown, missing, or of another dtype or shape.
+        ValueError: names the first value that is unknown, missing, or of another dtype or shape.
     """
     if values.keys() != layout.keys():
         _raise_other_names(values, layout)
@@ -94,46 +93,46 @@ def check(values: Values, layout: Layout, lead: tuple[int, ...]) -> None:
         if not isinstance(value, Tensor) or value.dtype != dtype or value.shape != lead + shape:
             expected = list(lead + shape)
             raise ValueError(
-                f"{say(name)} is {show(value)}; here it must be {_name(dtype)}{expected}"
+                f"{readable(name)} is {described(value)}; here it must be {_name(dtype)}{expected}"
             )
 
 
 def finite(layout: Layout) -> list[str]:
-    """The names of what must be finite: the reward and float observations."""
+    """The names of values that must be finite: the reward and float observations."""
     observed = [name for name, spec in layout.items() if spec.dtype.is_floating_point]
     return [name for name in observed if name == "reward" or name.startswith("obs/")]
 
 
 def check_finite(name: str, array: NDArray[Any], row: int) -> None:
-    """Whether one entry of a row, `env ...`, is finite.
+    """Check that a value of a row, `env ...`, is finite.
 
     Raises:
-        ValueError: names the entry, the stream and the row of the first number that is not.
+        ValueError: names the value, the stream and the row of the first non-finite number.
     """
     finite = np.isfinite(array)
     if not finite.all():
         stream = np.argwhere(~finite)[0, 0]
         raise ValueError(
-            f"{say(name)} of stream {stream} holds {array[~finite][0]} at row {row}; "
-            f"only finite rows are stored, so nothing was added"
+            f"{readable(name)} of stream {stream} holds {array[~finite][0]} at row {row}; only "
+            f"finite rows are stored, so nothing was added"
         )
 
 
 def as_array(tensor: Shaped[Tensor, "..."]) -> NDArray[Any]:
-    """A tensor seen by NumPy, which writes a few bytes in half the time that torch takes.
+    """View a tensor as a NumPy array, which writes a few bytes in half the time of torch.
 
-    NumPy has no bfloat16: integers of the same bits stand for it.
+    NumPy has no bfloat16, so such tensors are viewed as int16.
     """
     if tensor.dtype is torch.bfloat16:
         tensor = tensor.view(torch.int16)
     try:
         return tensor.numpy()
-    except (RuntimeError, TypeError):  # it has a gradient or is on a device; to ask takes longer
+    except (RuntimeError, TypeError):  # requires grad or is on a device; checking is slower
         return tensor.numpy(force=True)
 
 
 def carried(layout: Mapping[str, Kind]) -> dict[str, Kind]:
-    """The part of a layout, or of a row, that is the carry."""
+    """The entries of a layout or a row that belong to the carry."""
     return {name: spec for name, spec in layout.items() if name.partition("/")[0] == "carry"}
 
 
@@ -149,15 +148,15 @@ def layout_from_json(layout: Mapping[str, Any]) -> Layout:
     }
 
 
-def say(name: str) -> str:
-    """A name as a person would say it."""
+def readable(name: str) -> str:
+    """A name for messages, such as "observation 'image'" for `obs/image`."""
     kind, _, key = name.partition("/")
     kind = {"obs": "observation"}.get(kind, kind)
     return f"{kind} {key!r}" if key else kind
 
 
-def show(value: Any) -> str:
-    """The dtype and shape of a tensor, or what stands in its place."""
+def described(value: Any) -> str:
+    """The dtype and shape of a tensor, or the type of anything else."""
     if isinstance(value, Tensor):
         return f"{_name(value.dtype)}{list(value.shape)}"
     return f"a {type(value).__module__}.{type(value).__qualname__}"
@@ -172,5 +171,5 @@ def _raise_other_names(values: Values, layout: Layout) -> None:
     name = unknown[0] if unknown else min(layout.keys() - values.keys())
     kind = name.partition("/")[0]
     stored = sorted(key.removeprefix(f"{kind}/") for key in layout if key.partition("/")[0] == kind)
-    what = f"unknown {say(name)}" if unknown else f"{say(name)} is missing"
+    what = f"unknown {readable(name)}" if unknown else f"{readable(name)} is missing"
     raise ValueError(f"{what}; this replay stores {stored}")

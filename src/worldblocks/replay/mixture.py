@@ -1,4 +1,4 @@
-"""One replay for each of several tasks, sampled together, with the rewards that are known."""
+"""Several tasks: one replay per task, sampled together, with the known rewards of every task."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,16 +16,15 @@ from worldblocks.replay.tree import map_leaves
 
 
 class Mixture(NamedTuple):
-    """Windows of several tasks: what all share, and beside it what belongs to tasks.
+    """Windows of several tasks, with the rewards of all tasks.
 
     Attributes:
-        batch: the windows, `batch time ...`. Its observations hold no label and no feature; its
-            reward is that of the task which played the window.
-        task: which task played each window, by its place among the tasks; -1: none is named.
-        reward: of every task on every row; 0 where it is not known.
-        known: where it is.
-        feature: what was stored under `feat/<name>` by all these tasks, by name; targets, never
-            inputs.
+        batch: the windows, `batch time ...`, without labels and features in the observations. The
+            reward is that of the task whose environment produced the window.
+        task: index of the task that produced each window; -1 if unknown.
+        reward: reward of every task on every row; 0 where unknown.
+        known: where the reward of a task is known.
+        feature: features `feat/<name>` that all these tasks store, by name; targets, never inputs.
     """
 
     batch: Batch
@@ -35,7 +34,7 @@ class Mixture(NamedTuple):
     feature: dict[str, Shaped[Tensor, "batch time ..."]]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Mixture":
-        """The same on a device, all but `batch.row`: rows are looked up in host memory."""
+        """Move everything to a device, except `batch.row`, which stays in host memory."""
 
         def move(_: str, leaf: Tensor) -> Tensor:
             return leaf.to(device, non_blocking=non_blocking)
@@ -45,26 +44,26 @@ class Mixture(NamedTuple):
 
 
 class MixtureReplay:
-    """A `SequenceReplay` for each task; a batch is windows of several of them.
+    """One `SequenceReplay` per task, sampled together.
 
-    The reward of a task on a row is known where the task played the row itself; where the row was
-    stored with an observation `reward/<task>`; and where `relabel` has a function for the task and
-    the row has its features, which then decides. Features are observations `feat/<name>`. Neither
-    labels nor features are among the observations of a batch.
+    The reward of a task on a row is known in three cases: the task produced the row; the row was
+    stored with an observation `reward/<task>`; or `relabel` has a function for the task and the row
+    has its features. The function takes precedence. Features are observations `feat/<name>`. The
+    observations of a batch contain neither labels nor features.
 
-    All tasks have the same observations, actions and carries; `wb.tasks` pads those that differ.
+    All tasks must have the same observations, actions and carries; `wb.tasks` pads them.
 
     Args:
-        tasks: their names, in the order of the axis `task`.
-        relabel: a task's reward as a function of the features, by task; a row that opens an
-            episode has reward 0 whatever it says.
-        seed: task k of the names draws with a seed of its own that follows from it.
-        options: of each `SequenceReplay`; `capacity` is that of one task.
+        tasks: names of the tasks, in the order of the axis `task`.
+        relabel: the reward of a task as a function of features, by task. The first row of an
+            episode always has reward 0.
+        seed: base seed, from which each task derives its own by name.
+        options: options of each `SequenceReplay`; `capacity` is that of one task.
 
     Raises:
-        ValueError: a name twice or one that cannot be a folder, or an option is out of range.
+        ValueError: a name is duplicate or cannot be a folder, or an option is out of range.
 
-    Source: ours; a buffer for each task as in multi-task SAC (Yu et al. 2019, arXiv:1910.10897).
+    Source: ours; one buffer per task as in multi-task SAC (Yu et al. 2019, arXiv:1910.10897).
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class MixtureReplay:
 
     @property
     def tasks(self) -> list[str]:
-        """The names, in the order of the axis `task`."""
+        """The task names, in the order of the axis `task`."""
         return list(self._replays)
 
     def __getitem__(self, task: str) -> SequenceReplay:
@@ -92,31 +91,31 @@ class MixtureReplay:
             KeyError: there is no such task.
         """
         if task not in self._replays:
-            raise KeyError(f"this mixture has no task {task!r}; it has {self.tasks}")
+            raise KeyError(f"this replay has no task {task!r}; it has {self.tasks}")
         return self._replays[task]
 
     def __len__(self) -> int:
-        """Window starts of the task that has fewest; 0 without a task."""
+        """Number of window starts of the task with the fewest; 0 without tasks."""
         return min(map(len, self._replays.values()), default=0)
 
     def add_task(self, task: str) -> None:
-        """Begin an empty replay for one more task, the last of the axis `task`.
+        """Add a task with an empty replay, last on the axis `task`.
 
         Raises:
-            ValueError: the name is taken, or cannot be that of a folder.
+            ValueError: the name is taken or cannot be a folder.
         """
         if not task or task in (".", "..") or set(task) & set("/\\:"):
             raise ValueError(
-                f"{task!r} cannot be the name of a task, whose rows are saved in a folder of that "
-                f"name; use letters, digits, - and _"
+                f"{task!r} cannot be the name of a task, because its rows are saved in a folder of "
+                f"that name; use letters, digits, - and _"
             )
         if task in self._replays:
-            raise ValueError(f"this mixture has a task {task!r} already; give another name")
+            raise ValueError(f"this replay already has a task {task!r}; use another name")
         [seed] = np.random.SeedSequence([self.seed, *task.encode()]).generate_state(1)
         self._replays[task] = SequenceReplay(seed=int(seed), **self._options)
 
     def remove_task(self, task: str) -> None:
-        """Forget a task and its rows; the others are as before.
+        """Remove a task and its rows. The other tasks are unchanged.
 
         Raises:
             KeyError: there is no such task.
@@ -125,25 +124,25 @@ class MixtureReplay:
         del self._replays[task]
 
     def add(self, task: str, **row: Any) -> None:
-        """Store one row of every stream of a task, as `SequenceReplay.add` does."""
+        """Store one row of every stream of a task; see `SequenceReplay.add`."""
         self[task].add(**row)
 
     def sample(self, counts: Mapping[str, int], *, length: int | None = None) -> Mixture:
-        """Windows of several tasks, in the order of the tasks.
+        """Sample windows of several tasks, in the order of the tasks.
 
         Args:
-            counts: windows of each task; a task that is not there gives none.
-            length: as of `SequenceReplay.sample`.
+            counts: number of windows by task; 0 for tasks left out.
+            length: as for `SequenceReplay.sample`.
 
         Raises:
             KeyError: there is no such task.
-            ValueError: no window was asked for, or a task has none of that length yet.
+            ValueError: `counts` has no windows, or a task has none of that length yet.
         """
         if unknown := sorted(set(counts) - set(self._replays)):
-            raise KeyError(f"this mixture has no tasks {unknown}; it has {self.tasks}")
+            raise KeyError(f"this replay has no tasks {unknown}; it has {self.tasks}")
         wanted = {task: counts[task] for task in self.tasks if counts.get(task)}
         if not wanted:
-            raise ValueError(f"no window was asked for by counts={dict(counts)}; ask for one")
+            raise ValueError(f"counts={dict(counts)} has no windows; use at least one")
         batches = [self[task].sample(n, length=length) for task, n in wanted.items()]
         places = [self.tasks.index(task) for task in wanted]
         task = torch.tensor(places).repeat_interleave(torch.tensor(list(wanted.values())))
@@ -159,7 +158,7 @@ class MixtureReplay:
     def _labels(
         self, own: str, batch: Batch, parts: tuple[dict, dict, dict]
     ) -> tuple[Tensor, Tensor]:
-        """Rewards of all tasks on windows of one of them, and where they are known."""
+        """Rewards of all tasks on windows of task `own`, and where they are known."""
         _, labels, feature = parts
         rewards, known = [], []
         for task in self.tasks:
@@ -175,11 +174,11 @@ class MixtureReplay:
         return torch.stack(rewards), torch.stack(known)
 
     def write_back(self, mixture: Mixture, carry: Any) -> None:
-        """Replace the stored carries of the rows of a mixture that was sampled here.
+        """Replace the stored carries of the rows of a sampled mixture.
 
         Args:
-            mixture: as `sample` gave it, with its `batch.row`.
-            carry: the packed carry of each of its rows, a pytree of `batch time ...`.
+            mixture: a result of `sample`, with its `batch.row`.
+            carry: packed carry of each row, a pytree of `batch time ...`.
         """
         row = mixture.batch.row
         for place in mixture.task.unique().tolist():
@@ -188,7 +187,7 @@ class MixtureReplay:
             self[self.tasks[place]].write_back(None if row is None else row[mine], chosen)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Bring a folder up to date, one below it for each task; returns a manifest for `load`."""
+        """Save new data, with one subfolder per task. Returns a manifest for `load`."""
         saved = {task: replay.save(folder / task) for task, replay in self._replays.items()}
         files = {
             f"{task}/{name}": entry
@@ -198,11 +197,11 @@ class MixtureReplay:
         return {"tasks": saved, "files": files}
 
     def load(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        """Take on what `save` left of the tasks that are here; the others begin empty.
+        """Load the saved rows of all tasks present here; tasks that were not saved stay empty.
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: a file is truncated or corrupted, or of a replay of other sizes.
+            ValueError: a file is truncated or corrupted, or the sizes of the replay differ.
         """
         for task, replay in self._replays.items():
             if task in manifest["tasks"]:
@@ -210,16 +209,16 @@ class MixtureReplay:
 
 
 def labelled(batch: Batch, how: Sequence[Relabel | None]) -> Mixture:
-    """Windows of one replay with the reward of every task, from the features stored with them.
+    """Label windows of one replay with the reward of every task, from their stored features.
 
-    Which task played a row is not said: `task` is -1.
+    The task that produced a row is unknown: `task` is -1.
 
     Args:
-        batch: its observations hold features, `feat/<name>`.
-        how: the reward of each task; None is the reward that was stored.
+        batch: a batch whose observations contain features `feat/<name>`.
+        how: the reward of each task; None stands for the stored reward.
 
     Raises:
-        KeyError: a feature is not stored.
+        KeyError: a feature is missing.
     """
     plain, _, feature = _split(batch.obs)
     own = Labels(batch.reward, torch.ones_like(batch.is_first))
@@ -230,7 +229,7 @@ def labelled(batch: Batch, how: Sequence[Relabel | None]) -> Mixture:
 
 
 def _split(obs: Mapping[str, Tensor]) -> tuple[dict, dict, dict]:
-    """Observations, labels by task, features by name."""
+    """Split into observations, labels by task, and features by name."""
 
     def named(prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): x for key, x in obs.items() if key.startswith(prefix)}
@@ -240,7 +239,7 @@ def _split(obs: Mapping[str, Tensor]) -> tuple[dict, dict, dict]:
 
 
 def _joined(trees: Sequence[Any], axis: int) -> Any:
-    """Trees of one structure, their leaves side by side."""
+    """Concatenate the leaves of trees of one structure."""
     leaves: list[dict[str, Tensor]] = []
     for tree in trees:
         leaves.append({})

@@ -1,4 +1,4 @@
-"""The next batch, gathered and moved while this one is trained on."""
+"""Prefetching: gathers and moves the next batch during training on the current one."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from worldblocks.replay.sequence import SequenceReplay
 from worldblocks.replay.storage import check_device
 from worldblocks.replay.tree import map_leaves
 
-Gathered = tuple[Batch, torch.cuda.Event | None]  # the event comes when the batch is on the device
+Gathered = tuple[Batch, torch.cuda.Event | None]  # event: the batch has arrived on the device
 
 
 class Ahead(NamedTuple):
-    """What the thread works on, for the next `sample`."""
+    """The batch in preparation for the next `sample`."""
 
     rings: Rings
     drawn: Drawn
@@ -25,28 +25,27 @@ class Ahead(NamedTuple):
 
 
 class Prefetch:
-    """Batches of a replay on a device, each gathered by a thread while the last is trained on.
+    """Batches of a replay on a device, gathered by a thread during training on the previous batch.
 
-    The windows of a batch are drawn when the batch before it is handed out, so experience is
-    trained on one batch later than without. A row never changes while it is stored, so the thread
-    needs no lock, and what it gathered is what would be gathered now; a window that was evicted
-    meanwhile is drawn again. Carries, which `write_back` changes, are gathered when the batch is
-    handed out. The batches therefore do not depend on the timing of the thread, and they go on
-    after `save` and `load` of the replay, which holds the windows drawn ahead.
+    The windows of a batch are drawn when the previous batch is returned, so new experience enters
+    training one batch later. Stored rows never change, so the thread needs no lock and its result
+    does not depend on its timing. Windows evicted in the meantime are drawn again. Carries, which
+    `write_back` changes, are gathered when the batch is returned. The windows drawn ahead are part
+    of the state of the replay, so `save` and `load` continue with the same batches.
 
-    With `ahead=False`, the default away from CUDA, a batch is drawn and gathered when it is asked
-    for, and is that of `SequenceReplay.sample`.
+    With `ahead=False`, the default without CUDA, a batch is drawn and gathered on request, as by
+    `SequenceReplay.sample`.
 
-    The replay is used as before; only training batches are taken from here, and by one `Prefetch`.
-    While a CUDA graph is captured the thread may allocate: capture with
+    The replay can be used as before, but training batches must come from a single `Prefetch`. The
+    thread may allocate memory while a CUDA graph is captured: capture with
     `capture_error_mode="thread_local"`.
 
     Args:
-        replay: whose batches.
-        batch_size: windows of a batch.
-        device: where batches are wanted. To a CUDA device they travel through pinned memory, on a
-            stream of their own.
-        ahead: whether a thread gathers ahead; by default it does for a CUDA device alone.
+        replay: the replay to sample.
+        batch_size: number of windows in a batch.
+        device: device of the batches. They are copied to a CUDA device through pinned memory, on a
+            separate stream.
+        ahead: whether a thread gathers ahead; by default only for a CUDA device.
 
     Raises:
         ValueError: this machine has no such device.
@@ -75,25 +74,25 @@ class Prefetch:
 
         Raises:
             ValueError: there is no window yet, or there can never be one.
-            RuntimeError: the thread failed, or was closed. No batch is lost.
+            RuntimeError: the thread failed or is closed. No batch is lost.
         """
         if self._closed:
-            raise RuntimeError("a batch was asked of a closed Prefetch; make another one")
+            raise RuntimeError("sample() was called on a closed Prefetch; create a new one")
         replay = self.replay
         rings = replay._drawable(self.batch_size, replay.length)
         ahead = self._gathering(rings)
-        self._ahead = None  # should it have failed, the next call gathers these windows again
+        self._ahead = None  # if gathering failed, the next call gathers these windows again
         batch = self._received(ahead)
         cuda = self._side is not None
         carry = gather_carry(rings, ahead.drawn, replay._carry, pin=cuda)
         batch = batch._replace(carry=carry).to(self._device, non_blocking=cuda)
-        replay._selector.handed_out()
+        replay._selector.clear_ahead()
         if self._wanted:
             self._ahead = self._gathering(rings)
         return batch
 
     def close(self) -> None:
-        """Stop the thread; the replay goes on without."""
+        """Stop the thread. The replay remains usable."""
         self._closed, self._ahead = True, None
         self._thread.shutdown()
 
@@ -104,14 +103,14 @@ class Prefetch:
         self.close()
 
     def _gathering(self, rings: Rings) -> Ahead:
-        """The next batch under way: the one that was begun, if its windows are still those."""
+        """Start gathering the next batch, or return the one in preparation if it is still valid."""
         draw = self.replay._selector.draw_ahead
         drawn = draw(self.batch_size, *rings.stored, self.replay.online)
         ahead = self._ahead
         if ahead and ahead.rings is rings and np.array_equal(ahead.drawn, drawn):
             return ahead
         stored = None
-        if self._side is not None:  # a storage on the device gets its rows by the caller's stream
+        if self._side is not None:  # rows on the device are written on the current stream
             stored = _event(torch.cuda.current_stream(self._device))
         if not self._wanted:
             now: Future[Gathered] = Future()
@@ -120,7 +119,7 @@ class Prefetch:
         return Ahead(rings, drawn, self._thread.submit(self._gather, rings, drawn, stored))
 
     def _gather(self, rings: Rings, drawn: Drawn, stored: torch.cuda.Event | None) -> Gathered:
-        """In the thread."""
+        """Gather a batch and move it to the device; runs in the thread."""
         length, context = self.replay.length, self.replay.context
         if self._side is None or stored is None:
             return gather_rows(rings, drawn, length, context).to(self._device), None
@@ -130,13 +129,13 @@ class Prefetch:
             return batch.to(self._device, non_blocking=True), _event(self._side)
 
     def _received(self, ahead: Ahead) -> Batch:
-        """The batch of the thread, for use on the current stream."""
+        """Wait for the batch, and make it usable on the current stream."""
         try:
             batch, arrived = ahead.batch.result()
         except Exception as error:
             raise RuntimeError(
                 f"a batch could not be gathered ahead ({type(error).__name__}: {error}); the "
-                f"replay is as it was, and another sample() tries the same batch again"
+                f"replay is unchanged, and sample() will try the same batch again"
             ) from error
         if arrived is None:
             return batch
@@ -145,14 +144,14 @@ class Prefetch:
 
         def used_here(name: str, leaf: Any) -> None:
             if name != "batch/row":
-                leaf.record_stream(stream)  # its memory is of the other stream, which must wait
+                leaf.record_stream(stream)  # keeps the other stream from reusing its memory
 
         map_leaves(used_here, batch, "batch")
         return batch
 
 
 def _event(stream: torch.cuda.Stream) -> torch.cuda.Event:
-    """Happens when all that was asked of the stream by now is done."""
+    """An event that marks all work queued on the stream so far."""
     event = torch.cuda.Event()
     event.record(stream)
     return event

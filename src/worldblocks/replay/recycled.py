@@ -1,7 +1,7 @@
-"""Memory for batches, again and again.
+"""Reuse of the memory of batches.
 
-The system gives fresh memory page by page, which for the megabytes of a batch takes about as long
-as filling it, and the allocator hands pieces so large back whenever it sees fit.
+The system allocates fresh memory page by page. For the megabytes of a batch this takes about as
+long as filling them, and allocators return such large blocks to the system when freed.
 """
 
 import weakref
@@ -14,17 +14,17 @@ from jaxtyping import Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-LARGE = 2**20  # bytes; the allocator keeps what is smaller
-KEPT = 4  # pieces of memory that wait to be used again
+LARGE = 2**20  # bytes; the allocator itself reuses smaller blocks
+KEPT = 4  # free blocks kept for reuse
 
 
 class Recycled:
-    """Tensors in memory of earlier ones to which nothing refers any more.
+    """Allocates tensors from the memory of tensors that have been freed.
 
     >>> recycled = Recycled()
     >>> first = recycled.empty((2**20,), torch.uint8)
     >>> place, row = first.data_ptr(), first[5:]
-    >>> del first  # `row` is still there
+    >>> del first  # `row` still uses the memory
     >>> recycled.empty((2**20,), torch.uint8).data_ptr() == place
     False
     >>> del row
@@ -36,24 +36,24 @@ class Recycled:
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=KEPT)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
-        """A tensor that is not initialised. Threads may call it at once."""
+        """An uninitialised tensor. Thread-safe."""
         size = prod(shape) * dtype.itemsize
         if size < LARGE:
             return torch.empty(shape, dtype=dtype)
         memory = self._taken(size)
-        view = memory[:]  # the tensor and all its views hold this, and nothing else does
+        view = memory[:]  # only the tensor and its views refer to this array
         weakref.finalize(view, self._free.append, memory).atexit = False
         return torch.from_numpy(view).view(dtype).view(shape)
 
     def _taken(self, size: int) -> NDArray[np.uint8]:
-        """Free memory of that size, or new."""
+        """A free block of that size, or a new one."""
         for _ in range(len(self._free)):
             try:
                 memory = self._free.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took it
                 break
             if memory.nbytes == size:
                 return memory
             self._free.append(memory)
-        # Of torch, which aligns it: copies into NumPy's own take a third longer.
+        # Allocated by torch, which aligns it: copies into NumPy's own memory take a third longer.
         return torch.empty(size, dtype=torch.uint8).numpy()

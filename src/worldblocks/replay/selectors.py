@@ -1,8 +1,8 @@
-"""Which windows a batch is made of.
+"""Selectors: which windows make up a batch.
 
-A window of `window` rows that starts at row `start` of a stream ends with its row
-start + window - 1. Rows oldest … count - 1 of every stream are stored, so the valid starts are
-oldest … count - window. A selector gives a stream and a start for each window it draws.
+A window of `window` rows that starts at row `start` of a stream ends at row start + window - 1.
+Rows oldest … count - 1 of every stream are stored, so the valid starts are oldest … count - window.
+A selector returns a stream and a start for each window.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ NONE: Drawn = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class OnlineQueue:
-    """Every stream cut into consecutive windows, each drawn once, in the order they were lived.
+    """Splits every stream into consecutive windows and draws each once, in order of arrival.
 
-    Window k of a stream starts at its row 1 + k · window: the reference leaves out row 0. Streams
-    advance together, so window k of all streams is complete at the same moment and entry e of the
-    queue is window e // streams of stream e % streams. One number, the next entry, is therefore
-    the whole state. Entries whose rows are gone are skipped.
+    Window k of a stream starts at row 1 + k · window: the reference skips row 0. Streams advance
+    together, so window k of all streams is complete at the same time, and entry e of the queue is
+    window e // streams of stream e % streams. The whole state is therefore the index of the next
+    entry. Entries whose rows have been evicted are skipped.
     """
 
     def __init__(self, streams: int, window: int) -> None:
@@ -30,13 +30,13 @@ class OnlineQueue:
         self.next = 0
 
     def ready(self, count: int) -> int:
-        """Entries that were ever complete: window k needs rows up to (k + 1) · window."""
+        """Number of complete entries so far: window k needs rows up to (k + 1) · window."""
         return max(0, count - 1) // self.window * self.streams
 
     def draw(self, size: int, oldest: int, count: int) -> Drawn:
-        """At most `size` windows, fewer if the queue runs dry."""
-        # 1 + k · window >= oldest holds from k = (oldest - 1) / window, rounded up, which is the
-        # same as oldest + window - 2 divided and rounded down.
+        """At most `size` windows, fewer if the queue runs out."""
+        # 1 + k · window >= oldest holds from k = ceil((oldest - 1) / window) on, which equals
+        # floor((oldest + window - 2) / window).
         surviving = max(0, oldest + self.window - 2) // self.window
         self.next = max(self.next, surviving * self.streams)
         entries = np.arange(self.next, min(self.next + size, self.ready(count)), dtype=np.int64)
@@ -45,7 +45,7 @@ class OnlineQueue:
 
 
 class Uniform:
-    """Every valid start of every stream, equally likely, with replacement."""
+    """Draws every valid start of every stream with equal probability, with replacement."""
 
     def __init__(self, streams: int, seed: int | list[int]) -> None:
         self.streams = streams
@@ -59,16 +59,16 @@ class Uniform:
 
 
 class Selector:
-    """All that decides what batches are made of: the queue, the random numbers, what is ahead.
+    """The online queue, the uniform draws, and the windows drawn ahead.
 
-    Windows may be drawn ahead, for a batch that is gathered before it is asked for. They are part
-    of the state, so that a saved run goes on with the same batches.
+    Windows may be drawn ahead for a batch that is prefetched. They are part of the state, so that a
+    resumed run continues with the same batches.
     """
 
     def __init__(self, streams: int, window: int, seed: int) -> None:
         self.queue = OnlineQueue(streams, window)
         self.uniform = Uniform(streams, [seed, 0])
-        self.looks = Uniform(streams, [seed, 1])  # so that a report does not change training
+        self.evaluation = Uniform(streams, [seed, 1])  # so that reports do not change training
         self.ahead = NONE
 
     def draw(self, size: int, oldest: int, count: int, online: bool) -> Drawn:
@@ -78,63 +78,63 @@ class Selector:
         return _joined(queued, self.uniform.draw(missing, self.queue.window, oldest, count))
 
     def draw_ahead(self, size: int, oldest: int, count: int, online: bool) -> Drawn:
-        """The windows of the next batch: those drawn before and still stored, and as many more as
-        it lacks. They stay drawn until they are handed out."""
+        """The windows of the next batch: those drawn before that are still stored, completed by new
+        ones. They are returned again until `clear_ahead`."""
         stays = self.ahead[1] >= oldest
         stream, start = self.ahead[0][stays][:size], self.ahead[1][stays][:size]
         more = self.draw(size - len(start), oldest, count, online)
         self.ahead = _joined((stream, start), more)
         return self.ahead
 
-    def handed_out(self) -> None:
-        """The windows ahead are in a batch: others are next."""
+    def clear_ahead(self) -> None:
+        """Forget the windows drawn ahead, once their batch is returned."""
         self.ahead = NONE
 
     def state(self) -> dict[str, Any]:
-        """As JSON."""
+        """The state as JSON values."""
         return {
             "queue": self.queue.next,
-            "samplers": [draws.generator.bit_generator.state for draws in self._draws],
+            "samplers": [each.generator.bit_generator.state for each in self._uniforms],
             "ahead": [part.tolist() for part in self.ahead],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`; states of old name no windows ahead."""
+        """The inverse of `state`. Old states have no windows drawn ahead."""
         self.queue.next = state["queue"]
         stream, start = state.get("ahead", NONE)
         self.ahead = np.array(stream, np.int64), np.array(start, np.int64)
-        for draws, saved in zip(self._draws, state["samplers"], strict=True):
-            draws.generator.bit_generator.state = saved
+        for each, saved in zip(self._uniforms, state["samplers"], strict=True):
+            each.generator.bit_generator.state = saved
 
     @property
-    def _draws(self) -> tuple[Uniform, Uniform]:
-        return self.uniform, self.looks
+    def _uniforms(self) -> tuple[Uniform, Uniform]:
+        return self.uniform, self.evaluation
 
 
 def _joined(first: Drawn, second: Drawn) -> Drawn:
-    if not len(first[0]):  # most often, and to join takes NumPy a while
+    if not len(first[0]):  # the common case, and concatenation is slow
         return second
     return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
 
 
 def check_draw(batch_size: int, length: int, context: int, kept: int, count: int) -> None:
-    """Whether windows of `length` rows and `context` before can be drawn.
+    """Check that windows of `context` + `length` rows can be drawn.
 
-    Streams keep `kept` rows at most and were given `count`.
+    Streams keep at most `kept` rows and have received `count`.
 
     Raises:
-        ValueError: not yet, or never.
+        ValueError: there is no such window yet, or there can never be one.
     """
     if batch_size < 1 or length < 1:
         raise ValueError(
-            f"{batch_size} windows of {length} rows cannot be drawn; both are at least 1"
+            f"{batch_size} windows of {length} rows cannot be drawn; both must be at least 1"
         )
     window = length + context
     rows = f"{window} rows (one of them context)" if context else f"{window} rows"
     if window > kept:
         raise ValueError(
-            f"windows of {rows} cannot be drawn from a replay that keeps {kept} rows a stream; "
-            f"with a larger capacity they could"
+            f"windows of {rows} cannot be drawn from a replay that keeps {kept} rows per stream; "
+            f"use a larger capacity"
         )
     if window > count:
         raise ValueError(

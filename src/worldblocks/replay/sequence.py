@@ -27,28 +27,28 @@ from worldblocks.replay.tree import flatten, template_from_json, template_to_jso
 class SequenceReplay:
     """Streams of rows, sampled as windows of consecutive rows.
 
-    `streams` environments advance together; each fills a ring of rows, across episodes. A window
-    is `length` rows, with `context = 1` preceded by one row that gives only its stored carry. What
-    a batch holds and which action belongs to which row is said at `Batch`.
+    `streams` environments advance together, and each fills a ring of rows across episodes. A window
+    has `length` rows. With `context = 1` it is preceded by one row of which only the stored carry
+    is used. `Batch` describes the contents of a batch and which action belongs to which row.
 
-    A batch takes windows from the online queue first (new experience, each once), then draws every
-    valid start with equal probability. It is the replay of DreamerV3 (Hafner et al., 2023), whose
-    stored latents refresh as training recomputes them.
+    A batch first takes windows from the online queue (new experience, each window once), then draws
+    valid starts with equal probability. This is the replay of DreamerV3 (Hafner et al., 2023),
+    whose stored latents are refreshed as training recomputes them.
 
     Args:
-        capacity: window starts that are kept, over all streams (rounded down to a multiple of
+        capacity: number of window starts to keep, over all streams (rounded down to a multiple of
             `streams`): a stream keeps capacity // streams + length + context - 1 rows.
-        streams: how many environments fill it.
-        length: rows of a window that are trained on.
-        context: 1, and a window continues from the carry stored with the row before it; or 0, and
-            its row 0 is marked `is_first`: it starts from nothing.
-        online: whether batches take from the online queue first.
-        seed: of the uniform draws.
-        storage: where rows are kept: `Memory`, `MemoryMapped` or `OnDevice`. What is drawn and
-            what it holds does not depend on it.
+        streams: number of environments.
+        length: number of rows of a window.
+        context: 1 continues a window from the carry stored with the row before it; 0 starts it from
+            the initial carry and marks its row 0 as `is_first`.
+        online: whether batches take windows from the online queue first.
+        seed: seed of the uniform draws.
+        storage: where rows are kept: `Memory`, `MemoryMapped` or `OnDevice`. Batches do not depend
+            on it.
 
     Raises:
-        ValueError: a number is out of range, or `storage` is none.
+        ValueError: a number is out of range, or `storage` is not a storage.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class SequenceReplay:
     ) -> None:
         if streams < 1 or length < 1 or context not in (0, 1):
             raise ValueError(
-                f"streams={streams}, length={length}, context={context}: streams and length are "
-                f"at least 1, context is 0 or 1"
+                f"got streams={streams}, length={length}, context={context}; streams and length "
+                f"must be at least 1, context 0 or 1"
             )
         if capacity < streams:
             raise ValueError(
-                f"capacity={capacity} leaves no window to some of {streams} streams; it counts "
-                f"window starts over all streams"
+                f"capacity={capacity} leaves some of {streams} streams without a window; it counts "
+                f"window starts over all streams, so use at least {streams}"
             )
         check_storage(storage)
         self.capacity = capacity
@@ -81,23 +81,23 @@ class SequenceReplay:
         self.storage = storage
         self._kept = capacity // streams + length + context - 1  # rows of each stream
         self._selector = Selector(streams, length + context, seed)
-        self._rings: Rings | None = None  # until the first row says what a row is made of
+        self._rings: Rings | None = None  # created with the layout of the first row
         self._chunks = Chunks()
-        self._carry: Any = None  # its structure in a batch, a name at each leaf
+        self._carry: Any = None  # the structure of a carry, with a name at each leaf
 
     def __len__(self) -> int:
-        """Window starts that can be drawn, over all streams."""
-        rows = min(self._count, self._kept)  # the first window starts at the oldest of them
+        """Number of window starts that can be drawn, over all streams."""
+        rows = min(self._count, self._kept)
         return self.streams * max(0, rows - self.length - self.context + 1)
 
     @property
     def steps(self) -> int:
-        """Rows ever added, over all streams."""
+        """Number of rows ever added, over all streams."""
         return self.streams * self._count
 
     @property
     def queued(self) -> int:
-        """Windows in the online queue; those whose rows are gone count until a draw skips them."""
+        """Number of windows in the online queue, including evicted ones until a draw skips them."""
         return max(0, self._selector.queue.ready(self._count) - self._selector.queue.next)
 
     def add(
@@ -111,16 +111,16 @@ class SequenceReplay:
         is_terminal: Bool[Tensor, " env"],
         carry: Any,
     ) -> None:
-        """Store one row of every stream, evicting the oldest where the rings are full.
+        """Store one row of every stream, evicting the oldest row if the rings are full.
 
-        The first row decides what a row is made of. `carry` is any pytree of `env ...` tensors:
-        what the dynamics block needs to go on from this row, packed; None if there is none.
+        The first row determines the layout of all rows. `carry` is the packed carry from which the
+        dynamics block continues after this row, any pytree of `env ...` tensors, or None.
 
         Raises:
-            ValueError: a key, dtype or shape is not that of the first row, or an observation or
+            ValueError: a key, dtype or shape differs from the first row, or an observation or
                 reward is not finite. Nothing was added.
-            MemoryError: the first row is too large to keep `capacity` of.
-            OSError: its folder cannot be written.
+            MemoryError: the storage has no room for `capacity` rows of this layout.
+            OSError: the folder of the storage cannot be written.
         """
         packed, template = flatten(carry, "carry")
         values = {f"obs/{key}": value for key, value in obs.items()} | packed
@@ -133,23 +133,22 @@ class SequenceReplay:
         self._rings, self._carry = rings, template if self.context else None
 
     def holds(self, length: int) -> bool:
-        """Whether windows of so many rows (and the context before) can be drawn now."""
+        """True if windows of `length` rows (after their context) can be drawn now."""
         return self._rings is not None and length + self.context <= min(self._count, self._kept)
 
     def sample(
         self, batch_size: int, *, length: int | None = None, online: bool | None = None
     ) -> Batch:
-        """Draw a batch of windows: `batch time ...` of fresh tensors, where the storage gives them.
+        """Sample a batch of windows, `batch time ...`, on the device of the storage.
 
-        `is_last` is added where the next row of the window is `is_first`: an episode that was
-        abandoned there.
+        `is_last` is also set where the next row of the window is `is_first`: there the episode was
+        abandoned.
 
         Args:
-            batch_size: windows.
-            length: rows of each, for a look at the data (a video, a report). Such windows come
-                neither from the online queue nor from the random numbers of training, which go on
-                as if nobody had looked.
-            online: whether to take from the online queue first; by default as constructed.
+            batch_size: number of windows.
+            length: number of rows, for evaluation (a video, a report). Such windows use neither the
+                online queue nor the random numbers of training, which they leave unchanged.
+            online: whether to take windows from the online queue first; by default as constructed.
 
         Raises:
             ValueError: there is no window of that length yet, or there can never be one.
@@ -160,32 +159,32 @@ class SequenceReplay:
             online = self.online if online is None else online
             drawn = selector.draw(batch_size, *rings.stored, online)
         else:
-            drawn = selector.looks.draw(batch_size, rows + self.context, *rings.stored)
+            drawn = selector.evaluation.draw(batch_size, rows + self.context, *rings.stored)
         batch = gather_rows(rings, drawn, rows, self.context)
         return batch._replace(carry=gather_carry(rings, drawn, self._carry))
 
     @torch.no_grad()
     def write_back(self, row: Int64[Tensor, "*batch"] | None, carry: Any) -> None:
-        """Replace the stored carries of rows that were sampled.
+        """Replace the stored carries of sampled rows.
 
-        Rows that were evicted since are skipped. Where a row stands in the batch more than once,
-        its last carry stays.
+        Rows evicted in the meantime are skipped. If a row occurs more than once, its last carry is
+        stored.
 
         Args:
             row: `Batch.row`, or a part of it.
-            carry: the packed carry *of* each of these rows, a pytree of `*batch ...`.
+            carry: packed carry *of* each of these rows, a pytree of `*batch ...`.
 
         Raises:
-            ValueError: a row was never stored, or the carry is unlike the stored ones.
+            ValueError: a row was never stored, or the carry does not match the stored layout.
         """
         if row is None:
-            raise ValueError("these rows are in no replay: their batch has row=None")
+            raise ValueError("write_back needs rows from a replay, got a batch with row=None")
         rows, rings = row.flatten().cpu(), self._rings
         unknown = int(((rows < 0) | (rows >= self.steps)).sum())
         if rings is None or unknown:
             raise ValueError(
-                f"{unknown} of {len(rows)} rows to be written back were never added; pass the "
-                f"`row` of a batch that this replay sampled"
+                f"{unknown} of {len(rows)} rows to write back were never added; pass the `row` of "
+                f"a batch sampled from this replay"
             )
         values, _ = flatten(carry, "carry")
         check(values, carried(rings.layout), tuple(row.shape))
@@ -195,10 +194,10 @@ class SequenceReplay:
         self._chunks.changed(time[time >= rings.oldest].numpy())
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Bring a folder up to date; returns a manifest (plain JSON values) that `load` takes.
+        """Save new data to a folder. Returns a manifest of JSON values for `load`.
 
-        Existing files are never touched, so that an older manifest stays valid, and only what is
-        new or changed is written; `manifest["files"]` names every file that this state needs.
+        Only new or changed data is written. Existing files are never touched, so older manifests
+        stay valid. `manifest["files"]` lists every file that this state needs.
         """
         rings = self._rings
         return {
@@ -211,15 +210,15 @@ class SequenceReplay:
         }
 
     def load(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        """Take on the state that `save` left, and continue exactly as the saved replay would.
+        """Load a saved state, and continue exactly as the saved replay would.
 
-        Until the next `add` brings the type again, a NamedTuple in the carry of a batch is a plain
-        one of the same name and fields: files name no code.
+        Files contain no code: until the next `add`, a NamedTuple in the carry of a batch is a plain
+        namedtuple with the same name and fields. If loading fails, the replay is unchanged.
 
         Raises:
-            FileNotFoundError: a file is missing. The replay is unchanged, here and below.
-            ValueError: a file is truncated or corrupted, or the manifest is of another format or
-                of a replay of other sizes.
+            FileNotFoundError: a file is missing.
+            ValueError: a file is truncated or corrupted, or the format or the sizes of the replay
+                differ.
         """
         check_manifest(manifest, self._sizes())
         rings, chunks = None, Chunks()
@@ -235,14 +234,14 @@ class SequenceReplay:
         return make_rings(layout, self.streams, self._kept, self.storage)
 
     def _drawable(self, batch_size: int, length: int) -> Rings:
-        """The rings, if so many windows can be drawn from them."""
+        """The rings, after checking that the windows can be drawn."""
         check_draw(batch_size, length, self.context, self._kept, self._count)
-        assert self._rings is not None  # it has rows
+        assert self._rings is not None  # since there are rows
         return self._rings
 
     @property
     def _count(self) -> int:
-        """Rows that every stream has been given."""
+        """Number of rows added to each stream."""
         return 0 if self._rings is None else self._rings.count
 
     def _sizes(self) -> dict[str, int]:

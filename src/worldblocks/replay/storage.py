@@ -1,4 +1,4 @@
-"""Where rows are kept: each storage gives the memory that the rings of a replay are cut from."""
+"""Storages: where the memory for the rows of a replay comes from."""
 
 import errno
 import mmap
@@ -14,17 +14,17 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-MAP_NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.12 on
+MAP_NORESERVE = 0x4000  # on Linux; mmap.MAP_NORESERVE needs Python 3.12
 NO_ROOM = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Rows in host memory, reserved at once and taken page by page as rows come.
+    """Rows in host memory, reserved at once and allocated page by page as rows arrive.
 
     Args:
-        pin_memory: whether batches are in pinned memory, which a CUDA device reads by itself:
-            `batch.to(device, non_blocking=True)` then returns at once.
+        pin_memory: whether batches are in pinned memory, so that
+            `batch.to(device, non_blocking=True)` is asynchronous on CUDA.
 
     Raises:
         ValueError: pinned memory without CUDA.
@@ -39,10 +39,10 @@ class Memory:
         return "this machine"
 
     def reserve(self, size: int) -> UInt8[Tensor, " byte"]:
-        """So many bytes.
+        """Reserve `size` bytes.
 
-        Linux refuses an ordinary allocation larger than the memory it has, even if it will never
-        be filled; a mapping without reservation is granted.
+        Linux refuses ordinary allocations larger than its memory, even if they are never filled. It
+        allows a mapping without reservation.
         """
         if sys.platform != "linux":
             return torch.empty(size, dtype=torch.uint8)
@@ -52,21 +52,19 @@ class Memory:
 
 @dataclass(frozen=True)
 class MemoryMapped:
-    """Rows in a file on disk, mapped into memory: for more rows than memory holds.
+    """Rows in a file on disk, mapped into memory, for more rows than fit into memory.
 
-    The system keeps in memory what is used and there is room for. The file takes all of its disk
-    at the first row, which is a matter of an instant where the filesystem can (ext4, xfs),
-    and elsewhere (some network disks) of writing so many bytes: a file that grew as rows come
-    could meet a full disk, and the system kills a process that writes to a mapping there. On
-    macOS, which cannot reserve, it grows.
+    The system caches the pages in use. All disk space is reserved at the first row: a growing file
+    could meet a full disk, and the system kills a process that writes to a mapping there. This is
+    instant where the filesystem supports it (ext4, xfs), and otherwise (some network disks) writes
+    the whole file. On macOS, which cannot reserve space, the file grows.
 
-    The file has no name: it is gone with the replay, however the process ends. The folder
-    therefore stays empty, and may be used by any number of replays, again or at once. What is to
-    outlive the process is saved, as from any storage.
+    The file has no name and disappears with the replay, however the process ends. The folder stays
+    empty and can be shared by any number of replays. Use `save` to keep rows, as with any storage.
 
     Args:
-        folder: on the disk to use, which should be a local one; made if it is not there.
-        pin_memory: as of `Memory`.
+        folder: a folder on a disk, preferably local; created if missing.
+        pin_memory: as for `Memory`.
 
     Raises:
         ValueError: pinned memory without CUDA.
@@ -82,10 +80,10 @@ class MemoryMapped:
         return f"the disk of {self.folder}"
 
     def reserve(self, size: int) -> UInt8[Tensor, " byte"]:
-        """So many bytes.
+        """Reserve `size` bytes.
 
         Raises:
-            OSError: the disk has less, or the folder cannot be written.
+            OSError: the disk has too little space, or the folder cannot be written.
         """
         folder = Path(self.folder)
         try:
@@ -101,19 +99,19 @@ class MemoryMapped:
             if no_room(error):
                 raise
             raise OSError(
-                f"rows cannot be kept in {str(folder)!r}: {error.strerror}; give a folder that "
-                f"this process may make or write"
+                f"rows cannot be kept in {str(folder)!r}: {error.strerror}; use a folder that "
+                f"this process can create and write"
             ) from error
 
 
 @dataclass(frozen=True)
 class OnDevice:
-    """Rows on a device, from which batches are gathered on that device and need not be moved.
+    """Rows on a device, where batches are gathered without a copy from the host.
 
-    All of the memory is taken at the first row. `Batch.row` stays in host memory.
+    All memory is allocated at the first row. `Batch.row` stays in host memory.
 
     Args:
-        device: such as `"cuda"`.
+        device: the device, such as `"cuda"`.
 
     Raises:
         ValueError: this machine has no such device.
@@ -128,7 +126,7 @@ class OnDevice:
         return f"the device {str(self.device)!r}"
 
     def reserve(self, size: int) -> UInt8[Tensor, " byte"]:
-        """So many bytes."""
+        """Reserve `size` bytes."""
         return torch.empty(size, dtype=torch.uint8, device=self.device)
 
 
@@ -136,7 +134,7 @@ Storage = Memory | MemoryMapped | OnDevice
 
 
 def check_storage(storage: Any) -> None:
-    """Raise unless it is a storage."""
+    """Raise unless `storage` is one of the three storages."""
     if not isinstance(storage, Storage):
         raise ValueError(
             f"a replay got storage={storage!r}; it takes wb.replay.Memory(), MemoryMapped(folder) "
@@ -145,20 +143,21 @@ def check_storage(storage: Any) -> None:
 
 
 def check_device(what: str, device: torch.device | str) -> None:
-    """Raise unless this machine has the device; `what` begins the sentence."""
+    """Raise unless this machine has the device; the message starts with `what`."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
+        devices = ["'cpu'", *(f"'cuda:{i}'" for i in range(torch.cuda.device_count()))]
         raise ValueError(
-            f"{what} the device {str(device)!r}: {error}; on this machine {_devices()} would do"
+            f"{what} the device {str(device)!r}: {error}; this machine has {', '.join(devices)}"
         ) from error
 
 
 def no_room(error: BaseException) -> bool:
-    """Whether less memory or disk would have been given."""
+    """True if an allocation failed because there was too little memory or disk space."""
     if isinstance(error, OSError):
         return error.errno in NO_ROOM
-    # PyTorch has a type for a full GPU, and none for the host's memory or a size beyond all bounds.
+    # PyTorch has an error type for a full GPU, but none for host memory or an overflowing size.
     full = isinstance(error, torch.OutOfMemoryError | OverflowError)
     return full or any(word in str(error) for word in ("allocate", "alloc_cpu", "overflow"))
 
@@ -166,11 +165,5 @@ def no_room(error: BaseException) -> bool:
 def _check_pinned(pin_memory: bool) -> None:
     if pin_memory and not torch.cuda.is_available():
         raise ValueError(
-            "pin_memory=True puts batches where a CUDA device reads them by itself, and this "
-            "machine has no CUDA device; leave it False"
+            "pin_memory=True needs a CUDA device, and this machine has none; use pin_memory=False"
         )
-
-
-def _devices() -> str:
-    cuda = [f"'cuda:{index}'" for index in range(torch.cuda.device_count())]
-    return " or ".join(["'cpu'", *cuda])

@@ -1,7 +1,7 @@
-"""Pytrees of tensors: nested NamedTuples, tuples, lists and mappings, each leaf with a name.
+"""Pytrees of tensors (nested NamedTuples, tuples, lists and mappings) with named leaves.
 
-The name of a leaf is the way to it: `carry/deter`, `carry/stoch/0`. `None` has no leaves. A tree
-of *names* (a template) is how a replay remembers the structure of what it stores by name.
+The name of a leaf is its path: `carry/deter`, `carry/stoch/0`. `None` has no leaves. A replay
+stores leaves by name and remembers their structure as a tree of names, a *template*.
 """
 
 from collections import namedtuple
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def map_leaves(function: Callable[[str, Any], Any], tree: Any, name: str) -> Any:
-    """The same structure, `function(name, leaf)` in place of each leaf.
+    """Replace each leaf with `function(name, leaf)`.
 
     >>> map_leaves(lambda name, leaf: name, {"deter": 1, "stoch": [2, 3]}, "carry")
     {'deter': 'carry/deter', 'stoch': ['carry/stoch/0', 'carry/stoch/1']}
@@ -30,7 +30,7 @@ def map_leaves(function: Callable[[str, Any], Any], tree: Any, name: str) -> Any
 
 
 def flatten(tree: Any, name: str) -> tuple[dict[str, Any], Any]:
-    """Name to leaf, in the order of the tree, and the template.
+    """The leaves by name, in the order of the tree, and the template.
 
     >>> flatten({"deter": 1, "stoch": [2]}, "carry")
     ({'carry/deter': 1, 'carry/stoch/0': 2}, {'deter': 'carry/deter', 'stoch': ['carry/stoch/0']})
@@ -46,7 +46,7 @@ def flatten(tree: Any, name: str) -> tuple[dict[str, Any], Any]:
 
 
 def template_to_json(template: Any) -> Any:
-    """A template as JSON, its containers named."""
+    """A template as JSON, with the types of its containers."""
     if template is None or isinstance(template, str):
         return template
     if isinstance(template, Mapping):
@@ -60,7 +60,7 @@ def template_to_json(template: Any) -> Any:
 def template_from_json(node: Any) -> Any:
     """The inverse of `template_to_json`.
 
-    A file names no code: a NamedTuple comes back as a namedtuple of the same name and fields.
+    Files contain no code: a NamedTuple becomes a namedtuple with the same name and fields.
     """
     if node is None or isinstance(node, str):
         return node
