@@ -16,7 +16,7 @@ def tensors(**losses):
 
 
 def scaled(kind, value, name="obs"):
-    """A balance of one loss whose parameter has this value."""
+    """Weights for one loss with this value of the parameter."""
     balance = kind([name]) if kind is HarmonyWeights else kind(squared=[name])
     with torch.no_grad():
         next(balance.parameters()).fill_(value)
@@ -79,7 +79,7 @@ def test_the_best_harmony_scale_is_the_one_of_the_paper(loss):
 
 @given(sizes, st.booleans())
 def test_the_best_uncertainty_is_the_loss_itself(loss, squared):
-    """σ² = L of a squared error, 2 L of a log-likelihood: 1/2 is left of either."""
+    """σ² = L for a squared error, 2 L for a log-likelihood; either weighted loss is then 1/2."""
     kind = {"squared": ["obs"]} if squared else {"likelihood": ["obs"]}
     balance = UncertaintyWeights(**kind)
     balance.log_variances[0].data.fill_(math.log(loss if squared else 2 * loss))
@@ -99,7 +99,7 @@ def test_the_mean_of_an_unreduced_loss_is_the_loss_of_the_mean(size, value, kind
 
 @pytest.mark.parametrize("kind", [HarmonyWeights, UncertaintyWeights])
 def test_training_brings_losses_to_one_size(kind):
-    """1000 and 0.2 differ by 5000, their weighted parts by less than a factor of 4."""
+    """1000 and 0.2 differ by a factor of 5000, the weighted losses by less than 4."""
     names = ["obs", "reward"]
     balance = kind(names) if kind is HarmonyWeights else kind(squared=names)
     optimizer = torch.optim.Adam(balance.parameters(), lr=0.1, betas=(0.9, 0.9))

@@ -61,7 +61,7 @@ def both():
 
 
 def slow_decode(decoder, deter, stoch):
-    """The specification for one state: each block its channels at every pixel, then up."""
+    """The specification for one state: channels of each block at every pixel, then upsampling."""
 
     def norm(x, layer):
         x = x / (x.square().mean(0, keepdim=True) + 1e-4).sqrt() * layer.norm.scale[:, None, None]

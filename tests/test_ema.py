@@ -92,13 +92,13 @@ def test_the_count_is_saved():
     resumed.load_state_dict(copy.deepcopy(slow.state_dict()))
     move(fast)
     for each in (slow, resumed):
-        each.update(fast)  # the second call: does not count
+        each.update(fast)  # the second call does not update
         each.update(fast)
     assert torch.equal(weights(slow.copy), weights(resumed.copy))
 
 
 def test_capture():
-    """Three updates and what the copy then says, in graphs and in eager calls."""
+    """Three updates and the output of the copy, compiled and eager."""
     fast = source()
     eager, graph = SlowCopy(fast, 0.25), SlowCopy(fast, 0.25)
     move(fast)

@@ -139,8 +139,8 @@ def test_gradients_reach_every_parameter_and_capture(same_when_compiled):
     encoder = small()
     grads = torch.autograd.grad(encoder(images(2, 3)).square().sum(), list(encoder.parameters()))
     assert all(g.ne(0).any() for g in grads)
-    # Of few channels another sum of the same products: see test_layers.py. Of two images: the
-    # gradient of a kernel sums over all pixels, and what either sum rounds grows with their number.
+    # With few channels the products are summed in another order, see test_layers.py. Two images
+    # only: kernel gradients sum over all pixels, and rounding errors grow with their number.
     encoder, image = small(channels=5), images(2, channels=5)
     same_when_compiled(lambda: encoder(image), module=encoder, by_entry=False)
 
@@ -157,7 +157,7 @@ def test_under_autocast_it_stays_near_float32():
 
 
 def seen_by(encoder, obs):
-    """What the MLP of an encoder is given."""
+    """The input of the MLP of an encoder."""
     seen = {}
     encoder.mlp.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
     encoder(obs)

@@ -1,4 +1,4 @@
-"""The two halves of a variational autoencoder, alone and as the encoder of a world model."""
+"""The two halves of a variational autoencoder, alone and in a world model."""
 
 import math
 
@@ -48,7 +48,7 @@ def test_mean_and_deviation_are_two_maps_of_the_image_encoder():
 
 
 def test_by_hand():
-    """Kernels of 0, biases 1 and ln 4: σ = 2, and KL = -ln 2 + (4 + 1) / 2 - 1/2 of each number."""
+    """Kernels of 0, biases 1 and ln 4: σ = 2, and KL = -ln 2 + (4 + 1) / 2 - 1/2 per entry."""
     made = encoder()
     for part, bias in ((made.mean, 1.0), (made.log_variance, math.log(4))):
         torch.nn.init.zeros_(part.weight)
@@ -163,7 +163,7 @@ def test_the_loss_of_a_batch_reaches_every_parameter_and_falls():
 
 
 def test_it_stands_in_front_of_a_world_model():
-    """Where `dreamer_encoder` has its `ImageEncoder`, and beside a vector."""
+    """In place of the `ImageEncoder` of `dreamer_encoder`, together with a vector."""
     spaces = {"view": Image(48, 48, 3), "speed": Continuous()}
     joined = dreamer_encoder(spaces, depth=2, units=5)
     made = MultiEncoder(image=encoder(), vector=joined.vector, image_keys=["view"])
@@ -173,7 +173,7 @@ def test_it_stands_in_front_of_a_world_model():
 
 
 def test_capture(same_when_compiled):
-    # Of few channels another sum of the same products: see test_layers.py.
+    # With few channels the products are summed in another order, see test_layers.py.
     small = {"channels": 5, "size": 12, "mults": (2, 3)}
     first, second = encoder(**small), decoder(**small)
     both, image = torch.nn.ModuleList([first, second]), pixels(2, size=12, channels=5)

@@ -83,7 +83,7 @@ BACKENDS = ["", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_far_bins_mirror_each_other_after_updates(bins, optimizer, backend, threads):
-    """Of ±4.9e8 each, they add up to nothing: the mean stays where the targets are."""
+    """Bins of ±4.9e8 cancel exactly, so that the mean stays near the targets."""
     torch.manual_seed(0)
     head = TwoHotHead(FEATURE, units=7, layers=1, bins=bins)
     updates = OPTIMIZERS[optimizer](head.parameters())

@@ -1,4 +1,4 @@
-"""Official weights into our blocks: layouts by hand, names, and what a wrong set is told."""
+"""Official weights in our blocks: layouts by hand, names, and the errors for a wrong set."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ BLOCKS = {
 
 
 def official(block, scope):
-    """Arrays with the official names and layouts, each element different."""
+    """Arrays with the official names and layouts, all elements different."""
     params, count = {}, 0
     for ours, theirs in jax_names(block).items():
         path, _, leaf = ours.rpartition(".")

@@ -30,7 +30,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def randomise(module):
-    """Biases and scales start at 0 and 1, where they hide mistakes."""
+    """Randomise biases and scales, whose initial values of 0 and 1 hide mistakes."""
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter)
     return module
@@ -54,7 +54,7 @@ def fresh(layer):
 
 
 def test_fan_in_is_the_whole_input():
-    """Of a block-linear map too: its kernels start smaller by sqrt(blocks) than by a block's."""
+    """For a block-linear map too: its kernels start smaller by a factor sqrt(blocks)."""
     assert fresh(Linear(800, 300)) == (pytest.approx(1 / math.sqrt(800), rel=0.02), 0)
     assert fresh(BlockLinear(800, 400, blocks=8)) == (pytest.approx(800**-0.5, rel=0.02), 0)
     assert fresh(Conv2d(32, 90, 5)) == (pytest.approx((25 * 32) ** -0.5, rel=0.02), 0)
@@ -301,7 +301,7 @@ def test_upsampling_convolution_is_nearest_then_convolution():
 
 
 def off_by(ours, expected):
-    """The largest error of each array as a share of its largest entry."""
+    """The largest error of each array relative to its largest entry."""
     return max(
         ((a.double() - b).abs().max() / b.abs().max()).item()
         for a, b in zip(ours, expected, strict=True)
@@ -309,7 +309,7 @@ def off_by(ours, expected):
 
 
 def convolved(x, weight, bias, convolve):
-    """A convolution, all its gradients, and one that is differentiated a second time."""
+    """A convolution, all its gradients, and a second derivative."""
     leaves = [leaf.detach().requires_grad_() for leaf in (x, weight, bias) if leaf is not None]
     out = convolve(*leaves, *[None] * (bias is None))
     total = (out * slope_of(out)).sum()
@@ -324,7 +324,7 @@ def convolved(x, weight, bias, convolve):
 @pytest.mark.parametrize("width", [10, 11])
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_a_convolution_of_few_channels_is_a_convolution(side, into, out, width, has_bias):
-    """Of few to few, few to many, many to few; once with the image's gradient, once without."""
+    """Few to few, few to many, many to few channels; with and without the image gradient."""
     x, weight = torch.randn(4, into, 6, width), torch.randn(out, into, side, side)
     same = functools.partial(F.conv2d, padding="same")
     for image in (x, x.contiguous(memory_format=torch.channels_last)):
@@ -345,7 +345,7 @@ def slope_of(x):
 
 
 def test_a_convolution_of_few_channels_twice_with_a_second_derivative():
-    """The second image comes from the kernel too, which counts once."""
+    """The second image also depends on the kernel, whose gradient must be counted once."""
     found = []
     for dtype, convolve in ((torch.float32, same_conv2d), (torch.float64, F.conv2d)):
         torch.manual_seed(0)
@@ -411,7 +411,7 @@ def test_a_pooled_convolution_is_a_convolution_then_max_pool(channels):
 
 
 def test_of_equal_pixels_the_first_takes_the_gradient():
-    """In reading order, as `F.max_pool2d` has it; seen by where the pixel's inputs are."""
+    """In reading order, as in `F.max_pool2d`; visible from the inputs of that pixel."""
     conv = PooledConv2d(1, 1)
     conv.weight.data = torch.zeros(1, 1, 5, 5)
     conv.weight.data[0, 0, 2, 2] = 1
@@ -423,7 +423,7 @@ def test_of_equal_pixels_the_first_takes_the_gradient():
 
 
 def test_a_second_derivative_through_two_steps_of_one_layer():
-    """The second step's input comes from the first one's scale, which counts once."""
+    """The second input depends on the scale of the first step, to be counted once."""
     layer, found = randomise(Layer(6, 6)), []
 
     def plain(x):
@@ -442,7 +442,7 @@ def test_a_second_derivative_through_two_steps_of_one_layer():
 
 @pytest.mark.parametrize("shape", [(5, 40), (2, 3, 64), (40, 8), (3, 7, 5, 12), (1, 3)])
 def test_norm_and_silu_in_one_function(shape):
-    """Values and both gradients, of rows that are wide, narrow, and stored apart."""
+    """Values and both gradients for wide, narrow and non-contiguous rows."""
     norm = randomise(RMSNorm(shape[-1]))
     exact = copy.deepcopy(norm).double()
     weight = torch.linspace(-1, 1, math.prod(shape), dtype=torch.float64).view(shape)
@@ -462,7 +462,7 @@ def test_norm_and_silu_in_one_function(shape):
 
 @pytest.mark.parametrize("size", [16, 64])
 def test_the_norm_of_a_row_does_not_depend_on_its_neighbours(size):
-    """Bit by bit: an action that imagination took is the one that the loss computes again."""
+    """To the bit, so that the loss recomputes exactly the policy that imagination sampled from."""
     norm, x = randomise(RMSNorm(size)), torch.randn(40, 7, size)
     whole = norm.silu(x)
     with torch.no_grad():
@@ -478,7 +478,7 @@ def test_norm_and_silu_in_another_dtype_are_one_after_the_other():
 
 
 def penalty(function, parameters, x):
-    """Gradients of the square of a gradient, as a gradient penalty has them."""
+    """Gradients of a squared gradient, as in a gradient penalty."""
     (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
     return torch.autograd.grad(gradient.square().sum(), [x, *parameters], allow_unused=True)
 

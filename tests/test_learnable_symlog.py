@@ -1,4 +1,4 @@
-"""The trained symlog: a function, its inverse, its derivative, and what trains it."""
+"""The learnable symlog: the function, its inverse, its derivative, and its gradients."""
 
 import math
 
@@ -49,7 +49,7 @@ def test_the_inverse_undoes_it_over_sixty_orders_of_magnitude(exponent, digits, 
 
 
 def tolerance(z, offset):
-    """Of z = a x + b: the last place of y is |y| of z, and that of the offset is lost for good."""
+    """For z = a x + b: rounding y moves z by |y| units, and adding the offset rounds too."""
     return 4e-7 * ((1 + abs(z)) * math.log1p(abs(z)) + abs(z) + abs(offset)) + 1e-38
 
 

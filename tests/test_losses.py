@@ -215,14 +215,14 @@ def test_capture(same_when_compiled):
 
 
 def gaussians(post, prior, free_nats=0.0):
-    """Between normals whose mean and deviation are made of the halves of each."""
+    """Normals with means and standard deviations from the two halves of each array."""
     pairs = (x.chunk(2, -1) for x in (post, prior))
     of_post, of_prior = (Normal(mean, 0.1 + raw.exp(), event=2) for mean, raw in pairs)
     return balanced_kl(of_post, of_prior, free_nats=free_nats)
 
 
 def test_gaussians_by_hand():
-    """One nat and a half from means 1 apart in each of 3 numbers, deviation 1: 3 · 1/2."""
+    """Means 1 apart in each of 3 entries, standard deviation 1: 3 · 1/2 nats."""
     one, zero = torch.ones(1, 3), torch.zeros(1, 3)
     post, prior = Normal(one, one, event=1), Normal(zero, one, event=1)
     assert [term.item() for term in balanced_kl(post, prior, free_nats=0.0)] == [1.5, 1.5]
@@ -297,7 +297,7 @@ def test_capture_of_the_plain_divergences(same_when_compiled):
 
 
 def test_a_loss_on_rows_by_hand():
-    """Two of four rows: each counts twice; over the first axes, whole rows do."""
+    """Two of four rows, so that each counts twice; a mask over first axes selects whole rows."""
     x, rows = torch.tensor([1.0, 2.0, 4.0, 8.0]), torch.tensor([True, False, True, False])
     assert on_rows(x, rows).tolist() == [2.0, 0.0, 8.0, 0.0]
     assert on_rows(x.view(2, 2), torch.tensor([False, True])).tolist() == [[0, 0], [8, 16]]
@@ -329,7 +329,7 @@ def test_rows_of_another_loss():
 
 
 def test_clipped_policy_by_hand():
-    """Ratios 3/2 and 1/2 with clip 1/5, each with an advantage of either sign."""
+    """Ratios 3/2 and 1/2 with clip 1/5, each with a positive and a negative advantage."""
     ratio = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
     advantage = torch.tensor([2.0, -2.0, 2.0, -2.0, 2.0])
     loss = clipped_policy(ratio.log(), torch.zeros(5), advantage, clip=0.2)
@@ -356,7 +356,7 @@ def test_the_first_ppo_gradient_is_that_of_the_policy_gradient(seed):
 
 
 def test_clipped_value_by_hand():
-    """A value that went from 0 to 1: to the target 3 it counts as 0.5, from the target -1 as 1."""
+    """A value that moved from 0 to 1 counts as 0.5 for target 3, and as 1 for target -1."""
     one, zero = torch.ones(3), torch.zeros(3)
     loss = clipped_value(one, zero, torch.tensor([3.0, -1.0, 0.5]), clip=0.5)
     torch.testing.assert_close(loss, torch.tensor([6.25, 4.0, 0.25]))

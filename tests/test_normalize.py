@@ -138,7 +138,7 @@ def test_impossible_rates(block, rate):
 
 
 def test_capture():
-    """Each moves its own average, three times."""
+    """Both modules update their averages, three times."""
     for make in (PercentileScale, RunningMoments):
         eager, compiled = make(rate=0.5), make(rate=0.5)
         torch.compiler.reset()

@@ -40,7 +40,7 @@ def slow_laprop(p, grads, lr, betas, eps, warmup, weight_decay):
 
 
 def test_clip_by_hand():
-    """|p| = 5, |g| = 50: allowed is 0.3 · 5, so g shrinks by 100 / 3."""
+    """|p| = 5, |g| = 50: the limit is 0.3 · 5, so g is divided by 100 / 3."""
     p = parameter(3.0, 4.0, grad=[30.0, 40.0])
     adaptive_gradient_clip([p], 0.3)
     torch.testing.assert_close(p.grad, torch.tensor([0.9, 1.2]))
@@ -187,7 +187,7 @@ def test_with_warmup_the_first_update_changes_nothing():
 
 
 def test_a_parameter_may_join_late_or_pause():
-    """Each parameter's corrections are of its own updates: it moves as if it were alone."""
+    """Bias corrections count the updates of each parameter: it moves as if it were alone."""
     early, late = parameter(1.0), parameter(1.0)
     optimizer = LaProp([early, late], lr=0.1)
     grads = torch.randn(6)
@@ -273,7 +273,7 @@ def test_zero_gradients_and_nans():
 
 
 def test_a_learning_rate_may_be_a_tensor():
-    """To be written at any time; a state is loaded into the tensors that are there."""
+    """It can be changed at any time, and a state is loaded into the existing tensors."""
     ours, theirs = parameter(1.0, 2.0, 3.0), parameter(1.0, 2.0, 3.0)
     rate = torch.tensor(0.1)
     chains = [LaProp([ours], lr=rate, warmup=2), LaProp([theirs], lr=0.1, warmup=2)]
@@ -326,7 +326,7 @@ def test_impossible_betas(betas):
 
 
 def test_capture():
-    """Three updates in a graph each, equal to eager ones."""
+    """Three compiled updates equal three eager ones."""
     eager, compiled = parameter(1.0, 2.0, 3.0), parameter(1.0, 2.0, 3.0)
     chains = [LaProp([p], lr=0.1, agc=0.3, warmup=2) for p in (eager, compiled)]
     torch.compiler.reset()
@@ -340,7 +340,7 @@ def test_capture():
 
 
 def test_nothing_is_read_back_to_the_host():
-    """Tensors without data: whatever asked for a value would fail."""
+    """On meta tensors, where reading a value would fail."""
     p = nn.Parameter(torch.ones(3, device="meta"))
     p.grad = torch.ones(3, device="meta")
     optimizer = dreamer_optimizer([p])
@@ -361,7 +361,7 @@ def test_a_loaded_state_lies_where_the_parameters_do():
 
 
 def test_parameters_that_leave_take_their_memory_along():
-    """And what stays makes the steps that it would have made."""
+    """The remaining parameters take the same steps as before."""
     ends = []
     for leaves in (False, True):
         torch.manual_seed(0)

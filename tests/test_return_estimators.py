@@ -1,4 +1,4 @@
-"""The estimators beside `lambda_return`, and the identities that tie all of them together."""
+"""All estimators but `lambda_return`, and the identities between all of them."""
 
 import inspect
 import math
@@ -26,7 +26,7 @@ NAMES = ("reward", "discount", "value", "baseline", "log_ratio", "lam")
 
 
 def draw(seed, batch=2, time=5):
-    """All rows by name; some discounts are 0, and one critic gives `value` and `baseline`."""
+    """All rows by name; some discounts are 0, and one critic provides `value` and `baseline`."""
     generator = torch.Generator().manual_seed(seed)
     reward, log_ratio = torch.randn(2, batch, time, generator=generator).double()
     values = torch.randn(batch, time + 1, generator=generator).double()
@@ -45,7 +45,7 @@ def td(rows):
 
 
 def weighted(function, rows):
-    """The function of all rows as one tensor, for whichever it is."""
+    """The result of any estimator as one tensor."""
     if function in (vtrace, retrace):
         rows = {
             "action_value" if k == "baseline" and function is retrace else k: rows[k] for k in rows
@@ -75,7 +75,7 @@ def test_discounted_return_by_hand():
 
 
 def test_n_step_return_by_hand():
-    """R0 = 0 + (1 + 6/2)/2, R1 = 1 + (1 + 8/2)/2, R2 = 1 + 8/2: a window that ends sees less."""
+    """R0 = 0 + (1 + 6/2)/2, R1 = 1 + (1 + 8/2)/2, R2 = 1 + 8/2: fewer rewards at the end."""
     reward, value = torch.tensor([[0.0, 1, 1]]), torch.tensor([[4.0, 6, 8]])
     half = torch.full((1, 3), 0.5)
     assert n_step_return(reward, half, value, 2).tolist() == [[2, 3.5, 5]]
@@ -113,7 +113,7 @@ def test_retrace_by_hand():
     """
     reward, value = torch.tensor([[0.0, 1, 1]]), torch.tensor([[4.0, 6, 8]])
     q, half = torch.tensor([[2.0, 4, 6]]), torch.full((1, 3), 0.5)
-    for first in (1e-3, 1e3):  # of the action that is valued: no matter
+    for first in (1e-3, 1e3):  # of the action itself: not used
         log_ratio = torch.tensor([[first, 0.5, 4]]).log()
         assert_close(retrace(reward, half, value, q, log_ratio), torch.tensor([[1.875, 3.5, 5]]))
 
@@ -168,7 +168,7 @@ def test_discounted_and_n_step_returns_are_ends_of_the_lambda_return(seed, time)
 
 @given(seeds, st.floats(0.1, 0.9))
 def test_the_lambda_return_is_a_mixture_of_n_step_returns(seed, lam):
-    """Σ_n (1 - λ) λ^(n-1) R_n, the longest with the rest of the weight (no cut in the window)."""
+    """Σ_n (1 - λ) λ^(n-1) R_n, with the remaining weight on the longest (no cut in the window)."""
     rows, time = draw(seed), 5
     steps = [n_step_return(*td(rows), n)[:, 0] for n in range(1, time + 1)]
     shares = [(1 - lam) * lam**k for k in range(time - 1)] + [lam ** (time - 1)]
@@ -200,7 +200,7 @@ def test_vtrace_without_truncation_weighs_the_whole_product(seed):
 
 @given(seeds)
 def test_right_values_are_a_fixed_point_of_vtrace_and_retrace(seed):
-    """Where no step has an error, no ratio and no λ makes one."""
+    """If no step has an error, ratios and λ do not matter."""
     rows = draw(seed)
     reward = rows["baseline"] - rows["discount"] * rows["value"]
     out = vtrace(**{**rows, "reward": reward})
@@ -212,7 +212,7 @@ def test_right_values_are_a_fixed_point_of_vtrace_and_retrace(seed):
 
 @given(seeds, lams)
 def test_retrace_on_policy_with_values_of_the_actions_taken_is_the_lambda_return(seed, lam):
-    """A policy that is sure: the value of a row is that of the action that is chosen there."""
+    """A deterministic policy: the value of a row is that of the action chosen there."""
     rows = draw(seed)
     on_policy = torch.zeros_like(rows["reward"])
     for rate in (lam, 1.0, rows["lam"]):
@@ -222,7 +222,7 @@ def test_retrace_on_policy_with_values_of_the_actions_taken_is_the_lambda_return
 
 @given(seeds)
 def test_retrace_without_traces_is_one_step(seed):
-    """λ = 0, or a policy that would never do what was done (π = 0)."""
+    """λ = 0, or a policy that never takes the action (π = 0)."""
     rows = draw(seed)
     one = rows["reward"] + rows["discount"] * rows["value"]
     never = torch.full_like(rows["reward"], -math.inf)
@@ -242,7 +242,7 @@ def test_vtrace_of_what_the_policy_never_does_is_the_baseline(seed):
 
 
 def slow_n_step(rows, n):
-    """Rewards until n are seen, an episode is cut, or the window ends; then the value."""
+    """Sum rewards until n, a cut, or the end of the window; then add the value."""
     reward, discount, value = td(rows)
     returns = torch.zeros_like(reward)
     for b, t in torch.cartesian_prod(torch.arange(2), torch.arange(reward.shape[1])).tolist():
@@ -264,7 +264,7 @@ def test_n_step_return_is_the_slow_loop(seed, n):
 
 
 def slow_sums(rows, head, trace):
-    """Σ_k (Π γ trace) head δ_k from each row on, as the papers write it, with λ in the trace."""
+    """Σ_k (Π γ trace) head δ_k from each row on, as in the papers, with λ in the trace."""
     error = rows["reward"] + rows["discount"] * rows["value"] - rows["baseline"]
     sums = torch.zeros_like(error)
     for b in range(error.shape[0]):
@@ -294,7 +294,7 @@ def test_they_are_the_sums_of_the_papers(seed, rho_max, share):
 
 
 def influence(function, rows, upto):
-    """Which rows of each argument the results of the entries up to `upto` depend on."""
+    """The rows of each argument on which the results up to entry `upto` depend."""
     leaves = {k: rows[k].clone().requires_grad_() for k in NAMES[:5]} | {"lam": rows["lam"]}
     out = weighted(function, leaves)[..., :upto].square().sum()
     inputs = [leaves[k] for k in NAMES[:5]]
@@ -304,7 +304,7 @@ def influence(function, rows, upto):
 
 @pytest.mark.parametrize("function", CUT)
 def test_a_cut_bootstraps_and_hides_what_follows(function):
-    """λ = 0 at destination row 2, a time limit: its value counts, nothing after it does."""
+    """λ = 0 at destination row 2, a time limit: its value counts, later rows do not."""
     rows = draw(0)
     rows["discount"] += 0.1
     rows["lam"] += 0.1
@@ -329,7 +329,7 @@ def test_nothing_follows_a_terminal_row(function):
 
 
 def test_a_cut_window_is_two_windows():
-    """A replayed window of two episodes gives what each would give alone."""
+    """A replayed window of two episodes gives the same returns as each episode alone."""
     rows = draw(3, time=7)
     rows["lam"][:, 3] = 0
     for function in CUT:

@@ -12,7 +12,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def random_rows(seed, batch=2, time=5):
-    """Rewards, discounts with some ends of episodes, values, one λ for each row."""
+    """Rewards, discounts with some episode ends, values, one λ per row."""
     generator = torch.Generator().manual_seed(seed)
     reward, value = torch.randn(2, batch, time, generator=generator).double()
     discount, lam = torch.rand(2, batch, time, generator=generator).double()
@@ -20,8 +20,8 @@ def random_rows(seed, batch=2, time=5):
 
 
 def slow_lambda_return(reward, discount, value, lam):
-    """A mixture of n-step returns, by definition: an episode's λ-return weighs the n-step return
-    by the chance that the chain of λ stops there.
+    """The λ-return by definition: a mixture of n-step returns, each weighted by the probability
+    that the chain of λ stops there.
     """
     returns = torch.zeros_like(reward)
     batch, time = reward.shape
@@ -85,7 +85,7 @@ def test_one_lambda_is_the_same_for_each_row(seed, lam):
 
 @given(seeds)
 def test_right_values_are_a_fixed_point(seed):
-    """Where the values are the true returns, λ does not matter."""
+    """If the values are the true returns, λ does not matter."""
     reward, discount, value, lam = random_rows(seed)
     true = lambda_return(reward, discount, value, 1.0)
     value = torch.cat([true[:, 1:], value[:, -1:]], 1)
@@ -111,7 +111,7 @@ def test_nothing_follows_a_terminal_row():
 
 
 def test_a_cut_bootstraps_and_hides_what_follows():
-    """λ = 0 at a time limit: the state is alive, but the next rows are another episode's."""
+    """λ = 0 at a time limit: the state is alive, but the next rows are from another episode."""
     reward, discount, value, lam = random_rows(0)
     discount += 0.1
     lam[:, 2] = 0
@@ -206,7 +206,7 @@ def test_a_lambda_out_of_range(lam):
 
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1))
 def test_doubling_is_the_recursion(time, seed):
-    """The order of sums differs, nothing else; factors of 0 cut as well."""
+    """Only the order of the sums differs; factors of 0 cut as well."""
     generator = torch.Generator().manual_seed(seed)
     step = torch.randn(time, 3, generator=generator, dtype=torch.float64)
     carry = torch.rand(time, 3, generator=generator, dtype=torch.float64).round(decimals=1)

@@ -119,7 +119,7 @@ def test_bins_mirror_ascend_and_reach_the_ends(n):
 
 
 def test_bins_by_hand():
-    """The figures of the specification for 255 bins; the grid is 20 / 127 apart."""
+    """The numbers of the specification for 255 bins, with a grid spacing of 20 / 127."""
     bins = symexp_bins(255)
     expected = torch.tensor([0, math.expm1(20 / 127), math.expm1(40 / 127)])
     torch.testing.assert_close(bins[127:130], expected, rtol=1e-6, atol=0)
@@ -127,7 +127,7 @@ def test_bins_by_hand():
 
 
 def test_bins_are_rounded_once():
-    """Each is the float32 that is nearest to the number of the specification."""
+    """Each bin is the float32 nearest to the number of the specification."""
     grid = torch.linspace(-20, 0, 128, dtype=torch.float64)
     assert torch.equal(symexp_bins(255)[:128], -torch.expm1(-grid).float())
 
@@ -283,7 +283,7 @@ def test_a_mean_of_what_is_no_probability_is_refused(rows):
 
 
 def test_a_row_may_be_off_by_a_rounding_of_its_dtype():
-    """A thousandth in float32, a hundredth more in bfloat16."""
+    """By 0.001 in float32, by 0.011 in bfloat16."""
     bins = torch.tensor([0.0, 1.0])
     for half, off in ((torch.tensor([0.5]), 0.005), (torch.tensor([0.5]).bfloat16(), 0.0156)):
         two_hot_mean(torch.cat([half, half]), bins)

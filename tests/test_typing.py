@@ -29,7 +29,7 @@ def memory(batch=(3,), deter=7, groups=5, classes=2):
 
 @typed
 def scale(x: Float[Tensor, "batch time"], by: float) -> Float[Tensor, "batch time"]:
-    """Times a number."""
+    """Multiply by a number."""
     return x * by
 
 
@@ -52,7 +52,7 @@ def test_float_takes_an_int():
 
 
 def test_it_keeps_name_docstring_and_signature():
-    assert (scale.__name__, scale.__doc__) == ("scale", "Times a number.")
+    assert (scale.__name__, scale.__doc__) == ("scale", "Multiply by a number.")
     assert list(inspect.signature(scale).parameters) == ["x", "by"]
 
 
@@ -152,7 +152,7 @@ def test_a_graph_has_no_checks(same_when_compiled):
 
 
 def test_a_layout_that_passed_is_checked_no_more_and_any_other_is():
-    """Of arguments and of results: the same arguments may give another result."""
+    """For arguments and results: the same arguments may give another result."""
     given = []
 
     @typed

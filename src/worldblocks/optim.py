@@ -70,7 +70,7 @@ def warmup(optimizer: Optimizer, steps: int) -> LambdaLR:
     """
     if steps < 0:
         raise ValueError(f"warmup needs steps >= 0, got {steps}")
-    optimizer.register_step_pre_hook(_refuse_frozen_rate)
+    optimizer.register_step_pre_hook(_require_tensor_rate)
     return _Schedule(optimizer, lambda update: min(1.0, update / steps) if steps else 1.0)
 
 
@@ -86,7 +86,7 @@ class _Schedule(LambdaLR):
         super().step(epoch)
 
 
-def _refuse_frozen_rate(optimizer: Optimizer, *_: Any) -> None:
+def _require_tensor_rate(optimizer: Optimizer, *_: Any) -> None:
     if _capturing() and not all(isinstance(g["lr"], Tensor) for g in optimizer.param_groups):
         raise RuntimeError(
             "an optimiser with a schedule is being captured with a float as lr, which a CUDA graph "

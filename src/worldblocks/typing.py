@@ -47,7 +47,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     passed: dict[Any, set[Any]] = {}  # layout of the arguments to layouts of the result
 
     @functools.wraps(function)
-    def door(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling() or _off():
             return function(*args, **kwargs)
         given = layout(args), layout(kwargs)
@@ -70,7 +70,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
             passed.setdefault(given, set()).add(returned)
         return out
 
-    return door
+    return wrapper
 
 
 def _checked(function: Callable[P, R], ready: threading.local) -> Callable[P, R]:

@@ -36,7 +36,7 @@ def test_normal_agrees_with_torch(seed, event):
 
 
 def test_entropy_is_the_mean_surprise():
-    """Monte Carlo: the deviation of the mean of 100 000 draws is 0.0022; five of those."""
+    """Monte Carlo: the standard error of the mean of 100 000 draws is 0.0022; five of those."""
     out = Normal(torch.zeros(100_000), torch.full((100_000,), 0.3))
     assert out.nll(out.sample()).mean().item() == pytest.approx(out.entropy()[0].item(), abs=0.012)
 
@@ -77,7 +77,7 @@ def test_bounded_normal_by_hand():
 
 
 def test_the_deviation_starts_at_0_893():
-    """The figure of the specification for a raw deviation of 0."""
+    """The number of the specification for a raw std of 0."""
     assert BoundedNormal(torch.zeros(1), torch.zeros(1)).std.item() == pytest.approx(
         0.893, abs=1e-3
     )

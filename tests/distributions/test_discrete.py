@@ -18,7 +18,7 @@ def logits(seed, shape=(2, 5, 3, 4), scale=2.0):
 
 
 def five_sigma(probability, draws):
-    """A frequency further off is met by a right sampler once in about two million comparisons."""
+    """A correct sampler exceeds this error once in about two million comparisons."""
     return 5 * (probability * (1 - probability) / draws).sqrt() + 1e-9
 
 
@@ -105,7 +105,7 @@ def test_frequencies_match_the_probabilities(unimix):
 
 @given(seeds, st.sampled_from([2, 4, 8, 9]))
 def test_a_draw_does_not_depend_on_where_the_classes_lie_in_memory(seed, classes):
-    """`softmax` leaves few of them first, which are drawn from class by class."""
+    """`softmax` leaves few classes first in memory, and sampling handles both layouts."""
     probs = logits(seed, (5, 3, classes)).softmax(-1)
     noise = torch.rand(5, 3, 1)
     apart = probs.movedim(-1, 0).contiguous().movedim(0, -1)

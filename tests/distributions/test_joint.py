@@ -7,7 +7,7 @@ BATCH = (2, 5)
 
 
 def parts():
-    """Widths 3, 2 · 4 and 1: 12 numbers of one action."""
+    """Widths 3, 2 · 4 and 1: an action of 12 numbers."""
     return {
         "arm": Normal(torch.randn(*BATCH, 3), torch.rand(*BATCH, 3) + 0.1, event=1),
         "keys": OneHot(torch.randn(*BATCH, 2, 4), unimix=0.1, event=1),

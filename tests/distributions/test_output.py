@@ -1,4 +1,4 @@
-"""What all outputs share, checked for each of them: slices, event axes, refusals, one door."""
+"""Behaviour of all outputs: slices, event axes, errors, and sampling."""
 
 import copy
 
@@ -14,7 +14,7 @@ BATCH = (2, 5)
 
 
 def make(kind, batch=BATCH):
-    """An output of each kind, and a target for it; 3 is the event, 7 are classes or bins."""
+    """An output of each kind and a target; 3 is the event axis, 7 the classes or bins."""
     x, y = torch.randn(2, *batch, 3)
     logits = torch.randn(*batch, 3, 7)
     onehot = torch.eye(7)[torch.randint(7, (*batch, 3))]
@@ -92,7 +92,7 @@ def test_an_event_axis_cannot_be_indexed_away(kind):
 
 @every
 def test_the_loss_of_a_sum_is_the_sum_of_losses(kind):
-    """`nll` is of `*batch`: elements of the batch do not mix."""
+    """`nll` has shape `*batch`: elements of the batch do not mix."""
     output, target = make(kind)
     losses = output.nll(target)
     assert (losses.shape, losses.dtype) == (BATCH, torch.float32)
@@ -258,7 +258,7 @@ def test_everything_is_computed_in_float32(kind, dtype):
 
 @pytest.mark.parametrize("kind", ["OneHot", "TwoHot", "Joint", "SigmoidImageMSE"])
 def test_what_is_asked_without_gradients_takes_none_away(kind):
-    """A policy that has acted inside no_grad() is the one that learns from its log-probability."""
+    """A policy used inside no_grad() still gets a gradient from its log-probability later."""
     if kind == "SigmoidImageMSE":
         raw = torch.randn(*BATCH, 4, 6, 3, requires_grad=True)
         out, target = dists.SigmoidImageMSE(raw), torch.zeros(*BATCH, 4, 6, 3, dtype=torch.uint8)

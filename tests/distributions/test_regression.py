@@ -54,7 +54,7 @@ def test_an_image_target_is_uint8(dtype):
 
 
 def test_a_sigmoid_image_is_the_image_of_its_sigmoid():
-    """In values and gradients, each image weighted otherwise."""
+    """In values and gradients, with a different weight per image."""
     logit = torch.randn(2, 3, 4, 6, 3, dtype=torch.float64, requires_grad=True)
     pixels = torch.randint(256, logit.shape, dtype=torch.uint8)
     weight = torch.randn(2, 3, dtype=torch.float64)
@@ -90,7 +90,7 @@ def test_extremes():
 
 
 def in_cells(image, side):
-    """`batch height width channel` as cells, pixel by pixel."""
+    """Convert `batch height width channel` to cells, pixel by pixel."""
     n, h, w, c = image.shape
     cells = torch.zeros(n, h // side, w // side, side, side, c)
     for i, j in itertools.product(range(h), range(w)):

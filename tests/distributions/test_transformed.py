@@ -1,4 +1,4 @@
-"""Numbers whose transform is normal, and the head that predicts them."""
+"""Transformed normals, and the head that predicts them."""
 
 import math
 
@@ -71,7 +71,7 @@ def test_gradients_reach_mean_and_transform_and_no_target():
 
 
 def fitted(x, jacobian):
-    """Scale after 150 steps on numbers x that nothing is known about (mean 0 in symlog space)."""
+    """The scale after 150 steps on numbers x, with the mean fixed at 0 in symlog space."""
     output = made(torch.zeros_like(x))
     optimizer = torch.optim.Adam(output.transform.parameters(), lr=0.2)
     for _ in range(150):

@@ -5,7 +5,7 @@ from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay, r
 
 @pytest.fixture(params=["memory", "runs", "mapped", "device"])
 def storage(request, tmp_path_factory, monkeypatch):
-    if request.param == "runs":  # windows are copied as those of images are
+    if request.param == "runs":  # so that small windows are copied as runs, like images
         monkeypatch.setattr(rings, "RUN", 1)
         return Memory()
     if request.param == "mapped":
@@ -15,5 +15,5 @@ def storage(request, tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def every_storage(storage, monkeypatch):
-    """Replays of a test keep their rows in one storage after the other."""
+    """Run each test with every storage."""
     monkeypatch.setitem(SequenceReplay.__init__.__kwdefaults__, "storage", storage)

@@ -1,4 +1,4 @@
-"""Rows whose every number says which row and stream it is."""
+"""Rows whose numbers encode their row and stream."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from worldblocks.replay.tree import flatten
 
 
 class Packed(NamedTuple):
-    """A carry as a dynamics block may pack it: floats of 16 bits, indices, and a nested tuple."""
+    """A packed carry with bfloat16 numbers, indices and a nested tuple."""
 
     deter: Tensor
     stoch: Tensor
@@ -22,14 +22,14 @@ def identity(time: int, streams: int) -> Tensor:
 
 
 def packed(number: Tensor) -> Packed:
-    """The carry that stands for a number below 65536, `*batch` leading."""
+    """The carry that encodes numbers `*batch` below 65536."""
     high, low = number // 256, number % 256
     deter = low[..., None].to(torch.bfloat16).expand(*number.shape, 7)  # 8 bits are exact
     return Packed(deter, high[..., None].to(torch.uint8).expand(*number.shape, 2), (number,))
 
 
 def number(carry: Packed) -> Tensor:
-    """The inverse of `packed`, all parts agreeing."""
+    """The inverse of `packed`; all parts must agree."""
     assert carry.deter.dtype == torch.bfloat16
     assert carry.stoch.dtype == torch.uint8
     (number,) = carry.more
@@ -57,7 +57,7 @@ def row(time: int, streams: int, **changes) -> dict:
 
 
 def filled(rows: int, **sizes) -> SequenceReplay:
-    """A replay that was given so many rows."""
+    """A replay with `rows` rows added."""
     replay = SequenceReplay(**{"capacity": 24, "streams": 3, "length": 5} | sizes)
     for time in range(rows):
         replay.add(**row(time, replay.streams))
@@ -65,6 +65,6 @@ def filled(rows: int, **sizes) -> SequenceReplay:
 
 
 def equal(batch, other) -> None:
-    """Bitwise."""
+    """Check that two batches are equal to the bit."""
     ours, theirs = flatten(batch, "batch")[0], flatten(other, "batch")[0]
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

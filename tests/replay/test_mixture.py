@@ -1,4 +1,4 @@
-"""The replay of several tasks: who played a window, which rewards are known on it."""
+"""The replay of several tasks: the task of each window, and its known rewards."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def filled(tasks=("walk", "run"), rows=12, relabel=None, feature=False, **option
 
 
 def test_windows_of_two_tasks_by_hand():
-    """Task 1 has rewards from 100 on; what one task does not know of the other's rows is 0."""
+    """Task 1 has rewards from 100 on; unknown rewards of the other task are 0."""
     mixture = filled().sample({"walk": 1, "run": 2})
     assert mixture.task.tolist() == [0, 1, 1]
     assert mixture.batch.reward[:, 0].tolist() == [2.0, 102.0, 102.0]  # row 1 is context
@@ -59,7 +59,7 @@ def test_labels_are_rewards_and_no_observations():
 
 
 def test_a_reward_that_is_a_function_of_features_is_known_everywhere():
-    """But where an episode opens there is none; and it replaces what the environment gave."""
+    """It is 0 at the first row of an episode, and replaces the reward of the environment."""
     double = Relabel(("speed",), lambda feature: 2 * feature["speed"].sum(-1))
     replay = filled(relabel={"run": double, "walk": None}, feature=True)
     mixture = replay.sample({"walk": 2})
@@ -91,7 +91,7 @@ def test_features_that_only_some_tasks_have_are_left_out():
 
 @given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 99))
 def test_each_part_is_what_the_task_s_own_replay_gives(walk, run, seed):
-    """The oracle: two replays side by side, drawn one after another."""
+    """The oracle: two separate replays, sampled one after the other."""
     if not walk + run:
         return
     ours, theirs = filled(seed=seed), filled(seed=seed)
@@ -102,7 +102,7 @@ def test_each_part_is_what_the_task_s_own_replay_gives(walk, run, seed):
 
 
 def test_tasks_draw_windows_of_their_own():
-    """Which follow from the seed and the task, not from what is played beside it."""
+    """They depend on the seed and the task, not on the other tasks."""
     mixture = filled(rows=30).sample({"walk": 20, "run": 20})
     walk, run = mixture.batch.row[:, 0].split(20)
     assert not torch.equal(walk, run)
@@ -145,7 +145,7 @@ def test_saved_and_loaded_it_goes_on_with_the_tasks_that_are_there(tmp_path):
     assert all((tmp_path / name).exists() for name in manifest["files"])
     again = MixtureReplay(("run", "stand"), seed=0, **SIZES)
     again.load(tmp_path, manifest)
-    assert len(again) == 0  # of the task that has fewest
+    assert len(again) == 0  # of the task with the fewest
     ours, theirs = again.sample({"run": 4}), replay.sample({"run": 4})
     assert torch.equal(ours.batch.row, theirs.batch.row)
     assert torch.equal(ours.batch.reward, theirs.batch.reward)

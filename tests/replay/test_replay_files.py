@@ -7,7 +7,7 @@ from replay_rows import Packed, equal, filled, identity, packed, row
 
 from worldblocks.replay import SequenceReplay, files
 
-# Streams keep 8 + 5 + 1 - 1 = 13 rows; with small chunks, rows 0-2, 3-5, … are in a file each.
+# Streams keep 8 + 5 + 1 - 1 = 13 rows; with small chunks, rows 0-2, 3-5, … are separate files.
 SIZES = {"capacity": 24, "streams": 3, "length": 5}
 pytestmark = pytest.mark.usefixtures("small_chunks", "every_storage")
 
@@ -32,7 +32,7 @@ def names(folder):
 
 
 def same(replay, other):
-    """Two replays hold the same, and go on in the same way."""
+    """Check that two replays have the same contents and continue in the same way."""
     assert (len(replay), replay.steps, replay.queued) == (len(other), other.steps, other.queued)
     for _ in range(3):
         time = replay.steps // 3

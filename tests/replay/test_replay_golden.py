@@ -16,7 +16,7 @@ def recorded(golden):
         return {name: file[name] for name in file.files}
 
 
-# A window of 5 rows, all of them given out, or the first for its carry only.
+# A window of 5 rows, all of them returned, or the first used for its carry only.
 @pytest.fixture(params=[0, 1], ids=["without context", "with context"])
 def context(request):
     return request.param
@@ -49,7 +49,7 @@ def fill(replay, recorded):
 
 
 def windows(batch):
-    """What the reference recorded of windows."""
+    """Windows recorded from the reference."""
     return {
         "w": batch.obs["w"].numpy(),
         "t": batch.obs["t"].numpy(),
@@ -59,14 +59,14 @@ def windows(batch):
 
 
 def test_lengths_after_each_row(replay, recorded):
-    """Recorded after each worker's row; ours come together."""
+    """Recorded after the row of each worker; ours are added together."""
     lengths, queue = zip(*fill(replay, recorded), strict=True)
     assert list(lengths) == recorded["len_after_each_add"][STREAMS - 1 :: STREAMS].tolist()
     assert list(queue) == recorded["queue_after_each_add"][STREAMS - 1 :: STREAMS].tolist()
 
 
 def test_windows_of_the_queue(replay, context, recorded):
-    """Row for row and in order, but for the two at start 11, whose first rows we have evicted."""
+    """Row by row and in order, except the two at start 11, whose first rows we have evicted."""
     fill(replay, recorded)
     drawn = windows(replay.sample(6))
     assert replay.queued == 0
@@ -75,7 +75,7 @@ def test_windows_of_the_queue(replay, context, recorded):
 
 
 def test_uniform_windows(replay, context, recorded):
-    """All starts, and the flags of every window that the reference drew."""
+    """All starts, and the flags of every window drawn by the reference."""
     fill(replay, recorded)
     drawn = windows(replay.sample(1000, online=False))
     starts = {(w, t - context) for w, t in zip(drawn["w"][:, 0], drawn["t"][:, 0], strict=True)}
@@ -89,7 +89,7 @@ def test_uniform_windows(replay, context, recorded):
 
 
 def test_write_back(recorded):
-    """To a window of which three rows are gone: carries before every row we can still draw."""
+    """To a window with three evicted rows: the carries before every row that can be drawn."""
     replay = SequenceReplay(capacity=30, streams=STREAMS, length=4)
     fill(replay, recorded)
     stream, start = recorded["writeback.window"].tolist()
@@ -109,5 +109,5 @@ def test_write_back(recorded):
             strict=True,
         )
     }
-    # The carry of the last row comes before no row yet.
+    # The carry of the last row precedes no row yet.
     assert carries == {key: lat for key, lat in stored.items() if key[1] < ROWS - 1}

@@ -1,4 +1,4 @@
-"""Wrong rows: each is named in a sentence, and nothing of them is stored."""
+"""Wrong rows raise an error that names the value, and nothing is stored."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def changed(time, **obs):
 
 
 def refuses(match, first=True, **wrong):
-    """Both as the first row and as a later one."""
+    """Check the error for a first row and for a later row."""
     for rows in (0, 12) if first else (12,):
         replay, twin = filled(rows), filled(rows)
         with pytest.raises(ValueError, match=match):

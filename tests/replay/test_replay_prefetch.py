@@ -17,7 +17,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 
 class Never(Future):
-    """Work that is done when its result is asked for."""
+    """Work that runs when its result is requested."""
 
     def __init__(self, work):
         super().__init__()
@@ -28,7 +28,7 @@ class Never(Future):
 
 
 class Executor:
-    """In place of a thread: work is done at once, or as late as can be."""
+    """Replaces the thread: work runs immediately, or as late as possible."""
 
     def __init__(self, late):
         self.late = late
@@ -46,7 +46,7 @@ class Executor:
 
 @pytest.fixture
 def slow(monkeypatch):
-    """Threads take a while."""
+    """Slow down the thread."""
     gather = prefetch.gather_rows
 
     def slowly(*args, **options):
@@ -57,7 +57,7 @@ def slow(monkeypatch):
 
 
 def lived(replay, batches, rows, start=None):
-    """Rows come, batches are trained on and their carries written back; all that was sampled."""
+    """Add rows, sample batches and write carries back. Returns all batches."""
     sampled = []
     for k in range(replay.steps // 3 if start is None else start, rows):
         replay.add(**row(k, 3))
@@ -89,14 +89,14 @@ def test_the_first_batch_is_that_of_the_replay():
 
 
 def test_batches_do_not_depend_on_the_thread(storage, slow):
-    """Rows are evicted and carries written while it works: 13 of 28 rows are kept."""
+    """Rows are evicted and carries written while it runs: 13 of 28 rows are kept."""
     ours = run(28, storage=storage)
     same(ours, run(28, Executor(late=False)))
-    same(ours, run(28, Executor(late=True)))  # gathered when it is asked for
+    same(ours, run(28, Executor(late=True)))  # gathered on request
 
 
 def test_on_a_cpu_a_batch_is_that_of_the_replay(storage):
-    """To the bit, in the same order; windows that were drawn ahead elsewhere are not lost."""
+    """To the bit, in the same order; windows drawn ahead elsewhere are not lost."""
     ours, theirs = filled(8, storage=storage), filled(8)
     with Prefetch(ours, 4) as batches:
         assert batches._ahead is None
@@ -140,7 +140,7 @@ def test_experience_comes_one_batch_later_and_once():
         for k in range(7, 13):
             replay.add(**row(k, 3))
         late, *rest = [batches.sample().row[:, 0].tolist() for _ in range(3)]
-    # Row 2 of streams 0, 1, 2; then row 8 of each; what was drawn in between was not of the queue.
+    # Row 2 of streams 0, 1, 2, then row 8 of each; draws in between were not from the queue.
     assert [rows[0], rows[1][:1]] == [[6, 7], [8]]
     assert max(late) // 3 <= 2
     assert [rest[0], rest[1][:1]] == [[24, 25], [26]]
@@ -162,7 +162,7 @@ def test_a_run_that_is_resumed_gets_the_same_batches(tmp_path, storage, slow, st
 
 
 def test_going_back_to_a_save(tmp_path):
-    """What the thread gathered of the rows before is not handed out."""
+    """Batches gathered from the earlier rows are not returned."""
     replay = filled(8)
     with Ahead(replay, 4) as batches:
         lived(replay, batches, 15)

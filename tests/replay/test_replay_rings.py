@@ -10,7 +10,7 @@ from worldblocks.replay.storage import Memory, OnDevice
 
 @pytest.fixture(params=["torch", "NumPy"])
 def rings(request):
-    """Two streams of five rows; a row holds its own number and that of its stream."""
+    """Two streams of five rows; a row encodes its row number and stream."""
 
     def make(count):
         kind, storage = {"torch": (Rings, OnDevice("cpu")), "NumPy": (HostRings, Memory())}[
@@ -69,7 +69,7 @@ class Reads(TorchDispatchMode):
 
 
 def test_a_row_on_the_device_is_waited_for_once(monkeypatch):
-    """However many of its entries must be finite; none of them is copied."""
+    """Regardless of how many values must be finite; none is copied to the host."""
     copied = []
     monkeypatch.setattr(module, "as_array", lambda value: copied.append(1) or value.numpy())
     names = ["reward", "obs/a", "obs/b"]

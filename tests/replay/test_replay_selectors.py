@@ -7,7 +7,7 @@ from worldblocks.replay.selectors import OnlineQueue, Selector, Uniform
 
 
 def test_windows_of_the_queue_worked_out_by_hand():
-    # Windows of 4 rows: 1-4, 5-8, 9-12. With rows 0 … 9 two of each of the 3 streams are complete.
+    # Windows of 4 rows: 1-4, 5-8, 9-12. With rows 0 … 9, each of 3 streams has two complete ones.
     queue = OnlineQueue(streams=3, window=4)
     assert [queue.ready(count) for count in (0, 1, 4, 5, 8, 9, 10, 13)] == [0, 0, 0, 3, 3, 6, 6, 9]
     stream, start = queue.draw(5, oldest=0, count=10)
@@ -30,7 +30,7 @@ def test_entries_whose_rows_are_gone_are_skipped(oldest, first):
     draws=st.lists(st.integers(0, 4), max_size=30),
 )
 def test_the_queue_equals_a_list_of_windows(streams, window, spare, draws):
-    """One row a step, then a draw; the list is kept as the reference keeps it."""
+    """Add one row, then draw; the list is maintained as in the reference."""
     queue, listed = OnlineQueue(streams, window), []
     for count, size in enumerate(draws, start=1):
         oldest = max(0, count - window - spare)

@@ -1,4 +1,4 @@
-"""Everything one can do to a replay, in any order, against lists of rows."""
+"""All operations of a replay in any order, against lists of rows."""
 
 import json
 import tempfile
@@ -83,7 +83,7 @@ class ReplayAgainstLists(RuleBasedStateMachine):
         self.check(self.replay.sample(size, length=length), length + self.context)
 
     def check(self, batch, window):
-        """A batch against the lists; the start of each of its windows."""
+        """Compare a batch with the lists. Returns the start of each window."""
         drawn = []
         for k, rows in enumerate(batch.row.tolist()):
             start, stream = rows[0] // self.streams - self.context, rows[0] % self.streams
@@ -106,7 +106,7 @@ class ReplayAgainstLists(RuleBasedStateMachine):
     @precondition(lambda self: self.carry)
     @rule(data=st.data(), size=st.integers(0, 6))
     def write_back(self, data, size):
-        """Rows in any order, evicted and equal ones among them."""
+        """Write rows back in any order, including evicted and duplicate ones."""
         newest = len(self.carry) - 1
         known = st.integers(max(0, newest - 2 * self.streams * self.kept), newest)
         rows = data.draw(st.lists(known, min_size=size, max_size=size))
@@ -127,7 +127,7 @@ class ReplayAgainstLists(RuleBasedStateMachine):
     @precondition(lambda self: self.saved)
     @rule(data=st.data(), fresh=st.booleans())
     def load(self, data, fresh):
-        """Go back to any save, in a new process or in this one."""
+        """Load any save, in a new replay or in this one."""
         manifest, lists = data.draw(st.sampled_from(self.saved))
         if fresh:
             self.replay = SequenceReplay(**self.sizes, seed=3)

@@ -16,7 +16,7 @@ without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA 
 
 
 def test_a_batch_does_not_depend_on_the_storage(storage):
-    """Draws, write-back and eviction, against host memory."""
+    """Draws, write-back and eviction, compared with host memory."""
     ours, theirs = filled(11, storage=storage), filled(11)
     for time in range(11, 31):
         for replay in (ours, theirs):
@@ -37,7 +37,7 @@ def test_a_replay_saved_from_one_storage_is_loaded_into_another(storage, tmp_pat
 
 
 def test_room_for_more_than_the_machine_has_is_reserved_not_taken():
-    """The presets keep 5 million rows of 45 kB; pages are taken as rows come."""
+    """The presets keep 5 million rows of 45 kB; pages are allocated as rows arrive."""
     replay = SequenceReplay(capacity=5_000_000, streams=1, length=64)
     replay.add(**row(0, 1) | {"carry": torch.zeros(1, 8192)})
     assert replay.steps == 1
@@ -45,7 +45,7 @@ def test_room_for_more_than_the_machine_has_is_reserved_not_taken():
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs a system that reserves")
 def test_a_mapped_file_takes_its_disk_at_once(tmp_path, monkeypatch):
-    """So that rows never meet a full disk, where the system would kill the process."""
+    """So that rows never hit a full disk, where the system would kill the process."""
     taken, reserve = [], os.posix_fallocate
 
     def reserved(file, start, size):
@@ -59,7 +59,7 @@ def test_a_mapped_file_takes_its_disk_at_once(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_between_a_look_and_the_file(tmp_path, monkeypatch):
-    """Two replays that each find the same room: the second is refused, and nobody is killed."""
+    """Two replays find the same free space: the second raises, and no process is killed."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -121,7 +121,7 @@ def test_a_folder_is_used_again_and_at_once(tmp_path):
 
 
 def test_more_than_there_is(storage):
-    """More bytes than any machine, disk or device has."""
+    """More memory than any machine, disk or device has."""
     where = {
         Memory: "this machine",
         MemoryMapped: r"the disk of /.*rows\d+",
