@@ -1,6 +1,7 @@
 """What docs/results/data keeps of a finished seed: its result, and a curve of some 200 points."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import worldblocks as wb
-from benchmarks.learning.entries import Entry, data_path
+from benchmarks.learning.entries import Entry, data_path, read_data
 
 POINTS = 200
 OUTCOMES = 50  # episodes of a mean success
@@ -19,23 +20,17 @@ FACTS += ("tasks", "reports", "sentences")
 Curve = dict[str, list[float]]
 
 
-def kept(entry: Entry, root: Path) -> list[dict[str, Any]]:
-    """The data of the finished seeds of an entry."""
-    paths = [data_path(entry, seed, root) for seed in entry.seeds]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-
-
 def keep(
     entry: Entry, run: Path, result: dict[str, Any], root: Path, thresholds: Iterable[float] = ()
 ) -> None:
-    """Write the data of one seed, a line for each fact.
+    """Add the record of one finished seed to the results of its entry.
 
     Args:
         entry: What was run.
         run: Its folder.
-        result: Everything that is known of it; `FACTS` are kept.
-        root: Of the repository.
-        thresholds: Scores whose first hit is kept. Steps are environment steps.
+        result: Its results, of which the `FACTS` are kept.
+        root: The root of the repository.
+        thresholds: Scores whose first hit is kept, in environment steps.
     """
     facts = {name: result[name] for name in FACTS if name in result}
     if entry.kind in ("run", "peer"):
@@ -48,10 +43,34 @@ def keep(
         facts |= _tasks(run)
     if entry.kind == "glam":
         facts |= _outcomes(run)
-    lines = [f"  {json.dumps(name)}: {json.dumps(_short(facts[name]))}" for name in facts]
-    path = data_path(entry, result["seed"], root)
+    add_record(data_path(entry, root), _short(facts))
+
+
+def add_record(path: Path, record: dict[str, Any]) -> None:
+    """Add a record to a file of results, or replace that of the same seed.
+
+    Seeds that end at once, in threads or processes, wait for each other. A reader never sees half
+    a file.
+    """
+    import fcntl  # not on Windows, where results can only be read
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # until it is closed
+        others = [one for one in read_data(path) if one["seed"] != record["seed"]]
+        ordered = sorted([*others, record], key=lambda one: one["seed"])
+        draft = path.with_suffix(".part")
+        draft.write_text("[\n" + ",\n".join(map(_text, ordered)) + "\n]\n", encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        os.close(folder)
+
+
+def _text(record: dict[str, Any]) -> str:
+    """A record with one fact per line."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in record.items()]
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def thinned(steps: np.ndarray, scores: np.ndarray) -> Curve:

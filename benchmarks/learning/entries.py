@@ -1,9 +1,11 @@
 """The entries of `queue.toml`, where the data and the run of each seed lie, and which come next."""
 
+import json
 import shlex
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 QUEUE = "benchmarks/learning/queue.toml"
 KINDS = ("run", "peer", "tasks", "adapt", "glam", "instruct")
@@ -71,9 +73,20 @@ def read_queue(path: Path) -> list[Entry]:
     return entries
 
 
-def data_path(entry: Entry, seed: int, root: Path) -> Path:
-    """What is kept of one seed in the repository."""
-    return root / "docs" / "results" / "data" / entry.name / f"seed-{seed}.json"
+def data_path(entry: Entry, root: Path) -> Path:
+    """The results of an entry in the repository: a list of records, one for each finished seed."""
+    return root / "docs" / "results" / "data" / f"{entry.name}.json"
+
+
+def read_data(path: Path) -> list[dict[str, Any]]:
+    """The records in a file of results; none where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def records(entry: Entry, root: Path) -> list[dict[str, Any]]:
+    """The records of the finished seeds of an entry, in the order of its seeds."""
+    found = {record["seed"]: record for record in read_data(data_path(entry, root))}
+    return [found[seed] for seed in entry.seeds if seed in found]
 
 
 def run_folder(entry: Entry, seed: int, root: Path) -> Path:
@@ -87,8 +100,9 @@ def note_path(entry: Entry, seed: int, root: Path) -> Path:
 
 
 def unfinished(entry: Entry, root: Path) -> list[int]:
-    """The seeds without data."""
-    return [seed for seed in entry.seeds if not data_path(entry, seed, root).exists()]
+    """The seeds without a record."""
+    finished = {record["seed"] for record in records(entry, root)}
+    return [seed for seed in entry.seeds if seed not in finished]
 
 
 def to_run(entry: Entry, entries: list[Entry], root: Path) -> list[int]:

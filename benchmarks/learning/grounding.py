@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.learning.data import LAST, OUTCOMES, kept
-from benchmarks.learning.entries import Entry, run_folder
+from benchmarks.learning.data import LAST, OUTCOMES
+from benchmarks.learning.entries import Entry, records, run_folder
 from benchmarks.learning.words import markdown, number, steps_text
 from worldblocks.run.curve import COLOURS, DARK, style
 from worldblocks.run.extras import extra
@@ -43,7 +43,7 @@ def hit(one: dict[str, Any], threshold: float) -> float:
 
 def compared(group: Sequence[Entry], root: Path) -> str:
     """A row for each reward: success at the end and judged, steps to a share of the oracle's."""
-    done = {entry: kept(entry, root) for entry in group}
+    done = {entry: records(entry, root) for entry in group}
     commands = "; ".join(f"`python {entry.command} --seed N`" for entry in group)
     if not any(done.values()):
         return f"Not run yet. In the queue: {commands}."
@@ -74,7 +74,7 @@ def threshold(done: dict[Entry, list[dict[str, Any]]]) -> float:
 
 def spoken(entry: Entry, root: Path) -> str:
     """A row for each sentence: its policy, an oracle's, a random one's, the best head's."""
-    found = kept(entry, root)
+    found = records(entry, root)
     if not found:
         return f"Not run yet. In the queue: `python {entry.command}`."
     header = ["sentence", "meant", "chosen", "its policy", "random, 95th percentile"]
@@ -103,7 +103,7 @@ def draw(entries: Sequence[Entry], root: Path) -> None:
     """Success against steps, a colour for each reward and a line for each seed."""
     for name in dict.fromkeys(entry.group for entry in entries if entry.kind == GLAM):
         group = [entry for entry in entries if (entry.group, entry.kind) == (name, GLAM)]
-        done = {entry: kept(entry, root) for entry in group}
+        done = {entry: records(entry, root) for entry in group}
         if any(done.values()):
             _plot(done, threshold(done), root / "docs" / "results" / f"{name}.png")
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.learning.data import kept
-from benchmarks.learning.entries import Entry, run_folder
+from benchmarks.learning.entries import Entry, records, run_folder
 from benchmarks.learning.words import markdown, number, steps_text, thousands
 
 RESAMPLES = 4000
@@ -52,7 +51,7 @@ def judged(run: Path) -> dict[str, Any]:
 
 def scores_of(entry: Entry, root: Path, task: str, policy: str = "trained") -> list[list[float]]:
     """Scores of episodes of a task, a list for each finished seed."""
-    return [r["tasks"][task][policy]["scores"] for r in kept(entry, root) if task in r["tasks"]]
+    return [r["tasks"][task][policy]["scores"] for r in records(entry, root) if task in r["tasks"]]
 
 
 def interval(seeds: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float, float]:
@@ -75,7 +74,7 @@ def resampled(seeds: Sequence[Sequence[float]], seed: int) -> np.ndarray:
 
 def tasks_in(group: Sequence[Entry], root: Path) -> list[str]:
     """Every task that a run of a group was judged in."""
-    return list(dict.fromkeys(t for one in group for r in kept(one, root) for t in r["tasks"]))
+    return list(dict.fromkeys(t for one in group for r in records(one, root) for t in r["tasks"]))
 
 
 def compared(group: Sequence[Entry], entries: Sequence[Entry], root: Path) -> str:
@@ -86,7 +85,7 @@ def compared(group: Sequence[Entry], entries: Sequence[Entry], root: Path) -> st
     header = ["models", "seeds", *tasks, "parameters", "updates a model", "minutes a seed"]
     rows = []
     for entry in group:
-        done = kept(entry, root)
+        done = records(entry, root)
         count = f"{len(done)} of {len(entry.seeds)}"
         cells = [cell(scores_of(entry, root, task)) for task in tasks]
         numbers = ["–"] * 3
@@ -111,7 +110,7 @@ def reported(group: Sequence[Entry], root: Path) -> list[str]:
     rows = [
         [task, str(result["seed"]), line["name"], PASSED[line["passed"]], line["detail"]]
         for entry in group
-        for result in kept(entry, root)
+        for result in records(entry, root)
         for task, lines in result.get("reports", {}).items()
         for line in lines
         if line["passed"] is not None
@@ -154,7 +153,7 @@ def differences(group: Sequence[Entry], tasks: Sequence[str], root: Path) -> lis
 
 def adapted(group: Sequence[Entry], entries: Sequence[Entry], root: Path) -> str:
     """Return after so many real steps, and steps to a share of the single-task score."""
-    done = {entry: kept(entry, root) for entry in group}
+    done = {entry: records(entry, root) for entry in group}
     marks = sorted({e["step"] for own in done.values() for r in own for e in r["evaluations"]})
     if not marks:
         return f"Not run yet. {planned(group)}"

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import worldblocks as wb
-from benchmarks.learning import data, grounding, multitask
-from benchmarks.learning.entries import Entry, note_path, unfinished
+from benchmarks.learning import grounding, multitask
+from benchmarks.learning.entries import Entry, note_path, records, unfinished
 from benchmarks.learning.words import markdown, number, spread, steps_text, thousands
 
 AT = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000)  # rows of a table beside published scores
@@ -38,7 +38,7 @@ class Kept(NamedTuple):
 
 def collect(entry: Entry, root: Path) -> list[Kept]:
     """The finished seeds of an entry."""
-    return [Kept(one, episodes(one)) for one in data.kept(entry, root)]
+    return [Kept(one, episodes(one)) for one in records(entry, root)]
 
 
 def episodes(one: dict[str, Any]) -> wb.evaluate.Episodes:

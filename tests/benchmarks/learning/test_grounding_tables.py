@@ -1,8 +1,8 @@
 """Tables of GLAM: success by reward, steps to a share of the oracle's, unseen sentences."""
 
-import json
 import shutil
 
+from benchmarks.learning.data import add_record
 from benchmarks.learning.entries import Entry, data_path, ready, run_folder, to_run
 
 from benchmarks.learning import grounding
@@ -16,9 +16,7 @@ def entry(name, command, **options):
 
 
 def finish(one, root, seed, **facts):
-    path = data_path(one, seed, root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"seed": seed, "minutes": 3.0, **facts}))
+    add_record(data_path(one, root), {"seed": seed, "minutes": 3.0, **facts})
 
 
 def won(success, last, means):

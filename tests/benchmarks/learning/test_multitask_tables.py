@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from benchmarks.learning.data import add_record
 from benchmarks.learning.entries import Entry, data_path, run_folder
 from PIL import Image
 
@@ -17,10 +18,8 @@ def entry(name, **options):
 
 
 def finish(one, root, seed, **facts):
-    path = data_path(one, seed, root)
-    path.parent.mkdir(parents=True, exist_ok=True)
     known = {"seed": seed, "parameters": 12_000, "updates": 70, "minutes": 3.0, "steps": one.steps}
-    path.write_text(json.dumps(known | facts))
+    add_record(data_path(one, root), known | facts)
 
 
 def scores(trained):

@@ -18,7 +18,7 @@ from benchmarks.learning.runner import Queue
 
 import worldblocks as wb
 from benchmarks import ROOT, provenance
-from benchmarks.learning import command, entries, pages, words
+from benchmarks.learning import command, data, entries, pages, words
 
 DOCS = ROOT / "docs"
 PUBLISHED = DOCS / "results" / "published"
@@ -120,11 +120,12 @@ def test_the_tables_are_those_of_the_data(queue):
         assert picture.stat().st_size < 150_000
 
 
-def test_every_file_of_data_is_of_a_seed_of_the_queue(queue):
-    known = {data_path(entry, seed, ROOT) for entry in queue for seed in entry.seeds}
-    files = {path for path in (DOCS / "results" / "data").rglob("*") if path.is_file()}
-    assert files <= known
-    assert all(path.stat().st_size < 20_000 for path in files)
+def test_every_record_is_of_a_seed_of_the_queue(queue):
+    known = {data_path(entry, ROOT): entry for entry in queue}
+    for path in (DOCS / "results" / "data").iterdir():
+        entry, seeds = known[path], [record["seed"] for record in entries.read_data(path)]
+        assert seeds == sorted(set(seeds) & set(entry.seeds))
+        assert path.stat().st_size < 10_000 * len(seeds)
 
 
 ENTRY = """
@@ -173,9 +174,7 @@ def test_the_next_entry(tmp_path):
         return entry and entry.name
 
     def finish(entry, seed):
-        path = data_path(entry, seed, tmp_path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
+        data.add_record(data_path(entry, tmp_path), {"seed": seed})
 
     assert (following(), following(gpu=True)) == ("first", "gpu")
     _, first, last = listed
@@ -234,9 +233,11 @@ def test_an_entry_from_its_start_to_its_page(stub):
     assert pages.overview(stub.entries, stub.root).endswith("1 of 2, seed 1 failed")
     assert stub.run(jobs[1:], 2) == 0  # and is resumed
     assert pages.overview(stub.entries, stub.root).endswith("2 of 2")
-    text = data_path(entry, 1, stub.root).read_text()
-    result = json.loads(text)
-    assert len(text.splitlines()) == len(result) + 2
+    text = data_path(entry, stub.root).read_text()
+    both = json.loads(text)
+    assert [record["seed"] for record in both] == [0, 1]
+    assert len(text.splitlines()) == sum(len(record) + 2 for record in both) + 2
+    result = both[1]
     assert (result["score"]["mean"], result["mode"]["mean"], result["parameters"]) == (8, 9, 12)
     assert (result["steps"], result["repeat"]) == (40, 2)  # 20 actions of 2 environment steps
     # Means of ten: 4.5 at episode 9, 5.5 at episode 10, which ended at action 12.
