@@ -109,9 +109,10 @@ def test_snippets_are_in_the_form_that_mkdocs_reads(page):
     """A formatter that takes one for Python would leave a page without its source."""
     for line in page.read_text(encoding="utf-8").splitlines():
         if "--8" in line:
-            file = re.fullmatch(r' *--8<-- "([\w./]+)"', line)
-            assert file, line
-            assert (ROOT / file[1]).exists(), line
+            found = re.fullmatch(r' *--8<-- "([\w./]+)(?::(\w+))?"', line)
+            assert found, line
+            text = (ROOT / found[1]).read_text(encoding="utf-8")
+            assert found[2] is None or f"[start:{found[2]}]" in text, line
 
 
 def parity_table():

@@ -14,6 +14,7 @@ from benchmarks.learning import grounding, multitask
 from benchmarks.learning.entries import Entry, note_path, records, unfinished
 from benchmarks.learning.words import markdown, number, spread, steps_text, thousands
 
+TABLES = "docs/results/tables.md"
 AT = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000)  # rows of a table beside published scores
 
 
@@ -54,14 +55,21 @@ def redraw(entries: Sequence[Entry], root: Path) -> None:
         if entry.kind == "run" and not entry.group:
             draw(entry, entries, root)
     grounding.draw(entries, root)
-    folder = root / "docs" / "results" / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+    (root / TABLES).parent.mkdir(parents=True, exist_ok=True)
+    (root / TABLES).write_text(tables(entries, root), encoding="utf-8")
+
+
+def tables(entries: Sequence[Entry], root: Path) -> str:
+    """The file of all tables: a section for each of them, which a page includes by its name."""
+    parts = ["# Tables", "Written by `python -m benchmarks.learning --redraw`."]
     for name, text in texts(entries, root).items():
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        section = f"<!-- --8<-- [start:{name}] -->\n{text}\n<!-- --8<-- [end:{name}] -->"
+        parts += [f"## {name}", section]
+    return "\n\n".join(parts) + "\n"
 
 
 def texts(entries: Sequence[Entry], root: Path) -> dict[str, str]:
-    """The files of docs/results/tables by name: one for each entry or group, and the queue."""
+    """The tables by name: one for each entry or group, and the queue."""
     pages = {"queue": markdown(*overview_rows(entries, root))}
     pages |= multitask.texts(entries, root)
     pages |= grounding.texts(entries, root)
@@ -71,7 +79,7 @@ def texts(entries: Sequence[Entry], root: Path) -> dict[str, str]:
             pages[entry.group] = group_table(group, root)
         elif entry.kind == "run":
             pages[entry.name] = section(entry, entries, root)
-    return {name: text + "\n" for name, text in pages.items()}
+    return pages
 
 
 def draw(entry: Entry, entries: Sequence[Entry], root: Path) -> None:

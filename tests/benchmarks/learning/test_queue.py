@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import json
 import math
+import re
 import subprocess
 import threading
 from pathlib import Path
@@ -110,12 +111,11 @@ def test_published_tasks_are_there(queue):
 
 def test_the_tables_are_those_of_the_data(queue):
     """After a run, `python -m benchmarks.learning --redraw` makes them so."""
-    tables = (DOCS / "results" / "tables").glob("*.md")
-    written = {path.stem: path.read_text(encoding="utf-8") for path in tables}
-    assert written == pages.texts(queue, ROOT)
+    assert (ROOT / pages.TABLES).read_text(encoding="utf-8") == pages.tables(queue, ROOT)
     names = ("results.md", "multitask.md", "language.md")
     page = "".join((DOCS / name).read_text(encoding="utf-8") for name in names)
-    assert [name for name in written if f"docs/results/tables/{name}.md" not in page] == []
+    included = re.findall(rf'--8<-- "{pages.TABLES}:(\w+)"', page)
+    assert sorted(included) == sorted(pages.texts(queue, ROOT))
     for picture in (DOCS / "results").glob("*.png"):
         assert picture.stat().st_size < 150_000
 
@@ -248,7 +248,7 @@ def test_an_entry_from_its_start_to_its_page(stub):
     assert {"commit", "machine", "versions", "date", "minutes", "changed"} <= result.keys()
     assert wb.run.Checkpoint(run_folder(entry, 1, stub.root)).exists()
     pages.redraw(stub.entries, stub.root)
-    page = (stub.root / "docs" / "results" / "tables" / "stub.md").read_text()
+    page = (stub.root / pages.TABLES).read_text()
     assert "| seed | score | likeliest actions | steps to 5 | minutes |" in page
     assert "| min – median – max | 8 | 9 | 24 |" in page
     assert (stub.root / "docs" / "results" / "stub.png").stat().st_size < 150_000
