@@ -1,4 +1,4 @@
-"""What docs/results/data keeps of a finished seed: its result, and a curve of some 200 points."""
+"""The records of finished seeds in docs/results/data: results, and a curve of about 200 points."""
 
 import json
 import os
@@ -12,8 +12,8 @@ import worldblocks as wb
 from benchmarks.learning.entries import Entry, data_path, read_data
 
 POINTS = 200
-OUTCOMES = 50  # episodes of a mean success
-LAST = 100  # training episodes at the end
+OUTCOMES = 50  # episodes in a mean success
+LAST = 100  # last training episodes
 FACTS = ("name", "seed", "command", "commit", "changed", "versions", "machine", "date", "minutes")
 FACTS += ("parameters", "steps", "policy", "score", "mode", "success", "evaluations")
 FACTS += ("tasks", "reports", "sentences")
@@ -28,14 +28,14 @@ def keep(
     Args:
         entry: What was run.
         run: Its folder.
-        result: Its results, of which the `FACTS` are kept.
+        result: Its results; the `FACTS` among them are stored.
         root: The root of the repository.
-        thresholds: Scores whose first hit is kept, in environment steps.
+        thresholds: Scores whose first hit is recorded, in environment steps.
     """
     facts = {name: result[name] for name in FACTS if name in result}
     if entry.kind in ("run", "peer"):
         facts |= _scores(wb.evaluate.read_episodes(run), thresholds)
-    if entry.kind == "peer":  # which counts actions
+    if entry.kind == "peer":  # its steps are actions
         repeat = facts["repeat"]
         facts["steps"] *= repeat
         facts["evaluations"] = [e | {"step": e["step"] * repeat} for e in facts["evaluations"]]
@@ -49,8 +49,7 @@ def keep(
 def add_record(path: Path, record: dict[str, Any]) -> None:
     """Add a record to a file of results, or replace that of the same seed.
 
-    Seeds that end at once, in threads or processes, wait for each other. A reader never sees half
-    a file.
+    A lock orders seeds that end at once, in threads or processes. The file is replaced as a whole.
     """
     import fcntl  # not on Windows, where results can only be read
 
@@ -74,7 +73,7 @@ def _text(record: dict[str, Any]) -> str:
 
 
 def thinned(steps: np.ndarray, scores: np.ndarray) -> Curve:
-    """At most 200 points: the mean score of the episodes since the point before.
+    """At most 200 points, each the mean score of the episodes since the previous point.
 
     >>> thinned(np.arange(1, 401), np.arange(400.0))["score"][:2]
     [0.5, 2.5]
@@ -87,9 +86,9 @@ def thinned(steps: np.ndarray, scores: np.ndarray) -> Curve:
 
 
 def successes(steps: np.ndarray, success: np.ndarray) -> Curve:
-    """Mean success of the last 50 episodes, at 200 of them and wherever it is a new maximum.
+    """Mean success of the last 50 episodes, at 200 points and at every new maximum.
 
-    With the maxima, the first step at which any threshold is reached is exact.
+    The maxima make the first step at which a threshold is reached exact.
     """
     means = wb.run.running_mean(success, OUTCOMES)[OUTCOMES - 1 :]
     before = np.maximum.accumulate(np.concatenate([[-1.0], means]))[:-1]
@@ -105,7 +104,7 @@ def _scores(run: wb.evaluate.Episodes, thresholds: Iterable[float]) -> dict[str,
 
 
 def _tasks(run: Path) -> dict[str, Any]:
-    """Updates of a model, and a curve for each task."""
+    """Updates of the model, and a curve for each task."""
     lines = wb.run.read_jsonl(run / "episodes.jsonl")
     repeat = wb.run.read_config(run).get("repeat", 1)
     curves = {}
@@ -126,7 +125,7 @@ def _outcomes(run: Path) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """Numbers with six digits."""
+    """With floats rounded to six digits."""
     if isinstance(value, dict):
         return {key: _short(own) for key, own in value.items()}
     if isinstance(value, list):

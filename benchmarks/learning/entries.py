@@ -1,4 +1,4 @@
-"""The entries of `queue.toml`, where the data and the run of each seed lie, and which come next."""
+"""The entries of `queue.toml`, the files of their results and runs, and which entry comes next."""
 
 import json
 import shlex
@@ -9,7 +9,6 @@ from typing import Any
 
 QUEUE = "benchmarks/learning/queue.toml"
 KINDS = ("run", "peer", "tasks", "adapt", "glam", "instruct")
-ON_A_RUN = ("adapt", "instruct")  # {run} in their commands is the run of `beside`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,20 +16,21 @@ class Entry:
     """One entry: a command that is run once for each seed."""
 
     name: str
-    what: str  # in words, for headings and tables
+    what: str  # description, for headings and tables
     tier: int  # 1: the evidence this project promises; 2: whenever there is time
     command: str  # words after `python`; the queue adds --seed, --logdir and --resume
     seeds: tuple[int, ...]
     steps: int  # budget of one seed in environment steps: actions · repeat
-    minutes: float  # expected of one seed
-    kind: str = "run"  # "peer": another agent, through peers.py; "tasks", "glam": judge
-    # themselves; "adapt", "instruct": a new task or sentences on the run of `beside`
+    minutes: float  # expected duration of one seed
+    kind: str = "run"  # "peer": another agent, through peers.py; "tasks", "glam": evaluated by the
+    # recipe itself; "adapt", "instruct": a new task, or sentences, on the run of `base`
     hardware: str = "cpu"  # or "gpu"
-    beside: str = ""  # the entry that a peer is compared with
-    continues: str = ""  # the finished entry whose runs go on
-    published: str = ""  # "file/task" of docs/results/published
-    thresholds: tuple[float, ...] = ()  # scores whose first hit is counted
-    mode: bool = False  # judge the policy's likeliest actions too
+    baseline_of: str = ""  # of a peer: the entry that it is compared with
+    base: str = ""  # the entry whose run is `{run}` in the command
+    continues: str = ""  # the finished entry whose runs are continued
+    published: str = ""  # "file/task" in docs/results/published
+    thresholds: tuple[float, ...] = ()  # scores whose first hit is recorded
+    mode: bool = False  # evaluate the mode of the policy too
     group: str = ""  # entries of a group share one table
     scale: float = 1.0  # factor of the rewards; tables divide by it
 
@@ -51,7 +51,7 @@ def read_queue(path: Path) -> list[Entry]:
     """The entries in the order of the file.
 
     Raises:
-        ValueError: A field is unknown, a name occurs twice, or an entry names one that is not
+        ValueError: A field is unknown, a name occurs twice, or an entry refers to one that is not
             above it.
     """
     entries: list[Entry] = []
@@ -62,11 +62,11 @@ def read_queue(path: Path) -> list[Entry]:
             raise ValueError(f"entry {name!r} has the fields {unknown}; known are {sorted(known)}")
         if name in above:
             raise ValueError(f"two entries are named {name!r}; give one of them another name")
-        for field in ("beside", "continues"):
+        for field in ("baseline_of", "base", "continues"):
             if table.get(field) and table[field] not in above:
                 raise ValueError(
-                    f"entry {name!r} has {field} = {table[field]!r}, which is no entry above it; "
-                    f"those are {above}"
+                    f"entry {name!r} has {field} = {table[field]!r}, which is not the name of "
+                    f"an entry above it; those are {above}"
                 )
         lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
         entries.append(Entry(**{**table, **lists}))
@@ -90,12 +90,12 @@ def records(entry: Entry, root: Path) -> list[dict[str, Any]]:
 
 
 def run_folder(entry: Entry, seed: int, root: Path) -> Path:
-    """The run of one seed, which git ignores."""
+    """The run folder of one seed, which git ignores."""
     return root / "logs" / "results" / entry.name / f"seed-{seed}"
 
 
 def note_path(entry: Entry, seed: int, root: Path) -> Path:
-    """What the queue notes of a run: its provenance, the minutes so far, how it ended."""
+    """The queue's notes on a run: its provenance, the minutes so far, how it ended."""
     return run_folder(entry, seed, root).with_name(f"seed-{seed}.json")
 
 
@@ -106,27 +106,24 @@ def unfinished(entry: Entry, root: Path) -> list[int]:
 
 
 def to_run(entry: Entry, entries: list[Entry], root: Path) -> list[int]:
-    """The seeds without data, or without the run that an unfinished entry begins from.
+    """The seeds without a record, or without the run that an unfinished entry starts from.
 
-    Only the data of a run are kept in the repository; its weights and replay stay in `logs`.
+    The repository has only the results of a run; its weights and replay stay in `logs`.
     """
-    adapted = any(
-        one.kind in ON_A_RUN and one.beside == entry.name and unfinished(one, root)
-        for one in entries
-    )
+    needed = any(one.base == entry.name and unfinished(one, root) for one in entries)
     gone = [s for s in entry.seeds if not (run_folder(entry, s, root) / "checkpoint").exists()]
     seeds = unfinished(entry, root)
-    return [seed for seed in entry.seeds if seed in seeds or (adapted and seed in gone)]
+    return [seed for seed in entry.seeds if seed in seeds or (needed and seed in gone)]
 
 
 def ready(entry: Entry, entries: list[Entry], root: Path) -> bool:
-    """Whether what an entry continues, or adapts, is finished and on disk."""
-    needed = (entry.continues, entry.beside if entry.kind in ON_A_RUN else "")
+    """Whether the runs that an entry continues or starts from are finished and on disk."""
+    needed = (entry.continues, entry.base)
     return not any(one.name in needed and to_run(one, entries, root) for one in entries)
 
 
 def next_entry(entries: list[Entry], root: Path, *, gpu: bool) -> Entry | None:
-    """The first entry that has seeds to run, can run on this machine and has what it continues."""
+    """The first entry with seeds to run that this machine can run and that is `ready`."""
     for entry in entries:
         here = gpu or entry.hardware == "cpu"
         if here and to_run(entry, entries, root) and ready(entry, entries, root):

@@ -1,6 +1,6 @@
 """Tables and figures of GLAM for docs/language.md: success by reward, and unseen sentences.
 
-All scores of the first are the environment's own success, whatever reward was learnt from.
+Success is the environment's own, whatever reward the policy learned from.
 """
 
 import math
@@ -18,13 +18,13 @@ from benchmarks.learning.words import markdown, number, steps_text
 from worldblocks.run.curve import COLOURS, DARK, style
 from worldblocks.run.extras import extra
 
-SHARE = 0.8  # of the oracle's success: when a reward counts as good
-SHOWN = ("glam_llm", "glam_uniform")  # whose posterior is a picture of the page
+SHARE = 0.8  # a reward counts as good from this share of the oracle's success
+SHOWN = ("glam_llm", "glam_uniform")  # entries whose posterior is shown on the page
 GLAM, INSTRUCT = "glam", "instruct"
 
 
 def texts(entries: Sequence[Entry], root: Path) -> dict[str, str]:
-    """The tables by name: one for each group of runs, one for each try of sentences."""
+    """The tables by name: one for each group of runs, one for each entry with sentences."""
     found: dict[str, str] = {}
     for entry in entries:
         group = [one for one in entries if (one.group, one.kind) == (entry.group, entry.kind)]
@@ -36,13 +36,13 @@ def texts(entries: Sequence[Entry], root: Path) -> dict[str, str]:
 
 
 def hit(one: dict[str, Any], threshold: float) -> float:
-    """The first step where the mean of 50 outcomes reaches it; inf if none."""
+    """The first step at which the mean of 50 outcomes reaches it; inf if there is none."""
     there = np.flatnonzero(np.array(one["curve"]["success"]) >= threshold)
     return one["curve"]["step"][there[0]] if len(there) else math.inf
 
 
 def compared(group: Sequence[Entry], root: Path) -> str:
-    """A row for each reward: success at the end and judged, steps to a share of the oracle's."""
+    """A row for each reward: success, and steps to a share of the oracle's success."""
     done = {entry: records(entry, root) for entry in group}
     commands = "; ".join(f"`python {entry.command} --seed N`" for entry in group)
     if not any(done.values()):
@@ -65,7 +65,7 @@ def compared(group: Sequence[Entry], root: Path) -> str:
 
 
 def threshold(done: dict[Entry, list[dict[str, Any]]]) -> float:
-    """A share of what the oracle is judged at; 0 while it has not been run."""
+    """A share of the oracle's success in evaluation; 0 if it has not been run."""
     oracle = [
         one for entry, own in done.items() if "--reward oracle" in entry.command for one in own
     ]
@@ -73,7 +73,7 @@ def threshold(done: dict[Entry, list[dict[str, Any]]]) -> float:
 
 
 def spoken(entry: Entry, root: Path) -> str:
-    """A row for each sentence: its policy, an oracle's, a random one's, the best head's."""
+    """A row for each sentence: scores of its policy, of an oracle's and of a random one."""
     found = records(entry, root)
     if not found:
         return f"Not run yet. In the queue: `python {entry.command}`."
@@ -95,12 +95,12 @@ def spoken(entry: Entry, root: Path) -> str:
         )
     where = f"`python -m benchmarks.learning --only {entry.name}`: "
     where += f"`python {entry.command} --seed N`, `{{run}}` the folder of that seed of "
-    where += f"`{entry.beside}`; a number for each of {len(found)} of {len(entry.seeds)} seeds."
+    where += f"`{entry.base}`; a number for each of {len(found)} of {len(entry.seeds)} seeds."
     return "\n\n".join([markdown(header, rows), "\n".join(lines), where])
 
 
 def draw(entries: Sequence[Entry], root: Path) -> None:
-    """Success against steps, a colour for each reward and a line for each seed."""
+    """Plot success over steps, with a colour for each reward and a line for each seed."""
     for name in dict.fromkeys(entry.group for entry in entries if entry.kind == GLAM):
         group = [entry for entry in entries if (entry.group, entry.kind) == (name, GLAM)]
         done = {entry: records(entry, root) for entry in group}
@@ -109,7 +109,7 @@ def draw(entries: Sequence[Entry], root: Path) -> None:
 
 
 def copy_picture(entry: Entry, seed: int, root: Path) -> None:
-    """The posterior of the last seed goes to the pages."""
+    """Copy the picture of the posterior of the last seed to the docs."""
     picture = run_folder(entry, seed, root) / "belief.png"
     if entry.name in SHOWN and seed == entry.seeds[-1] and picture.exists():
         shutil.copyfile(picture, root / "docs" / "results" / f"{entry.name}.png")

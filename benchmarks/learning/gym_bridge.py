@@ -1,4 +1,4 @@
-"""Any `worldblocks` environment as a `gymnasium.Env`, for algorithms that take no other."""
+"""A `worldblocks` environment as a `gymnasium.Env`, for algorithms that need one."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ import worldblocks as wb
 
 
 class GymBridge(gymnasium.Env):
-    """One flat vector or one image in, one `Discrete` or one `Box` action out.
+    """One image or one flat vector as observation, one `Discrete` or `Box` as action.
 
-    An observation of one image stays an image; otherwise the keys, sorted, are concatenated into
-    one float32 vector, a discrete part as it is numbered. `is_terminal` becomes `terminated`, any
+    A single image stays an image. Otherwise the observations, sorted by key, are concatenated into
+    one float32 vector, with discrete ones as their index. `is_terminal` becomes `terminated`, any
     other end `truncated`.
     """
 
     def __init__(self, environment: wb.envs.Environment) -> None:
-        """Args: environment: it has one action key, discrete without a shape or continuous."""
+        """Args: environment: its action has one key, a discrete scalar or continuous."""
         self.inner = environment
         observation, action = dict(environment.observation), dict(environment.action)
         images = [key for key, space in observation.items() if isinstance(space, wb.spaces.Image)]
@@ -37,19 +37,19 @@ class GymBridge(gymnasium.Env):
             self.action_space = gymnasium.spaces.Box(-1.0, 1.0, space.shape, np.float32)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
-        """Begin an episode; without a seed, one drawn from the generator of the last seed."""
+        """Start an episode; without a seed, one is drawn from the generator of the last seed."""
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2**31)) if seed is None else seed
         return self._flat(self.inner.reset(drawn).obs), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Observation, reward, terminated, truncated, and no information."""
+        """Observation, reward, terminated, truncated, and an empty info."""
         step = self.inner.step({self.key: np.asarray(action)})
         cut = step.is_last and not step.is_terminal
         return self._flat(step.obs), step.reward, step.is_terminal, cut, {}
 
     def close(self) -> None:
-        """Close the environment inside."""
+        """Close the wrapped environment."""
         self.inner.close()
 
     def _observation_space(self, observation: dict[str, Any]) -> gymnasium.Space:

@@ -1,7 +1,7 @@
 """Tables and pictures of several tasks on one world model, for docs/multitask.md.
 
-The interval of a score is that of a bootstrap of two levels: seeds are drawn again, then the
-episodes of each. With two seeds it says little about seeds that were not run.
+The interval of a score comes from a two-level bootstrap, which resamples the seeds and then the
+episodes of each. With two seeds it says little about other seeds.
 """
 
 import json
@@ -16,13 +16,14 @@ from benchmarks.learning.entries import Entry, records, run_folder
 from benchmarks.learning.words import markdown, number, steps_text, thousands
 
 RESAMPLES = 4000
-SHARE = 0.8  # of the single-task score: when a new task counts as learnt
+SHARE = 0.8  # a new task counts as learned from this share of the single-task score
 KIND = "tasks"
+SHOWN = ("multitask_shared", "multitask_atari_cpu")  # entries with a picture on the page
 PASSED = {True: "PASS", False: "FAIL"}
 
 
 def texts(entries: Sequence[Entry], root: Path) -> dict[str, str]:
-    """The tables by name: one for each group of runs, one for each of adaptations."""
+    """The tables by name: one for each group of runs or adaptations."""
     found: dict[str, str] = {}
     for entry in entries:
         if entry.kind in (KIND, "adapt"):
@@ -33,36 +34,36 @@ def texts(entries: Sequence[Entry], root: Path) -> dict[str, str]:
 
 
 def copy_picture(entry: Entry, seed: int, root: Path) -> None:
-    """The picture of the first seed goes to the pages."""
+    """Copy the picture of the first seed to the docs."""
     picture = run_folder(entry, seed, root) / "tasks.png"
-    if entry.kind == KIND and seed == entry.seeds[0] and picture.exists():
+    if entry.name in SHOWN and seed == entry.seeds[0] and picture.exists():
         with Image.open(picture) as image:  # 256 colours: a third of the bytes
             page = root / "docs" / "results" / f"{entry.name}.png"
             image.convert("RGB").quantize(256).save(page, optimize=True)
 
 
-def judged(run: Path) -> dict[str, Any]:
-    """What a run says of itself: scores by task, and reports of its world where it made them."""
-    told = {"tasks": json.loads((run / "scores.json").read_text(encoding="utf-8"))}
+def results(run: Path) -> dict[str, Any]:
+    """Scores by task, and the reports on the world model if the run wrote them."""
+    scores = {"tasks": json.loads((run / "scores.json").read_text(encoding="utf-8"))}
     reports = sorted(run.glob("*/report.json"))
     found = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in reports}
-    return {**told, "reports": found} if found else told
+    return {**scores, "reports": found} if found else scores
 
 
 def scores_of(entry: Entry, root: Path, task: str, policy: str = "trained") -> list[list[float]]:
-    """Scores of episodes of a task, a list for each finished seed."""
+    """Episode scores of a task, a list for each finished seed."""
     return [r["tasks"][task][policy]["scores"] for r in records(entry, root) if task in r["tasks"]]
 
 
 def interval(seeds: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float, float]:
-    """Mean over seeds of their mean score, and its interval of 95%."""
+    """The mean over seeds of their mean score, and its 95% interval."""
     means = resampled(seeds, seed)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(np.mean([np.mean(own) for own in seeds])), float(low), float(high)
 
 
 def resampled(seeds: Sequence[Sequence[float]], seed: int) -> np.ndarray:
-    """Means of seeds drawn again, and of their episodes drawn again."""
+    """Bootstrap means: seeds are resampled, and the episodes of each."""
     random = np.random.default_rng(seed)
     columns = []
     for own in map(np.asarray, seeds):
@@ -73,12 +74,12 @@ def resampled(seeds: Sequence[Sequence[float]], seed: int) -> np.ndarray:
 
 
 def tasks_in(group: Sequence[Entry], root: Path) -> list[str]:
-    """Every task that a run of a group was judged in."""
+    """Every task in which a run of a group was evaluated."""
     return list(dict.fromkeys(t for one in group for r in records(one, root) for t in r["tasks"]))
 
 
 def compared(group: Sequence[Entry], entries: Sequence[Entry], root: Path) -> str:
-    """A row for each run, a column for each task; a random policy below."""
+    """A row for each run and for a random policy, a column for each task."""
     tasks = tasks_in(group, root)
     if not tasks:
         return f"Not run yet. {planned(group)}"
@@ -106,7 +107,7 @@ def compared(group: Sequence[Entry], entries: Sequence[Entry], root: Path) -> st
 
 
 def reported(group: Sequence[Entry], root: Path) -> list[str]:
-    """What the reports of the world say: a row for each line that passes or fails."""
+    """The reports on the world model: a row for each line that passes or fails."""
     rows = [
         [task, str(result["seed"]), line["name"], PASSED[line["passed"]], line["detail"]]
         for entry in group
@@ -124,7 +125,7 @@ def p95(scores: Sequence[float]) -> float:
 
 
 def cell(seeds: Sequence[Sequence[float]]) -> str:
-    """Mean with its interval, and the mean of each seed."""
+    """The mean with its interval, and the mean of each seed."""
     if not seeds:
         return "–"
     mean, low, high = interval(seeds)
@@ -133,7 +134,7 @@ def cell(seeds: Sequence[Sequence[float]]) -> str:
 
 
 def differences(group: Sequence[Entry], tasks: Sequence[str], root: Path) -> list[str]:
-    """Sentences: the first run minus each other one, with the interval of the difference."""
+    """The first run minus each other one, with the interval of the difference."""
     lines = []
     for task in tasks:
         ours = scores_of(group[0], root, task)
@@ -143,7 +144,7 @@ def differences(group: Sequence[Entry], tasks: Sequence[str], root: Path) -> lis
                 gaps = resampled(ours, 0) - resampled(theirs, 1)
                 low, high = np.percentile(gaps, [2.5, 97.5])
                 gap = interval(ours)[0] - interval(theirs)[0]
-                sure = "the interval holds 0" if low <= 0 <= high else "the interval leaves out 0"
+                sure = "the interval includes 0" if low <= 0 <= high else "the interval excludes 0"
                 lines.append(
                     f"- {task}: {group[0].what} minus {other.what} {number(gap)} "
                     f"[{number(float(low))}, {number(float(high))}]: {sure}"
@@ -152,7 +153,7 @@ def differences(group: Sequence[Entry], tasks: Sequence[str], root: Path) -> lis
 
 
 def adapted(group: Sequence[Entry], entries: Sequence[Entry], root: Path) -> str:
-    """Return after so many real steps, and steps to a share of the single-task score."""
+    """Scores at each mark, and steps to a share of the single-task score."""
     done = {entry: records(entry, root) for entry in group}
     marks = sorted({e["step"] for own in done.values() for r in own for e in r["evaluations"]})
     if not marks:
@@ -172,33 +173,33 @@ def adapted(group: Sequence[Entry], entries: Sequence[Entry], root: Path) -> str
 
 
 def hit(result: dict[str, Any], goal: float) -> str:
-    """The first mark at which the goal was reached."""
+    """The first mark at which the goal was reached, as text."""
     return steps_text(first(result, goal), result["steps"]) if goal else "–"
 
 
 def first(result: dict[str, Any], goal: float) -> float:
-    """The same as a number; infinite where it was not reached."""
+    """The first mark at which the goal was reached; inf if it was not."""
     there = [e["step"] for e in result["evaluations"] if e["mean"] >= SHARE * goal]
     return min(there, default=float("inf"))
 
 
 def ratios(done: dict[Entry, list[dict[str, Any]]], goal: float) -> list[str]:
-    """Steps of each in multiples of those from scratch, by medians."""
+    """The median steps of each entry, as a multiple of those from scratch."""
     if not goal:
-        return ["No run was trained on the task alone, so there is no score to reach."]
+        return ["No run was trained on the task alone, so there is no reference score."]
     middle = {entry: np.median([first(r, goal) for r in own]) for entry, own in done.items() if own}
     scratch = [steps for entry, steps in middle.items() if "--world fresh" in entry.command]
     if not scratch or not np.isfinite(scratch[0]) or not scratch[0]:
-        return ["From scratch the goal was not reached, so there is no ratio."]
+        return ["Training from scratch did not reach the goal, so there is no ratio."]
     lines = [f"- {entry.what}: {steps / scratch[0]:.2g}" for entry, steps in middle.items()]
     words = f"Steps to {SHARE:.0%} of the single-task score, as a multiple of those from scratch:"
     return [words + "\n\n" + "\n".join(lines)]
 
 
 def single_task_score(entry: Entry, entries: Sequence[Entry], root: Path) -> float:
-    """The mean of the runs that were trained on the task alone; 0 where there are none."""
+    """The mean of the runs that were trained on the task alone; 0 if there are none."""
     task = entry.words[entry.words.index("--task") + 1]
-    base = next(e for e in entries if e.name == entry.beside)
+    base = next(e for e in entries if e.name == entry.base)
     preset = base.words[: base.words.index("--tasks")] if "--tasks" in base.words else base.words
     alone = [e for e in entries if e.kind == KIND and e.words == [*preset, "--tasks", task]]
     seeds = [own for one in alone for own in scores_of(one, root, task)]
@@ -206,6 +207,6 @@ def single_task_score(entry: Entry, entries: Sequence[Entry], root: Path) -> flo
 
 
 def planned(group: Sequence[Entry]) -> str:
-    """What the entries of a group will do."""
+    """The commands of a group that has not run."""
     commands = "; ".join(f"`python {entry.command}`" for entry in group)
     return f"In the queue: {commands}."

@@ -1,4 +1,4 @@
-"""Figures and tables of the data in docs/results/data, for docs/results.md."""
+"""Figures and tables drawn from docs/results/data, for docs/results.md."""
 
 import json
 import math
@@ -15,42 +15,40 @@ from benchmarks.learning.entries import Entry, note_path, records, unfinished
 from benchmarks.learning.words import markdown, number, spread, steps_text, thousands
 
 TABLES = "docs/results/tables.md"
-AT = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000)  # rows of a table beside published scores
+AT = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000)  # rows of a table of published scores
 
 
-class Kept(NamedTuple):
-    """What is kept of one seed."""
+class Seed(NamedTuple):
+    """One finished seed: its record, and its curve in the form that figures take."""
 
     result: dict[str, Any]
     episodes: wb.evaluate.Episodes
 
     def hit(self, threshold: float) -> float:
-        """Environment steps to the first mean of ten episodes that reaches it; inf if none."""
+        """Environment steps until the mean of ten episodes reaches it; inf if it never does."""
         found = self.result["first_hit"][f"{threshold:g}"]
         return math.inf if found is None else found
 
     def score_at(self, step: int) -> tuple[float, int] | None:
-        """Mean of 100 episodes, and where: a peer's is its first evaluation from `step` on."""
+        """Mean of 100 episodes and its step: of a peer, the first evaluation at `step` or later."""
         if "score" in self.result:
             return self.result["score"]["mean"], self.result["steps"]
         judged = [(e["mean"], e["step"]) for e in self.result["evaluations"]]
         return next((one for one in judged if one[1] >= 0.99 * step), None)
 
 
-def collect(entry: Entry, root: Path) -> list[Kept]:
+def collect(entry: Entry, root: Path) -> list[Seed]:
     """The finished seeds of an entry."""
-    return [Kept(one, episodes(one)) for one in records(entry, root)]
-
-
-def episodes(one: dict[str, Any]) -> wb.evaluate.Episodes:
-    """The curve of one seed, as figures are drawn from it."""
-    steps, scores = (np.array(one["curve"][key]) for key in ("step", "score"))
-    name, repeat, ratio = (one[key] for key in ("name", "repeat", "train_ratio"))
-    return wb.evaluate.Episodes(name, steps, scores, repeat, ratio)
+    found = []
+    for one in records(entry, root):
+        steps, scores = (np.array(one["curve"][key]) for key in ("step", "score"))
+        name, repeat, ratio = (one[key] for key in ("name", "repeat", "train_ratio"))
+        found.append(Seed(one, wb.evaluate.Episodes(name, steps, scores, repeat, ratio)))
+    return found
 
 
 def redraw(entries: Sequence[Entry], root: Path) -> None:
-    """Write every figure and table anew."""
+    """Write every figure and table again."""
     for entry in entries:
         if entry.kind == "run" and not entry.group:
             draw(entry, entries, root)
@@ -60,7 +58,7 @@ def redraw(entries: Sequence[Entry], root: Path) -> None:
 
 
 def tables(entries: Sequence[Entry], root: Path) -> str:
-    """The file of all tables: a section for each of them, which a page includes by its name."""
+    """The file of all tables. Each is a section, which a page includes by name."""
     parts = ["# Tables", "Written by `python -m benchmarks.learning --redraw`."]
     for name, text in texts(entries, root).items():
         section = f"<!-- --8<-- [start:{name}] -->\n{text}\n<!-- --8<-- [end:{name}] -->"
@@ -85,21 +83,21 @@ def texts(entries: Sequence[Entry], root: Path) -> dict[str, str]:
 def draw(entry: Entry, entries: Sequence[Entry], root: Path) -> None:
     """The figure of an entry with a finished seed."""
     if ours := collect(entry, root):
-        others = {one.what: kept for one, kept in peers_of(entry, entries, root).items()}
+        others = peers_of(entry, entries, root)
         wb.evaluate.plot_published(
-            [kept.episodes for kept in ours],
+            [seed.episodes for seed in ours],
             root / "docs" / "results" / f"{entry.name}.png",
             published=curve_of(entry, root),
-            others={name: [kept.episodes for kept in group] for name, group in others.items()},
+            others={one.what: [seed.episodes for seed in group] for one, group in others.items()},
             parameters=ours[0].result["parameters"],
             title=entry.what,
         )
 
 
-def peers_of(entry: Entry, entries: Sequence[Entry], root: Path) -> dict[Entry, list[Kept]]:
-    """The finished seeds of what is compared with an entry."""
-    found = {one: collect(one, root) for one in entries if one.beside == entry.name}
-    return {one: kept for one, kept in found.items() if kept}
+def peers_of(entry: Entry, entries: Sequence[Entry], root: Path) -> dict[Entry, list[Seed]]:
+    """The finished seeds of the baselines of an entry."""
+    found = {one: collect(one, root) for one in entries if one.baseline_of == entry.name}
+    return {one: seeds for one, seeds in found.items() if seeds}
 
 
 def curve_of(entry: Entry, root: Path) -> Any:
@@ -113,7 +111,7 @@ def curve_of(entry: Entry, root: Path) -> Any:
 
 
 def section(entry: Entry, entries: Sequence[Entry], root: Path) -> str:
-    """All there is to say of one entry."""
+    """The figure, the tables and the source of one entry."""
     ours, curve = collect(entry, root), curve_of(entry, root)
     if not ours:
         return f"{entry.what}: not run yet. {planned(entry)}"
@@ -125,48 +123,48 @@ def section(entry: Entry, entries: Sequence[Entry], root: Path) -> str:
     return "\n\n".join([*parts, source(ours[0].result), *pending(entry, ours)])
 
 
-def seeds_table(entry: Entry, ours: list[Kept]) -> str:
+def seeds_table(entry: Entry, ours: list[Seed]) -> str:
     """A row for each seed, then minimum – median – maximum."""
     names = [f"steps to {one:g}" for one in entry.thresholds]
-    header = ["seed", "score", *(["likeliest actions"] if entry.mode else []), *names, "minutes"]
+    header = ["seed", "score", *(["mode"] if entry.mode else []), *names, "minutes"]
     rows, columns = [], []
-    for kept in ours:
-        values = [kept.result[key]["mean"] for key in ("score", "mode") if key in kept.result]
-        hits = [kept.hit(one) for one in entry.thresholds]
-        columns.append([*values, *hits, kept.result["minutes"]])
+    for seed in ours:
+        values = [seed.result[key]["mean"] for key in ("score", "mode") if key in seed.result]
+        hits = [seed.hit(one) for one in entry.thresholds]
+        columns.append([*values, *hits, seed.result["minutes"]])
         cells = [*map(number, values), *(steps_text(hit, entry.steps) for hit in hits)]
-        rows.append([str(kept.result["seed"]), *cells, number(kept.result["minutes"])])
+        rows.append([str(seed.result["seed"]), *cells, number(seed.result["minutes"])])
     if len(ours) > 1:
         every = [spread(own, entry.steps) for own in zip(*columns, strict=True)]
         rows.append(["min – median – max", *every])
     return markdown(header, rows)
 
 
-def published_table(entry: Entry, ours: list[Kept], curve: Any) -> str:
-    """Training scores in the published bins, every seed."""
-    header = ["environment steps", "published", *(f"seed {kept.result['seed']}" for kept in ours)]
+def published_table(entry: Entry, ours: list[Seed], curve: Any) -> str:
+    """Training scores of every seed in the published bins."""
+    header = ["environment steps", "published", *(f"seed {seed.result['seed']}" for seed in ours)]
     rows = []
     for at in [at for at in AT if at <= entry.steps]:
         place = int(np.flatnonzero(curve.steps == at)[0])
         mean, std, seeds = (column[place] for column in (curve.mean, curve.std, curve.seeds))
         rows.append([thousands(at), f"{number(mean)} ± {number(std)} ({seeds:.0f} seeds)"])
-        for kept in ours:
-            own = kept.episodes
+        for seed in ours:
+            own = seed.episodes
             edges, means = wb.evaluate.binned_scores(own.steps, own.scores, curve.width, until=at)
             rows[-1].append(number(means[edges == at][0]) if (edges == at).any() else "–")
     return markdown(header, rows) + f"\n\nPublished: {curve.source}."
 
 
-def peers_table(entry: Entry, ours: list[Kept], peers: dict[Entry, list[Kept]]) -> str:
-    """Score at our budget, and how many times our steps others need."""
+def peers_table(entry: Entry, ours: list[Seed], peers: dict[Entry, list[Seed]]) -> str:
+    """Scores at our budget, and the steps of each agent as a multiple of ours."""
     goals = [(one, f"steps to {one:g}") for one in entry.thresholds]
     header = ["agent", "seeds", f"score at {thousands(entry.steps)} steps"]
     for _, name in goals:
         header += [name, "× ours"]
-    own = {one: statistics.median(kept.hit(one) for kept in ours) for one, _ in goals}
+    own = {one: statistics.median(seed.hit(one) for seed in ours) for one, _ in goals}
     rows = []
-    for name, group in [("worldblocks", ours), *((e.what, kept) for e, kept in peers.items())]:
-        found = [one for kept in group if (one := kept.score_at(entry.steps))]
+    for name, group in [("worldblocks", ours), *((e.what, seeds) for e, seeds in peers.items())]:
+        found = [one for seed in group if (one := seed.score_at(entry.steps))]
         row = [name, str(len(group)), spread([score for score, _ in found]) if found else "–"]
         if found and found[0][1] > 1.01 * entry.steps:
             row[-1] += f" (at {thousands(found[0][1])})"
@@ -176,11 +174,11 @@ def peers_table(entry: Entry, ours: list[Kept], peers: dict[Entry, list[Kept]]) 
     return markdown(header, rows)
 
 
-def hits_cells(group: list[Kept], threshold: float, ours: float) -> list[str]:
-    """Steps of every seed to a score, and their median in multiples of ours."""
-    ends = [kept.result["steps"] for kept in group]
-    hits = [kept.hit(threshold) for kept in group]
-    # A seed that was not there at its end needs more than that: the median is then a lower bound.
+def hits_cells(group: list[Seed], threshold: float, ours: float) -> list[str]:
+    """Steps of every seed to a score, and their median as a multiple of ours."""
+    ends = [seed.result["steps"] for seed in group]
+    hits = [seed.hit(threshold) for seed in group]
+    # A seed that never reached the score counts with its budget: the median is a lower bound.
     middle = statistics.median(min(hit, end) for hit, end in zip(hits, ends, strict=True))
     more = "" if math.isfinite(statistics.median(hits)) else "> "
     ratio = f"{more}{middle / ours:.2g}" if math.isfinite(ours) else "–"
@@ -188,22 +186,22 @@ def hits_cells(group: list[Kept], threshold: float, ours: float) -> list[str]:
 
 
 def group_table(entries: Sequence[Entry], root: Path) -> str:
-    """One row for each entry of a group: an experiment with several settings."""
+    """One row for each entry of a group, which is an experiment with several settings."""
     threshold = entries[0].thresholds[0] / entries[0].scale
     header = ["setting", "seeds", "score", f"steps to {threshold:g}"]
     rows = []
     for entry in entries:
-        kept = collect(entry, root)
-        count = f"{len(kept)} of {len(entry.seeds)}"
-        scores = [number(one.result["score"]["mean"] / entry.scale) for one in kept]
-        hits = [steps_text(one.hit(entry.thresholds[0]), entry.steps) for one in kept]
+        seeds = collect(entry, root)
+        count = f"{len(seeds)} of {len(entry.seeds)}"
+        scores = [number(one.result["score"]["mean"] / entry.scale) for one in seeds]
+        hits = [steps_text(one.hit(entry.thresholds[0]), entry.steps) for one in seeds]
         rows.append([entry.what, count, " / ".join(scores) or "–", " / ".join(hits) or "–"])
-    first = [kept.result for entry in entries for kept in collect(entry, root)][:1]
+    first = [seed.result for entry in entries for seed in collect(entry, root)][:1]
     return "\n\n".join([markdown(header, rows), *map(source, first)])
 
 
 def overview(entries: Sequence[Entry], root: Path) -> str:
-    """The queue as aligned text, with the seeds that have begun and not ended."""
+    """The queue as aligned text, with the seeds that have started and not finished."""
     header, rows = overview_rows(entries, root)
     for entry, row in zip(entries, rows, strict=True):
         row[-1] = ", ".join([row[-1], *begun(entry, root)])
@@ -213,12 +211,12 @@ def overview(entries: Sequence[Entry], root: Path) -> str:
 
 
 def begun(entry: Entry, root: Path) -> list[str]:
-    """The seeds that have begun and not ended."""
+    """The seeds that have started and not finished."""
     found = []
     for seed in unfinished(entry, root):
         if (path := note_path(entry, seed, root)).exists():
             failed = json.loads(path.read_text(encoding="utf-8")).get("code")
-            found.append(f"seed {seed} {'failed' if failed else 'begun'}")
+            found.append(f"seed {seed} {'failed' if failed else 'started'}")
     return found
 
 
@@ -233,14 +231,14 @@ def overview_rows(entries: Sequence[Entry], root: Path) -> tuple[list[str], list
     return header, rows
 
 
-def pending(entry: Entry, ours: list[Kept]) -> list[str]:
-    """A sentence on what is missing."""
+def pending(entry: Entry, ours: list[Seed]) -> list[str]:
+    """How many seeds are finished, if some are missing."""
     missing = len(entry.seeds) - len(ours)
     return [f"{len(ours)} of {len(entry.seeds)} seeds are finished."] if missing else []
 
 
 def planned(entry: Entry) -> str:
-    """What an entry will do."""
+    """The command, seeds and budget of an entry that has not run."""
     seeds = " ".join(map(str, entry.seeds))
     return (
         f"In the queue: `python {entry.command}`, seeds {seeds}, {thousands(entry.steps)} "
@@ -249,7 +247,7 @@ def planned(entry: Entry) -> str:
 
 
 def source(result: dict[str, Any]) -> str:
-    """Where the figures of a result are from."""
+    """Command, commit, machine, torch version and date of a result."""
     commit = f"commit {result['commit']}" + (" with changes" if result["changed"] else "")
     where = f"{result['machine']}; torch {result['versions']['torch']}; {result['date']}"
     return f"`{result['command']}`; {commit}; {where}."

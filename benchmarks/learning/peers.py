@@ -1,13 +1,13 @@
-r"""PPO, SAC or DQN of stable-baselines3 on an environment of ours, in files like those of a run.
+r"""PPO, SAC or DQN of stable-baselines3 on one of our environments, in files like those of a run.
 
     python -m benchmarks.learning.peers ppo --env CartPole-v1 --steps 200000 --logdir logs/ppo
     python -m benchmarks.learning.peers sac --env worldblocks.envs:dmc --repeat 2 \
         --env_args '{"task": "cartpole_swingup", "repeat": 2}' --steps 50000 --logdir logs/sac
 
-Needs the extra `bench`. The folder gets `config.json`, `episodes.jsonl` (`step` counts the agent's
-actions, as in a run) and `result.json`. At each of `--marks` training pauses for 100 episodes with
-seeds of their own: sampled actions for PPO and SAC, the greedy ones for DQN. An image is seen by
-the `CnnPolicy`, a vector by the `MlpPolicy`.
+Needs the extra `bench`. It writes `config.json`, `episodes.jsonl` (`step` counts the agent's
+actions, as in a run) and `result.json`. At each of `--marks` training pauses for 100 episodes on
+unseen seeds, with sampled actions for PPO and SAC and greedy ones for DQN. The policy is
+`CnnPolicy` for an image and `MlpPolicy` for a vector.
 """
 
 import argparse
@@ -36,8 +36,8 @@ from benchmarks.provenance import machine, versions
 UNSEEN = 1_000_000  # seed of the episodes of an evaluation, as in recipes/evaluate.py
 NETWORK = {"net_arch": [256, 256]}
 
-# "default" is what stable-baselines3 does when it is given an environment and nothing else; the
-# others are the settings that rl-baselines3-zoo (commit 22e3ff2) lists for CartPole-v1.
+# "default" are the defaults of stable-baselines3; the others are the settings that
+# rl-baselines3-zoo (commit 22e3ff2) lists for CartPole-v1.
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"algorithm": "PPO", "source": "default"},
     "ppo_tuned": {
@@ -73,7 +73,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def environment(name: str, arguments: dict[str, Any]) -> gymnasium.Env:
-    """A gymnasium id, or what `package.module:factory` makes of the arguments."""
+    """Make an environment from a gymnasium id or `package.module:factory`."""
     if ":" not in name:
         return gymnasium.make(name, **arguments)
     module, _, factory = name.partition(":")
@@ -82,7 +82,7 @@ def environment(name: str, arguments: dict[str, Any]) -> gymnasium.Env:
 
 
 def hyperparameters(options: dict[str, Any], steps: int) -> dict[str, Any]:
-    """As the constructor takes them; `linear 1e-3` falls from 1e-3 to 0 over the run."""
+    """Arguments of the constructor; `linear 1e-3` decays from 1e-3 to 0 over the run."""
     made = dict(options)
     for name, value in options.items():
         if isinstance(value, str) and value.startswith("linear "):
@@ -93,7 +93,7 @@ def hyperparameters(options: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 class Record(BaseCallback):
-    """Writes finished episodes, evaluates at the marks, stops when nothing is left to learn."""
+    """Writes finished episodes, evaluates at the marks, stops when the score is `enough`."""
 
     def __init__(
         self, folder: Path, marks: list[int], evaluate: Callable, enough: float | None
@@ -120,11 +120,11 @@ class Record(BaseCallback):
 
 
 def play(model: Any, envs: Any, episodes: int, greedy: bool) -> dict[str, float]:
-    """Mean and deviation of whole episodes, as many for each environment."""
+    """Mean and standard deviation of episode scores, with an equal number from each environment."""
     share = episodes // envs.num_envs
     scores: list[list[float]] = [[] for _ in range(envs.num_envs)]
     envs.seed(UNSEEN)
-    with torch.random.fork_rng():  # so that training goes on as if nobody had looked
+    with torch.random.fork_rng():  # training continues as without the evaluation
         obs = envs.reset()
         while any(len(own) < share for own in scores):
             action, _ = model.predict(obs, deterministic=greedy)
@@ -179,10 +179,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("settings", choices=sorted(SETTINGS))
     made.add_argument("--env", required=True, help="a gymnasium id or package.module:factory")
     made.add_argument("--env_args", default="{}", help="JSON text of keyword arguments")
-    made.add_argument("--repeat", type=int, default=1, help="environment steps of an action")
+    made.add_argument("--repeat", type=int, default=1, help="environment steps per action")
     made.add_argument("--steps", type=int, required=True, help="actions")
-    made.add_argument("--marks", type=int, nargs="*", default=[], help="actions at which to judge")
-    made.add_argument("--enough", type=float, help="stop at this mean of 10 episodes")
+    made.add_argument(
+        "--marks", type=int, nargs="*", default=[], help="actions at which to evaluate"
+    )
+    made.add_argument("--enough", type=float, help="stop when the mean of 10 episodes is this")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--logdir", required=True)
     return made

@@ -1,12 +1,12 @@
-"""What of an Atari game's picture can be predicted at all, and what of it the own actions decide.
+"""How much of an Atari game's frames can be predicted, and how much depends on the actions.
 
     python -m benchmarks.learning.predictable gopher chopper_command boxing
 
-A network of two layers sees two frames of a random player and the next 15 actions, and says the
-frame after them, in the first 64 principal components. On episodes that it was not trained on: its
-squared error over that of the mean frame, and by how many standard errors it is worse with other
-rows' actions. A hint at which games a world model may learn from about as many rows; both stand
-side by side in docs/multitask.md. Ten seconds a game on one core.
+A two-layer network gets two frames of a random player and the next 15 actions and predicts the
+frame after them, in the first 64 principal components. Printed on held-out episodes: its squared
+error relative to that of the mean frame, and by how many standard errors it is worse with actions
+of other rows. This hints at the games that a world model can learn from as few rows;
+docs/multitask.md compares the two. Ten seconds a game on one core.
 """
 
 import argparse
@@ -23,34 +23,34 @@ import worldblocks as wb
 from worldblocks.diagnose.held_out import shuffle
 
 AHEAD = wb.diagnose.STEPS
-PARTS = 64  # principal components of what is seen and of what is said
+PARTS = 64  # principal components of inputs and targets
 UPDATES = 1200
 
 
 class Rows(NamedTuple):
-    """Windows of one player, side by side."""
+    """Windows of one player."""
 
     seen: Tensor  # two frames, at half the resolution, flattened
-    actions: Tensor  # one-hot, those of the next rows
+    actions: Tensor  # one-hot, of the next rows
     target: Tensor  # the frame after them, flattened
 
 
 class Found(NamedTuple):
-    """What a game's picture lets be predicted."""
+    """How well the frames of a game are predicted."""
 
     error: float
-    mean_frame: float  # its error
+    mean_frame: float  # error of the mean frame
     worse: float  # with other actions, in standard errors
 
     @property
     def row(self) -> str:
-        """Cells of a table."""
+        """Cells of the table."""
         ratio = self.error / self.mean_frame
         return f"{self.error:.3g} | {self.mean_frame:.3g} | {ratio:.2f} | {self.worse:.1f}"
 
 
 def play(env: wb.envs.Environment, seed: int, steps: int, every: int = 1) -> Rows:
-    """A random player's windows that no episode ends in, one from each `every` rows."""
+    """Windows of a random player without an episode end, one from each `every` rows."""
     [(key, space)] = env.action.items()
     random, row = np.random.default_rng(seed), env.reset(seed)
     frames, actions, last = [], [], []
@@ -72,7 +72,7 @@ def play(env: wb.envs.Environment, seed: int, steps: int, every: int = 1) -> Row
 
 
 def learn(rows: Rows) -> Callable[[Tensor, Tensor], Tensor]:
-    """What predicts the target from what is seen and the actions."""
+    """Fit a predictor of the target from the two frames and the actions."""
     seen, said = rows.seen.mean(0), rows.target.mean(0)
     see, say = (
         torch.pca_lowrank(x - mean, min(PARTS, *x.shape), niter=2)[2]
@@ -99,7 +99,7 @@ def learn(rows: Rows) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def measure(make: Callable[[], wb.envs.Environment], steps: int = 2000) -> Found:
-    """Learn on two players, look at two others."""
+    """Fit on two players, measure on two others."""
     torch.manual_seed(0)
     trained = [play(make(), seed, steps) for seed in (1, 2)]
     held = [play(make(), seed, steps * 3 // 5, every=wb.diagnose.LENGTH) for seed in (11, 12)]

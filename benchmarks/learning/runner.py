@@ -1,4 +1,4 @@
-"""Runs the entries of the queue: train, evaluate, keep."""
+"""Runs the entries of the queue: train, evaluate, store the results."""
 
 import json
 import os
@@ -14,21 +14,14 @@ from typing import Any
 import worldblocks as wb
 from benchmarks import ROOT
 from benchmarks.learning import PACKAGES, data, grounding, multitask
-from benchmarks.learning.entries import (
-    ON_A_RUN,
-    QUEUE,
-    Entry,
-    note_path,
-    read_queue,
-    run_folder,
-)
+from benchmarks.learning.entries import QUEUE, Entry, note_path, read_queue, run_folder
 from benchmarks.provenance import changed, provenance
 
 EPISODES = 100
 
 
 class Queue:
-    """Runs jobs, an entry and a seed each, below the root of a repository."""
+    """Runs jobs, each an entry and a seed, in a repository."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self.root, self.entries = root, read_queue(root / QUEUE)
@@ -36,7 +29,7 @@ class Queue:
         self.children: list[subprocess.Popen[str]] = []
 
     def run(self, jobs: list[tuple[Entry, int]], side_by_side: int) -> int:
-        """Do all jobs; 0 if each of them has its result."""
+        """Run all jobs; 0 if every job has a result."""
         with wb.run.Interrupt() as interrupt, ThreadPoolExecutor(side_by_side) as pool:
             futures = [pool.submit(self.job, *job) for job in jobs]
             while not all(future.done() for future in futures):
@@ -46,14 +39,14 @@ class Queue:
         return int(not all(future.result() for future in futures))
 
     def stop(self) -> None:
-        """Ask every child to save and leave; start no more."""
+        """Ask every child to save and exit, and start no others."""
         with self.lock:
             self.stopping = True
             for child in self.children:
                 child.terminate()
 
     def job(self, entry: Entry, seed: int) -> bool:
-        """Train one seed of an entry, judge it, keep its data; whether it has them."""
+        """Train and evaluate one seed of an entry and store its results; whether that worked."""
         if self.stopping:
             return False
         run, note = run_folder(entry, seed, self.root), self.begin(entry, seed)
@@ -61,11 +54,11 @@ class Queue:
         if code or self.stopping:
             print(f"{entry.name} seed {seed}: not finished (exit code {code}); see {run}.log")
             return False
-        told = self.judge(entry, run)
-        if not told:
+        results = self.evaluate(entry, run)
+        if not results:
             print(f"{entry.name} seed {seed}: no evaluation; see {run}.evaluation.log")
             return False
-        result = {**note, "minutes": round(note["minutes"], 1), **told}
+        result = {**note, "minutes": round(note["minutes"], 1), **results}
         result |= {"name": entry.name, "seed": seed, "command": command_of(entry, seed)}
         data.keep(entry, run, result, self.root, self.thresholds(entry))
         multitask.copy_picture(entry, seed, self.root)
@@ -73,13 +66,13 @@ class Queue:
         return True
 
     def thresholds(self, entry: Entry) -> tuple[float, ...]:
-        """Scores whose first hit is kept: a peer's are those of what it is compared with."""
+        """Scores whose first hit is recorded; those of a peer come from its `baseline_of`."""
         if entry.kind != "peer":
             return entry.thresholds
-        return next(one.thresholds for one in self.entries if one.name == entry.beside)
+        return next(one.thresholds for one in self.entries if one.name == entry.baseline_of)
 
     def begin(self, entry: Entry, seed: int) -> dict[str, Any]:
-        """The note of a run: made at the start, so that its commit is the one used."""
+        """The notes on a run, written at its start so that they name the commit that ran."""
         path = note_path(entry, seed, self.root)
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
@@ -89,7 +82,7 @@ class Queue:
         note["changed"] = changed("src", "recipes", "benchmarks/learning", root=self.root)
         for base in [one for one in self.entries if one.name == entry.continues]:
             before = run_folder(base, seed, self.root)
-            if before.exists():  # else the run is made from its beginning, which comes to the same
+            if before.exists():  # else it runs from the beginning, with the same result
                 part = run.with_name(f"{run.name}.part")
                 shutil.rmtree(part, ignore_errors=True)
                 shutil.copytree(before, part)
@@ -99,15 +92,15 @@ class Queue:
         return note
 
     def train(self, entry: Entry, seed: int, note: dict[str, Any]) -> int:
-        """Run or resume the command; its exit code. The note keeps that and the minutes it took."""
+        """Run or resume the command; its exit code. Code and minutes go into the notes."""
         run = run_folder(entry, seed, self.root)
         words = [*entry.words, "--seed", str(seed), "--logdir", str(run)]
-        for base in [one for one in self.entries if one.name == entry.beside]:
+        for base in [one for one in self.entries if one.name == entry.base]:
             there = str(run_folder(base, seed, self.root))
-            words = [word.replace("{run}", there) for word in words]  # other words may be JSON
+            words = [word.replace("{run}", there) for word in words]  # str.format fails on JSON
         if (run / "config.json").exists():
             if entry.kind == "peer":
-                shutil.rmtree(run)  # a peer starts again: it takes minutes
+                shutil.rmtree(run)  # a peer starts again; it takes minutes
             else:
                 words.append("--resume")
         started = time.monotonic()
@@ -118,24 +111,24 @@ class Queue:
         note_path(entry, seed, self.root).write_text(json.dumps(note), encoding="utf-8")
         return code
 
-    def judge(self, entry: Entry, run: Path) -> dict[str, Any]:
-        """The scores of a trained run, its parameters and steps; nothing where that failed."""
-        if entry.kind in ("peer", *ON_A_RUN):  # which have judged themselves
+    def evaluate(self, entry: Entry, run: Path) -> dict[str, Any]:
+        """The scores of a trained run, its parameters and steps; empty if the evaluation failed."""
+        if entry.kind in ("peer", "adapt", "instruct"):  # they evaluate themselves
             return json.loads((run / "result.json").read_text(encoding="utf-8"))
         if entry.kind == "tasks":
-            told = multitask.judged(run)
+            scores = multitask.results(run)
         elif entry.kind == "glam":
-            told = {"success": wb.run.read_jsonl(run / "metrics.jsonl")[-1]["judged/success"]}
+            scores = {"success": wb.run.read_jsonl(run / "metrics.jsonl")[-1]["judged/success"]}
         else:
-            told = self.evaluate(entry, run)
-            if not told:
+            scores = self.play(entry, run)
+            if not scores:
                 return {}
         config, tensors = wb.run.read_config(run), wb.run.Checkpoint(run).weights("agent").values()
         steps = config["steps"] * config.get("repeat", 1)
-        return {"parameters": sum(x.numel() for x in tensors), "steps": steps, **told}
+        return {"parameters": sum(x.numel() for x in tensors), "steps": steps, **scores}
 
-    def evaluate(self, entry: Entry, run: Path) -> dict[str, Any]:
-        """What `recipes/evaluate.py` prints last: scores, and the number of parameters."""
+    def play(self, entry: Entry, run: Path) -> dict[str, Any]:
+        """Scores and number of parameters, from the last line of `recipes/evaluate.py`."""
         words = ["recipes/evaluate.py", str(run), "--episodes", str(EPISODES), "--json"]
         words += [*["--mode"] * entry.mode, "--video", "0"]
         path = run.with_name(f"{run.name}.evaluation.log")
@@ -145,12 +138,12 @@ class Queue:
             return {}
         played = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
         parameters = played.pop("parameters")
-        # With --mode the sampled actions, those of published scores, come inside.
+        # With --mode, the scores of sampled actions are nested. Published scores are of those.
         scores = {"score": played.pop("sampled", played)} | ({"mode": played} if entry.mode else {})
         return {"parameters": parameters, **scores}
 
     def call(self, words: list[str], log: Any) -> int:
-        """Run a Python command with one thread and no shape checks; only `stop` ends it."""
+        """Run a Python command with one thread and no shape checks, in a session of its own."""
         one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
         environment = {**os.environ, **one, "JAXTYPING_DISABLE": "1"}
         with self.lock:
@@ -169,5 +162,5 @@ class Queue:
 
 
 def command_of(entry: Entry, seed: int) -> str:
-    """What a user types for one seed."""
+    """The command a user types for one seed."""
     return f"python {entry.command} --seed {seed}"

@@ -1,19 +1,20 @@
-"""The selector table of docs/blocks/language.md: how often each method puts a right phrase first.
+"""The selector table of docs/blocks/language.md: how often each method ranks a right phrase first.
 
     python -m benchmarks.learning.selectors
 
-Asks the models; `--cache tests/benchmarks/learning/selector_cache --offline` takes their replies
-from files.
+This runs the language models; `--cache tests/benchmarks/learning/selector_cache --offline` reads
+their replies from files. The cases were written before any selector was run on them, and nothing is
+tuned on them.
 """
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.learning.cases import STYLES, Case, load_cases
 from worldblocks.language import (
     LanguageError,
     LanguageModel,
@@ -25,6 +26,9 @@ from worldblocks.language import (
 from worldblocks.language.command import models
 from worldblocks.language.selector import ranked, sum_of_parts
 
+CASES = Path(__file__).with_name("cases.jsonl")
+KINDS = ("goal", "term")
+STYLES = ("literal", "paraphrase", "inference")
 METHODS = {
     "embedding": ("embed",),
     "raw likelihood": ("likelihood",),
@@ -35,8 +39,57 @@ METHODS = {
 }
 
 
+class Case(NamedTuple):
+    """An instruction, a menu, and the phrases that are right.
+
+    Attributes:
+        id: unique.
+        kind: `goal` (of MiniGrid) or `term` (a reward of a control body).
+        world: `minigrid` or the body.
+        style: `literal`, `paraphrase`, or `inference`, which takes a deduction.
+        instruction: the question.
+        candidates: the menu.
+        right: the candidates that answer it.
+    """
+
+    id: str
+    kind: str
+    world: str
+    style: str
+    instruction: str
+    candidates: list[str]
+    right: list[str]
+
+
+def load_cases(path: str | Path | None = None) -> list[Case]:
+    """The cases in a file of JSON lines; by default the 126 in `cases.jsonl`.
+
+    Raises:
+        ValueError: a line is not a case, an answer is not on its menu, or an id occurs twice.
+    """
+    place = Path(path) if path else CASES
+    cases = []
+    for number, line in enumerate(place.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            case = Case(**json.loads(line))
+        except (TypeError, ValueError) as cause:
+            raise ValueError(
+                f"line {number} of {place} is not a case ({cause}); the keys are {Case._fields}"
+            ) from cause
+        known = case.kind in KINDS and case.style in STYLES
+        if not known or not case.right or not set(case.right) < set(case.candidates):
+            raise ValueError(
+                f"case {case.id!r} of {place}: kind must be one of {KINDS}, style one of {STYLES}, "
+                f"and some but not all of the candidates must be right"
+            )
+        cases.append(case)
+    if len({case.id for case in cases}) < len(cases):
+        raise ValueError(f"an id occurs twice in {place}; each case needs its own")
+    return cases
+
+
 class Answer(NamedTuple):
-    """One method on one case: the place of the best right phrase, from 1, and what came first."""
+    """One method on one case: the rank of the best right phrase, from 1, and the first phrase."""
 
     method: str
     case: Case
@@ -45,7 +98,7 @@ class Answer(NamedTuple):
 
 
 def wilson(right: int, cases: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of Wilson for a share, 95% by default.
+    """Wilson's interval for a proportion, 95% by default.
 
         (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
 
@@ -53,7 +106,9 @@ def wilson(right: int, cases: int, z: float = 1.96) -> tuple[float, float]:
     [0.237, 0.763]
     """
     if not 0 <= right <= cases or not cases:
-        raise ValueError(f"a share is of 1 case or more, got {right} of {cases}")
+        raise ValueError(
+            f"a proportion needs at least one case and 0 ≤ right ≤ cases, got {right} of {cases}"
+        )
     share, more = right / cases, z * z / cases
     middle, half = share + more / 2, z * math.sqrt(share * (1 - share) / cases + more / 4 / cases)
     return (middle - half) / (1 + more), (middle + half) / (1 + more)
@@ -65,12 +120,12 @@ def answers(
     encoder: LanguageModel,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Answer]:
-    """Every method on every case; the model is asked once for each case.
+    """Every method on every case; the model is called once for each case.
 
     Args:
         cases: from `load_cases`.
-        model: scores.
-        encoder: embeds.
+        model: the language model that scores phrases.
+        encoder: the model that embeds them.
         progress: called with the number of cases done.
     """
     selector = Selector(model, encoder, "likelihood+pmi+channel+embed")
@@ -93,7 +148,7 @@ def _answer(method: str, case: Case, ranking: Ranking) -> Answer:
 
 
 def table(found: Sequence[Answer]) -> str:
-    """The table in Markdown: right at first and among three, with 95% intervals of Wilson."""
+    """The table in Markdown: right first and among the first three, with Wilson intervals."""
     methods = list(dict.fromkeys(answer.method for answer in found))
     head = ["method", "goals", "terms", *STYLES, "all, top-1", "95%", "all, top-3"]
     lines = [head, ["---"] * len(head)]
@@ -124,7 +179,7 @@ def _count(found: Sequence[Answer], among: int = 1) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 with a sentence about what went wrong."""
+    """Run the command; 0, or 2 after an error message."""
     options = _parser().parse_args(words)
 
     def progress(done: int) -> None:
@@ -146,7 +201,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.learning.selectors",
-        description="Every selector on the case set, with intervals.",
+        description="Evaluate every selector on the cases, with intervals.",
     )
     parser.add_argument("--cases", type=Path, help="a file of cases; the 126 by default")
     parser.add_argument("--mistakes", choices=list(METHODS), help="list what a method got wrong")

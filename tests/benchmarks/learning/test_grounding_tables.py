@@ -59,7 +59,7 @@ def test_the_posterior_of_the_last_seed_goes_to_the_pages(tmp_path):
 
 
 def test_unseen_sentences(tmp_path):
-    one = entry("said", "recipes/instruct.py {run}", kind="instruct", beside="worlds")
+    one = entry("said", "recipes/instruct.py {run}", kind="instruct", base="worlds")
     said = {"instruction": "go on", "meant": "walk", "best_head": "head of walk"}
     said |= {"chosen": "walk", "policy": 9.0, "oracle": 9.0, "random_95": 4.0}
     said |= {"best_head_score": 7.0, "ok": True}
@@ -76,7 +76,7 @@ def test_unseen_sentences(tmp_path):
 def test_a_run_on_a_run_waits_for_it(tmp_path):
     """Its data alone are not enough: weights and replay must be on disk, else it is made again."""
     worlds = entry("worlds", "recipes/multitask_dmc.py cpu", kind="tasks")
-    said = entry("said", "recipes/instruct.py {run}", kind="instruct", beside="worlds")
+    said = entry("said", "recipes/instruct.py {run}", kind="instruct", base="worlds")
     both = [worlds, said]
     assert not ready(said, both, tmp_path)
     for seed in (0, 1):

@@ -50,7 +50,7 @@ def test_the_comparison(tmp_path):
     assert "| told | 0 of 2 | – | – | – | – |" in text
     assert "| a random policy: 95th percentile of 2 episodes |  | 0.95 |" in text
     assert "- walk: shared minus alone 7 [" in text
-    assert "the interval leaves out 0" in text
+    assert "the interval excludes 0" in text
     assert "`python recipes/multitask_dmc.py cpu --tasks walk --seed N`" in text
 
 
@@ -59,11 +59,11 @@ def test_reports_of_the_world_stand_below(tmp_path):
     run, one = tmp_path / "run", entry("shared")
     (run / "walk").mkdir(parents=True)
     (run / "scores.json").write_text(json.dumps(scores([1.0])))
-    assert multitask.judged(run) == {"tasks": scores([1.0])}
+    assert multitask.results(run) == {"tasks": scores([1.0])}
     lines = [("error", True, "1 < 2"), ("told", None, "3"), ("value", False, "-0.1 not > 0")]
     told = [dict(zip(("name", "passed", "detail"), line, strict=True)) for line in lines]
     (run / "walk" / "report.json").write_text(json.dumps(told))
-    finish(one, tmp_path, 1, **multitask.judged(run))
+    finish(one, tmp_path, 1, **multitask.results(run))
     text = multitask.texts([one], tmp_path)["several"]
     assert "| walk | 1 | error | PASS | 1 < 2 |\n| walk | 1 | value | FAIL | -0.1 not > 0 |" in text
     assert "told" not in text
@@ -74,7 +74,7 @@ def test_adaptation(tmp_path):
     alone = entry("alone")
     finish(alone, tmp_path, 0, tasks=scores([10.0]))
     command = "recipes/adapt.py {run} --task walk"
-    options = {"kind": "adapt", "group": "new", "steps": 1000, "beside": "alone"}
+    options = {"kind": "adapt", "group": "new", "steps": 1000, "base": "alone"}
     kept = entry("kept", command=command, **options)
     fresh = entry("fresh", command=f"{command} --world fresh", **options)
     group = [alone, kept, fresh]
@@ -91,7 +91,7 @@ def test_adaptation(tmp_path):
 
 def test_without_a_goal_that_was_reached_there_is_no_ratio(tmp_path):
     command = "recipes/adapt.py {run} --task walk --world fresh"
-    one = entry("fresh", kind="adapt", command=command, beside="alone")
+    one = entry("fresh", kind="adapt", command=command, base="alone")
     finish(one, tmp_path, 0, evaluations=[{"step": 0, "mean": 1.0, "scores": [1.0]}])
     alone = entry("alone")
     other = "recipes/multitask_dmc.py cpu --train_ratio 128 --tasks walk"
@@ -102,12 +102,12 @@ def test_without_a_goal_that_was_reached_there_is_no_ratio(tmp_path):
     finish(alone, tmp_path, 0, tasks=scores([10.0]))
     text = multitask.texts([alone, one], tmp_path)["several"]
     assert "| > 100 |" in text
-    assert "From scratch the goal was not reached, so there is no ratio." in text
+    assert "Training from scratch did not reach the goal, so there is no ratio." in text
 
 
 def test_the_picture_of_the_first_seed_goes_to_the_pages(tmp_path):
-    one = entry("shared")
-    page = tmp_path / "docs" / "results" / "shared.png"
+    one = entry(multitask.SHOWN[0])
+    page = tmp_path / "docs" / "results" / f"{one.name}.png"
     page.parent.mkdir(parents=True)
     for seed in (1, 0):
         run = run_folder(one, seed, tmp_path)

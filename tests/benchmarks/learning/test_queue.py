@@ -19,7 +19,8 @@ from benchmarks.learning.runner import Queue
 
 import worldblocks as wb
 from benchmarks import ROOT, provenance
-from benchmarks.learning import command, data, entries, pages, words
+from benchmarks.learning import __main__ as command
+from benchmarks.learning import data, entries, pages, words
 
 DOCS = ROOT / "docs"
 PUBLISHED = DOCS / "results" / "published"
@@ -70,7 +71,7 @@ def test_commands_of_peers_are_known(queue):
         assert {f"--{name}" for name in given} <= strings
         assert int(given["steps"]) * int(given.get("repeat", 1)) == entry.steps, entry.name
         judged = [int(word) * int(given.get("repeat", 1)) for word in words[marks + 1 :]]
-        budget = by_name[entry.beside].steps
+        budget = by_name[entry.baseline_of].steps
         assert any(budget <= at <= 1.2 * budget for at in judged), f"{entry.name}: no evaluation"
 
 
@@ -152,8 +153,8 @@ def written(root, *tables):
         ([ENTRY.format("a"), ENTRY.format("a")], r"two entries are named 'a'; give one of them"),
         ([ENTRY.format("a") + "sedes = [3]\n"], r"'a' has the fields \['sedes'\]; known are \["),
         (
-            [ENTRY.format("a") + 'beside = "b"\n'],
-            r"beside = 'b', which is no entry above it; those",
+            [ENTRY.format("a") + 'baseline_of = "b"\n'],
+            r"baseline_of = 'b', which is not the name of an entry above it; those",
         ),
         ([ENTRY.format("a") + 'hardware = "tpu"\n'], r"hardware 'tpu'; a kind is one of run, peer"),
     ],
@@ -249,7 +250,7 @@ def test_an_entry_from_its_start_to_its_page(stub):
     assert wb.run.Checkpoint(run_folder(entry, 1, stub.root)).exists()
     pages.redraw(stub.entries, stub.root)
     page = (stub.root / pages.TABLES).read_text()
-    assert "| seed | score | likeliest actions | steps to 5 | minutes |" in page
+    assert "| seed | score | mode | steps to 5 | minutes |" in page
     assert "| min – median – max | 8 | 9 | 24 |" in page
     assert (stub.root / "docs" / "results" / "stub.png").stat().st_size < 150_000
 
@@ -268,7 +269,7 @@ def test_an_entry_waits_for_what_it_continues(stub):
 
 
 def test_a_peer_has_the_thresholds_of_what_it_is_compared_with(stub):
-    peer = dataclasses.replace(stub.entries[0], kind="peer", beside="stub", thresholds=())
+    peer = dataclasses.replace(stub.entries[0], kind="peer", baseline_of="stub", thresholds=())
     assert stub.thresholds(peer) == stub.thresholds(stub.entries[0]) == (5,)
 
 
@@ -276,7 +277,7 @@ def test_the_run_of_another_entry_is_in_the_command(stub, monkeypatch):
     said = []
     monkeypatch.setattr(stub, "call", lambda words, log: said.extend(words) or 0)
     command = 'recipes/stub.py {run} --env_args \'{"task": "walk"}\''
-    entry = dataclasses.replace(stub.entries[0], name="more", beside="stub", command=command)
+    entry = dataclasses.replace(stub.entries[0], name="more", base="stub", command=command)
     assert stub.train(entry, 1, stub.begin(entry, 1)) == 0
     there = str(run_folder(stub.entries[0], 1, stub.root))
     assert said[:4] == ["recipes/stub.py", there, "--env_args", '{"task": "walk"}']
@@ -286,7 +287,7 @@ def test_a_stopped_queue_starts_nothing_more(stub):
     entry = dataclasses.replace(stub.entries[0], seeds=(7, 0))
     threading.Timer(0.1, stub.stop).start()
     assert stub.run([(entry, 7), (entry, 0)], 1) == 1
-    assert pages.begun(entry, stub.root) == ["seed 7 begun"]
+    assert pages.begun(entry, stub.root) == ["seed 7 started"]
 
 
 def test_what_is_not_committed_does_not_start(stub):
@@ -314,7 +315,7 @@ def test_ratios_by_hand():
     def seed(hit):
         judged = [{"step": 50, "mean": 1.0}, {"step": 110, "mean": 2.0}]
         result = {"steps": 500, "evaluations": judged, "first_hit": {"10": hit}}
-        return pages.Kept(result, wb.evaluate.Episodes("it", np.array([500]), np.array([1.0])))
+        return pages.Seed(result, wb.evaluate.Episodes("it", np.array([500]), np.array([1.0])))
 
     assert pages.hits_cells([seed(300)], 10, 100) == ["300", "3"]
     assert pages.hits_cells([seed(300), seed(None)], 10, 100) == ["300 / > 500", "> 4"]

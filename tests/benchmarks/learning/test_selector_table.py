@@ -5,8 +5,15 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks.learning.cases import load_cases
-from benchmarks.learning.selectors import METHODS, answers, main, mistakes, table, wilson
+from benchmarks.learning.selectors import (
+    METHODS,
+    answers,
+    load_cases,
+    main,
+    mistakes,
+    table,
+    wilson,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +27,7 @@ PAGE = ROOT / "docs" / "blocks" / "language.md"
 
 
 class Lookup(dict):
-    """Scores and vectors that follow from the text: the same phrase as asked is best."""
+    """Scores and vectors computed from the text: the phrase of the instruction is best."""
 
     def __contains__(self, question):
         return True
@@ -59,13 +66,13 @@ def test_the_examples_of_the_prompt_are_not_in_the_cases():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("no json", "line 1 of .* is no case"),
-        ('{"id": "a"}', "is no case .*it has the keys"),
-        (["right", ["c"]], "some but not all of the candidates are right"),
-        (["kind", "x"], "the kind is one of"),
+        ("no json", "line 1 of .* is not a case"),
+        ('{"id": "a"}', "is not a case .*the keys are"),
+        (["right", ["c"]], "some but not all of the candidates must be right"),
+        (["kind", "x"], "kind must be one of"),
     ],
 )
-def test_lines_that_are_no_cases(line, reason, tmp_path):
+def test_lines_that_are_not_cases(line, reason, tmp_path):
     case = load_cases()[0]._asdict()
     text = line if isinstance(line, str) else json.dumps(case | {line[0]: line[1]})
     file = tmp_path / "cases.jsonl"
@@ -73,7 +80,7 @@ def test_lines_that_are_no_cases(line, reason, tmp_path):
     with pytest.raises(ValueError, match=reason):
         load_cases(file)
     file.write_text((json.dumps(case) + "\n") * 2)
-    with pytest.raises(ValueError, match=r"an id of .* comes twice"):
+    with pytest.raises(ValueError, match=r"an id occurs twice in "):
         load_cases(file)
 
 
@@ -84,7 +91,7 @@ def test_intervals_by_hand():
     """All of 10: from 10 / (10 + 1.96²) = 0.72246 to 1."""
     assert wilson(10, 10) == pytest.approx((0.72246, 1.0), abs=1e-5)
     assert wilson(0, 10) == pytest.approx((0.0, 0.27754), abs=1e-5)
-    with pytest.raises(ValueError, match="a share is of 1 case or more, got 3 of 2"):
+    with pytest.raises(ValueError, match="at least one case and 0 ≤ right ≤ cases, got 3 of 2"):
         wilson(3, 2)
 
 
@@ -98,7 +105,7 @@ def test_the_ends_of_an_interval_are_z_deviations_off(counts):
 
 
 def test_places_and_counts():
-    """With a model that knows literal instructions alone."""
+    """With a model that knows literal instructions only."""
     cases = [case for case in load_cases() if case.world in ("walker", "hopper")]
     model, encoder = ScriptedLM(scores=Lookup(x=0)), ScriptedLM(vectors=Lookup(x=0))
     found = answers(cases, model, encoder)
