@@ -1,6 +1,6 @@
-"""Parity with the official DreamerV3: recorded outputs of its code against our blocks.
+"""Parity with the official DreamerV3: our blocks against recorded outputs of its code.
 
-`python tests/parity` prints the table; `run` makes it in Python.
+`python tests/parity` prints the table; `run` returns its rows.
 """
 
 from parity.arrays import Arrays

@@ -1,4 +1,4 @@
-"""`python tests/parity`: every block against the recorded outputs of the official code."""
+"""`python tests/parity`: compare every block with recorded outputs of the official code."""
 
 import sys
 from pathlib import Path

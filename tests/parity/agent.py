@@ -1,4 +1,4 @@
-"""Group k: the whole agent of a recipe, its losses, gradients and three updates."""
+"""Group k: the whole agent of a recipe: losses, gradients and three updates."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -130,7 +130,7 @@ def _updates(record: Record, file: Arrays, setup: Setup) -> None:
 
 
 def _deltas(record: Record, file: Arrays, setup: Setup) -> None:
-    """What the updates have changed, element by element: a difference of rounded parameters."""
+    """The change of every parameter over the updates: a difference of rounded numbers."""
     agent, start = setup.agent, copy.deepcopy(setup.agent)
     steps = [part for part in file.parts() if part.startswith("step")]
     for _ in steps:
@@ -151,12 +151,12 @@ def _deltas(record: Record, file: Arrays, setup: Setup) -> None:
 
 
 def excuse(ours: Tensor, reference: Tensor, parameter: Tensor) -> Tensor:
-    """Elements beyond the tolerance whose error is that of float32.
+    """Elements beyond the tolerance whose error is explained by float32 rounding.
 
-    Two causes: a parameter was rounded the other way, which is up to two of its last places; or
-    the element's gradient is so much smaller than its tensor's that its rounding shows once
-    LaProp has divided it by its own root mean square. The latter may be one element of an array
-    or of each 250, and no more than a hundredth of the largest change.
+    There are two causes. A parameter was rounded the other way: up to two units in its last place.
+    Or the gradient of the element is much smaller than those of its tensor, and its rounding error
+    grows when LaProp divides by its root mean square. The latter may be one element per array or
+    one in 250, and at most a hundredth of the largest change.
     """
     error, largest = (ours - reference).abs(), reference.abs().max()
     beyond = error > TOLERANCE * largest
@@ -179,7 +179,7 @@ def _compare_metrics(record: Record, file: Arrays, path: str, ours: dict[str, An
 
 @torch.no_grad()
 def metrics(setup: Setup, agent: Any, post: Any, official: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The reference's metrics of an update; the return scale is read as it is."""
+    """The reference's metrics of an update; the return scale is not updated."""
     cfg = setup.cfg
     states, _ = dream(agent, post, cfg.horizon)
     feature = states.feature()

@@ -1,4 +1,4 @@
-"""The command: every recorded file through the blocks, one table."""
+"""The command: run the blocks on every recorded file and print one table."""
 
 import argparse
 import functools
@@ -12,17 +12,14 @@ import torch
 from golden_folder import GOLDEN
 from parity import (
     agent,
-    distributions,
     dynamics,
     experience,
+    functions,
     layers,
     learning,
-    normalize,
-    observations,
-    optimizer,
     policies,
     table,
-    transforms,
+    training,
 )
 from parity.arrays import Arrays
 from parity.recipe import RECIPE
@@ -32,20 +29,20 @@ Checks = Callable[[Arrays], Iterator[Check]]
 
 
 def families(recipe: Path) -> list[tuple[str, str, Checks]]:
-    """Group, names of its files, and what is compared of each of them."""
+    """Group, pattern of its file names, and the function that compares a file."""
     return [
-        ("a", "a_symlog", transforms.symlog_checks),
-        ("a", "a_twohot", transforms.two_hot_checks),
-        ("b", "b_lambda_return", transforms.return_checks),
-        ("c", "c_onehot_kl", distributions.checks),
+        ("a", "a_symlog", functions.symlog_checks),
+        ("a", "a_twohot", functions.two_hot_checks),
+        ("b", "b_lambda_return", functions.return_checks),
+        ("c", "c_onehot_kl", functions.one_hot_checks),
         ("d", "d_rssm_*", dynamics.rssm_checks),
-        ("e", "e_layers", layers.checks),
+        ("e", "e_layers", layers.layer_checks),
         ("e", "e_init_stats", layers.init_checks),
-        ("e", "e_encdec_*", observations.checks),
+        ("e", "e_encdec_*", layers.encoder_checks),
         ("f", "f_blockgru_*", dynamics.core_checks),
-        ("g", "g_optimizer", optimizer.checks),
-        ("h", "h_normalize", normalize.normalize_checks),
-        ("h", "h_slowmodel", normalize.slow_checks),
+        ("g", "g_optimizer", training.optimizer_checks),
+        ("h", "h_normalize", training.normalize_checks),
+        ("h", "h_slowmodel", training.slow_checks),
         ("i", "i_policies", policies.checks),
         ("j", "j_imag_loss", learning.imagined_checks),
         ("j", "j_repl_loss", learning.replayed_checks),
@@ -56,9 +53,9 @@ def families(recipe: Path) -> list[tuple[str, str, Checks]]:
 
 
 def checks(golden: Path, recipe: Path, groups: Iterable[str] = "") -> Iterator[Check]:
-    """Every comparison that the files in a folder allow; of some groups only, if given.
+    """Every comparison of the files in a folder, or of some groups only.
 
-    A family without a file becomes a comparison that fails and says so.
+    A family without a file becomes a comparison that fails with that message.
     """
     for group, pattern, family in families(recipe):
         if groups and group not in groups:
@@ -83,10 +80,10 @@ def _absent(golden: Path, pattern: str, _: object) -> None:
 
 
 def notes(golden: Path) -> list[str]:
-    """What is recorded and not compared, because the library does not offer it."""
+    """The recorded options that are not compared because the library does not offer them."""
     lines = []
     for path in sorted(golden.glob("g_optimizer.npz")):
-        if names := optimizer.not_offered(Arrays.load(path)):
+        if names := training.not_offered(Arrays.load(path)):
             options = ", ".join(names)
             lines.append(f"Not compared: {path.stem} {options}; these options are not offered.")
     return lines
@@ -95,13 +92,13 @@ def notes(golden: Path) -> list[str]:
 def run(
     golden: Path, recipe: Path, groups: Iterable[str] = "", *, device: str = "cpu"
 ) -> list[Row]:
-    """Make every comparison, with all blocks on a device."""
+    """Run every comparison, with all blocks on one device."""
     with torch.device(device):
         return [check.row() for check in checks(golden, recipe, groups)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 if every row is within tolerance, else 1."""
+    """Run the command; 0 if every row is within tolerance, else 1."""
     parser = argparse.ArgumentParser(
         prog="python tests/parity",
         description="Compare the blocks with recorded outputs of the official DreamerV3.",
@@ -109,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--golden", type=Path, default=GOLDEN, help="folder of recorded arrays")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="recipe of group k")
     parser.add_argument("--groups", default="", help="only these groups, such as abk")
-    parser.add_argument("--device", default="cpu", help="where the blocks compute, such as cuda")
+    parser.add_argument("--device", default="cpu", help="device of the blocks, such as cuda")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     options = parser.parse_args(arguments)
     golden = options.golden

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.arrays import Arrays
-from parity.distributions import DYN, FREE_NATS, REP
+from parity.arrays import Arrays, action_spaces, core_sizes, rssm_sizes
+from parity.functions import DYN, FREE_NATS, REP
 from parity.record import Check, Record
-from parity.sizes import action_spaces, core_sizes, rssm_sizes
 from worldblocks.distributions import modes
 from worldblocks.interop import load_jax
 from worldblocks.losses import balanced_kl
@@ -17,11 +16,11 @@ from worldblocks.rssm import RSSM, BlockGRU, Carry, State, dreamer_rssm, rollout
 from worldblocks.spaces import one_hot_action
 
 SCOPE = "dyn"
-STOCH_WEIGHT = 0.01  # of sum(stoch * [1 … classes]) in what the gradients are of
+STOCH_WEIGHT = 0.01  # of sum(stoch * [1 … classes]) in the loss whose gradients are recorded
 
 
 def core_checks(file: Arrays) -> Iterator[Check]:
-    """The core alone: its output and the gradients of its squared sum."""
+    """The core alone: its output and the gradients of its sum of squares."""
     yield Check("f", file.name, "block GRU: output; gradients", lambda r: _core(r, file))
 
 
@@ -85,7 +84,7 @@ def _sequences(record: Record, file: Arrays, rssm: RSSM[Carry, State], rows: lis
 
 
 def _given(rssm: RSSM[Carry, State], rows: list[Any], stoch: Tensor) -> State:
-    """Observe a sequence whose samples are given."""
+    """Observe a sequence with given samples."""
     carry, tokens, action, reset = rows
     states = []
     for t in range(tokens.shape[1]):

@@ -16,7 +16,7 @@ EVICTED = (
     "queued windows that the reference still serves from storage chunks which outlive their items; "
     "a buffer that evicts by row has skipped them"
 )
-DRAWS = 100  # uniform draws for each valid start, so that none is missed
+DRAWS = 100  # uniform draws per valid start, so that none is missed
 
 
 def replay_checks(file: Arrays) -> Iterator[Check]:
@@ -34,10 +34,10 @@ def replay_checks(file: Arrays) -> Iterator[Check]:
 def _filled(
     file: Arrays, length: int, context: int, latents: Tensor
 ) -> tuple[SequenceReplay, list[int], list[int]]:
-    """A replay with the recorded rows, its length and its queue after each of them."""
+    """A replay with the recorded rows, and its lengths and queue sizes after each row."""
     streams, capacity = int(file["workers"]), int(file["capacity"])
-    # The reference evicts over all workers, we evict in each stream: where the capacity is no
-    # multiple of the workers, the next larger one keeps all that the reference keeps.
+    # The reference evicts across all workers, we evict per stream. The next multiple of the number
+    # of workers keeps all rows that the reference keeps.
     capacity = -(-capacity // streams) * streams
     replay = SequenceReplay(capacity=capacity, streams=streams, length=length, context=context)
     lengths, queued = [], []
@@ -101,10 +101,10 @@ def _listed(file: Arrays) -> list[tuple[int, int]]:
 
 
 def _queue(file: Arrays, oldest: int) -> tuple[list[int], list[int]]:
-    """Recorded windows that came from the queue: those we still have, and those we evicted.
+    """Recorded windows from the queue: those we still have, and those we evicted.
 
     Entry e of the queue is window e // workers of worker e % workers, the first at row 1. The
-    record begins with the entries that were left, in order, until the queue was dry.
+    record starts with the remaining entries, in order, until the queue was empty.
     """
     length, streams = int(file["length"]), int(file["workers"])
     first = (int(file["online.t"][0, 0]) - 1) // length * streams + int(file["online.w"][0, 0])
@@ -115,10 +115,10 @@ def _queue(file: Arrays, oldest: int) -> tuple[list[int], list[int]]:
 
 
 def _back(record: Record, file: Arrays) -> None:
-    """Write a window back, some of whose rows are gone, and read every latent there is.
+    """Write back a window with some evicted rows, and read every stored latent.
 
-    A stored latent is seen as the carry before a window's first row, hence the context of one row,
-    windows of one row, and one more row to see the newest.
+    A stored latent can be read as the carry before a window's first row. So the context is one row,
+    windows have one row, and one more row is added to read the newest latent.
     """
     length, streams, steps = (int(file[name]) for name in ("length", "workers", "steps"))
     keys, reference = file["writeback.keys"], file["writeback.lat"]
@@ -147,10 +147,10 @@ def _back(record: Record, file: Arrays) -> None:
 def _latents(
     keys: np.ndarray, reference: np.ndarray, written: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """The latents that rows were stored with, and the number that was written over some.
+    """The latents that rows were stored with, and the number that replaced some of them.
 
-    In the record a row's latent tells which row it is, `step * worker + time`. Where that is not
-    so at all, the recorded latents themselves are stored.
+    In the record a row's latent is `step * worker + time`. If that does not fit, the recorded
+    latents themselves are stored.
     """
     worker, time = keys[:, :1], keys[:, 1:]
     others = ~written & (keys[:, 0] > 0)
@@ -169,7 +169,7 @@ def _ratio(record: Record, file: Arrays, name: str) -> None:
 
 
 class Scripted:
-    """A machine for `Atari` that shows given frames, one for each emulated frame."""
+    """An emulator for `Atari` that shows given frames, one per emulated frame."""
 
     def __init__(self, frames: np.ndarray, reward: float) -> None:
         self.game, self.legal_actions, self.minimal_actions = "scripted", [0], [0]
@@ -181,7 +181,7 @@ class Scripted:
         self._at = 0
 
     def act(self, code: int) -> float:
-        """Show the next frame; the first one brings the reward."""
+        """Show the next frame; the first one gives the reward."""
         self._at += 1
         return self._reward if self._at == 1 else 0.0
 
@@ -190,12 +190,12 @@ class Scripted:
         return False
 
     def screen_into(self, frame: np.ndarray) -> None:
-        """Write the frame that is shown."""
+        """Write the current frame."""
         frame[:] = self._frames[max(self._at - 1, 0)]
 
 
 def image_checks(file: Arrays) -> Iterator[Check]:
-    """Raw frames through the Atari adapter, cut by a time limit at the last one."""
+    """Raw frames through the Atari adapter, with a time limit at the last one."""
     for case in file.parts():
         if f"{case}.image" in file:
             what = "Atari: maximum, resize, grey; reward, time limit"

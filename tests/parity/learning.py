@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from parity.arrays import Arrays
+from parity.functions import returns
 from parity.record import Check, Excepted, Record
-from parity.transforms import returns
 from worldblocks.distributions import BoundedNormal, OneHot, Output, TwoHot
 from worldblocks.normalize import PercentileScale, RunningMoments
 from worldblocks.returns import lambda_return
@@ -77,7 +77,7 @@ class Scales(NamedTuple):
 
 
 def _stats(moments: RunningMoments | None, x: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Offset and scale after an update with `x`, if there is one."""
+    """Offset and scale, after an update with `x` if it is given."""
     if moments is None:
         return torch.tensor(0.0), torch.tensor(1.0)
     return moments.eval()(torch.zeros(0)) if x is None else moments.train()(x)
@@ -107,7 +107,7 @@ def _policies(inputs: Arrays) -> tuple[dict[str, Output], dict[str, Tensor]]:
 
 
 class Dream(NamedTuple):
-    """What the losses in imagination are made of; the value's logits carry the gradient."""
+    """The inputs of the losses in imagination; the gradient goes through the value's logits."""
 
     value: TwoHot
     slow: TwoHot
@@ -207,7 +207,7 @@ def _compare_metrics(record: Record, arrays: Arrays, path: str, ours: dict[str, 
 def _compare_target(
     record: Record, arrays: Arrays, path: str, target: Tensor, scales: Scales
 ) -> None:
-    """The mean target; where targets are centred by their own mean it is zero: absolute."""
+    """The mean target. It is zero if targets are centred by their mean: compared absolutely."""
     ours, theirs = target.mean(), arrays.number("metrics.tar")
     if scales.values is None:
         record.value(f"{path}.metrics.tar", ours, theirs)
@@ -220,7 +220,7 @@ def _compare_entropy(
     record: Record, arrays: Arrays, path: str, key: str, policy: Output, entropy: Tensor
 ) -> None:
     found = {f"ent/{key}": entropy.mean()}
-    if isinstance(policy, OneHot):  # 0 … 1 between the least and the most random
+    if isinstance(policy, OneHot):  # 0 is deterministic, 1 is uniform
         found[f"rand/{key}"] = entropy.mean() / math.log(policy.logits.shape[-1])
     _compare_metrics(record, arrays, path, found)
 

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parity.arrays import Arrays
+from parity.arrays import Arrays, count
 from parity.record import Check, Record
-from parity.sizes import count
 from worldblocks.distributions import Bernoulli, BoundedNormal, OneHot, Output
 from worldblocks.heads import BinaryHead, TwoHotHead
 from worldblocks.interop import load_jax
@@ -16,7 +15,7 @@ from worldblocks.layers import Linear
 from worldblocks.losses import gaussian_kl
 
 LOW, HIGH, UNIMIX = 0.1, 1.0, 0.01  # of the reference's heads
-ENTROPY = 0.3  # weight in what the gradients are of
+ENTROPY = 0.3  # weight in the loss whose gradients are recorded
 
 
 def checks(file: Arrays) -> Iterator[Check]:
@@ -33,14 +32,14 @@ def checks(file: Arrays) -> Iterator[Check]:
         elif f"{case}.params.head/logits/kernel" in file:
             what, run = "categorical: log-probability, entropy; gradients", _categorical
         elif case == "init_std":
-            what, run = "bounded normal: initial deviation", _init_std
+            what, run = "bounded normal: initial std", _init_std
         else:
             continue
         yield Check("i", f"{file.name} {case}", what, lambda r, c=case, run=run: run(r, file, c))
 
 
 def _linears(file: Arrays, case: str) -> tuple[dict[str, Linear], list[Tensor]]:
-    """The last layers of a head and their outputs for the file's `x`."""
+    """The last layers of a head, and their outputs for the recorded `x`."""
     params = file.at(f"{case}.params")
     layers = {}
     for name in params:
@@ -65,7 +64,7 @@ def _normal(record: Record, file: Arrays, case: str) -> None:
     layers, raw = _linears(file, case)
     each = BoundedNormal(raw[0], raw[1], low=LOW, high=HIGH)
     output = BoundedNormal(raw[0], raw[1], low=LOW, high=HIGH, event=action.ndim - 1)
-    extremes = torch.full_like(raw[0], 200.0)  # σ saturates: the narrowest and the widest
+    extremes = torch.full_like(raw[0], 200.0)  # σ saturates at its bounds
     narrow, wide = (BoundedNormal(raw[0], x, low=LOW, high=HIGH) for x in (-extremes, extremes))
     record.values_of(
         arrays,
@@ -103,7 +102,7 @@ def _categorical(record: Record, file: Arrays, case: str) -> None:
         logp=output.log_prob(action),
         entropy=output.entropy(),
     )
-    # Logits are equal up to a constant of each categorical; ours are log-probabilities.
+    # Logits are equal up to a constant per categorical; ours are log-probabilities.
     record.value(f"{case}.logits", output.logits, theirs.log_softmax(-1))
     _gradients(record, file, case, layers, output, action)
 

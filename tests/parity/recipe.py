@@ -1,4 +1,4 @@
-"""Group k, the set-up: a recipe's agent with the recorded weights, and its batch."""
+"""Set-up of group k: a recipe's agent with the recorded weights, and its batch."""
 
 from dataclasses import fields, replace
 from math import prod
@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from parity.arrays import Arrays
-from parity.sizes import action_spaces, observation_spaces, rssm_sizes
+from parity.arrays import Arrays, action_spaces, observation_spaces, rssm_sizes
 from worldblocks.distributions import modes
 from worldblocks.interop import load_jax
 from worldblocks.replay import Batch
@@ -29,7 +28,7 @@ SCOPES = {
     "val": "value",
 }
 SLOW = ("slowval", "slow_value.copy")
-# What the record was made with and does not say.
+# Settings of the recorded run that are not in the record.
 CONSTANTS = {"gamma": 1 - 1 / 333, "lam": 0.95, "entropy": 3e-4, "lr": 1e-3, "warmup": 2}
 CONSTANTS |= {"agc": 0.3, "bf16": False}
 RECIPE = Path(__file__).parents[2] / "recipes" / "dreamerv3_atari.py"
@@ -49,7 +48,7 @@ class Setup(NamedTuple):
 
 
 def set_up(file: Arrays, path: Path) -> Setup:
-    """Build everything that group k compares; sizes are read from the arrays."""
+    """Build the agent and the batch of group k; sizes are read from the arrays."""
     recipe = load_recipe(path)
     params, data = file.at("start_state"), file.at("data")
     observation, action = _spaces(file)
@@ -101,7 +100,7 @@ def _sizes(file: Arrays) -> dict[str, Any]:
 
 
 def _batch(data: Arrays, spaces: Spaces, prev_action: Tensor) -> Batch:
-    """The recorded rows without the first, whose latents are the carry they start from."""
+    """The recorded rows without the first, whose latents are the initial carry."""
     flags = {key: data.tensor(key)[:, 1:] for key in ("is_first", "is_last", "is_terminal")}
     deter, stoch = data.tensor("dyn/deter"), data.tensor("dyn/stoch")
     shape = flags["is_first"].shape
@@ -123,17 +122,17 @@ def observe(agent: Any, batch: Batch) -> State:
 
 @torch.no_grad()
 def dream(agent: Any, post: State, steps: int) -> tuple[State, Float[Tensor, "batch time action"]]:
-    """Imagination from every posterior with modes for samples."""
+    """Imagination from every posterior, with modes instead of samples."""
     with modes():
         start = post.flatten().detach()
         return imagine(agent.rssm, start, lambda s: agent.actor(s.feature()).sample(), steps)
 
 
 def find_horizon(agent: Any, batch: Batch, file: Arrays) -> int:
-    """The number of imagined steps, which is not recorded: the one with the recorded mean weight.
+    """The number of imagined steps, inferred from the recorded mean weight.
 
-    Imagination is deterministic here, so a long one contains all shorter ones, and the mean of the
-    weights falls with each further step.
+    Imagination is deterministic here, so a long one contains all shorter ones, and the mean weight
+    decreases with each further step.
     """
     with torch.no_grad(), modes():
         states, _ = dream(agent, observe(agent, batch), LONGEST)

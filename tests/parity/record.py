@@ -1,4 +1,4 @@
-"""What a comparison found: errors of arrays, and the rows of the table."""
+"""Results of a comparison: errors of arrays, and the rows of the table."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ VALUES, GRADIENTS = 1e-5, 1e-4
 
 
 class Error(NamedTuple):
-    """The error of one array, `max |ours - reference| / max |reference|`, and what it may be."""
+    """The error of one array, `max |ours - reference| / max |reference|`, and its tolerance."""
 
     array: str
     elements: int
@@ -25,12 +25,12 @@ class Error(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Within tolerance; an error that is no number is not."""
+        """Whether the error is within tolerance; NaN is not."""
         return self.error <= self.tolerance
 
 
 class Excepted(NamedTuple):
-    """Recorded elements that are knowingly not reproduced, and why."""
+    """Recorded elements that are deliberately not reproduced, and why."""
 
     elements: int
     cause: str
@@ -56,13 +56,13 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Everything was compared and is within tolerance."""
+        """Whether something was compared and everything is within tolerance."""
         compared = self.values or self.gradients or self.excepted
         return bool(compared) and not self.faults and not self.problem
 
 
 class Check(NamedTuple):
-    """A comparison that can be made: it fills a `Record`."""
+    """A comparison: a function that fills a `Record`."""
 
     group: str
     case: str
@@ -70,7 +70,7 @@ class Check(NamedTuple):
     run: Callable[["Record"], None]
 
     def row(self) -> Row:
-        """Make the comparison. What it raises becomes the problem of the row."""
+        """Run the comparison. An exception becomes the problem of the row."""
         record, row = Record(), Row(self.group, self.case, self.what)
         try:
             self.run(record)
@@ -93,7 +93,7 @@ class Record:
         self.values.append(compare(array, ours, reference, tolerance))
 
     def gradient(self, array: str, ours: Any, reference: Any, tolerance: float = GRADIENTS) -> None:
-        """Compare an array of gradients; None stands for zeros."""
+        """Compare an array of gradients; None means zeros."""
         ours = np.zeros(np.shape(reference)) if ours is None else ours
         self.gradients.append(compare(array, ours, reference, tolerance))
 
@@ -106,7 +106,7 @@ class Record:
         ours: Callable[[nn.Parameter], Any] | None = None,
         tolerance: float | None = None,
     ) -> None:
-        """Compare something of every parameter of a block, by default its gradient."""
+        """Compare the gradient of every parameter of a block, or `ours(parameter)`."""
         names = jax_names(block)
         for name, reference in from_jax(block, arrays, scope=scope).items():
             parameter = block.get_parameter(name)
@@ -117,13 +117,13 @@ class Record:
                 self.value(array, ours(parameter), reference, tolerance or VALUES)
 
     def values_of(self, arrays: Arrays, path: str, **ours: Any) -> None:
-        """Compare several values with the arrays of the same names below a path."""
+        """Compare several values with the arrays of the same name below a path."""
         for name, value in ours.items():
             self.value(f"{path}.{name}" if path else name, value, arrays[name])
 
 
 def compare(array: str, ours: Any, reference: Any, tolerance: float) -> Error:
-    """The error of an array; infinite where shapes differ, and where one of the two is NaN."""
+    """The error of an array; infinite if shapes differ or a value is not finite."""
     ours, reference = _float64(ours), _float64(reference)
     if ours.shape != reference.shape:
         cause = f"our shape is {ours.shape}, the reference's {reference.shape}"

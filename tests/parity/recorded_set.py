@@ -1,8 +1,7 @@
-"""A second set of arrays of other sizes, in the names and layouts of the recorded one.
+"""A second set of arrays with other sizes, in the names and layouts of the recorded one.
 
-The official code is not here: λ-returns, replay and the losses of j come from slow loops, and the
-blocks of d, f and k from our own code. What the set shows is that the command takes every size
-from the arrays.
+It is not from the official code: λ-returns, replay and the losses of j come from slow loops, the
+blocks of d, f and k from our own code. It shows that the command reads every size from the arrays.
 """
 
 from collections import deque
@@ -22,7 +21,7 @@ from worldblocks.spaces import Continuous, Discrete, Image, action_size, one_hot
 
 
 def official(block, scope, of=lambda parameter: parameter):
-    """Something of every parameter of a block, by official names and in official layouts."""
+    """`of(parameter)` for every parameter of a block, in official names and layouts."""
     arrays = {}
     for ours, theirs in jax_names(block).items():
         path, _, leaf = ours.rpartition(".")
@@ -45,14 +44,14 @@ def below(path, arrays):
 
 
 def jitter(block):
-    """Biases and scales that show when they are forgotten."""
+    """Add noise to all parameters, so that a forgotten bias or scale shows."""
     with torch.no_grad():
         for parameter in block.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
 
 
 def lambda_returns(rng):
-    """Group b by a loop over rows."""
+    """Group b, by a loop over rows."""
     arrays, (batch, time) = {}, (2, 7)
     for case, lam in {"slow": 0.7, "fast": 0.2}.items():
         last, term = (rng.random((batch, time)) < 0.3 for _ in range(2))
@@ -72,7 +71,7 @@ SIZES = {"deter": 18, "hidden": 7, "groups": 2, "classes": 5, "blocks": 3}
 
 
 def dynamics():
-    """Groups d and f with two keys of actions, one of them several categoricals."""
+    """Groups d and f with two action keys, one of them several categoricals."""
     spaces = {"arm": Continuous((2,)), "keys": Discrete(3, (2,))}
     rssm = dreamer_rssm(embed_dim=11, action_dim=action_size(spaces), prior_layers=3, **SIZES)
     jitter(rssm)
@@ -102,7 +101,7 @@ def dynamics():
         states = rssm.observe(carry, tokens, flat["action"], reset)
         dream = rollout(rssm, carry, flat["imag_action"])
     file |= _sequence(rssm, states)
-    for case in ("imag_mode", "imag_sampled"):  # modes may stand for samples: they are fed
+    for case in ("imag_mode", "imag_sampled"):  # modes serve as the given samples
         named = {"deter": dream.deter, "stoch": dream.stoch, "logit": dream.logits}
         file |= below(case, named)
     return file, _core(rssm.core, carry, flat["action"][:, 0])
@@ -139,7 +138,7 @@ def _core(core, carry, action):
 
 
 def replayed_loss(rng):
-    """Group j on replayed rows, in float64 and by loops, with bins of another number."""
+    """Group j on replayed rows, in float64 and by loops, with another number of bins."""
     batch, time, count = 3, 6, 13
     half = -np.expm1(-np.linspace(-20, 0, (count + 1) // 2))
     bins = np.concatenate([half, -half[::-1][1:]])
@@ -223,7 +222,7 @@ def _windows(starts, length, first, last):
 
 
 def whole_agent(recipe):
-    """Group k of another size, another image and another horizon, from the recipe itself."""
+    """Group k with another size, image and horizon, from the recipe itself."""
     (batch, time), spaces = (2, 4), {"image": Image(48, 48, 1), "speed": Continuous((3,))}
     actions = {"action": Discrete(4)}
     sizes = {"units": 10, "deter": 24, "hidden": 9, "groups": 3, "classes": 5, "depth": 2}

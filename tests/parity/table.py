@@ -1,4 +1,4 @@
-"""The table of a run of all comparisons: as text and as Markdown."""
+"""The table of all comparisons, as text and as Markdown."""
 
 import textwrap
 from collections.abc import Sequence
@@ -6,24 +6,24 @@ from collections.abc import Sequence
 from parity.record import Error, Row
 
 REFERENCE = "danijar/dreamerv3 e3f02248693a79dc8b0ebd62c93683888ddaccfe"
-EXCEPTIONS = 5  # more than these are a failure
+EXCEPTIONS = 5  # allowed; more are a failure
 HEAD = ("group", "case", "compared", "arrays", "values", "gradients", "tolerance", "result")
-WIDE = 60  # of a description, in characters
+WIDE = 60  # characters of a description
 NOTE = "Error of an array: max |ours - reference| / max |reference|; absolute where all are zero."
 
 
 def worst(errors: Sequence[Error]) -> Error | None:
-    """The error that comes nearest to its tolerance, or passes it furthest."""
+    """The error that is largest relative to its tolerance."""
     return max(errors, key=lambda error: error.error / error.tolerance, default=None)
 
 
 def passed(rows: Sequence[Row]) -> bool:
-    """Whether every row is within tolerance, with no more exceptions than allowed."""
+    """Whether every row is within tolerance and the number of exceptions is allowed."""
     return bool(rows) and all(row.ok for row in rows) and _exceptions(rows) <= EXCEPTIONS
 
 
 def text(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
-    """The table in columns, then every array at fault."""
+    """The table in columns, then every array beyond its tolerance."""
     lines = [part for line in [HEAD, *_lines(rows)] for part in _wrapped(line)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
     table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
@@ -40,7 +40,7 @@ def markdown(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """What is at fault, one line each, and the verdict."""
+    """A line for each failure, and the verdict."""
     lines = []
     for row in rows:
         if row.problem:
