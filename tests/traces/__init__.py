@@ -1,1 +1,1 @@
-"""What every recipe does, event by event: recorded once, compared after every change."""
+"""The events of a run of every recipe: recorded once, compared after every change."""

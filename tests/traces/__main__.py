@@ -1,6 +1,6 @@
-"""`python tests/traces`: compare the runs of all recipes, or of some, with what is recorded.
+"""`python tests/traces`: compare runs of all recipes, or of some, with recorded ones.
 
-`--record` records them anew; `--base COMMIT` compares with what a commit does on this machine.
+`--record` records them again; `--base COMMIT` compares with runs of a commit on this machine.
 """
 
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     tests = Path(__file__).parents[1]
-    # This checkout's own, whichever worldblocks is installed.
+    # The code of this checkout, whichever worldblocks is installed.
     sys.path[:0] = map(str, (tests, tests.parent / "src", tests.parent / "recipes"))
     from traces.command import main
 

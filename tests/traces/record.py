@@ -1,4 +1,4 @@
-"""A run that is listened to: its events in order, with digests of what they were given."""
+"""Record a run: its events in order, with digests of their arguments."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ from traces import seams
 
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "dm-control", "ale-py", "minigrid")
 PACKAGES += ("transformers", "peft")
-Event = list  # name, what is the same on every machine, digest of values or the losses
+Event = list  # name, machine-independent part, digest of values or the losses
 Trace = dict[str, Any]  # the machine and the events
 
 
@@ -50,7 +50,7 @@ def _feed(found: Any, value: Any) -> None:
 
 
 def machine() -> dict[str, str]:
-    """What decides the last bits of a run."""
+    """Processor and versions, on which the last bits of a run depend."""
     found = {"processor": platform.processor() or platform.machine()}
     cpus = Path("/proc/cpuinfo")
     for line in cpus.read_text(encoding="utf-8").splitlines() if cpus.exists() else ():
@@ -64,10 +64,10 @@ def machine() -> dict[str, str]:
 
 
 class Listener:
-    """Notes the events of what runs while it is entered, on one thread.
+    """Records the events of the code that runs inside it, on one thread.
 
     Args:
-        recipe: the module whose function `update` is an update.
+        recipe: the module with the function `update`.
     """
 
     def __init__(self, recipe: ModuleType) -> None:
@@ -92,7 +92,7 @@ class Listener:
                 self.events.append(["replay", {}, digest(seams.stored(replay))])
 
     def _patch(self, stack: contextlib.ExitStack, owner: Any, name: str, call: Any) -> None:
-        """Have `call(function, given, args, kwargs)` in the place of a function."""
+        """Replace a function by `call(arguments by name, the call itself)`."""
         function = getattr(owner, name)
         signature = inspect.signature(function)
 
@@ -124,7 +124,7 @@ class Listener:
 
 
 def trace(recipe: ModuleType, run: Callable[[], int]) -> Trace:
-    """The trace of a run, which is silent and returns 0."""
+    """The trace of a run, whose output is hidden and which must return 0."""
     said = io.StringIO()
     listener, quiet = Listener(recipe), contextlib.redirect_stderr(said)
     with listener() as events, contextlib.redirect_stdout(said), quiet:
@@ -137,7 +137,7 @@ def trace(recipe: ModuleType, run: Callable[[], int]) -> Trace:
 
 
 def write(path: Path, found: Trace) -> None:
-    """A line for each event."""
+    """Write a trace, with a line for each event."""
     lines = ",\n".join(json.dumps(event, separators=(",", ":")) for event in found["events"])
     text = f'{{"machine": {json.dumps(found["machine"])},\n"events": [\n{lines}\n]}}\n'
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,5 +145,5 @@ def write(path: Path, found: Trace) -> None:
 
 
 def read(path: Path) -> Trace:
-    """What `write` wrote."""
+    """Read a trace."""
     return json.loads(path.read_text(encoding="utf-8"))

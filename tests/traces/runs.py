@@ -1,4 +1,4 @@
-"""The runs that are traced: each recipe's preset `smoke`, hardly changed; tools over a run."""
+"""The traced runs: the preset `smoke` of each recipe, slightly changed, and tools over a run."""
 
 import dataclasses
 import functools
@@ -14,8 +14,8 @@ RECIPES += ["multitask_dmc", "multitask_atari", "glam", "glam_policy", "vae"]
 TOOLS = ["adapt", "instruct"]
 NAMES = [*RECIPES, *TOOLS]
 
-SEED = 1  # a run that forgets its seed has another
-# Weights that move at once, so that it shows which copy of them is read; a factor that is 1.
+SEED = 1  # not the default, so that a forgotten seed shows
+# A large step from the first update, so that it shows which copy of the weights is read.
 MOVING = {"lr": 1e-3, "warmup": 0}
 CHANGES = dict.fromkeys(RECIPES, MOVING) | {
     "glam": {**MOVING, "train_ratio": 2.0},
@@ -43,14 +43,14 @@ def traced(name: str) -> Trace:
 
 def smoke(name: str, folder: Path) -> Trace:
     recipe = importlib.import_module(name)
-    seed = 0 if name == "glam" else SEED  # its cached replies are to the mission of seed 0
+    seed = 0 if name == "glam" else SEED  # its cached replies are for the mission of seed 0
     changes = {**CHANGES[name], "logdir": str(folder), "seed": seed}
     cfg = dataclasses.replace(recipe.PRESETS["smoke"], **changes)
     return trace(recipe, functools.partial(recipe.main, cfg))
 
 
 def world(task: str, folder: Path) -> Path:
-    """A run of one task for the tools; its own trace is not kept."""
+    """A run of one task for the tools; its own trace is dropped."""
     recipe, run = importlib.import_module("multitask_dmc"), folder / "world"
     options = {"tasks": (task,), "steps": 96, "save_every": 0, "judge": 0}
     options |= {**MOVING, "logdir": str(run), "seed": SEED}
@@ -60,7 +60,7 @@ def world(task: str, folder: Path) -> Path:
 
 
 def adapt(folder: Path) -> Trace:
-    """On the replay of another task of the same body, then in steps of its own."""
+    """On the replay of another task with the same body, then on its own steps."""
     tool, recipe = importlib.import_module("adapt"), importlib.import_module("multitask_dmc")
     options = {"task": "reacher_hard", "marks": (0, 1200), "train_ratio": 16.0, "before": 2}
     options |= {
@@ -73,7 +73,7 @@ def adapt(folder: Path) -> Trace:
 
 
 def instruct(folder: Path) -> Trace:
-    """Heads are fitted, critics settle, actors learn; then every policy plays."""
+    """Heads are fitted, critics and actors are trained, then every policy plays."""
     tool, file = importlib.import_module("instruct"), folder / "sentences.toml"
     file.write_text(SENTENCES, encoding="utf-8")
     options = {"by": "oracle", "fit": 2, "updates": 4, "settle": 2, "episodes": 2, "random": 3}
@@ -87,7 +87,7 @@ def instruct(folder: Path) -> Trace:
 
 
 def with_result(found: Trace, folder: Path) -> Trace:
-    """With the numbers that a tool wrote down, in their order."""
+    """Add the numbers that a tool wrote, in their order."""
     text = (folder / "result.json").read_text(encoding="utf-8")
     found["events"].append(["result", {}, digest(re.findall(r"-?\d+\.\d+\S*\d", text))])
     return found

@@ -1,4 +1,4 @@
-"""Where a run is listened to: the one file that a move or a new name changes."""
+"""The functions whose calls are recorded: the only file to change when one moves."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,16 +9,16 @@ import worldblocks as wb
 
 
 class Seam(NamedTuple):
-    """A function that is an event of the loop.
+    """A function whose calls are events.
 
     Attributes:
         event: its name in a trace.
         owner: the class or module that has the function.
         name: the function's name there.
-        about: what is the same on every machine (steps, names), from the arguments by name and the
+        about: the machine-independent part (steps, names), from the arguments by name and the
             result.
-        values: what is the same to the bit on one machine, from the same two.
-        runs: whether the function is run; a picture need not be.
+        values: the part that is equal to the bit on one machine, from the same two.
+        runs: whether the function is run; pictures are skipped.
     """
 
     event: str
@@ -30,24 +30,24 @@ class Seam(NamedTuple):
 
 
 def row(given: dict[str, Any]) -> dict[str, Any]:
-    """A row of every stream by name; of its carry only the order of the parts counts."""
+    """A row of every stream by name; the carry is a list, so names in it do not count."""
     return {**given, "self": None, "carry": pytree.tree_leaves(given["carry"])}
 
 
 def seen(envs: wb.envs.EnvVector) -> dict[str, Any]:
-    """The rows at which an action is chosen, by name."""
+    """The rows for which an action is chosen, by name."""
     return envs.rows._asdict()
 
 
 def losses(result: Any) -> dict[str, float]:
-    """The losses among the metrics that an `update` gives, alone or after the posterior states."""
+    """The losses among the metrics of an `update`, which returns them alone or last."""
     metrics = result[-1] if isinstance(result, tuple) else result
     found = {name: x for name, x in metrics.items() if name.startswith("loss/")}
     return {name.removeprefix("loss/"): float(str(x.numpy())) for name, x in found.items()}
 
 
 def stored(replay: wb.replay.SequenceReplay) -> dict[str, Any]:
-    """Every row that a replay holds, by name, oldest first."""
+    """All rows in a replay, by name, oldest first."""
     rings = replay._rings
     slots = [time % rings.rows for time in range(rings.oldest, rings.count)]
     found = {name: tensor[:, slots] for name, tensor in rings.tensors.items()}
@@ -96,11 +96,11 @@ SEAMS = [
         lambda a, _: pytree.tree_leaves(a["position"]),
     ),
 ]
-# The function of a recipe that is the event "update"; `losses` reads its result. What optimisers of
-# PyTorch do meanwhile, whichever they are, is heard from PyTorch.
+# The function of a recipe that is the event "update"; `losses` reads its result. Steps of
+# optimisers are recorded by a hook of PyTorch.
 UPDATE = "update"
 
-# What takes long and leaves no number.
+# Functions that take long and produce no number.
 PICTURES = [
     (wb.run, "plot_curve"),
     (wb.tasks, "plot_tasks"),

@@ -1,4 +1,4 @@
-"""Runs of the recipes are as recorded, and a change shows at the event where it begins."""
+"""Runs of the recipes are as recorded, and a change is found at the event where it begins."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ import torch
 
 import dreamerv3_gym
 import worldblocks as wb
-from traces import command, compare, record, runs
+from traces import command, record, runs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 NEEDS = dict.fromkeys(runs.NAMES, ("dm_control",)) | {
@@ -29,7 +29,7 @@ GYM = "dreamerv3_gym"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A trace of one recipe as it is now, on this machine."""
+    """The current trace of one recipe on this machine."""
     pytest.importorskip("gymnasium", reason="needs the extra gym")
     folder = tmp_path_factory.mktemp("traces")
     assert command.main([GYM, "--record", "--folder", str(folder)]) == 0
@@ -45,7 +45,7 @@ def test_as_recorded(name, request):
         now = record.read(request.getfixturevalue("folder") / path)
     else:
         now = runs.traced(name)
-    ok, said = compare.verdict(record.read(command.HERE / path), now)
+    ok, said = command.verdict(record.read(command.HERE / path), now)
     assert ok, f"{name}: {said}"
 
 
@@ -59,7 +59,7 @@ def test_small_files_of_every_recipe():
 
 
 def a_loss(patch):
-    """A loss weighs one part in ten thousand more."""
+    """A loss weight is larger by one part in ten thousand."""
     function = dreamerv3_gym.world_model_loss
 
     def weighed(*args):
@@ -70,7 +70,7 @@ def a_loss(patch):
 
 
 def a_gradient(patch):
-    """A loss of the same value whose gradient goes nowhere."""
+    """A loss with the same value and no gradient."""
     function = dreamerv3_gym.replay_critic_loss
     patch.setattr(dreamerv3_gym, "replay_critic_loss", lambda *args: function(*args).detach())
 
@@ -86,13 +86,13 @@ def no_write_back(patch):
 
 
 def a_noise(patch):
-    """A random number more for each action."""
+    """One more random number for each action."""
     function = dreamerv3_gym.act
     patch.setattr(dreamerv3_gym, "act", lambda *args: (torch.rand(()), function(*args))[1])
 
 
 def a_ratio(patch):
-    """Fewer updates than were asked for."""
+    """Fewer updates than requested."""
     ratio = wb.run.Ratio
     patch.setattr(wb.run, "Ratio", lambda share: ratio(0.9 * share))
 
@@ -164,12 +164,12 @@ LOSSES = ["events", 1, 2]
 def test_the_first_difference(path, values, exact, loose):
     """To the bit on one machine; on another by events and the losses of the first update."""
     now = changed(path, values)
-    assert compare.verdict(SAME, copy.deepcopy(SAME)) == (True, "equal to the bit, 3 events")
-    ok, said = compare.verdict(SAME, now)
+    assert command.verdict(SAME, copy.deepcopy(SAME)) == (True, "equal to the bit, 3 events")
+    ok, said = command.verdict(SAME, now)
     assert not ok
     assert exact in said
     now["machine"] = {"torch": "2"}
-    ok, said = compare.verdict(SAME, now)
+    ok, said = command.verdict(SAME, now)
     assert ok is (loose == "")
     assert (exact in said) is (loose is None)
     assert "recorded elsewhere: torch 1, here 2" in said
