@@ -11,6 +11,9 @@ from torch.utils import _pytree as pytree
 
 from golden_folder import GOLDEN
 
+# `python tests/peers` needs other libraries and is not a test.
+collect_ignore_glob = ["peers/*.py"]
+
 hypothesis.settings.register_profile("dev", max_examples=20, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)

@@ -1,4 +1,4 @@
-"""What the checks said of torchrl, seen again without them: `python tests/peers/by_hand.py`."""
+"""Broken promises of torchrl, reproduced without the checks: `python tests/peers/by_hand.py`."""
 
 import tempfile
 
@@ -15,20 +15,20 @@ def buffer() -> TensorDictReplayBuffer:
 
 
 def row(step: int, first: bool = False) -> TensorDict:
-    """One row of the one stream; nothing is done."""
+    """One row of the only stream, without an episode end."""
     flags = {"is_init": torch.tensor([[first]]), ("next", "done"): torch.tensor([[False]])}
     numbers = {"step": torch.tensor([step]), "stream": torch.tensor([0])}
     return TensorDict({**numbers, **flags}, [1])
 
 
 def broken_slices(given: TensorDictReplayBuffer) -> int:
-    """How many of a thousand slices are not consecutive rows."""
+    """The number of slices among a thousand whose rows are not consecutive."""
     steps = given.sample(3000)["step"].view(-1, 3)
     return int((steps.diff(dim=1) != 1).any(1).sum())
 
 
 def a_loaded_buffer() -> None:
-    """Ten rows went into six places; saved, loaded, then one more row."""
+    """Ten rows in six slots, saved and loaded, then one more row."""
     saved, loaded = buffer(), buffer()
     for step in range(10):
         saved.extend(row(step))
@@ -41,7 +41,7 @@ def a_loaded_buffer() -> None:
 
 
 def an_abandoned_episode() -> None:
-    """A new episode begins at row 2, and row 1 was not done when it was added."""
+    """A new episode starts at row 2, and row 1 was added without an end."""
     given = buffer()
     for step in range(3):
         given.extend(row(step, first=step == 2))
@@ -51,7 +51,7 @@ def an_abandoned_episode() -> None:
 
 
 def one_row_of_one_stream() -> None:
-    """Into a storage of two axes."""
+    """In a storage with two axes."""
     given = TensorDictReplayBuffer(storage=LazyTensorStorage(6, ndim=2))
     try:
         given.extend(row(0)[None])

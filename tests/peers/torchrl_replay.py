@@ -21,23 +21,23 @@ FLAGS = {"is_last": "done", "is_terminal": "terminated"}
 class TorchRLReplay:
     """A `TensorDictReplayBuffer` whose trajectories are whole streams.
 
-    torchrl's DreamerV3 example samples so: with the stream as trajectory, windows go over the ends
-    of episodes, and `init_key=None` leaves the stored flags as they are.
+    This follows torchrl's DreamerV3 example: with the stream as trajectory, windows cross the ends
+    of episodes, and `init_key=None` leaves the stored flags unchanged.
     """
 
     def __init__(self, capacity: int, streams: int, length: int, context: int, seed: int) -> None:
         self.streams, self.window, self.context = streams, length + context, context
         kept = capacity // streams + self.window - 1  # rows of a stream
-        # 0.14.1 takes no single row of a single stream (shape [1, 1]) into a storage of two axes.
+        # 0.14.1 cannot add one row of one stream (shape [1, 1]) to a storage with two axes.
         self.wide = streams > 1
         self.buffer = TensorDictReplayBuffer(
             storage=LazyTensorStorage(kept * streams, ndim=1 + self.wide),
             sampler=SliceSampler(
                 slice_len=self.window,
                 traj_key="env_index",
-                # A window without a stored carry starts anew.
+                # A window without a stored carry starts with a reset.
                 init_key=None if context else "is_init",
-                # torchrl marks the end of every slice for value estimators; here it is no end.
+                # torchrl marks the end of every slice for value estimators; no episode ends there.
                 truncated_key=None,
             ),
             writer=TensorDictRoundRobinWriter(track_generations=True),
@@ -66,7 +66,7 @@ class TorchRLReplay:
         self.buffer.extend(rows[None] if self.wide else rows)
 
     def sample(self, count: int) -> Batch:
-        """Windows; the carry is that of the row before."""
+        """Windows; the carry comes from the row before them."""
         slices = self.buffer.sample(count * self.window).view(count, self.window)
         self.slices, batch = slices[:, self.context :], slices[:, self.context :]
         after = batch["next"]

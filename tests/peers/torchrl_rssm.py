@@ -12,14 +12,14 @@ GROUPS, CLASSES, DETER, HIDDEN, UNIMIX = 3, 5, 16, 12, 0.01
 
 
 class Memory(NamedTuple):
-    """What a step takes."""
+    """The recurrent carry."""
 
     state: Tensor
     belief: Tensor
 
 
 class Seen(NamedTuple):
-    """What a step gives: the names are torchrl's."""
+    """The state after a step, with torchrl's names."""
 
     state: Tensor
     belief: Tensor
@@ -34,10 +34,10 @@ class Seen(NamedTuple):
 
 
 class TorchRLRSSM(nn.Module):
-    """`RSSMRolloutV3` observes, a step is a sequence of one row; `RSSMPriorV3` imagines.
+    """`RSSMRolloutV3` observes, one step as a sequence of one row; `RSSMPriorV3` imagines.
 
-    A row is a transition of torchrl's: the action that led to it is its `action`, its embedding the
-    `("next", "encoded_latents")`, its flag the `is_init` at which the rollout resets.
+    A row is a transition of torchrl: `action` led to it, `("next", "encoded_latents")` is its
+    embedding, and the rollout resets at `is_init`.
     """
 
     feature_dim = GROUPS * CLASSES + DETER
@@ -81,7 +81,7 @@ class TorchRLRSSM(nn.Module):
         size = embed.shape[:2]
         rows = TensorDict(
             {
-                # The rollout reads the first row of the two.
+                # The rollout reads only the first row of these two.
                 "state": carry.state[:, None].expand(*size, -1),
                 "belief": carry.belief[:, None].expand(*size, -1),
                 "action": prev_action,
@@ -104,7 +104,7 @@ class TorchRLRSSM(nn.Module):
         return Seen(state, belief, prior_logits)
 
     def prior(self, state: Seen) -> torch.distributions.Distribution:
-        """What torchrl samples from: its logits, mixed with the uniform distribution."""
+        """The distribution torchrl samples from: its logits, mixed with a uniform."""
         probs = (1 - UNIMIX) * state.prior_logits.softmax(-1) + UNIMIX / CLASSES
         return torch.distributions.Independent(torch.distributions.OneHotCategorical(probs), 1)
 

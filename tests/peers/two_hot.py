@@ -1,10 +1,11 @@
-"""How far the mean of a two-hot head strays on a CPU, on targets whose mean is exactly 0.
+"""The error of the mean of a two-hot head on a CPU, on targets whose mean is exactly 0.
 
     python tests/peers/two_hot.py                          torch's own linear layer, and ours
     python tests/peers/two_hot.py --r2dreamer CHECKOUT     its distribution on its linear layer too
 
-Every batch has each feature vector twice, with a target and with its negative. 200 updates of Adam
-(lr 1e-3) on 128 rows, 255 bins, three seeds: the largest |mean|, and the updates with one over 0.3.
+Every batch has each feature vector twice, with a target and its negative. 200 updates of Adam
+(lr 1e-3) on 128 rows, 255 bins, three seeds. Printed: the largest |mean|, and the number of updates
+with one over 0.3.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def ours() -> tuple[nn.Module, Callable[[Any], Any]]:
 
 
 def plain() -> tuple[nn.Module, Callable[[Any], Any]]:
-    """The same with `nn.Linear` as the last layer."""
+    """The same head with `nn.Linear` as the last layer."""
     bins = wb.transforms.symexp_bins(BINS)
     return network(), lambda logits: wb.distributions.TwoHot(logits, bins)
 
@@ -49,7 +50,7 @@ def r2dreamer() -> tuple[nn.Module, Callable[[Any], Any]]:
 
 
 def network() -> nn.Module:
-    """A layer, and a last linear map that starts at zero."""
+    """A hidden layer, and an output layer initialised to zero."""
     last = nn.Linear(UNITS, BINS)
     nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
     hidden = (nn.Linear(FEATURE, UNITS), nn.RMSNorm(UNITS, eps=1e-4), nn.SiLU())
@@ -57,7 +58,7 @@ def network() -> nn.Module:
 
 
 def strays(make: Callable[[], Any], seed: int) -> tuple[float, int]:
-    """The largest |mean| of 200 updates, and how many had one over 0.3."""
+    """The largest |mean| in 200 updates, and the number of updates with one over 0.3."""
     torch.manual_seed(seed)
     net, read = make()
     optimizer, worst = torch.optim.Adam(net.parameters(), lr=1e-3), []
