@@ -16,7 +16,7 @@ from benchmarks.timing import measure
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; its exit code. What is wrong with the options is one line on stderr."""
+    """Run the command; its exit code. Wrong options are reported in one line on stderr."""
     words = sys.argv[1:] if words is None else list(words)
     try:
         if words[:1] == ["compare"]:
@@ -33,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def run(words: Sequence[str]) -> int:
-    """Measure what the options ask for, or write the pages."""
+    """Measure the chosen subjects, or write the pages."""
     options = tyro.cli(
         Options, args=list(words), description=benchmarks.__doc__, prog="python -m benchmarks"
     )
@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def of_subject(one: Subject, options: Options, skipped: dict[str, str]) -> dict[str, Any]:
-    """The figures of a subject; those who did not take part are added to `skipped`."""
+    """The figures of a subject; contestants that were left out are added to `skipped`."""
     jobs = one.jobs(options)
     print(f"\n{one.name}: {', '.join(job.name for job in jobs)}", flush=True)
     rounds = min(options.rounds, one.rounds or options.rounds)

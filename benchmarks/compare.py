@@ -1,9 +1,9 @@
 """`python -m benchmarks compare BASE [HEAD]`: has a commit become slower than another?
 
-Each side is measured by its own checkout: its `benchmarks.worker`, started in that tree, builds the
-adapter of that tree from the sizes that this command sends. The interface between commits is
-therefore the protocol of `worker.py`, the fields of `Work`, and the names of the adapters, which
-`OLD` has for commits from before a subject was a file.
+Each side is measured by its own checkout: `benchmarks.worker` of that tree builds the adapter of
+that tree from the sizes that this command sends. The interface between commits is therefore the
+protocol of `worker.py`, the fields of `Work`, and the names of the adapters. `OLD` has the names
+from before each subject was a file.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ class Verdict(NamedTuple):
     """One case of one contestant.
 
     Attributes:
-        base, head: median seconds; with one thread of CPU time, else of wall time.
+        base, head: median seconds, of CPU time with one thread, else of wall time.
         ratio: head over base: the median of the rounds, their range, and each of them.
         limit: the ratio above which it is slower.
     """
@@ -123,7 +123,7 @@ def judge(
     verdicts: list[Verdict],
     missing: list[str],
 ) -> None:
-    """Measure a subject of both trees; a verdict for each case that both have."""
+    """Measure a subject in both trees; a verdict for each case that both have."""
     print(f"\ncompare: {name}", flush=True)
     contestants = [one for one in subject(name).contestants if one.ours]
     jobs = []
@@ -150,7 +150,7 @@ def adapter(tree: Path, name: str) -> str:
     """The adapter of worldblocks in a checkout.
 
     Raises:
-        ValueError: it has no benchmarks that this command knows.
+        ValueError: this command knows no benchmarks in it.
     """
     if (tree / "benchmarks" / f"{name}.py").exists():
         return f"benchmarks.{name}:ours"
@@ -166,7 +166,7 @@ def adapter(tree: Path, name: str) -> str:
 def verdict(
     subject: str, name: str, case: str, base: Measured, head: Measured, limit: float
 ) -> Verdict:
-    """Of a case that both have."""
+    """The verdict on a case that both sides have."""
     clock = clock_of(head.job.work.threads)
     old, new = (side.rounds(case, clock) for side in (base, head))
     over = ratio(new, old)
@@ -175,7 +175,7 @@ def verdict(
 
 
 def report(verdicts: Sequence[Verdict], missing: Sequence[str]) -> int:
-    """Print the table and what follows from it; the exit code."""
+    """Print the table and its result; the exit code."""
     header = ["", "", "base: ms", "head: ms", "head ÷ base", "limit", ""]
     rows = [
         [
@@ -216,7 +216,7 @@ def write(options: Compare, words: Sequence[str], verdicts: Sequence[Verdict]) -
 
 
 def git(*words: str) -> subprocess.CompletedProcess[str]:
-    """What git does here."""
+    """Run git in this repository."""
     command = ["git", "-C", str(ROOT), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -237,7 +237,7 @@ def resolve(name: str) -> str:
 
 @contextlib.contextmanager
 def checkout(name: str) -> Iterator[Path]:
-    """The files of a commit, in a folder of their own for as long as they are measured.
+    """Check a commit out in a temporary folder.
 
     Raises:
         ValueError: there is no such commit, or git cannot check it out.

@@ -8,7 +8,7 @@ from benchmarks.work import ACTIONS, IMAGE, PROPRIO
 
 
 def batch(windows: int, rows: int, seed: int = 0, side: int = IMAGE[0]) -> dict[str, Any]:
-    """A batch of an update, `batch time ...`: episodes begin in row 0 and end at random."""
+    """A batch for an update, `batch time ...`: episodes start in row 0 and end at random."""
     generator = np.random.default_rng(seed)
     index = generator.integers(0, ACTIONS, (windows, rows))
     is_first = np.zeros((windows, rows), bool)
@@ -26,11 +26,11 @@ def batch(windows: int, rows: int, seed: int = 0, side: int = IMAGE[0]) -> dict[
 
 
 EPISODE = 200  # rows
-STAGGER = 25  # rows by which each stream is ahead of the one before
+STAGGER = 25  # rows by which each stream is ahead of the previous one
 
 
 def steps(streams: int, *, image: bool, seed: int = 0) -> list[dict[str, np.ndarray]]:
-    """Rows of all streams, `env ...`, as long as an episode: to be added over and over."""
+    """Rows of all streams, `env ...`, for one episode; they are added repeatedly."""
     generator = np.random.default_rng(seed)
     rows = []
     for time in range(EPISODE):
@@ -65,11 +65,11 @@ def stretch(rows: list[dict[str, np.ndarray]], count: int) -> dict[str, np.ndarr
 
 
 def episodes(time: int, streams: int) -> np.ndarray:
-    """A number for the episode that each stream is in, unique among all."""
+    """A unique number for the current episode of each stream."""
     return (time + STAGGER * np.arange(streams)) // EPISODE * streams + np.arange(streams)
 
 
 def bytes_of_step(*, image: bool) -> int:
-    """Of one row of one stream."""
+    """The bytes in one row of one stream."""
     row = steps(1, image=image)[0]
     return sum(value.nbytes for value in row.values())

@@ -1,10 +1,10 @@
-"""Figures as JSON: `{run: {"origin", subject: {"contestants", "cases"}}}`, what the pages show.
+"""Figures as JSON, which the pages show: `{run: {"origin", subject: {"contestants", "cases"}}}`.
 
-`origin` says where and how a run was made. A case has a title, a unit and for each contestant in
-`sides` its figure: a value, or the median time by `clock`, with its quartiles and, as `other`, the
-median by the other clock. `ratios` has for each variant of worldblocks, by contestant, the median
-ratio and its smallest and largest of the rounds. The run `compare` has its own form: see
-`compare.py`.
+`origin` has the command, commit and machine of a run. A case has a title, a unit, and in `sides` a
+figure for each contestant: a value, or the median time by `clock` with its quartiles and, as
+`other`, the median by the other clock. `ratios` has, for each variant of worldblocks and each
+contestant, the median, smallest and largest ratio of the rounds. The run `compare` has its own
+form, see `compare.py`.
 """
 
 import json
@@ -23,12 +23,12 @@ from benchmarks.timing import OTHER, Measured, clock_of, ratio, summarise
 from benchmarks.work import Work
 
 SCALE = {"s": 1, "ms": 1e3, "µs": 1e6}  # of seconds
-# What figures depend on. They do not depend on each other: one run may be made after another.
+# Figures depend on this code. They do not depend on each other, so runs can be added later.
 CODE = ("src", "recipes", "benchmarks", ":(exclude)benchmarks/*.json")
 
 
 def of_subject(one: Subject, work: Work, measured: Sequence[Measured]) -> dict[str, Any]:
-    """Who took part, and the cases that worldblocks has figures of."""
+    """The contestants, and the cases for which worldblocks has figures."""
     ordered = sorted(measured, key=lambda m: not m.job.ours)
     cases = {name: of_case(name, case, ordered) for name, case in one.cases(work).items()}
     return {
@@ -55,7 +55,7 @@ def of_case(name: str, case: Case, measured: Sequence[Measured]) -> dict[str, An
 
 
 def side(one: Measured, case: str, unit: str, clock: str) -> dict[str, Any] | None:
-    """The figure of a contestant; None where it has none."""
+    """The figure of a contestant; None if it has none."""
     if case in one.facts["values"]:
         return {"figure": digits(one.facts["values"][case])}
     if not one.turns.get(case):
@@ -70,7 +70,7 @@ def side(one: Measured, case: str, unit: str, clock: str) -> dict[str, Any] | No
 
 
 def of_pair(ours: Measured, peer: Measured, case: str, clock: str) -> list[float]:
-    """The ratio of times and its range; of values the ratio alone, of errors nothing."""
+    """The ratio of times with its range, or of values without one; empty for errors."""
     if ours.turns.get(case):
         return [digits(x) for x in ratio(ours.rounds(case, clock), peer.rounds(case, clock))[:3]]
     theirs = peer.facts["values"][case]
@@ -79,7 +79,7 @@ def of_pair(ours: Measured, peer: Measured, case: str, clock: str) -> list[float
 
 
 def facts(one: Measured) -> dict[str, Any]:
-    """What a reader must know of a contestant to believe its figures."""
+    """Mode, parameters, versions, note and environment of a contestant."""
     data = {key: one.facts[key] for key in ("mode", "parameters", "versions", "note")}
     data["environment"] = dict(one.job.environment)
     if "compile" in data["mode"]:
@@ -88,12 +88,12 @@ def facts(one: Measured) -> dict[str, Any]:
 
 
 def digits(value: float) -> float:
-    """Four of them: more would be noise."""
+    """Rounded to four digits; more would be noise."""
     return float(f"{value:.4g}")
 
 
 def origin(options: Measuring, words: Sequence[str]) -> dict[str, Any]:
-    """Where the figures come from."""
+    """Command, commit, machine and settings of a run."""
     return {
         "command": without_folders(shlex.join(["python", "-m", "benchmarks", *words])),
         "changed": bool(git("status", "--porcelain", "--", *CODE, root=ROOT)),
@@ -107,7 +107,7 @@ def origin(options: Measuring, words: Sequence[str]) -> dict[str, Any]:
 
 
 def without_folders(text: str) -> str:
-    """Absolute paths by their last part: figures are published, the folders of a machine are not.
+    """Replace absolute paths by their last part, as figures are published.
 
     >>> without_folders("--python /home/me/peers/bin/python --out b.json")
     '--python python --out b.json'
@@ -119,7 +119,7 @@ def read(path: Path) -> dict[str, Any]:
     """All runs of a file.
 
     Raises:
-        FileNotFoundError: nothing was measured yet.
+        FileNotFoundError: nothing has been measured yet.
     """
     if not path.exists():
         raise FileNotFoundError(
@@ -129,14 +129,14 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, name: str, run: Mapping[str, Any]) -> None:
-    """Put a run into the file, in place of one of the same name."""
+    """Add a run to the file, or replace that of the same name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     runs = {**(read(path) if path.exists() else {}), name: run}
     path.write_text(compact(runs) + "\n", encoding="utf-8")
 
 
 def compact(value: Any, indent: str = "") -> str:
-    """JSON in which whatever fits a line has one."""
+    """JSON in which every value that fits is on one line."""
     line = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict) or len(line) + len(indent) <= 200:
         return line

@@ -1,4 +1,4 @@
-"""Subject: what a fresh interpreter pays for an import, and the packages of a distribution."""
+"""Subject: import time in a fresh interpreter, and the packages of a distribution."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from benchmarks.subject import Case, Contestant, Subject
 from benchmarks.work import Work
 from benchmarks.worker import Timed
 
-# By case: one block is the λ-return; an agent is what the library's agents import of it.
+# By case: one block is the λ-return; an agent is everything that an agent imports.
 STATEMENTS = {
     "worldblocks": {
         "block": "from worldblocks.returns import lambda_return",
@@ -35,7 +35,7 @@ STATEMENTS = {
 
 
 def fresh(work: Work, distribution: str) -> Timed:
-    """Each statement in an interpreter of its own; the time is that of the children."""
+    """Each statement in its own interpreter; the time is that of the child processes."""
     statements = dict(STATEMENTS[distribution])
     if distribution == "worldblocks":
         statements["update"] = first_update(work)
@@ -51,7 +51,7 @@ def fresh(work: Work, distribution: str) -> Timed:
 
 
 def first_update(work: Work) -> str:
-    """The recipe's agent is built, and learns once."""
+    """Build the recipe's agent and make one update."""
     names = ("size", "threads", "batch", "length", "horizon")
     sizes = ", ".join(f"{name}={getattr(work, name)!r}" for name in names)
     return (
@@ -61,19 +61,19 @@ def first_update(work: Work) -> str:
 
 
 def run(code: str) -> None:
-    """Run code in a new interpreter like this one."""
+    """Run code in a new interpreter of the same kind."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, stdout=sys.stderr)
 
 
 def children() -> float:
-    """CPU seconds of processes that have ended."""
+    """CPU seconds of finished child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def closure(distribution: str) -> set[str]:
-    """A distribution and all that it requires, directly or not, of what is installed."""
+    """A distribution and its installed requirements, direct and indirect."""
     try:
         from packaging.requirements import Requirement
     except ModuleNotFoundError:
@@ -89,7 +89,7 @@ def closure(distribution: str) -> set[str]:
         try:
             needed = metadata.requires(name) or []
         except metadata.PackageNotFoundError:
-            continue  # an optional one, or of another platform
+            continue  # optional, or for another platform
         found.add(re.sub(r"[-_.]+", "-", name).lower())
         for one in map(Requirement, needed):
             if one.marker is None or one.marker.evaluate({"extra": extra}):

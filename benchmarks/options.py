@@ -1,4 +1,4 @@
-"""Options of the command line, and what is wrong with them in one sentence."""
+"""Options of the command line and their checks, each with a one-line message."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def among(option: str, given: str, known: Sequence[str]) -> list[str]:
 
 
 def pairs(option: str, form: str, given: Sequence[str]) -> dict[str, str]:
-    """What `KEY=VALUE ...` gives, by key.
+    """The values of `KEY=VALUE ...` by key.
 
     Raises:
         ValueError: one has no key or no `=`.
@@ -54,10 +54,10 @@ class Measuring:
     proprio_steps: int = 1_000_000  # steps in the replay of vectors
 
     def check(self) -> None:
-        """Refuse what cannot be measured.
+        """Check the options.
 
         Raises:
-            ValueError: says which option, what it was given, and what would work.
+            ValueError: an option cannot be used.
         """
         among("size", self.size, list(SIZES))
         pairs("env", "KEY=VALUE", self.env)
@@ -71,12 +71,12 @@ class Measuring:
                 raise ValueError(f"--{option} must be at least {value}, got {getattr(self, name)}")
 
     def work(self) -> Work:
-        """The sizes of what is measured."""
+        """The sizes of the work."""
         names = ("threads", "size", "batch", "length", "horizon", "image_steps", "proprio_steps")
         return Work(**{name: getattr(self, name) for name in names})
 
     def turns(self) -> dict[str, Any]:
-        """What `timing.measure` takes besides the jobs."""
+        """The arguments of `timing.measure` except the jobs."""
         shared = pairs("env", "KEY=VALUE", self.env)
         known = {"rounds": self.rounds, "seconds": self.turn, "timeout": self.timeout}
         return {**known, "shared": shared}
@@ -89,12 +89,12 @@ class Options(Measuring):
     name: str = "latest"  # of these figures in the file
     out: Path = FIGURES  # where the figures go
     page: bool = False  # measure nothing: write the pages from the figures
-    allow_dirty: bool = False  # with --page: although figures are of code that no commit has
+    allow_dirty: bool = False  # with --page: accept figures of uncommitted code
 
     python: str = ""  # interpreter of the peers of the package index; by default this one
     r2dreamer: str = ""  # path of a checkout of NM512/r2dreamer
     r2dreamer_python: str = ""  # its interpreter
-    r2dreamer_compile: bool = False  # its compiled form too: minutes of compiling
+    r2dreamer_compile: bool = False  # its compiled form too, which takes minutes to compile
     jax: str = ""  # path of a checkout of danijar/dreamerv3
     jax_python: str = ""  # its interpreter
 

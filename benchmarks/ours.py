@@ -1,9 +1,7 @@
-"""worldblocks: the agent of the Atari recipe, its update, and the work that it is counted as."""
+"""worldblocks: the agent of the Atari recipe, its update, and its FLOPs."""
 
 import contextlib
-import importlib.util
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,23 +20,9 @@ from benchmarks.work import ACTIONS, IMAGE, Work
 from worldblocks import layers
 
 
-def load_recipe() -> ModuleType:
-    """The recipe of the checkout that worldblocks is imported from."""
-    path = Path(wb.__file__).parents[2] / "recipes" / "dreamerv3_atari.py"
-    spec = importlib.util.spec_from_file_location("recipe", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(
-            f"no recipe at {path}: worldblocks must be imported from a checkout"
-        )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["recipe"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @dataclass
 class Update:
-    """An agent and what it learns from."""
+    """An agent and a batch of rows."""
 
     recipe: ModuleType
     cfg: Any
@@ -62,12 +46,13 @@ def assemble(
     """The recipe's agent and a batch of the work.
 
     Args:
-        strided: with the encoder and decoder that halve by strides.
-        device: where both are.
+        strided: use the strided encoder and decoder.
+        device: of the agent and the batch.
         image: side in pixels.
-        **options: further ones of the recipe: `imag_last`, `recompute`, `bf16`.
+        **options: further options of the recipe: `imag_last`, `recompute`, `bf16`.
     """
-    recipe = load_recipe()
+    # The recipe of the checkout from which worldblocks is imported.
+    recipe = wb.run.load_recipe(Path(wb.__file__).parents[2] / "recipes" / "dreamerv3_atari.py")
     sizes = {"batch": work.batch, "length": work.length, "horizon": work.horizon, **work.sizes}
     cfg = recipe.Config(**{"device": device, "bf16": False, "image": image, **sizes, **options})
     observation = {"image": wb.spaces.Image(image, image, 3)}
@@ -99,12 +84,12 @@ def assemble(
 
 
 def trained(agent: Any) -> int:
-    """Parameters; the slow copy of the critic is not counted."""
+    """The number of trained parameters, without the slow copy of the critic."""
     return parameters(*(part for name, part in agent.named_children() if name != "slow_value"))
 
 
 def facts() -> dict[str, Any]:
-    """How it runs and what it is."""
+    """Mode and versions."""
     checked = os.environ.get("JAXTYPING_DISABLE", "0").lower() not in ("1", "true")
     mode = "eager, shapes checked" if checked else "eager"
     return {"mode": mode, "versions": versions("worldblocks", "torch")}
@@ -113,10 +98,9 @@ def facts() -> dict[str, Any]:
 def plain_flops(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
     """FLOPs of the architecture by case.
 
-    Two agents do the same work when their architectures need the same arithmetic, however cleverly
-    one of them goes about it. So every layer is counted in the form of its definition; what is
-    timed is the layer as it is. Whoever gives a layer a form with other arithmetic adds its
-    definition here; a test keeps the two equal.
+    Two agents do the same work if their architectures need the same arithmetic, whatever the
+    implementation. So every layer is counted by its definition, and timed as it is. A layer whose
+    implementation has other arithmetic needs an entry in `DEFINITIONS`; a test keeps the two equal.
     """
     with plain_layers():
         return {case: flops(function) for case, function in functions.items()}
@@ -124,7 +108,7 @@ def plain_flops(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def plain_layers() -> Iterator[None]:
-    """Inside, these layers run as they are defined."""
+    """Run these layers by their definition inside the context."""
     with contextlib.ExitStack() as stack:
         for kind, forward in DEFINITIONS.items():
             stack.enter_context(patch.object(kind, "forward", forward))
@@ -134,7 +118,7 @@ def plain_layers() -> Iterator[None]:
 
 
 def padded_convolution(self: layers.Conv2d, input: Tensor) -> Tensor:
-    """The convolution after explicit padding, the odd row and column after the image."""
+    """Explicit padding, with the odd row and column after the image, then the convolution."""
     kernel, stride = self.kernel_size[0], self.stride[0]
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in input.shape[:1:-1]]
     padded = F.pad(input, [side for pad in pads for side in (pad // 2, pad - pad // 2)])
@@ -152,7 +136,7 @@ def upsample_and_convolve(self: layers.UpConv2d, input: Tensor) -> Tensor:
 
 
 def transposed_convolution(self: layers.ConvTranspose2d, input: Tensor) -> Tensor:
-    """The convolution that does not multiply the zeros between the pixels."""
+    """The transposed convolution, which does not multiply zeros between the pixels."""
     stride = self.cell
     side = input.shape[-1] * stride
     middle = self.weight.shape[-1] // 2

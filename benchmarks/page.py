@@ -20,14 +20,13 @@ HEAD = """# Benchmarks
 
 *This page is generated from `benchmarks/figures.json` by `python -m benchmarks --page`.*
 
-worldblocks and other libraries in one run on the same work. Every contestant is a process of its
-own; the processes take turns, round by round. A figure is the median of the medians of the rounds,
-with their quartiles. A ratio is ours over the other's within a round: the median of the rounds and
-their range. Below 1 we are faster. **A ratio in brackets claims nothing**: the two do amounts of
-work that differ by more than 10% (matrix multiplications and convolutions, counted while running,
-each layer in the form that defines it), or the work could not be counted. With one thread CPU time
-of the process is compared, with more of them wall time, which means something on a quiet machine
-only.
+worldblocks and other libraries in one run on the same work. Every contestant is a process, and the
+processes take turns, round by round. A figure is the median of the medians of the rounds, with
+their quartiles. A ratio is our time over the other's within a round: the median of the rounds and
+their range. Below 1 we are faster. **A ratio in brackets is not a claim**: the amounts of work
+differ by more than 10% (matrix multiplications and convolutions, counted while running, each layer
+by its definition), or the work could not be counted. With one thread CPU time of the process is
+compared, with more threads wall time, which is reliable only on a quiet machine.
 """
 AHEAD = """Every ratio above 1, to two decimals and without brackets, with the range of its rounds.
 Two of them are floors rather than libraries: `torch` alone, and the copy of the bytes."""
@@ -35,16 +34,16 @@ COMPARED = """The same cases of two commits of worldblocks, measured in one run,
 
 
 def write_pages(runs: Runs, *, allow_dirty: bool, root: Path = ROOT) -> list[Path]:
-    """The page, and the parts of other pages between two comments; what was written.
+    """Write the page, and the parts of other pages between two comments; the written paths.
 
     Raises:
-        ValueError: a run was made with uncommitted changes: a page says which code it is about.
+        ValueError: a run was made with uncommitted changes, so its commit is not its code.
     """
     for name, run in runs.items():
         if run["origin"]["changed"] and not allow_dirty:
             raise ValueError(
-                f"{name} was measured at {run['origin']['commit']} with changes, which nobody else "
-                f"can look up; commit and measure again, or make the page with --allow-dirty"
+                f"{name} was measured at {run['origin']['commit']} with changes, so nobody "
+                f"can look up its code; commit and measure again, or add --allow-dirty"
             )
     parts = excerpts(runs)
     for path, text in parts.items():
@@ -74,19 +73,19 @@ def render(runs: Runs) -> str:
 
 
 def section(run: Mapping[str, Any], name: str) -> list[str]:
-    """The tables of a subject, then what to know of the contestants."""
+    """The tables of a subject, then notes on the contestants."""
     data, parts = run[name], []
     for case in data["cases"]:
         one = table(data, case, run["origin"]["threads"], subject(name).counts_flops)
         first = one.title[0]
-        title = first.upper() if first.isascii() else first  # a λ stays one
+        title = first.upper() if first.isascii() else first  # λ stays lower case
         parts += [f"**{title}{one.title[1:]}**", markdown(one)]
     notes = {who: note(facts) for who, facts in data["contestants"].items()}
     return [*parts, "\n".join(f"- {who}: {text}" for who, text in notes.items() if text)]
 
 
 def note(facts: Mapping[str, Any]) -> str:
-    """Versions, own environment, what compiling took, and what its adapter says of it."""
+    """Versions, environment, compile time, and the note of the adapter."""
     versions = facts.get("versions", {})
     parts = [", ".join(f"{name} {version}" for name, version in versions.items())]
     parts += [f"`{key}={value}`" for key, value in facts.get("environment", {}).items()]
@@ -96,7 +95,7 @@ def note(facts: Mapping[str, Any]) -> str:
 
 
 def origin(known: Mapping[str, Any]) -> str:
-    """Where and how figures were made, and who did not take part."""
+    """Command, commit and machine of a run, and the contestants that were left out."""
     commit = f"commit {known['commit']}" + (" with changes" if known["changed"] else "")
     versions = ", ".join(f"{name} {version}" for name, version in known["versions"].items())
     given = " ".join(f"{key}={value}" for key, value in known["environment"].items())
@@ -111,7 +110,7 @@ def origin(known: Mapping[str, Any]) -> str:
 
 
 def compared(run: Mapping[str, Any]) -> list[str]:
-    """Two commits."""
+    """The section on two commits."""
     header = ["", "", "base: ms", "head: ms", "head ÷ base"]
     rows = [
         [
@@ -133,7 +132,7 @@ def compared(run: Mapping[str, Any]) -> list[str]:
 
 
 class Win(NamedTuple):
-    """A contestant that takes less time, memory or packages than ours for the same work."""
+    """A contestant that needs less time, memory or packages than ours for the same work."""
 
     title: str
     peer: str
@@ -142,7 +141,7 @@ class Win(NamedTuple):
 
 
 def ahead(run: Mapping[str, Any]) -> Iterator[Win]:
-    """All of them, to two decimals, as a reader sees it."""
+    """All wins of a run, after rounding to two decimals."""
     threads = run["origin"]["threads"]
     for one in map(subject, (known for known in NAMES if known in run)):
         for case in run[one.name]["cases"].values():
@@ -176,7 +175,7 @@ def excerpts(runs: Runs) -> dict[Path, str]:
 
 
 def wrapped(text: str) -> str:
-    """Lines as long as those around them."""
+    """Text wrapped to the width of the page."""
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
@@ -204,7 +203,7 @@ def inserted(page: str, text: str, name: str) -> str:
     """The page with the text between its two comments.
 
     Raises:
-        ValueError: the page lacks them.
+        ValueError: the page does not have the comments.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -1,4 +1,4 @@
-"""A contestant in a process of its own: what it is started with, and its side of the runner."""
+"""A contestant in its own process: its arguments, and its handle in the runner."""
 
 import contextlib
 import json
@@ -17,24 +17,24 @@ from benchmarks.work import Work
 
 # The libraries under the peers read their number of threads from these.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-LAST_LINES = 3  # of a dead worker's stderr that are shown
-GRACE = 10  # seconds in which a worker should end by itself
+LAST_LINES = 3  # lines of stderr shown when a worker dies
+GRACE = 10  # seconds in which a worker should exit by itself
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker process is started with.
+    """The arguments of a worker process.
 
     Attributes:
         name: of the contestant, as tables show it.
         adapter: `module:function`, which takes the work and the arguments.
-        work: what is to be done.
-        ours: whether the others are measured against it.
-        arguments: further ones of the adapter: a checkout's path, a mode.
-        environment: variables for this worker alone.
+        work: the sizes.
+        ours: whether it is a variant of worldblocks.
+        arguments: further arguments of the adapter: a checkout's path, a mode.
+        environment: variables for this worker only.
         python: the interpreter.
         source: the checkout whose benchmarks and worldblocks are used.
-        requirement: what pip would have to install.
+        requirement: the argument of `pip install`.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Job:
         return [self.python, "-m", "benchmarks.worker", json.dumps(spec)]
 
     def variables(self, shared: Mapping[str, str]) -> dict[str, str]:
-        """The worker's environment: ours, threads, then what all and what this one is given.
+        """The worker's environment: ours, threads, then the shared and its own variables.
 
         The shape checks of worldblocks are on unless a job turns them off.
         """
@@ -64,11 +64,11 @@ class Job:
 
 
 class WorkerError(Exception):
-    """A contestant that cannot take part; the message says which, why, and what would help."""
+    """A contestant cannot take part; the message has its name, the reason and a remedy."""
 
 
 class Worker:
-    """One process. A thread reads its messages, so that waiting for them can time out."""
+    """One process. A thread reads its messages, so that waiting can time out."""
 
     def __init__(self, job: Job, folder: Path, shared: Mapping[str, str], timeout: float) -> None:
         self.job, self.timeout = job, timeout
@@ -95,10 +95,10 @@ class Worker:
         self._messages.put(None)
 
     def ready(self) -> dict[str, Any]:
-        """Wait until it is built; what it says of itself.
+        """Wait until it is built; its message with the facts.
 
         Raises:
-            WorkerError: a package is missing, or it failed, ended or took too long.
+            WorkerError: a package is missing, or it failed, exited or took too long.
         """
         message, job = self._receive("building"), self.job
         if "missing" in message:
@@ -116,16 +116,16 @@ class Worker:
         """Samples of a case: `wall` and `cpu`, in seconds.
 
         Raises:
-            WorkerError: it ended or took too long.
+            WorkerError: it exited or took too long.
         """
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is dead; the next line says why
+        with contextlib.suppress(BrokenPipeError):  # it is dead; `_receive` raises the reason
             self._process.stdin.write(json.dumps({"case": case, "seconds": seconds}) + "\n")
             self._process.stdin.flush()
         return self._receive(f"{case!r}")
 
     def close(self) -> None:
-        """Close its pipe, which ends it; kill it where that does not."""
+        """Close its pipe, which ends it; kill it if it does not exit."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):

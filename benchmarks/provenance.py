@@ -1,4 +1,4 @@
-"""Where figures come from: date, commit, machine and versions."""
+"""The provenance of figures: date, commit, machine and versions."""
 
 import datetime
 import os
@@ -13,7 +13,7 @@ from benchmarks import ROOT
 
 
 def provenance(packages: Sequence[str] = ("torch", "numpy"), root: Path = ROOT) -> dict[str, Any]:
-    """What stands with every figure; the commit is empty without git."""
+    """Date, commit, machine and versions; the commit is empty without git."""
     return {
         "date": datetime.date.today().isoformat(),
         "commit": git("rev-parse", "--short=12", "HEAD", root=root),
@@ -23,7 +23,7 @@ def provenance(packages: Sequence[str] = ("torch", "numpy"), root: Path = ROOT) 
 
 
 def git(*words: str, root: Path = ROOT) -> str:
-    """What git prints, without its last line break; nothing where it fails or is missing."""
+    """The output of git without the final line break; empty if git fails or is missing."""
     command = ["git", "-C", str(root), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -33,7 +33,7 @@ def git(*words: str, root: Path = ROOT) -> str:
 
 
 def changed(*paths: str, root: Path = ROOT) -> list[str]:
-    """Python and TOML files under some paths that differ from the commit or are new."""
+    """Python and TOML files under these paths that are new or differ from the commit."""
     there = [path for path in paths if (root / path).exists()]
     status = git("status", "--porcelain", "--untracked-files=all", "--", *there, root=root)
     names = [line[3:].split(" -> ")[-1] for line in status.splitlines()]
@@ -41,7 +41,7 @@ def changed(*paths: str, root: Path = ROOT) -> list[str]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Those that are installed."""
+    """The versions of those packages that are installed."""
     found = {}
     for name in packages:
         try:
@@ -52,7 +52,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor and how many cores of it there are."""
+    """The processor and its number of cores."""
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     model = named[0] if named else platform.processor() or platform.machine()

@@ -14,7 +14,7 @@ TORCHRL = {"tensor": "torchrl (tensors)", "memmap": "torchrl (memory-mapped)"}
 
 
 def ours(work: Work) -> Timed:
-    """worldblocks, without a stored carry: no other library but r2dreamer stores one."""
+    """worldblocks without a stored carry; of the others, only r2dreamer stores one."""
     from benchmarks.torch_tools import prepare, versions
     from worldblocks.replay import SequenceReplay
 
@@ -22,7 +22,7 @@ def ours(work: Work) -> Timed:
     windows, length = work.sample
 
     def make(capacity: int, image: bool) -> Store:
-        # The window starts that the replay keeps are fewer than its rows.
+        # The capacity counts window starts, of which there are fewer than rows.
         starts = capacity - work.streams * (length - 1)
         replay = SequenceReplay(
             capacity=starts, streams=work.streams, length=length, context=0, online=False
@@ -39,7 +39,7 @@ def ours(work: Work) -> Timed:
 
 
 def floor(work: Work) -> Timed:
-    """The bytes themselves: rows written into arrays, windows copied out of them."""
+    """The copy floor: rows written into arrays, windows copied out of them."""
     import torch
 
     from benchmarks.torch_tools import prepare, versions

@@ -12,7 +12,7 @@ from benchmarks.worker import Timed
 
 GAMMA, LAM = 0.997, 0.95
 Numbers = dict[str, np.ndarray]
-# A call, and a function that brings its result into the form `time batch`.
+# A call, and a function that converts its result to `time batch`.
 Made = tuple[Callable[[], Any], Callable[[Any], Any]]
 TORCHRL = {
     "td_lambda": "td_lambda, loop",
@@ -23,7 +23,7 @@ TORCHRL = {
 
 
 def numbers(time: int, batch: int) -> Numbers:
-    """Rewards, values and ends, `time batch`; entry t belongs to the row that action t leads to."""
+    """Rewards, values and ends, `time batch`; entry t is of the row that action t leads to."""
     generator = np.random.default_rng(0)
     size = (time, batch)
     data = {
@@ -72,9 +72,9 @@ def tensors(data: Numbers, *, batch_first: bool, last_axis: bool = False) -> dic
 
 
 def padded(data: Numbers) -> list[np.ndarray]:
-    """The arguments that r2dreamer and the official code share: last, terminal, reward, values.
+    """Arguments for r2dreamer and the official code: last, terminal, reward, values.
 
-    `batch time`, with a row in front, of which only the length counts.
+    They are `batch time` with an extra first row, whose values do not matter.
     """
     first = {key: np.pad(value.T, ((0, 0), (1, 0))) for key, value in data.items()}
     last = np.zeros_like(first["reward"])
@@ -83,7 +83,7 @@ def padded(data: Numbers) -> list[np.ndarray]:
 
 
 def ours(work: Work) -> Timed:
-    """worldblocks; whether its shapes are checked is in the environment."""
+    """worldblocks; the environment decides whether shapes are checked."""
     from benchmarks.torch_tools import prepare, versions
     from worldblocks.returns import lambda_return
 
@@ -99,7 +99,7 @@ def ours(work: Work) -> Timed:
 
 
 def cases(work: Work) -> dict[str, Case]:
-    """The shapes, and how far each contestant is from the recursion in float64."""
+    """The shapes, and the error of each contestant relative to the float64 recursion."""
     found = {}
     for time, batch in work.returns:
         title = f"λ-return, {time} rows × {batch}"

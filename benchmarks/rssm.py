@@ -14,11 +14,11 @@ def functions(
     zero_grad: Callable[[], Any],
     imagine: Callable[[], Any],
 ) -> dict[str, Callable[[], Any]]:
-    """By case, what to call.
+    """The functions to time, by case.
 
     Args:
-        observe: gives the tensors of the posterior and of the prior of every row.
-        zero_grad: clears the gradients that the backward pass leaves.
+        observe: returns the tensors of posterior and prior of every row.
+        zero_grad: clears the gradients after the backward pass.
         imagine: follows the policy.
     """
     import torch

@@ -1,4 +1,4 @@
-"""How a replay is measured: a store is filled with images, another one with vectors."""
+"""How a replay is measured: one store is filled with images, another with vectors."""
 
 import ctypes
 import gc
@@ -13,7 +13,7 @@ from benchmarks.work import Work
 from benchmarks.worker import Timed
 
 MIB = 2**20
-CHUNK = 1000  # rows that are added at once where a library can
+CHUNK = 1000  # rows added at once if a library can
 
 
 @dataclass
@@ -22,9 +22,9 @@ class Store:
 
     Attributes:
         add: one row of every stream.
-        sample: windows as tensors; None where it has no sequences.
-        many: that number of rows of every stream, as quickly as the library can; by default one
-            after the other.
+        sample: windows as tensors; None if it has no sequences.
+        many: adds that number of rows of every stream as fast as the library can; by default one
+            at a time.
     """
 
     add: Callable[[], Any]
@@ -43,15 +43,15 @@ class Store:
 def measured(
     work: Work, make: Callable[[int, bool], Store], *, note: str = "", **known: Any
 ) -> Timed:
-    """Fill a store of vectors and one of images; add to both, full as they are, sample the second.
+    """Fill a store of vectors and one of images; add to both when full, and sample the second.
 
     `make(capacity, image)` builds a store for that number of steps of all streams together.
     """
     grown = {}
-    kept = []  # memory that is held is not given to the next store
+    kept = []  # so that the next store cannot reuse their memory
     for image, steps in ((False, work.proprio_steps), (True, work.image_steps)):
         rows, few = steps // work.streams, 2 * work.sample[1]
-        # A small store, used and dropped: what is made once, whatever the size, is not counted.
+        # A small store, used and dropped first: one-time allocations are not counted.
         small = make(few * work.streams, image)
         small.fill(few)
         if small.sample:
@@ -77,7 +77,7 @@ def measured(
 
 
 def resident() -> float:
-    """Bytes of memory that the process holds, free memory given back to the system first."""
+    """Resident memory of the process in bytes, after returning free memory to the system."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
     if trim is not None:
@@ -88,7 +88,7 @@ def resident() -> float:
 
 
 def tensor_rows(work: Work, image: bool) -> list[dict[str, Any]]:
-    """Rows of tensors to add, over and over."""
+    """Rows of tensors, which are added repeatedly."""
     import torch
 
     rows = data.steps(work.streams, image=image)
@@ -98,7 +98,7 @@ def tensor_rows(work: Work, image: bool) -> list[dict[str, Any]]:
 def in_chunks(
     streams: int, image: bool, add: Callable[[dict[str, np.ndarray]], Any]
 ) -> Callable[[int], None]:
-    """`many` of a library that takes many rows, `time env ...`, at once."""
+    """`many` for a library that takes many rows at once, `time env ...`."""
 
     def fill(count: int) -> None:
         rows = data.steps(streams, image=image)
@@ -113,7 +113,7 @@ def in_chunks(
 def in_episodes(
     work: Work, image: bool, carry: dict[str, Any], add: Callable[[Any], Any]
 ) -> Callable[[int], None]:
-    """`many` of a library on tensordicts, `env time ...`, each row with its episode and carry."""
+    """`many` for a library on tensordicts, `env time ...`, with episode and carry per row."""
     import torch
     from tensordict import TensorDict
 

@@ -1,4 +1,4 @@
-"""A subject is what is measured in one run: its cases and its contestants."""
+"""A subject of measurement: its cases and its contestants."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ from benchmarks.work import Work
 
 NAMES = ("update", "rssm", "returns", "replay", "imports")  # each a file of this folder
 
-# What pip installs for a peer, where it is not its name; the extra `bench` has the same.
+# The pip requirement of a peer if it is not just its name; the same as in the extra `bench`.
 REQUIREMENTS = {
     "torchrl": "torchrl>=0.14",
     "sheeprl": "sheeprl>=0.8.4",
@@ -24,7 +24,7 @@ REQUIREMENTS = {
 
 
 class Case(NamedTuple):
-    """A title at the sizes of the work, and the unit: s, ms or µs of a time, else of a value."""
+    """A title with the sizes of the work, and the unit: s, ms or µs for times."""
 
     title: str
     unit: str = "ms"
@@ -32,14 +32,14 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """One that takes part.
+    """A library, or a variant of it, that takes part.
 
     Attributes:
         name: in tables.
         adapter: `module:function` in this package.
-        peer: whose code it is, for `--peers`; empty where it is in this repository.
-        ours: whether the others are measured against it.
-        arguments: of the adapter, besides the work.
+        peer: its name in `--peers`; empty if the code is in this repository.
+        ours: whether it is a variant of worldblocks.
+        arguments: of the adapter, in addition to the work.
         environment: variables for its process.
     """
 
@@ -59,7 +59,7 @@ class Contestant:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What a file of a subject has to say.
+    """The contents of a subject's file.
 
     Attributes:
         name: for `--only`.
@@ -68,8 +68,8 @@ class Subject:
         cases: by name, in the order of the tables.
         contestants: all of them.
         summary: a sentence for other pages, from the cases of a run and its origin.
-        counts_flops: whether a ratio needs equal FLOPs to claim something.
-        rounds: upper limit, where one call takes seconds.
+        counts_flops: whether ratios are valid only for equal FLOPs.
+        rounds: upper limit, for calls that take seconds.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Subject:
     rounds: int | None = None
 
     def jobs(self, options: Options) -> list[Job]:
-        """Ours, the peers of the package index, and the checkouts whose path was given."""
+        """Ours, the peers from the package index, and the checkouts whose path is given."""
         found = []
         for one in self.contestants:
             peer, known = one.peer, {}
@@ -104,10 +104,10 @@ class Subject:
 
 
 def subject(name: str) -> Subject:
-    """The subject of that file."""
+    """The subject in the file of this name."""
     return importlib.import_module(f"benchmarks.{name}").SUBJECT
 
 
 def chosen(only: str) -> list[Subject]:
-    """The subjects named in `a,b`, all of them where nothing is named."""
+    """The subjects named in `a,b`; all of them by default."""
     return [subject(name) for name in among("only", only, NAMES)]

@@ -1,11 +1,11 @@
-"""Figures as tables: one for each case, a row for each contestant."""
+"""Figures as tables, one for each case, with a row for each contestant."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 PLAIN = "worldblocks"
 CLOCKS = {"cpu": "CPU", "wall": "wall"}
-FLOPS_APART = 0.10  # two amounts of work that differ by more are not the same work
+FLOPS_APART = 0.10  # amounts of work that differ by more are not the same work
 
 
 class Table(NamedTuple):
@@ -17,7 +17,7 @@ class Table(NamedTuple):
 
 
 def table(data: Mapping[str, Any], case: str, threads: int, counts_flops: bool) -> Table:
-    """Contestants of a case of a subject; our variants' ratios to each of the others."""
+    """The contestants of a case, and the ratios of our variants to the others."""
     known, one = data["contestants"], data["cases"][case]
     timed, unit, ratios = "clock" in one, one["unit"], one["ratios"]
     modelled = any("parameters" in known[name] for name in one["sides"])
@@ -50,12 +50,12 @@ def table(data: Mapping[str, Any], case: str, threads: int, counts_flops: bool) 
 
 
 def variant(name: str) -> str:
-    """Of a name of ours, which one; nothing for the plain one."""
+    """The variant in a name of ours; empty for the plain one."""
     return name.removeprefix(PLAIN).strip(" ()")
 
 
 def no_claim(ours: Mapping[str, Any], peer: Mapping[str, Any]) -> str:
-    """Why a ratio stands in brackets; empty where it does not."""
+    """Why a ratio is in brackets; empty if it is not."""
     counts = [side.get("flops") for side in (ours, peer)]
     if None in counts:
         return "FLOPs not counted"
@@ -66,7 +66,7 @@ def no_claim(ours: Mapping[str, Any], peer: Mapping[str, Any]) -> str:
 
 
 def ratio_cell(ratio: Sequence[float] | None, pair: tuple[Any, Any] | None) -> str:
-    """With its range; in brackets where the work of the pair differs, with the reason."""
+    """A ratio with its range; in brackets with the reason if the work differs."""
     if not ratio:
         return "–"
     why = no_claim(*pair) if pair else ""
@@ -74,30 +74,30 @@ def ratio_cell(ratio: Sequence[float] | None, pair: tuple[Any, Any] | None) -> s
 
 
 def ranged(ratio: Sequence[float]) -> str:
-    """A ratio with the smallest and the largest of the rounds, where there are any."""
+    """A ratio, with the smallest and the largest of the rounds if given."""
     few = [number(value) for value in ratio]
     return f"{few[0]}, {few[1]} – {few[2]}" if len(few) == 3 else few[0]
 
 
 def speed(ratio: Sequence[float]) -> str:
-    """A ratio of times turned round, with the range of the rounds."""
+    """The inverse of a ratio of times, with the range of the rounds."""
     middle, low, high = (f"{1 / value:.2g}×" for value in ratio)
     return f"{middle} ({high.rstrip('×')}–{low})"
 
 
 def number(value: float) -> str:
-    """Whole from 100 on, three digits below."""
+    """An integer from 100 on, three digits below."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def markdown(one: Table) -> str:
-    """A table of a page."""
+    """A table for a page."""
     lines = [one.header, ["---"] * len(one.header), *one.rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def aligned(one: Table) -> str:
-    """A table of a terminal, under its title."""
+    """A table for a terminal, under its title."""
     widths = [max(map(len, column)) for column in zip(one.header, *one.rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,9 +1,9 @@
-"""How contestants are timed, and what becomes of the samples.
+"""How contestants are timed and their samples summarised.
 
-Every contestant is a process of its own. All are built first; then they take turns, round by round
-and case by case, so that whatever else the machine does falls on all of them alike. With one thread
-the CPU time of the process counts, with more of them wall time. A figure is the median of the
-medians of the rounds; a ratio is taken within each round, and is the median of these.
+Every contestant is a process. All are built first; then they take turns, round by round and case by
+case, so that other load on the machine affects all of them alike. With one thread the CPU time of
+the process counts, with more threads wall time. A figure is the median of the medians of the
+rounds. A ratio is the median of the ratios within each round.
 """
 
 import statistics
@@ -21,10 +21,10 @@ OTHER = {"cpu": "wall", "wall": "cpu"}  # the other clock
 
 @dataclass
 class Measured:
-    """What was measured of a job.
+    """The measurements of a job.
 
     Attributes:
-        facts: what its worker says of itself.
+        facts: reported by its worker.
         turns: by case, `{"wall": [...], "cpu": [...]}` of each round, in seconds.
     """
 
@@ -39,17 +39,17 @@ class Measured:
 
 @dataclass
 class Outcome:
-    """Contestants in the order of their jobs, and why others did not take part."""
+    """Contestants in the order of their jobs, and the reasons why others were left out."""
 
     measured: list[Measured]
     skipped: dict[str, str]
 
 
 class Summary(NamedTuple):
-    """Median and quartiles of the medians of the rounds, and these.
+    """Median and quartiles of the medians of the rounds, and these medians.
 
-    A turn lasts a fixed time, so that a quiet round has more samples than a busy one. Rounds
-    therefore weigh alike, however many samples they have.
+    A turn lasts a fixed time, so a quiet round has more samples than a busy one. All rounds
+    therefore have equal weight.
     """
 
     median: float
@@ -59,7 +59,7 @@ class Summary(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """The median of the ratios of the rounds, the smallest and the largest of them, and all."""
+    """The median, smallest and largest of the ratios of the rounds, and all of them."""
 
     value: float
     low: float
@@ -68,12 +68,12 @@ class Ratio(NamedTuple):
 
 
 def clock_of(threads: int) -> str:
-    """The clock that is compared: several threads are worth the wall time that they save."""
+    """The clock that is compared: CPU time with one thread, else wall time."""
     return "cpu" if threads == 1 else "wall"
 
 
 def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
-    """Of the samples of each round."""
+    """Summarise the samples of each round."""
     medians = [statistics.median(one) for one in rounds]
     if len(medians) < 2:
         return Summary(medians[0], medians[0], medians[0], medians)
@@ -99,16 +99,16 @@ def measure(
     timeout: float,
     say: Callable[[str], None] = print,
 ) -> Outcome:
-    """Start a worker for each job, give them turns, end them.
+    """Start a worker for each job, give them turns, close them.
 
-    A contestant that fails is left out from there on, with what it had measured.
+    A contestant that fails gets no further turns; its measurements so far are kept.
 
     Args:
         rounds: turns of each case.
         seconds: length of a turn.
         shared: environment variables of all workers.
         timeout: seconds to wait for one answer.
-        say: takes a line for the reader.
+        say: prints a line.
     """
     outcome = Outcome([], {})
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder, ExitStack() as stack:
@@ -139,7 +139,7 @@ def take_turns(
     outcome: Outcome,
     say: Callable[[str], None],
 ) -> None:
-    """Case by case within a round: turns that are compared are close together in time."""
+    """Case by case within a round, so that compared turns are close together in time."""
     cases = dict.fromkeys(case for contestant in running.values() for case in contestant.turns)
     for _ in range(rounds):
         for case in cases:
@@ -156,6 +156,6 @@ def take_turns(
 
 
 def skip(outcome: Outcome, worker: Worker, error: WorkerError, say: Callable[[str], None]) -> None:
-    """Remember why a contestant is out, and say so."""
+    """Record and print why a contestant is left out."""
     outcome.skipped[worker.job.name] = str(error)
     say(f"skipped: {error}")

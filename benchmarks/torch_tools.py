@@ -10,14 +10,14 @@ from torch.utils import flop_counter
 
 
 def prepare(threads: int) -> None:
-    """Threads and seed."""
+    """Set threads and seed."""
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
     torch.manual_seed(0)
 
 
 class NoTracker:
-    """In place of the counter's own tracker of modules, which fails on those of tensordict."""
+    """Replaces the counter's module tracker, which fails on modules of tensordict."""
 
     parents = frozenset({"Global"})
 
@@ -33,7 +33,7 @@ def in_place(total: Any, a: Any, b: Any, **known: Any) -> int:
     return 2 * math.prod(a) * b[-1]
 
 
-# What PyTorch's counter leaves out.
+# Operations that PyTorch's counter leaves out.
 MORE: Any = {torch.ops.aten.addmm_: in_place, torch.ops.aten.baddbmm_: in_place}
 
 
@@ -49,15 +49,15 @@ def flops(function: Callable[[], Any]) -> int:
 
 
 def parameters(*modules: torch.nn.Module) -> int:
-    """How many numbers they learn, each counted once."""
+    """The number of parameters, each counted once."""
     return count(p for module in modules for p in module.parameters())
 
 
 def count(tensors: Iterable[torch.Tensor]) -> int:
-    """Numbers in distinct tensors."""
+    """The number of elements in distinct tensors."""
     return sum(tensor.numel() for tensor in {id(t): t for t in tensors}.values())
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Of distributions."""
+    """Versions of distributions."""
     return {name: metadata.version(name) for name in names}

@@ -8,7 +8,7 @@ from benchmarks.tables import speed
 from benchmarks.work import Work
 from benchmarks.worker import Timed
 
-COLD = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}  # the first call has the compiling in it
+COLD = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}  # so that the first call includes compiling
 PEERS = {"r2dreamer": "r2dreamer (eager)", "official JAX": "the official JAX code"}
 
 
@@ -16,7 +16,7 @@ def ours(work: Work, strided: bool = False) -> Timed:
     """The recipe's update on one batch.
 
     Args:
-        strided: with the encoder and decoder that halve by strides.
+        strided: use the strided encoder and decoder.
     """
     from benchmarks.ours import assemble, facts, plain_flops, trained
     from benchmarks.torch_tools import prepare
@@ -34,12 +34,12 @@ def ours(work: Work, strided: bool = False) -> Timed:
 
 
 def cases(work: Work) -> dict[str, Case]:
-    """One: a step."""
+    """One case, a step."""
     return {"step": Case(f"step, {work.words()}")}
 
 
 def summary(found: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
-    """Compared with those of the same architecture."""
+    """Compared with the agents of the same architecture."""
     ratios = found["step"]["ratios"].get("worldblocks", {})
     speeds = [
         f"{speed(ratios[peer])} the speed of {name}"

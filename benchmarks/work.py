@@ -1,4 +1,4 @@
-"""What is to be done, the same for every contestant of a case. No third-party import."""
+"""The sizes of the work, the same for every contestant of a case. No third-party import."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ SIZES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Sizes of everything that is measured; each group reads its own."""
+    """Sizes of everything that is measured; each subject reads its own."""
 
     threads: int = 1
 
@@ -33,7 +33,7 @@ class Work:
     length: int = 32
     horizon: int = 15
     observe: tuple[int, int] = (16, 64)  # batch and time
-    imagine: int = 1024  # rows that imagination starts from
+    imagine: int = 1024  # rows from which imagination starts
 
     # returns: time × batch
     returns: tuple[tuple[int, int], ...] = ((64, 1024), (16, 64))

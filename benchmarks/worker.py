@@ -1,13 +1,12 @@
 """The worker process: `python -m benchmarks.worker '{"adapter": "module:function", ...}'`.
 
-It builds what the adapter gives, warms it up, and is then timed in the turns that the runner gives
-it. Messages are lines of JSON. The worker says `ready` (with what it knows of its functions),
-`missing` (a module that is not installed) or `failed`. The runner then asks for a turn with
-`{"case": ..., "seconds": ...}`, answered by `{"wall": [...], "cpu": [...]}`, until it closes the
-pipe.
+It calls the adapter, warms up its functions, and times them in turns on request. Messages are lines
+of JSON. The worker sends `ready` (with facts on its functions), `missing` (a module that is not
+installed) or `failed`. The runner then asks for turns with `{"case": ..., "seconds": ...}`, which
+are answered by `{"wall": [...], "cpu": [...]}`, until it closes the pipe.
 
 `compare` starts the worker of another commit with this protocol: keep it, and the fields of `Work`.
-This file runs in the interpreters of the peers and imports the standard library alone.
+This file runs in the interpreters of the peers and imports only the standard library.
 """
 
 import importlib
@@ -24,25 +23,25 @@ from typing import Any, TextIO
 from benchmarks.work import Work
 
 BLOCK = 0.02  # seconds of the shortest sample: shorter calls are timed together
-SAMPLES = 50  # of a turn, at most
+SAMPLES = 50  # at most, in a turn
 
 
 @dataclass(kw_only=True)
 class Timed:
-    """What an adapter hands over.
+    """The result of an adapter.
 
     Attributes:
-        functions: by case, what to call.
-        values: by case, what was measured while building (bytes, packages, an error).
-        parameters: of the model.
+        functions: by case, the function to time.
+        values: by case, a value measured while building (bytes, packages, an error).
+        parameters: the number of parameters of the model.
         flops: by case, matrix multiplications and convolutions of one call, as the architecture
             defines them.
-        mode: how it runs: eager, compiled, jit.
-        note: what a reader should know of this contestant.
-        versions: of the packages that matter.
-        per: by case, how many things one call does. A time is for one of them.
-        clock: the CPU seconds that count.
-        warm_calls: after the first call of each function, before any is timed.
+        mode: eager, compiled or jit.
+        note: for the reader of the tables.
+        versions: of the relevant packages.
+        per: by case, the number of items that one call processes. Times are per item.
+        clock: the clock of CPU seconds.
+        warm_calls: untimed calls after the first call of each function.
     """
 
     functions: dict[str, Callable[[], Any]] = field(default_factory=dict)
@@ -63,7 +62,7 @@ class Timed:
 
 
 def warm_up(function: Callable[[], Any], calls: int) -> tuple[float, int]:
-    """Seconds of the first call, and how many calls make a sample."""
+    """Seconds of the first call, and the number of calls in a sample."""
     took = []
     for _ in range(1 + calls):
         start = time.perf_counter()
@@ -77,8 +76,8 @@ def turn(
 ) -> dict[str, list[float]]:
     """Samples of a function for about `seconds`, at least one; each is the mean of `calls`.
 
-    Another contestant has just run, so an untimed call first brings caches and pages back, as in
-    a training run, where one update follows the other.
+    Another contestant has just run, so an untimed call first warms caches and pages, as in
+    training, where updates follow each other.
     """
     function()
     wall, cpu = [], []
@@ -93,7 +92,7 @@ def turn(
 
 
 def send(out: TextIO, message: dict[str, Any]) -> None:
-    """One message."""
+    """Send one message."""
     out.write(json.dumps(message) + "\n")
     out.flush()
 
@@ -115,7 +114,7 @@ def serve(timed: Timed, inbox: TextIO, out: TextIO) -> None:
 
 
 def main(spec: dict[str, Any], channel: TextIO) -> int:
-    """Build what the adapter makes of the work, then serve; the exit code."""
+    """Call the adapter, then serve; the exit code."""
     try:
         module, _, function = spec["adapter"].partition(":")
         adapter = getattr(importlib.import_module(module), function)
@@ -133,11 +132,11 @@ def main(spec: dict[str, Any], channel: TextIO) -> int:
 
 
 if __name__ == "__main__":
-    # Peers print to standard output while they are built: that now goes to stderr.
+    # Peers print to standard output while they are built; this redirects it to stderr.
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     code = main(json.loads(sys.argv[1]), out)
     out.close()
     sys.stderr.flush()
-    # Some peers leave threads behind that would keep an ordinary exit waiting.
+    # Some peers leave threads running, for which an ordinary exit would wait.
     os._exit(code)

@@ -1,7 +1,7 @@
-"""Other libraries, one file each; the agent that torchrl lacks is joined in `torchrl_agent`.
+"""Other libraries, one file each. `torchrl_agent` is an agent from parts of torchrl.
 
-A worker imports one of them under the interpreter of that library; nothing else does. The code of a
-checkout is imported from where it lies, never copied.
+Only a worker imports one of them, in the interpreter of that library. The code of a checkout is
+imported in place, never copied.
 """
 
 import subprocess
@@ -9,7 +9,7 @@ import sys
 
 
 def use(repo: str) -> str:
-    """Make the code of a checkout importable; its commit, or unknown without history."""
+    """Make the code of a checkout importable; its commit, if it has a history."""
     if repo not in sys.path:
         sys.path.insert(0, repo)
     command = ["git", "-C", repo, "rev-parse", "--short=7", "HEAD"]

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def limit(threads: int) -> None:
-    """Call before the first import of JAX: XLA makes a thread for each core that it may use."""
+    """Limit XLA, which makes a thread for each available core. Call before importing JAX."""
     available = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, available[-threads:])
     if threads == 1:
@@ -16,15 +16,15 @@ def limit(threads: int) -> None:
 
 
 def version() -> dict[str, str]:
-    """Of JAX."""
+    """The version of JAX."""
     return {"jax": metadata.version("jax")}
 
 
 def flops(closed: Any) -> float:
-    """Matrix multiplications and convolutions of a traced function that its result needs.
+    """FLOPs of the matrix multiplications and convolutions that the result of a function needs.
 
-    The same operations that PyTorch's counter counts; a loop by its number of rounds. XLA's own
-    cost analysis counts the body of a loop once, and everything elementwise.
+    These are the operations that PyTorch's counter counts; a loop counts with its iterations. XLA's
+    cost analysis counts the body of a loop once, and elementwise operations too.
     """
     from jax.interpreters import partial_eval
 
@@ -40,7 +40,7 @@ def of_body(jaxpr: Any) -> float:
 
 
 def of_equation(equation: Any) -> float:
-    """FLOPs of one equation and of what is inside it."""
+    """FLOPs of one equation, including nested ones."""
     name, parameters = equation.primitive.name, equation.params
     if name == "dot_general":
         return of_dot(equation)
@@ -55,7 +55,7 @@ def of_equation(equation: Any) -> float:
 
 
 def of_dot(equation: Any) -> float:
-    """Two for each product of a matrix multiplication."""
+    """Two FLOPs per product of a matrix multiplication."""
     (contracted, _), _ = equation.params["dimension_numbers"]
     left = equation.invars[0].aval.shape
     products = math.prod(left[axis] for axis in contracted)
@@ -63,7 +63,7 @@ def of_dot(equation: Any) -> float:
 
 
 def of_convolution(equation: Any) -> float:
-    """Two for each product; zeros between spread pixels are not multiplied."""
+    """Two FLOPs per product; zeros between dilated pixels do not count."""
     kernel = equation.invars[1].aval.shape
     features = equation.params["dimension_numbers"].rhs_spec[0]
     products = math.prod(kernel) / kernel[features]

@@ -1,4 +1,4 @@
-"""What the adapters build on: data, counts of work, the closure of requirements, stores."""
+"""Shared parts of the adapters: data, FLOPs, the closure of requirements, stores."""
 
 import ast
 
@@ -27,7 +27,7 @@ from worldblocks import layers
 
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch):
-    """A worker fixes its threads once; the tests share one process."""
+    """A worker sets its threads once; the tests share one process."""
     monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: None)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
 
@@ -108,7 +108,7 @@ def test_gradients_of_one_call_are_not_those_of_the_next():
 
 
 def test_every_contestant_has_its_adapter():
-    """Read, not imported: most peers are not installed here."""
+    """Their source is parsed, since most peers are not installed."""
     for name in NAMES:
         for one in subject(name).contestants:
             module, _, function = one.adapter.partition(":")
@@ -132,7 +132,7 @@ def test_options_of_the_recipe():
 
 
 def test_a_cold_start_is_code_that_runs():
-    """In this process: a fresh one would import torch again."""
+    """In this process; a fresh one would import torch again."""
     work, found = Work(batch=1, length=2, horizon=1), {}
     exec(imports.first_update(work), found)
     assert found["work"] == work
@@ -199,7 +199,7 @@ def test_memory_is_what_a_store_grew_by():
 
 
 def test_rows_are_added_to_a_store_that_is_full(monkeypatch):
-    """Fresh memory would be paid for at the first touch, which a long run does once."""
+    """New memory costs time at the first access, which a long run pays only once."""
     made = []
 
     class Kept(wb.replay.SequenceReplay):

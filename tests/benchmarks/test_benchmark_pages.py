@@ -1,4 +1,4 @@
-"""The page, and the parts of other pages, are those of the figures."""
+"""The benchmark page, and parts of other pages, match the figures."""
 
 import pytest
 from benchmarks.options import FIGURES
@@ -21,7 +21,7 @@ from benchmarks import ROOT, figures
 
 @pytest.fixture
 def runs(contestant, origin):
-    """The update, of equal and of other work; a replay and its copy floor; a cold start."""
+    """An update with equal and with other work, a replay and its copy floor, a cold start."""
     update = [
         contestant("worldblocks", [[10], [30]], flops=9e9),
         contestant("worldblocks (strided)", [[5], [5]], flops=5e9),
@@ -65,7 +65,7 @@ def test_the_page(runs):
 
 
 def test_others_that_are_ahead_for_the_same_work(runs):
-    """Not sheeprl, which does less than the plain one; not r2dreamer, which is behind."""
+    """Without sheeprl, which does less work, and r2dreamer, which is slower."""
     text = render(runs)
     lines = [line for line in text.splitlines() if line.startswith("- ") and " – " in line]
     assert lines == [
@@ -144,7 +144,7 @@ def test_pages_are_of_a_commit_unless_one_says_otherwise(runs, threads, tmp_path
         (tmp_path / path).write_text(f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n", encoding="utf-8")
     threads["origin"]["changed"] = True
     both = {**runs, "2 threads": threads}
-    with pytest.raises(ValueError, match=r"^2 threads was measured at abc with changes, which nob"):
+    with pytest.raises(ValueError, match=r"^2 threads was measured at abc with changes, so nobody"):
         write_pages(both, allow_dirty=False, root=tmp_path)
     assert not (tmp_path / PAGE).exists()
     written = write_pages(both, allow_dirty=True, root=tmp_path)
@@ -156,7 +156,7 @@ def test_pages_are_of_a_commit_unless_one_says_otherwise(runs, threads, tmp_path
 
 
 def test_the_committed_pages_are_those_of_the_committed_figures():
-    """After a measurement, `python -m benchmarks --page` makes it so."""
+    """After a measurement, `python -m benchmarks --page` updates them."""
     runs = figures.read(FIGURES)
     assert (ROOT / PAGE).read_text(encoding="utf-8") == render(runs)
     for path, text in excerpts(runs).items():

@@ -1,4 +1,4 @@
-"""The command line, and one real measurement: small, of worldblocks alone."""
+"""The command line, and one small real measurement of worldblocks alone."""
 
 import dataclasses
 
@@ -58,7 +58,7 @@ def test_an_unknown_size_of_work():
 
 
 def test_who_takes_part(tmp_path):
-    """Peers of the index always, checkouts where their path is given."""
+    """Peers of the package index always, checkouts if their path is given."""
     options = Options(python="peers/python", r2dreamer=str(tmp_path), r2dreamer_compile=True)
     names = {name: [job.name for job in subject(name).jobs(options)] for name in NAMES}
     own = ["worldblocks", "worldblocks (strided)"]

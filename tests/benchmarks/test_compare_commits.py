@@ -1,4 +1,4 @@
-"""Two commits in one run: which is slower, and what cannot be compared."""
+"""Two commits in one run: the slower one, and cases that cannot be compared."""
 
 import shutil
 import subprocess
@@ -47,7 +47,7 @@ def test_slower_in_the_median_and_in_most_rounds(contestant, rounds, slower):
 
 
 def test_the_verdict_weighs_rounds_alike(contestant):
-    """The head is a tenth in every round; in the quiet one it had time for more samples."""
+    """The head takes a tenth in every round; in the quiet one it has more samples."""
     base = contestant("worldblocks", [[10.0], [30.0], [30.0]])
     head = contestant("worldblocks", [[1.0] * 9, [3.0] * 3, [3.0] * 3])
     one = judged(base, head)
@@ -75,7 +75,7 @@ def test_both_layouts_have_an_adapter_for_every_subject(tmp_path):
 
 @pytest.fixture
 def repo(tmp_path, monkeypatch):
-    """Two commits, each with a worker of its own: the old layout, then one three times slower."""
+    """Two commits with their own workers: the old layout, then one three times slower."""
     root = tmp_path / "repo"
     (root / "benchmarks" / "adapters").mkdir(parents=True)
     (root / "benchmarks" / "__init__.py").touch()

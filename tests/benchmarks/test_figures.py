@@ -1,4 +1,4 @@
-"""Medians, ratios and what they may claim; figures as JSON and as tables."""
+"""Medians, ratios and ratios in brackets; figures as JSON and as tables."""
 
 import subprocess
 
@@ -15,7 +15,7 @@ from benchmarks import figures, provenance
 
 
 def test_median_and_quartiles():
-    """Of rounds: the many samples of a quiet one count as much as the few of a busy one."""
+    """Of rounds: a quiet round with many samples has the weight of a busy one with few."""
     rounds = [[1.0, 1.0, 1.0, 2.0], [3.0], [5.0, 9.0]]
     assert summarise(rounds) == (3.0, 2.0, 5.0, [1.0, 3.0, 7.0])
     assert summarise([[7.0]]) == (7.0, 7.0, 7.0, [7.0])
@@ -29,7 +29,7 @@ def test_a_ratio_has_the_range_of_its_rounds():
 
 
 def test_a_tenth_in_every_round_is_a_tenth():
-    """A turn lasts a fixed time: the faster one has most of its samples in the quiet round."""
+    """A turn has a fixed duration: the faster one has most samples in the quiet round."""
     ours, peer = [[1.0] * 30, [3.0] * 10, [3.0] * 10], [[10.0] * 3, [30.0], [30.0]]
     assert ratio(ours, peer) == (0.1, 0.1, 0.1, [0.1] * 3)
     assert summarise(ours).median == 3.0
@@ -53,7 +53,7 @@ def test_a_ratio_lies_in_its_range(ours, peer):
     slow=st.lists(st.tuples(st.floats(1.0, 10.0), st.integers(1, 9)), min_size=1, max_size=9),
 )
 def test_a_busy_machine_changes_no_ratio(ours, share, slow):
-    """However slow each round is, and however many samples each of the two has in it."""
+    """For any speed of a round, and any number of samples of the two."""
     mine = [[ours * factor] * count for factor, count in slow]
     theirs = [[ours * factor / share] * (10 - count) for factor, count in slow]
     assert ratio(mine, theirs).value == pytest.approx(share)
@@ -79,7 +79,7 @@ def test_a_ratio_turned_round_is_a_speed():
 
 @pytest.fixture
 def update(contestant):
-    """Two variants of ours, a peer of equal and one of other work."""
+    """Two variants of ours, a peer with equal and one with other work."""
     measured = [
         contestant("equal", [[20], [22, 24]], flops=9.5e9, mode="compiled", note="much alike"),
         contestant("worldblocks", [[10, 12], [11, 11]], flops=9e9, parameters=1_234_567),
@@ -126,7 +126,7 @@ def test_values_are_compared_and_errors_are_not(contestant):
 
 
 def test_with_two_threads_the_wall_counts(contestant):
-    """Twice the CPU time of one thread, and half of the time on the wall."""
+    """Twice the CPU time of one thread, and half of its wall time."""
     sides = []
     for name, wall in (("worldblocks", 0.004), ("r2dreamer", 0.010)):
         one = contestant(name, [[16.0]], flops=9e9, threads=2)
@@ -202,7 +202,7 @@ def test_folders_of_a_machine_are_not_published(text, shown):
 
 
 def test_figures_are_not_a_change_of_the_code(tmp_path, monkeypatch):
-    """Else a second run that is measured at a commit would be one with changes."""
+    """Otherwise a second run at the same commit would count as changed."""
 
     def git(*words):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]

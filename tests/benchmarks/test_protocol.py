@@ -1,4 +1,4 @@
-"""What a worker says and is asked, and what the runner makes of one that fails."""
+"""Messages of a worker, and how the runner handles one that fails."""
 
 import io
 import json
@@ -107,7 +107,7 @@ def test_environment_of_a_worker(fake, monkeypatch, tmp_path):
 
 
 class Noted:
-    """A worker that writes down its turns, and fails at one of them."""
+    """A worker that records its turns and fails at one of them."""
 
     def __init__(self, job, log, fails_at=99):
         self.job, self.log, self.fails_at = job, log, fails_at

@@ -1,4 +1,4 @@
-"""What is kept of a seed: points, hits, curves by task."""
+"""The record of a seed: points, hits, curves by task."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ def test_many_episodes_are_200_means_that_hold_each_once():
 
 
 def test_the_first_hit_of_any_success_is_exact():
-    """The mean of 50, where it was not sampled too."""
+    """Also at steps that are not among the 200 points."""
     random = np.random.default_rng(1)
     steps = np.cumsum(random.integers(1, 9, size=900))
     success = (random.random(900) < np.linspace(0.1, 0.9, 900)).astype(float)

@@ -25,7 +25,7 @@ def won(success, last, means):
 
 
 def test_success_by_reward(tmp_path):
-    """The oracle is judged at 1, so the steps are those to 0.8."""
+    """The oracle's success is 1, so the steps are those to 0.8."""
     options = {"kind": "glam", "group": "glam"}
     oracle = entry("oracle", "recipes/glam.py cpu --reward oracle", **options)
     sparse = entry("sparse", "recipes/glam.py cpu --reward none", **options)
@@ -74,7 +74,7 @@ def test_unseen_sentences(tmp_path):
 
 
 def test_a_run_on_a_run_waits_for_it(tmp_path):
-    """Its data alone are not enough: weights and replay must be on disk, else it is made again."""
+    """Its results are not enough: without weights and replay on disk it is run again."""
     worlds = entry("worlds", "recipes/multitask_dmc.py cpu", kind="tasks")
     said = entry("said", "recipes/instruct.py {run}", kind="instruct", base="worlds")
     both = [worlds, said]

@@ -1,4 +1,4 @@
-"""Our environments as other libraries take them."""
+"""Our environments in the interface of gymnasium."""
 
 import numpy as np
 import pytest

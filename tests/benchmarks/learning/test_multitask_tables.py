@@ -37,7 +37,7 @@ def test_an_interval_holds_its_mean_and_knows_no_unit():
 
 
 def test_the_comparison(tmp_path):
-    """With its random policy, its differences and its commands; first with nothing to show."""
+    """With a random policy, differences and commands; before that, without any run."""
     group = [entry(name) for name in ("shared", "alone", "told")]
     assert multitask.texts(group, tmp_path)["several"].startswith("Not run yet. In the q")
     for seed in (0, 1):
@@ -55,7 +55,7 @@ def test_the_comparison(tmp_path):
 
 
 def test_reports_of_the_world_stand_below(tmp_path):
-    """Lines that pass or fail, by task and seed; not those that only inform."""
+    """Lines that pass or fail, by task and seed, without those that only inform."""
     run, one = tmp_path / "run", entry("shared")
     (run / "walk").mkdir(parents=True)
     (run / "scores.json").write_text(json.dumps(scores([1.0])))
@@ -70,7 +70,7 @@ def test_reports_of_the_world_stand_below(tmp_path):
 
 
 def test_adaptation(tmp_path):
-    """The goal is 0.8 of 10; a fresh world is there after 1000 steps, the kept one after 100."""
+    """The goal is 0.8 of 10; a fresh world needs 1000 steps, the kept one 100."""
     alone = entry("alone")
     finish(alone, tmp_path, 0, tasks=scores([10.0]))
     command = "recipes/adapt.py {run} --task walk"
@@ -95,7 +95,7 @@ def test_without_a_goal_that_was_reached_there_is_no_ratio(tmp_path):
     finish(one, tmp_path, 0, evaluations=[{"step": 0, "mean": 1.0, "scores": [1.0]}])
     alone = entry("alone")
     other = "recipes/multitask_dmc.py cpu --train_ratio 128 --tasks walk"
-    twice = entry("twice", command=other)  # not what the adapted run was trained like
+    twice = entry("twice", command=other)  # other settings than those of the adapted run
     finish(twice, tmp_path, 0, tasks=scores([0.1]))
     text = multitask.texts([alone, twice, one], tmp_path)["several"]
     assert "No run was trained on the task alone" in text

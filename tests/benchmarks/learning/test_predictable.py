@@ -1,4 +1,4 @@
-"""What the own actions decide of a picture is found, and what they do not is not."""
+"""The dependence of frames on the actions is found if there is one, and only then."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def _shorter(monkeypatch):
 
 
 class Paddle(World):
-    """A bar that the actions move to and fro, or, `deaf`, that goes round whatever is done."""
+    """A bar that the actions move left and right, or that goes round by itself (`deaf`)."""
 
     def __init__(self, deaf):
         self.deaf, self._at = deaf, 0

@@ -1,4 +1,4 @@
-"""The queue: its file, its order, and what one command does with an entry."""
+"""The queue: its file, its order, and how the command runs an entry."""
 
 import ast
 import dataclasses
@@ -76,7 +76,7 @@ def test_commands_of_peers_are_known(queue):
 
 
 def test_commands_of_several_tasks_are_known(queue, tmp_path):
-    """By the command lines of the recipes themselves."""
+    """Parsed by the recipes themselves."""
     for entry in [entry for entry in queue if entry.kind in ("tasks", "glam")]:
         script, *words = entry.words
         recipe = importlib.import_module(Path(script).stem)
@@ -111,7 +111,7 @@ def test_published_tasks_are_there(queue):
 
 
 def test_the_tables_are_those_of_the_data(queue):
-    """After a run, `python -m benchmarks.learning --redraw` makes them so."""
+    """After a run, `python -m benchmarks.learning --redraw` updates them."""
     assert (ROOT / pages.TABLES).read_text(encoding="utf-8") == pages.tables(queue, ROOT)
     names = ("results.md", "multitask.md", "language.md")
     page = "".join((DOCS / name).read_text(encoding="utf-8") for name in names)
@@ -165,7 +165,7 @@ def test_what_is_wrong_in_the_file_is_a_sentence(tmp_path, tables, words):
 
 
 def test_the_next_entry(tmp_path):
-    """File order; nothing for a GPU where there is none; a continuation after what it continues."""
+    """In file order, without GPU entries if there is no GPU, and a continuation after its base."""
     more = ENTRY.format("more") + 'continues = "first"\n'
     tables = [ENTRY.format("gpu") + 'hardware = "gpu"\n', ENTRY.format("first"), more]
     listed = read_queue(written(tmp_path, *tables))
@@ -310,7 +310,7 @@ def test_an_unknown_entry_is_a_sentence(stub):
 
 
 def test_ratios_by_hand():
-    """Two seeds against 100 steps of ours: one there at 300, one not at its end, 500."""
+    """Two seeds against 100 steps of ours: one hit at 300, one none within its 500."""
 
     def seed(hit):
         judged = [{"step": 50, "mean": 1.0}, {"step": 110, "mean": 2.0}]
