@@ -1,4 +1,4 @@
-"""The catalogue of deliberate faults, written before the checks that must find them."""
+"""The catalogue of deliberate faults, written before the checks that find them."""
 
 from . import (
     agents,

@@ -1,7 +1,4 @@
-"""`python tests/mutants`: run every check on every mutant, write the table.
-
-With names of mutants it runs those alone.
-"""
+"""`python tests/mutants [NAME …]`: run the checks on all mutants, or on some; write the table."""
 
 import sys
 from pathlib import Path

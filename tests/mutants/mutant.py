@@ -1,4 +1,4 @@
-"""What a mutant is: a deliberate fault in a copy of a block, and what it breaks in one sentence."""
+"""A mutant: a deliberate fault in a copy of a block, with a sentence that describes it."""
 
 import inspect
 import sys
@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 
 class Mutant(NamedTuple):
-    """A fault of a kind of block.
+    """A fault in a kind of block.
 
-    `subject` is what the check of that kind takes first: a factory, or a function.
+    `subject` is the first argument of the check of that kind: a factory, or a function.
     """
 
     name: str
@@ -23,7 +23,7 @@ MUTANTS: list[Mutant] = []
 
 
 def mutant(kind: str, sentence: str) -> Callable[[Any], Any]:
-    """Enter a factory or a function into the catalogue, under its own name."""
+    """Add a factory or a function to the catalogue, under its own name."""
 
     def enter(subject: Any) -> Any:
         name = subject.__name__.removeprefix("Mutant").strip("_").replace("_", "-")
@@ -35,16 +35,16 @@ def mutant(kind: str, sentence: str) -> Callable[[Any], Any]:
 
 
 def changed(function: Any, *changes: tuple[str, str]) -> Any:
-    """A copy of a function whose source has other words; its module stays as it is.
+    """A copy of a function with changed source; its module is not changed.
 
     Raises:
-        AssertionError: an old text does not stand there exactly once.
+        AssertionError: an old text does not occur exactly once.
     """
     return getattr(changed_module(function.__module__, *changes), function.__name__)
 
 
 def changed_module(name: str, *changes: tuple[str, str]) -> types.ModuleType:
-    """A copy of a module whose source has other words."""
+    """A copy of a module with changed source."""
     original = sys.modules[name]
     source = inspect.getsource(original)
     for old, new in changes:

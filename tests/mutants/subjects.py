@@ -1,4 +1,4 @@
-"""How a check is called for each kind of block, healthy or not."""
+"""The call of the check for each kind of block, correct or faulty."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from . import agents, dynamics, environments, losses, perception
 
 
 def rssm_prior(block, state):
-    """What an RSSM expects, or one that stands inside another module."""
+    """The prior of an RSSM, or of one inside another module."""
     return getattr(block, "inner", block).prior(state.deter)
 
 
@@ -38,7 +38,7 @@ def lambda_definition(reward, discount, value, cut, lam=0.9):
 
 
 def three_steps_definition(reward, discount, value, cut):
-    """The 3-step return: rewards until then, until a cut or the end, and the value there."""
+    """The 3-step return: rewards until then, a cut or the end, and the value there."""
     found = []
     for start in range(len(reward)):
         total, factor = 0.0, 1.0
@@ -53,7 +53,7 @@ def three_steps_definition(reward, discount, value, cut):
 
 
 def discounted_definition(reward, discount, value, cut):
-    """All rewards to come, and the last value."""
+    """The discounted sum of all future rewards, and the last value."""
     found = []
     for start in range(len(reward)):
         total, factor = 0.0, 1.0
@@ -65,7 +65,7 @@ def discounted_definition(reward, discount, value, cut):
 
 
 def laprop_definition(parameter, gradients, lr=0.1, betas=(0.9, 0.99), agc=0.3, warmup=4):
-    """LaProp with clipping and warm-up, one number at a time where it can be."""
+    """LaProp with clipping and warm-up, in plain steps."""
     square, momentum = torch.zeros_like(parameter), torch.zeros_like(parameter)
     for t, gradient in enumerate(gradients, 1):
         limit = agc * max(float(parameter.norm()), 1e-3)
@@ -80,7 +80,7 @@ def laprop_definition(parameter, gradients, lr=0.1, betas=(0.9, 0.99), agc=0.3, 
 
 @functools.wraps(testing.check_return)
 def check_lambda_return(estimator, **options):
-    """By λ = 0.9, and 0 where an episode is cut."""
+    """With λ = 0.9, and 0 where an episode is cut."""
 
     @functools.wraps(estimator)
     def call(reward, discount, value, cut):
@@ -91,7 +91,7 @@ def check_lambda_return(estimator, **options):
 
 @functools.wraps(testing.check_normalizer)
 def check_percentiles(make, **options):
-    """By percentiles 5 and 95 and a floor of 1."""
+    """With percentiles 5 and 95 and a floor of 1."""
 
     def statistic(x):
         low, high = x.flatten().quantile(torch.tensor([0.05, 0.95]))
