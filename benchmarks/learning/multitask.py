@@ -73,14 +73,9 @@ def resampled(seeds: Sequence[Sequence[float]], seed: int) -> np.ndarray:
     return np.take_along_axis(every, chosen, 1).mean(1)
 
 
-def tasks_in(group: Sequence[Entry], root: Path) -> list[str]:
-    """Every task in which a run of a group was evaluated."""
-    return list(dict.fromkeys(t for one in group for r in records(one, root) for t in r["tasks"]))
-
-
 def compared(group: Sequence[Entry], entries: Sequence[Entry], root: Path) -> str:
     """A row for each run and for a random policy, a column for each task."""
-    tasks = tasks_in(group, root)
+    tasks = list(dict.fromkeys(t for one in group for r in records(one, root) for t in r["tasks"]))
     if not tasks:
         return f"Not run yet. {planned(group)}"
     header = ["models", "seeds", *tasks, "parameters", "updates a model", "minutes a seed"]
@@ -95,7 +90,8 @@ def compared(group: Sequence[Entry], entries: Sequence[Entry], root: Path) -> st
             numbers = [*(thousands(done[0][key]) for key in ("parameters", "updates"))]
             numbers.append(number(minutes))
         rows.append([entry.what, count, *cells, *numbers])
-    for words, statistic in (("mean", np.mean), ("95th percentile", p95)):
+    statistics = {"mean": np.mean, "95th percentile": lambda scores: np.percentile(scores, 95)}
+    for words, statistic in statistics.items():
         every = [[scores_of(e, root, t, "random") for e in group] for t in tasks]
         known = [[own for seeds in runs for own in seeds][:1] for runs in every]
         cells = [number(float(statistic(own[0]))) if own else "–" for own in known]
@@ -117,11 +113,6 @@ def reported(group: Sequence[Entry], root: Path) -> list[str]:
         if line["passed"] is not None
     ]
     return [markdown(["world model on", "seed", "line", "", "figures"], rows)] if rows else []
-
-
-def p95(scores: Sequence[float]) -> float:
-    """The 95th percentile."""
-    return float(np.percentile(scores, 95))
 
 
 def cell(seeds: Sequence[Sequence[float]]) -> str:

@@ -120,7 +120,10 @@ def section(entry: Entry, entries: Sequence[Entry], root: Path) -> str:
         parts.append(published_table(entry, ours, curve))
     if peers := peers_of(entry, entries, root):
         parts.append(peers_table(entry, ours, peers))
-    return "\n\n".join([*parts, source(ours[0].result), *pending(entry, ours)])
+    parts.append(source(ours[0].result))
+    if len(ours) < len(entry.seeds):
+        parts.append(f"{len(ours)} of {len(entry.seeds)} seeds are finished.")
+    return "\n\n".join(parts)
 
 
 def seeds_table(entry: Entry, ours: list[Seed]) -> str:
@@ -229,12 +232,6 @@ def overview_rows(entries: Sequence[Entry], root: Path) -> tuple[list[str], list
         rows.append([entry.name, entry.what, str(entry.tier), entry.hardware, *budget, done])
     header = ["entry", "what", "tier", "needs", "environment steps", "minutes a seed", "seeds done"]
     return header, rows
-
-
-def pending(entry: Entry, ours: list[Seed]) -> list[str]:
-    """How many seeds are finished, if some are missing."""
-    missing = len(entry.seeds) - len(ours)
-    return [f"{len(ours)} of {len(entry.seeds)} seeds are finished."] if missing else []
 
 
 def planned(entry: Entry) -> str:

@@ -59,7 +59,11 @@ class Queue:
             print(f"{entry.name} seed {seed}: no evaluation; see {run}.evaluation.log")
             return False
         result = {**note, "minutes": round(note["minutes"], 1), **results}
-        result |= {"name": entry.name, "seed": seed, "command": command_of(entry, seed)}
+        result |= {
+            "name": entry.name,
+            "seed": seed,
+            "command": f"python {entry.command} --seed {seed}",
+        }
         data.keep(entry, run, result, self.root, self.thresholds(entry))
         multitask.copy_picture(entry, seed, self.root)
         grounding.copy_picture(entry, seed, self.root)
@@ -159,8 +163,3 @@ class Queue:
         with self.lock:
             self.children.remove(child)
         return code
-
-
-def command_of(entry: Entry, seed: int) -> str:
-    """The command a user types for one seed."""
-    return f"python {entry.command} --seed {seed}"

@@ -19,7 +19,6 @@ from worldblocks.language import (
     LanguageError,
     LanguageModel,
     Random,
-    Ranking,
     Selector,
     WordOverlap,
 )
@@ -137,14 +136,11 @@ def answers(
         for method, parts in METHODS.items():
             total = sum_of_parts([scores[part] for part in parts])
             rankings[method] = ranked(case.candidates, total)
-        found += [_answer(method, case, ranking) for method, ranking in rankings.items()]
+        for method, ranking in rankings.items():
+            place = 1 + min(ranking.items.index(phrase) for phrase in case.right)
+            found.append(Answer(method, case, place, ranking.items[0]))
         progress(done)
     return found
-
-
-def _answer(method: str, case: Case, ranking: Ranking) -> Answer:
-    place = 1 + min(ranking.items.index(phrase) for phrase in case.right)
-    return Answer(method, case, place, ranking.items[0])
 
 
 def table(found: Sequence[Answer]) -> str:

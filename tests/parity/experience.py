@@ -70,7 +70,8 @@ def _windows(record: Record, file: Arrays) -> None:
     record.value("len_after_each_add", lengths, file["len_after_each_add"][together])
     record.value("queue_after_each_add", queued, file["queue_after_each_add"][together])
     batch = replay.sample(DRAWS * len(replay), online=False)
-    starts, listed = {start: i for i, start in enumerate(_starts(batch))}, sorted(_listed(file))
+    starts = {start: i for i, start in enumerate(_starts(batch))}
+    listed = sorted((int(w), int(t)) for w, t in file["available_starts"])
     found = [pair for pair in sorted(starts) if pair in listed or len(replay) == len(listed)]
     record.value("available_starts", found, np.array(listed))
 
@@ -94,10 +95,6 @@ def _starts(batch: Batch) -> list[tuple[int, int]]:
     """Stream and time of the first row of each window."""
     pairs = zip(batch.obs["w"][:, 0].tolist(), batch.obs["t"][:, 0].tolist(), strict=True)
     return list(pairs)
-
-
-def _listed(file: Arrays) -> list[tuple[int, int]]:
-    return [(int(w), int(t)) for w, t in file["available_starts"]]
 
 
 def _queue(file: Arrays, oldest: int) -> tuple[list[int], list[int]]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from parity.arrays import Arrays, action_spaces, observation_spaces, rssm_sizes
 from worldblocks.distributions import modes
@@ -56,18 +56,15 @@ def set_up(file: Arrays, path: Path) -> Setup:
     known = {field.name for field in fields(recipe.Config)}
     given = {**CONSTANTS, **sizes, "device": str(torch.get_default_device())}
     cfg = recipe.Config(**{k: v for k, v in given.items() if k in known})
-    batch = _batch(data, observation, _actions(file, action))
+    previous = file.at("prevact")
+    prev_action = one_hot_action(action, {key: previous.tensor(key) for key in action})
+    batch = _batch(data, observation, prev_action)
 
     agent, optimizer = recipe.build(cfg, observation, action)
-    load_weights(agent, params)
-    cfg = replace(cfg, horizon=find_horizon(agent, batch, file))
-    return Setup(recipe, agent, optimizer, batch, cfg, observation)
-
-
-def load_weights(agent: nn.Module, params: Arrays) -> None:
-    """Copy recorded parameters into every module of an agent."""
     for scope, module in (*SCOPES.items(), SLOW):
         load_jax(agent.get_submodule(module), params, scope=scope)
+    cfg = replace(cfg, horizon=find_horizon(agent, batch, file))
+    return Setup(recipe, agent, optimizer, batch, cfg, observation)
 
 
 def _spaces(file: Arrays) -> tuple[Spaces, Actions]:
@@ -80,12 +77,6 @@ def _spaces(file: Arrays) -> tuple[Spaces, Actions]:
         observation_spaces(obs, params, "dec", batch_axes=2),
         action_spaces(actions, size, batch_axes=2),
     )
-
-
-def _actions(file: Arrays, spaces: Actions) -> Float[Tensor, "batch time action"]:
-    """The actions that led to the rows, as flat vectors."""
-    previous = file.at("prevact")
-    return one_hot_action(spaces, {key: previous.tensor(key) for key in spaces})
 
 
 def _sizes(file: Arrays) -> dict[str, Any]:

@@ -102,13 +102,11 @@ def _regression(record: Record, file: Arrays, case: str) -> None:
             own = Record()
             own.block(f"{case}.grads", block, theirs, scope)
             for error in own.gradients:  # keep the worst step
-                gradients[error.array] = max(error, gradients.get(error.array, error), key=_error)
+                gradients[error.array] = max(
+                    error, gradients.get(error.array, error), key=lambda one: one.error
+                )
     record.value(f"{case}.loss", losses, arrays["loss"])
     record.gradients += gradients.values()
-
-
-def _error(error: object) -> float:
-    return error.error  # type: ignore[attr-defined]
 
 
 Read = Callable[[], tuple[Tensor, Tensor]]
