@@ -124,10 +124,10 @@ def compared(run: Mapping[str, Any]) -> list[str]:
     ]
     known = run["origin"]
     head, clock = known["head"] or known["commit"], clock_of(known["threads"])
-    said = (
+    text = (
         f"Base {known['base'][:12]}, head {head[:12]}; {'CPU' if clock == 'cpu' else clock} time."
     )
-    opening = ["## Against an earlier commit", f"{COMPARED} {said}", origin(known)]
+    opening = ["## Against an earlier commit", f"{COMPARED} {text}", origin(known)]
     return [*opening, markdown(Table("", header, rows))]
 
 
@@ -159,19 +159,22 @@ def ahead(run: Mapping[str, Any]) -> Iterator[Win]:
 def excerpts(runs: Runs) -> dict[Path, str]:
     """The parts of other pages, by page."""
     run = runs["latest"]
-    said = {}
+    summaries = {}
     for one in map(subject, (known for known in NAMES if known in run)):
         if one.summary:
-            said[one.name] = one.summary(run[one.name]["cases"], run["origin"])
+            summaries[one.name] = one.summary(run[one.name]["cases"], run["origin"])
     wins: dict[str, list[str]] = {}
     for win in ahead(run):
         if not win.against:
             wins.setdefault(win.peer, []).append(f"{win.title}: {number(win.ratio[0])}")
     who = ", ".join(f"{peer} ({'; '.join(cases)})" for peer, cases in wins.items())
-    parts = [" ".join(filter(None, said.values()))]
+    parts = [" ".join(filter(None, summaries.values()))]
     parts += [f"**Others are faster or smaller**, ours ÷ theirs: {who}."] if who else []
     parts = [*map(wrapped, parts), update_table(runs)]
-    return {README: wrapped(said.get("update", "")), PERFORMANCE: "\n\n".join(filter(None, parts))}
+    return {
+        README: wrapped(summaries.get("update", "")),
+        PERFORMANCE: "\n\n".join(filter(None, parts)),
+    }
 
 
 def wrapped(text: str) -> str:

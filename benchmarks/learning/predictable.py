@@ -73,20 +73,20 @@ def play(env: wb.envs.Environment, seed: int, steps: int, every: int = 1) -> Row
 
 def learn(rows: Rows) -> Callable[[Tensor, Tensor], Tensor]:
     """Fit a predictor of the target from the two frames and the actions."""
-    seen, said = rows.seen.mean(0), rows.target.mean(0)
-    see, say = (
+    input_mean, target_mean = rows.seen.mean(0), rows.target.mean(0)
+    input_basis, target_basis = (
         torch.pca_lowrank(x - mean, min(PARTS, *x.shape), niter=2)[2]
-        for x, mean in ((rows.seen, seen), (rows.target, said))
+        for x, mean in ((rows.seen, input_mean), (rows.target, target_mean))
     )
-    unit = ((rows.seen - seen) @ see)[:, 0].std() / 3 + 1e-6  # of the first component
+    unit = ((rows.seen - input_mean) @ input_basis)[:, 0].std() / 3 + 1e-6  # of the first component
 
     def inputs(x: Tensor, actions: Tensor) -> Tensor:
-        return torch.cat([(x - seen) @ see / unit, actions.flatten(1)], 1)
+        return torch.cat([(x - input_mean) @ input_basis / unit, actions.flatten(1)], 1)
 
-    known, wanted = inputs(rows.seen, rows.actions), (rows.target - said) @ say
+    known, wanted = inputs(rows.seen, rows.actions), (rows.target - target_mean) @ target_basis
     scale = wanted.std() + 1e-6
     layer = lambda a: [nn.Linear(a, 256), nn.SiLU(), nn.Dropout(0.2)]  # noqa: E731
-    net = nn.Sequential(*layer(known.shape[1]), *layer(256), nn.Linear(256, say.shape[1]))
+    net = nn.Sequential(*layer(known.shape[1]), *layer(256), nn.Linear(256, target_basis.shape[1]))
     optimizer = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=0.1)
     for _ in range(UPDATES):
         batch = torch.randint(len(known), (128,))
@@ -95,7 +95,7 @@ def learn(rows: Rows) -> Callable[[Tensor, Tensor], Tensor]:
         loss.backward()
         optimizer.step()
     net.eval()
-    return lambda x, actions: net(inputs(x, actions)) * scale @ say.T + said
+    return lambda x, actions: net(inputs(x, actions)) * scale @ target_basis.T + target_mean
 
 
 def measure(make: Callable[[], wb.envs.Environment], steps: int = 2000) -> Found:
