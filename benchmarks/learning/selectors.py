@@ -21,9 +21,10 @@ from worldblocks.language import (
     Random,
     Selector,
     WordOverlap,
+    packaged_model,
 )
-from worldblocks.language.command import models
-from worldblocks.language.selector import ranked, sum_of_parts
+from worldblocks.language.ranking.ranking import ranked
+from worldblocks.language.ranking.selector import sum_of_parts
 
 CASES = Path(__file__).with_name("cases.jsonl")
 KINDS = ("goal", "term")
@@ -184,7 +185,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
     try:
         cases = load_cases(options.cases)
-        found = answers(cases, *models(options.cache, options.offline), progress)
+        model = packaged_model("model", options.cache or "", options.offline)
+        encoder = packaged_model("encoder", options.cache or "", options.offline)
+        found = answers(cases, model, encoder, progress)
     except (LanguageError, ImportError, ValueError) as error:
         print(f"python -m benchmarks.learning.selectors: {error}", file=sys.stderr)
         return 2

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worldblocks.language import Expression, ExpressionError, RewardSpec, RewardTerm
-from worldblocks.language.expression import MOST_DEPTH
-from worldblocks.language.operators import FUNCTIONS
+from worldblocks.language.rewards.expression import MOST_DEPTH
+from worldblocks.language.rewards.operators import FUNCTIONS
 
 NAMES = ("speed", "height", "open_door")
 ROWS = {

@@ -22,10 +22,9 @@ from worldblocks.language import (
     Writer,
     body_menu,
     fit_temperature,
-    prompts,
     sample_features,
 )
-from worldblocks.language.selector import sum_of_parts
+from worldblocks.language.ranking.selector import NEUTRAL, sum_of_parts
 from worldblocks.testing import ScriptedLM
 
 SHOTS = (("say hello", "greet"),)
@@ -39,7 +38,7 @@ def model(forward=(-1.0, -4.0), neutral=(-1.0, -6.0), channel=(-9.0, -5.0)):
     scores = {}
     for i, phrase in enumerate(PHRASES):
         scores[FORWARD.format("halt"), f" {phrase}\n"] = forward[i]
-        scores[FORWARD.format(prompts.NEUTRAL), f" {phrase}\n"] = neutral[i]
+        scores[FORWARD.format(NEUTRAL), f" {phrase}\n"] = neutral[i]
         scores[BACKWARD, f" {phrase}\nInstruction: halt\n"] = channel[i] - 2.0
         scores[BACKWARD, f" {phrase}\nInstruction:"] = -2.0
     return ScriptedLM(scores=scores)

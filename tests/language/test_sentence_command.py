@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from worldblocks.language import WordOverlap, explain
-from worldblocks.language.command import main
+from worldblocks.language.__main__ import main
 
 # The case set asks these instructions.
 CACHE = Path(__file__).parents[1] / "benchmarks" / "learning" / "selector_cache"

@@ -3,21 +3,16 @@
 `python -m worldblocks.language` shows what a sentence compiles to.
 """
 
-from worldblocks.language.baselines import Embedding, Random, WordOverlap
-from worldblocks.language.cached import CachedLM
-from worldblocks.language.compiled import RewardFunction
-from worldblocks.language.endpoint import EndpointLM
-from worldblocks.language.expression import Expression, ExpressionError
-from worldblocks.language.filmed import film, show
-from worldblocks.language.imagined import (
-    CaptionHead,
-    CaptionReward,
-    HeadReward,
-    SpecReward,
-    caption_target,
-)
-from worldblocks.language.local import TransformersLM
-from worldblocks.language.menu import GoalMenu, Menu, TermMenu, body_menu, sample_features
+from worldblocks.language.backends import packaged as packaged  # old path, in tests/recipes
+from worldblocks.language.backends.cached import CachedLM
+from worldblocks.language.backends.encoder import SentenceEncoder
+from worldblocks.language.backends.endpoint import EndpointLM
+from worldblocks.language.backends.local import TransformersLM
+from worldblocks.language.backends.packaged import PackagedLM
+from worldblocks.language.backends.untrained import untrained_llama
+from worldblocks.language.display.belief import plot_belief
+from worldblocks.language.display.explained import explain
+from worldblocks.language.display.filmed import film, show
 from worldblocks.language.model import (
     LanguageError,
     LanguageModel,
@@ -31,20 +26,41 @@ from worldblocks.language.model import (
     Unavailable,
     require,
 )
-from worldblocks.language.packaged import PackagedLM
-from worldblocks.language.picture import plot_belief
 from worldblocks.language.policy import Judged, LanguagePolicy
 from worldblocks.language.posterior import Evidence, Returns, SpecPosterior, Successes
-from worldblocks.language.proposal import Proposal, propose
-from worldblocks.language.rankers import Exact, Uniform, packaged_model, ranker
-from worldblocks.language.reward import RewardSpec, RewardTerm, reward_schema
+from worldblocks.language.prompted import BABYAI_COMMANDS, Prompted, glam_prompt, read_prompts
+from worldblocks.language.proposal import Proposal, propose, settle
+from worldblocks.language.ranking.baselines import (
+    Embedding,
+    Exact,
+    Random,
+    Uniform,
+    WordOverlap,
+)
+from worldblocks.language.ranking.named import packaged_model, ranker
+from worldblocks.language.ranking.ranking import Ranker, Ranking, fit_temperature
+from worldblocks.language.ranking.selector import Selector
+from worldblocks.language.rewards import compiled as compiled  # old path, in tests/recipes
+from worldblocks.language.rewards.compiled import RewardFunction
+from worldblocks.language.rewards.expression import Expression, ExpressionError
+from worldblocks.language.rewards.imagined import (
+    CaptionHead,
+    CaptionReward,
+    HeadReward,
+    SpecReward,
+    caption_target,
+)
+from worldblocks.language.rewards.menu import (
+    GoalMenu,
+    Menu,
+    TermMenu,
+    body_menu,
+    menu_of,
+    sample_features,
+)
+from worldblocks.language.rewards.spec import RewardSpec, RewardTerm, reward_schema
+from worldblocks.language.rewards.writer import Attempt, Writer
 from worldblocks.language.search import RewardSearch
-from worldblocks.language.selector import Ranker, Ranking, Selector, fit_temperature
-from worldblocks.language.sentences import SentenceEncoder
-from worldblocks.language.shown import explain, menu_of, settle
-from worldblocks.language.spoken import BABYAI_COMMANDS, Prompted, glam_prompt, read_prompts
-from worldblocks.language.untrained import untrained_llama
-from worldblocks.language.writer import Attempt, Writer
 
 __all__ = [
     "BABYAI_COMMANDS",

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from worldblocks.language.branches import score_branches
+from worldblocks.language.backends.branches import score_branches
 from worldblocks.language.model import LanguageModel, require
 from worldblocks.typing import typed
 

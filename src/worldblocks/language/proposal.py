@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from worldblocks.language.compiled import RewardFunction
-from worldblocks.language.menu import Menu, sample_features
-from worldblocks.language.rankers import ranker
-from worldblocks.language.reward import RewardSpec
-from worldblocks.language.selector import Ranking
+from worldblocks.language.ranking.named import ranker
+from worldblocks.language.ranking.ranking import Ranking
+from worldblocks.language.rewards.compiled import RewardFunction
+from worldblocks.language.rewards.menu import Menu, sample_features
+from worldblocks.language.rewards.spec import RewardSpec
 from worldblocks.run.durable import replace_text
 
 FILE = "proposal.json"
@@ -111,7 +111,7 @@ def propose(
             does not find on the menu.
         LanguageError: of a model; names what is to be installed.
 
-    >>> from worldblocks.language.menu import body_menu
+    >>> from worldblocks.language.rewards.menu import body_menu
     >>> found = propose("oracle", body_menu("walker"), instruction="jump up")
     >>> found.phrases, found.prior, found.specs[0].terms[0].expr
     (['jump up'], [1.0], 'above(rising, 1.5, 1.5)')
@@ -131,3 +131,22 @@ def propose(
         for spec, score in zip(menu.specs(phrases), scores, strict=True)
     ]
     return Proposal(instruction, reward, phrases, scores, prior, list(specs))
+
+
+def settle(env: Any, instruction: str, mission: str, *, seed: int) -> dict[str, str]:
+    """The `instruction` and the `mission` of a run: what is not given is that of an episode.
+
+    Args:
+        env: an environment with a describer, which may have a `mission`; it is reset.
+        instruction: what is asked; "" is the mission.
+        mission: what the environment asks; "" is that of the episode.
+        seed: of the episode.
+
+    Raises:
+        ValueError: the environment has no mission, and nothing was asked.
+    """
+    env.reset(seed)
+    mission = mission or getattr(env.describer, "mission", "")
+    if not (instruction or mission).strip():
+        raise ValueError("this environment has no mission of its own; give an --instruction")
+    return {"instruction": instruction or mission, "mission": mission}

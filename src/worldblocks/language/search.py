@@ -7,9 +7,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from worldblocks.envs import Episode
-from worldblocks.language.menu import Menu
 from worldblocks.language.posterior import SpecPosterior, Successes
 from worldblocks.language.proposal import Proposal
+from worldblocks.language.rewards.menu import Menu
 from worldblocks.replay import Batch, Mixture, labelled
 from worldblocks.tasks import Slots
 

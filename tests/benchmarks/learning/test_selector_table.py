@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from benchmarks import ROOT
 from worldblocks.envs import BODIES
-from worldblocks.language import prompts
+from worldblocks.language.ranking.selector import SHOTS
 from worldblocks.testing import ScriptedLM
 
 CACHE = Path(__file__).parent / "selector_cache"
@@ -60,7 +60,7 @@ def test_the_menus_of_terms_are_those_of_the_bodies():
 
 def test_the_examples_of_the_prompt_are_not_in_the_cases():
     texts = {text for case in load_cases() for text in (case.instruction, *case.candidates)}
-    assert texts.isdisjoint({text for shot in prompts.SHOTS for text in shot})
+    assert texts.isdisjoint({text for shot in SHOTS for text in shot})
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.language.bounds import check_texts
-from worldblocks.language.local import quiet, transformers
+from worldblocks.language.backends.limits import check_texts
+from worldblocks.language.backends.local import quiet, transformers
+from worldblocks.language.backends.packaged import known, packaged_file
 from worldblocks.language.model import LanguageModel
-from worldblocks.language.packaged import known, packaged_file
 from worldblocks.typing import typed
 
 ROWS = 64  # sentences in a pass

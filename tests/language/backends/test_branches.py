@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 pytest.importorskip("transformers", reason="needs the extra llm")
 
 from worldblocks.language import untrained_llama
-from worldblocks.language.branches import score_branches
+from worldblocks.language.backends.branches import score_branches
 
 rows = st.lists(st.integers(0, 20), min_size=1, max_size=6)
 

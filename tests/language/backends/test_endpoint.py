@@ -100,7 +100,7 @@ def test_a_reply_that_trickles_is_a_timeout():
 
 def test_pauses_double_and_follow_the_server_within_a_bound(monkeypatch):
     slept = []
-    monkeypatch.setattr("worldblocks.language.transport.time.sleep", slept.append)
+    monkeypatch.setattr("worldblocks.language.backends.transport.time.sleep", slept.append)
     answers = [(500, ""), (500, ""), (429, "", {"Retry-After": "7"})]
     answers += [(429, "", {"Retry-After": "9999"}), (429, "", {"Retry-After": "Mon"}), GOOD]
     with ToyServer(*answers) as server:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldblocks.language.operators import FUNCTIONS, Features, Rows, truth
+from worldblocks.language.rewards.operators import FUNCTIONS, Features, Rows, truth
 
 MOST_CHARACTERS = 400
 MOST_DEPTH = 16

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldblocks.language.expression import Expression, ExpressionError
+from worldblocks.language.rewards.expression import Expression, ExpressionError
 from worldblocks.replay import Relabel
 from worldblocks.typing import typed
 

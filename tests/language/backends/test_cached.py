@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worldblocks.language import CachedLM, Malformed, MissingCapability, NotCached
-from worldblocks.language.entries import key_of, pack, scored, unpack
+from worldblocks.language.backends.entries import key_of, pack, scored, unpack
 from worldblocks.testing import ScriptedLM
 
 ASK = [{"role": "user", "content": "which goal?"}]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from worldblocks import distributions as dists
 from worldblocks.envs import Goal
 from worldblocks.heads import FeatureHead
-from worldblocks.language.compiled import RewardFunction
-from worldblocks.language.operators import previous, truth
+from worldblocks.language.rewards.compiled import RewardFunction
+from worldblocks.language.rewards.operators import previous, truth
 from worldblocks.layers import MLP, Linear
 from worldblocks.typing import typed
 

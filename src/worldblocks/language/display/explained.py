@@ -19,10 +19,10 @@ from worldblocks.envs import (
     split_features,
 )
 from worldblocks.evaluate import play, random_policy
-from worldblocks.language.compiled import RewardFunction
-from worldblocks.language.menu import GoalMenu, TermMenu, body_menu, sample_features
-from worldblocks.language.reward import RewardSpec
-from worldblocks.language.selector import Ranker
+from worldblocks.language.ranking.ranking import Ranker
+from worldblocks.language.rewards.compiled import RewardFunction
+from worldblocks.language.rewards.menu import menu_of, sample_features
+from worldblocks.language.rewards.spec import RewardSpec
 from worldblocks.spaces import Actions, Discrete, one_hot_action
 
 ROWS = 300  # of a sample
@@ -38,31 +38,6 @@ class Played(NamedTuple):
 def featured(name: str) -> Environment:
     """A task of a control body, or a level of MiniGrid, with its features."""
     return dmc_features(name) if name.split("_")[0] in BODIES else minigrid(name)
-
-
-def menu_of(name: str, env: Any) -> TermMenu | GoalMenu:
-    """The menu that an environment owns: of its body, or of what can be achieved here."""
-    domain = name.split("_")[0]
-    return body_menu(domain) if domain in BODIES else GoalMenu(env.describer.candidates())
-
-
-def settle(env: Any, instruction: str, mission: str, *, seed: int) -> dict[str, str]:
-    """The `instruction` and the `mission` of a run: what is not given is that of an episode.
-
-    Args:
-        env: an environment with a describer, which may have a `mission`; it is reset.
-        instruction: what is asked; "" is the mission.
-        mission: what the environment asks; "" is that of the episode.
-        seed: of the episode.
-
-    Raises:
-        ValueError: the environment has no mission, and nothing was asked.
-    """
-    env.reset(seed)
-    mission = mission or getattr(env.describer, "mission", "")
-    if not (instruction or mission).strip():
-        raise ValueError("this environment has no mission of its own; give an --instruction")
-    return {"instruction": instruction or mission, "mission": mission}
 
 
 def sampled(name: str, rows: int, seed: int, idle: bool) -> Played:

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from worldblocks.envs import Feature
-from worldblocks.language.expression import ExpressionError
-from worldblocks.language.menu import sample_features
 from worldblocks.language.model import LanguageModel, Malformed, Messages, require
-from worldblocks.language.operators import FUNCTIONS
-from worldblocks.language.reward import RewardSpec, reward_schema
-from worldblocks.language.selector import clean
+from worldblocks.language.rewards.expression import ExpressionError
+from worldblocks.language.rewards.menu import sample_features
+from worldblocks.language.rewards.operators import FUNCTIONS
+from worldblocks.language.rewards.spec import RewardSpec, reward_schema
 
 MOST_TOKENS = 600
 MOST_CHARACTERS = 1000  # of an instruction
@@ -78,7 +77,7 @@ class Writer:
             )
         asked = [
             {"role": "system", "content": _SYSTEM},
-            {"role": "user", "content": self._question(clean(instruction))},
+            {"role": "user", "content": self._question(" ".join(instruction.split()))},
         ]
         self.attempts, found = [], {}
         for seed in range(self.n):

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.envs import Feature, Goal
+from worldblocks.envs import BODIES, Feature, Goal
 from worldblocks.envs.bodies import body
-from worldblocks.language.reward import RewardSpec, RewardTerm
+from worldblocks.language.rewards.spec import RewardSpec, RewardTerm
 
 ROWS = 256  # of a sample over the whole ranges
 
@@ -163,6 +163,12 @@ def body_menu(name: str) -> TermMenu:
     """
     known = body(name)
     return TermMenu(known.phrases, known.features, helpers=known.helpers)
+
+
+def menu_of(name: str, env: Any) -> TermMenu | GoalMenu:
+    """The menu that an environment owns: of its body, or of what can be achieved here."""
+    domain = name.split("_")[0]
+    return body_menu(domain) if domain in BODIES else GoalMenu(env.describer.candidates())
 
 
 def sample_features(

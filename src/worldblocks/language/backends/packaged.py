@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.language.local import TransformersLM, first_line, transformers
+from worldblocks.language.backends.local import TransformersLM, first_line, transformers
 from worldblocks.language.model import LanguageModel, Messages, MissingModel
 
 

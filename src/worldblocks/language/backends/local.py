@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.language.bounds import check_conversation, check_pairs, check_reply
-from worldblocks.language.branches import score_branches
+from worldblocks.language.backends.branches import score_branches
+from worldblocks.language.backends.limits import check_conversation, check_pairs, check_reply
 from worldblocks.language.model import LanguageModel, Messages, MissingCapability, MissingModel
 from worldblocks.typing import typed
 

@@ -7,9 +7,9 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from worldblocks.language.bounds import check_conversation, check_reply
+from worldblocks.language.backends.limits import check_conversation, check_reply
+from worldblocks.language.backends.transport import Patience, post_json
 from worldblocks.language.model import LanguageModel, Malformed, Messages, MissingModel
-from worldblocks.language.transport import Patience, post_json
 
 
 class EndpointLM(LanguageModel):

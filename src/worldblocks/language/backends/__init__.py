@@ -1,0 +1,1 @@
+"""Language models: packaged, local, behind an endpoint; and a cache of their replies."""

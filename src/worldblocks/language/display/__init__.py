@@ -1,0 +1,1 @@
+"""Text, pictures and videos of a reward and of a run that searches for one."""

@@ -1,0 +1,1 @@
+"""Ranking the phrases of a menu for an instruction."""
