@@ -166,5 +166,5 @@ def test_a_caption_pays_by_its_cosine_to_the_goal():
     with torch.no_grad():
         module.head.out.bias.neg_()
     assert (module(INPUT) == 0).all(), "what is the opposite is worth no less than nothing"
-    with pytest.raises(ValueError, match="a goal with a direction, got zeros"):
+    with pytest.raises(ValueError, match="a non-zero goal, got zeros"):
         CaptionReward(module.head, torch.zeros(5))

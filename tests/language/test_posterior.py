@@ -126,13 +126,13 @@ def test_it_goes_on_from_its_state_as_if_nothing_had_happened():
     other.load_state_dict(json.loads(json.dumps(one.state_dict())))
     assert other.probabilities == one.probabilities
     assert [other.choose() for _ in range(20)] == [one.choose() for _ in range(20)]
-    with pytest.raises(ValueError, match="over 3 candidates cannot go on from one over 2"):
+    with pytest.raises(ValueError, match="over 3 candidates cannot load one over 2"):
         SpecPosterior([1, 1, 1]).load_state_dict(one.state_dict())
 
 
 @pytest.mark.parametrize("prior", [[], [-0.1, 1.1], [0.0, 0.0], [math.nan, 1.0], [math.inf]])
 def test_priors_that_are_none(prior):
-    with pytest.raises(ValueError, match="a prior is one probability or more, none below 0"):
+    with pytest.raises(ValueError, match="a prior has one or more probabilities, none below 0"):
         SpecPosterior(prior)
 
 

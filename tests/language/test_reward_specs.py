@@ -93,31 +93,31 @@ def test_json_by_hand():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("no json", "which is no JSON"),
-        ('{"terms": [', "which is no JSON"),
-        ("[" * 9000, "which is no JSON"),
-        ("9" * 5000, "which is no JSON"),
+        ("no json", "which is not JSON"),
+        ('{"terms": [', "which is not JSON"),
+        ("[" * 9000, "which is not JSON"),
+        ("9" * 5000, "which is not JSON"),
         ('{"terms": [{"expr": "x", "weight": NaN}]}', "NaN is not a number"),
         ('{"terms": [{"expr": "x", "weight": Infinity}]}', "Infinity is not a number"),
         ('{"terms": [{"expr": "x", "weight": 1e999}]}', "the weight inf"),
-        ('{"terms": [{"expr": "x", "weight": 11}]}', "the weight 11; a number up to ±10 does"),
+        ('{"terms": [{"expr": "x", "weight": 11}]}', "the weight 11; use a number up to ±10"),
         ('{"terms": [{"expr": "x", "weight": true}]}', "the weight True"),
         ('{"terms": [{"expr": "x", "weight": "1"}]}', "the weight '1'"),
         ('{"terms": [{"expr": "x", "weight": 0}]}', "weights that are all 0"),
         ('{"terms": [{"expr": 3}]}', "the expression 3"),
-        ('{"terms": [{"expr": ""}]}', "the expression ''; 1 to 400 characters do"),
+        ('{"terms": [{"expr": ""}]}', "the expression ''; use 1 to 400 characters"),
         ('{"terms": [{"expr": "x", "phrase": 3}]}', "the phrase 3"),
-        ('{"terms": [{"weight": 1}]}', "a term with ['weight']; an object of"),
+        ('{"terms": [{"weight": 1}]}', "a term with ['weight']; use an object of"),
         ('{"terms": [{"expr": "x", "code": "y"}]}', "a term with ['code', 'expr']"),
         ('{"terms": ["x"]}', "a term with 'x'"),
-        ('{"terms": []}', "the terms []; a list of 1 to 6 objects does"),
+        ('{"terms": []}', "the terms []; use a list of 1 to 6 objects"),
         ('{"terms": 3}', "the terms 3"),
         ('{"instruction": "x"}', "a reward spec with ['instruction']"),
         ('{"terms": [{"expr": "x"}], "instruction": 3}', "the instruction"),
-        ('{"terms": [{"expr": "x"}], "source": 3}', "the source 3; an object does"),
+        ('{"terms": [{"expr": "x"}], "source": 3}', "the source 3; use an object"),
         ("[1, 2]", "a reward spec with [1, 2]"),
         ("3", "a reward spec with 3"),
-        (" " * 30_000, "JSON of up to 20000 characters does"),
+        (" " * 30_000, "use JSON of up to 20000 characters"),
         (None, "a spec of None"),
     ],
 )
@@ -129,7 +129,7 @@ def test_json_that_is_refused(text, reason):
 
 
 def test_limits_of_what_is_built_in_python():
-    with pytest.raises(ExpressionError, match="a tuple of 1 to 6 RewardTerm does"):
+    with pytest.raises(ExpressionError, match="use a tuple of 1 to 6 RewardTerm"):
         RewardSpec((RewardTerm("speed"),) * 7)
     with pytest.raises(ExpressionError, match="the weight nan"):
         RewardTerm("speed", math.nan)
@@ -141,7 +141,7 @@ def test_limits_of_what_is_built_in_python():
         ({"speed": torch.zeros(1)}, "with two rows or more of every feature"),
         ({"speed": torch.zeros(3), "x": torch.zeros(2)}, "in one shape"),
         ({"speed": torch.tensor([0.0, math.nan])}, "the sample of 'speed' has NaN or inf"),
-        ({"speed": torch.zeros(3)}, "it is 0 on all of the sample"),
+        ({"speed": torch.zeros(3)}, "it is 0 everywhere on the sample"),
     ],
 )
 def test_samples_that_are_refused(sample, reason):

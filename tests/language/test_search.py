@@ -53,3 +53,15 @@ def test_a_candidate_is_drawn_where_an_episode_begins(monkeypatch):
 def test_success_is_a_share_of_the_full_score_or_any_score(full_score, successes):
     ours = search(full_score=full_score)
     assert [ours.success(score) for score in (-1.0, 0.0, 2.0, 9.0)] == successes
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"envs": 3, "heads": 2}, "3 environments may play for 3 of 4 candidates at once, with 2"),
+        ({"fixed": True}, "4 candidates need a head each, with 3 heads: use more heads"),
+    ],
+)
+def test_too_few_heads(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        search(**options)

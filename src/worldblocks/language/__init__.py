@@ -1,6 +1,6 @@
-"""Language models behind one protocol, and rewards that are chosen or written by them.
+"""Language models behind one protocol, and rewards that they choose or write.
 
-`python -m worldblocks.language` shows what a sentence compiles to.
+`python -m worldblocks.language` shows the reward that a sentence compiles to.
 """
 
 from worldblocks.language.backends import packaged as packaged  # old path, in tests/recipes

@@ -1,4 +1,4 @@
-"""`python -m worldblocks.language`: what a sentence compiles to, before any training."""
+"""`python -m worldblocks.language`: the reward that a sentence compiles to."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""What a language model is to the rest of the library: four capabilities, and typed errors."""
+"""The protocol of language models: four capabilities, and typed errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -19,11 +19,11 @@ BACKENDS = {
 
 
 class LanguageError(RuntimeError):
-    """What went wrong between us and a language model; the errors below say which."""
+    """Base class of the errors of language models."""
 
 
 class MissingCapability(LanguageError):
-    """A backend was asked for what it cannot do; names the backends that can."""
+    """The backend lacks a capability; names the backends that have it."""
 
     def __init__(self, name: str, capability: str):
         able = " or ".join(BACKENDS[capability])
@@ -31,39 +31,38 @@ class MissingCapability(LanguageError):
 
 
 class MissingModel(LanguageError):
-    """A model or package is not on this machine; names the command that installs it."""
+    """A model or package is not installed; gives the command that installs it."""
 
 
 class TimedOut(LanguageError):
-    """No answer within the time limit, after all retries."""
+    """No answer within the time limit after all retries."""
 
 
 class Unavailable(LanguageError):
-    """No connection, too many requests (429) or a server's fault (5xx), after all retries."""
+    """No connection, too many requests (429) or a server error (5xx), after all retries."""
 
 
 class Refused(LanguageError):
-    """The endpoint will not serve this request: any other status, such as 401; not retried."""
+    """The endpoint refused the request with another status, such as 401; not retried."""
 
 
 class Malformed(LanguageError):
-    """A reply that is not what was asked for: no JSON, no text, or more than the bound."""
+    """The reply has the wrong form: not JSON, empty, or too long."""
 
 
 class NotCached(LanguageError):
-    """An offline cache has no reply to this question."""
+    """An offline cache has no reply to this request."""
 
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """A language model by what it can do: `capabilities`, of `generate score embed train`.
+    """A language model with `capabilities` among `generate`, `score`, `embed` and `train`.
 
-    A backend inherits from this class and defines the methods of its capabilities; those that it
-    leaves out raise `MissingCapability`. There is no silent substitute. `train` means that
-    `LanguagePolicy` can fine-tune its network.
+    A backend inherits from this class and overrides the methods of its capabilities. The others
+    raise `MissingCapability`. `train` means that `LanguagePolicy` can fine-tune the network.
 
-    `identity` says which model answers, to the last bit: a hash of its weights, or the address of
-    an endpoint and the model asked for there. With `name` it is part of the keys of `CachedLM`.
+    `identity` identifies the exact model: a hash of its weights, or the address of an endpoint and
+    the model name there. `CachedLM` uses `name` and `identity` in its keys.
     """
 
     name: str
@@ -71,7 +70,7 @@ class LanguageModel(Protocol):
 
     @property
     def identity(self) -> str:
-        """What a cache knows the model by; "" is not known, and cannot be cached."""
+        """The exact model, for the keys of a cache; "" if unknown, which cannot be cached."""
         return ""
 
     def generate(
@@ -86,34 +85,34 @@ class LanguageModel(Protocol):
         """The reply to a conversation.
 
         Args:
-            messages: dicts of `role` and `content`, the last one to be answered.
-            max_tokens: the longest reply, in tokens of the model.
-            temperature: 0 takes the likeliest token each time.
-            schema: a JSON schema that the reply should follow, for backends that can.
-            seed: of the draws at a temperature above 0.
+            messages: dicts of `role` and `content`; the reply answers the last one.
+            max_tokens: maximum length of the reply, in tokens of the model.
+            temperature: 0 takes the most probable token each time.
+            schema: a JSON schema for the reply, if the backend supports one.
+            seed: for sampling at a temperature above 0.
 
         Raises:
-            LanguageError: one of its kinds.
+            LanguageError: one of its subclasses.
         """
         raise MissingCapability(self.name, "generate")
 
     def score(self, contexts: list[str], completions: list[str]) -> Float[Tensor, " pairs"]:
         """The log-probability of each completion after its context, in nats, summed over tokens.
 
-        Of the log-softmax in float32. A context that is given many times is run once.
+        The log-softmax is computed in float32. A repeated context is run once.
         """
         raise MissingCapability(self.name, "score")
 
     def embed(self, texts: list[str]) -> Float[Tensor, "texts embed"]:
-        """One vector of length 1 for each text, so that a dot product is a cosine."""
+        """One vector of length 1 per text, so that a dot product is a cosine."""
         raise MissingCapability(self.name, "embed")
 
 
 def require(model: LanguageModel, *capabilities: str) -> None:
-    """Check before a long run that a model can do what will be asked of it.
+    """Check that a model has the capabilities, for example before a long run.
 
     Raises:
-        MissingCapability: for the first that it lacks.
+        MissingCapability: names the first one it lacks.
     """
     for capability in capabilities:
         if capability not in model.capabilities:

@@ -1,4 +1,4 @@
-"""A language model as a policy: it scores the actions in words, and says what a state is worth."""
+"""A language model as policy and value function."""
 
 import importlib
 from collections.abc import Sequence
@@ -14,37 +14,36 @@ from worldblocks.typing import typed
 
 
 class Judged(NamedTuple):
-    """What a policy says of states: a logit for each action, and the value."""
+    """A logit for each action, and the value, of each state."""
 
     logits: Float32[Tensor, "batch action"]
     value: Float32[Tensor, " batch"]
 
 
 class LanguagePolicy(nn.Module):
-    """Actions by their log-probability after a prompt, and a value from its last hidden state.
+    """Action logits are log-probabilities of phrases; the value comes from the last hidden state.
 
         π(a | prompt) = exp(LP(a | prompt)) / Σ_b exp(LP(b | prompt)),    LP = Σ log p(token)
 
-    The prompt is read once for all actions. The policy trains low-rank additions to the attention's
-    queries and values, which are its parameters together with the value head; its `state_dict` is
-    as small. The rest of the language model is used where it stands, on its device and in its
-    dtype, and is not part of the policy: it must be the same when a policy is loaded. The model
-    that is given is changed, and scores as the policy does from then on.
+    The prompt is read once for all actions. The parameters are low-rank adapters (LoRA) of the
+    attention's queries and values, and the value head; `state_dict` holds only these. The rest of
+    the language model is not part of the module: it keeps its device and dtype, and loading a
+    policy needs the same model. The adapters are added to `model` in place.
 
     Args:
-        model: one that can `train`, such as `PackagedLM("smollm2")`.
+        model: can `train`, such as `PackagedLM("smollm2")`.
         actions: the phrases that are scored, in order.
-        rank: of the additions; 0 trains all weights instead, as the paper does.
-        units: of the value head's two hidden layers.
-        per_token: mean instead of sum over the tokens of a phrase. The sum is the paper's; of a
-            model that has read nothing it prefers the shortest phrase, by far.
+        rank: of the adapters; 0 trains all weights instead, as the paper does.
+        units: width of the two hidden layers of the value head.
+        per_token: take the mean over the tokens of a phrase. The paper takes the sum, which makes
+            an untrained model strongly prefer the shortest phrase.
 
     Raises:
         MissingCapability: the model cannot be trained.
         ImportError: peft is missing.
 
     Source: Carta et al. 2023 (arXiv:2302.02662), equations 1-2; Hu et al. 2021 (arXiv:2106.09685)
-    for the additions, with alpha = 2 rank.
+    for LoRA, with alpha = 2 rank.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class LanguagePolicy(nn.Module):
     ) -> None:
         super().__init__()
         require(model, "train")
-        network: Any = getattr(model, "network")  # noqa: B009  (of those that can train)
+        network: Any = getattr(model, "network")  # noqa: B009  (models that can train have it)
         if rank:
             _add_low_rank(network, rank)
         network.requires_grad_(not rank)
@@ -75,7 +74,7 @@ class LanguagePolicy(nn.Module):
 
     @typed
     def forward(self, prompts: list[str]) -> Judged:
-        """Judge the states that prompts describe; prompts may have different lengths."""
+        """Evaluate the states that the prompts describe; prompts may differ in length."""
         unique = list(dict.fromkeys(prompts))
         phrases = self._read(self._phrases)
         owner = [i for i in range(len(unique)) for _ in phrases]
@@ -90,7 +89,7 @@ class LanguagePolicy(nn.Module):
 
 
 def _add_low_rank(network: nn.Module, rank: int) -> None:
-    """Put trainable products of two thin matrices beside the attention's projections, in place."""
+    """Add LoRA adapters to the attention's query and value projections, in place."""
     try:
         peft = importlib.import_module("peft")
     except ImportError as cause:

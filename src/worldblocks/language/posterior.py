@@ -1,4 +1,4 @@
-"""Which of several reward specs is right, learned from the environment's own success."""
+"""A posterior over candidate reward specs, from the environment's own outcomes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Evidence(Protocol):
-    """How likely outcomes are under a spec that is right, and under one that is wrong."""
+    """Likelihood ratio of outcomes: under the right spec against under a wrong one."""
 
     def log_odds(self, outcomes: Sequence[float], weights: Sequence[float]) -> float:
         """ln P(outcomes | right) - ln P(outcomes | wrong)."""
@@ -18,11 +18,12 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True)
 class Successes:
-    """Outcomes 0 or 1; each spec has a rate of its own, from one Beta if right, another if wrong.
+    """Successes, 0 to 1: a Beta prior over the success rate, one if right, another if wrong.
 
-    ln B(a + s, b + n - s) / B(a, b) for `right` = (a, b), minus the same for `wrong`: s successes
-    in n episodes. The default says nothing of a right spec, which an untrained agent fails too,
-    and that a wrong one succeeds by chance about once in twenty.
+        log odds = ln B(a + s, b + n - s) / B(a, b) for `right` = (a, b), minus that for `wrong`
+
+    with s successes in n episodes. By default the rate of a right spec is uniform, since an
+    untrained agent fails at it too, and that of a wrong one is 1/20 on average.
     """
 
     right: tuple[float, float] = (1.0, 1.0)
@@ -38,14 +39,14 @@ class Successes:
             raise ValueError(f"a success is 0 to 1, got {wrong[0]}; Returns takes others")
         won = sum(w * x for w, x in zip(weights, outcomes, strict=True))
         lost = sum(weights) - won
-        return _log_beta_ratio(self.right, won, lost) - _log_beta_ratio(self.wrong, won, lost)
+        return _log_evidence(self.right, won, lost) - _log_evidence(self.wrong, won, lost)
 
 
 @dataclass(frozen=True)
 class Returns:
-    """Returns of the task; each spec has a mean of its own, from one normal if right, or another.
+    """Returns of the task: each spec's mean is normal, about one value if right, another if wrong.
 
-    A mean is drawn from N(right, spread²) or N(wrong, spread²), a return from N(mean, noise²).
+    mean ~ N(right, spread²) or N(wrong, spread²),    return ~ N(mean, noise²)
     """
 
     right: float
@@ -60,7 +61,7 @@ class Returns:
             )
 
     def log_odds(self, outcomes: Sequence[float], weights: Sequence[float]) -> float:
-        """ln P(outcomes | right) - ln P(outcomes | wrong): by their mean, which is enough."""
+        """ln P(outcomes | right) - ln P(outcomes | wrong), from their mean (sufficient)."""
         count = sum(weights)
         if not count:
             return 0.0
@@ -70,24 +71,24 @@ class Returns:
 
 
 class SpecPosterior:
-    """Probability of each candidate spec to be the right one, and Thompson sampling from it.
+    """The probability that each candidate spec is right, and Thompson sampling from it.
 
         P(k | outcomes) ∝ prior[k] · P(outcomes of k | right) / P(outcomes of k | wrong)
 
-    A language model's ranking is the prior; the outcomes are those of the *environment's own* task,
-    in real episodes played for a spec. Without a success signal there is nothing to update on: the
-    model's choice then stands unverified.
+    The prior is the ranking of a language model. An outcome is that of the *environment's own*
+    task in a real episode played for one spec. Without a success signal there is no update, and
+    the model's choice stays unverified.
 
     Args:
-        prior: a probability for each candidate (`Ranking.prior`), normalised here.
+        prior: a probability for each candidate (`Ranking.prior`); normalised here.
         evidence: `Successes` or `Returns`.
-        keep: weight of an outcome at each later one of the same spec: below 1 old episodes, of a
-            policy that had learned less, are forgotten.
+        keep: factor on the weight of an outcome with each later one of the same spec; below 1 it
+            forgets the episodes of an earlier policy.
         floor: share of the prior that is spread evenly, so that no candidate is excluded.
-        seed: of the draws.
+        seed: for `choose`.
 
     Raises:
-        ValueError: a probability is not one, or a number is out of range.
+        ValueError: an argument is out of range.
 
     >>> belief = SpecPosterior([0.7, 0.3], floor=0.0)
     >>> belief.update(0, 0.0)
@@ -107,7 +108,7 @@ class SpecPosterior:
     ) -> None:
         total = sum(prior)
         if not prior or not all(p >= 0 for p in prior) or not 0 < total < math.inf:
-            raise ValueError(f"a prior is one probability or more, none below 0, got {prior}")
+            raise ValueError(f"a prior has one or more probabilities, none below 0, got {prior}")
         if not (0 < keep <= 1 and 0 <= floor <= 1):
             raise ValueError(f"keep is above 0, floor 0 or more, both up to 1, got {keep}, {floor}")
         self.prior = [(1 - floor) * p / total + floor / len(prior) for p in prior]
@@ -117,7 +118,7 @@ class SpecPosterior:
 
     @property
     def probabilities(self) -> list[float]:
-        """Of each candidate to be the right one; they sum to 1."""
+        """The probability that each candidate is right; they sum to 1."""
         logs = np.log(np.maximum(self.prior, 1e-300))
         for k, outcomes in enumerate(self.outcomes):
             ages = range(len(outcomes) - 1, -1, -1)
@@ -127,47 +128,47 @@ class SpecPosterior:
 
     @property
     def best(self) -> int:
-        """The likeliest candidate; the first of equal ones."""
+        """The most probable candidate; the first of equal ones."""
         return int(np.argmax(self.probabilities))
 
     def choose(self) -> int:
-        """A candidate for the next episode, drawn by its probability (Thompson sampling)."""
+        """A candidate for the next episode, drawn from the posterior (Thompson sampling)."""
         return int(self._random.choice(len(self.prior), p=self.probabilities))
 
     def update(self, candidate: int, outcome: float) -> None:
-        """Take in the outcome of an episode that was played for a candidate.
+        """Add the outcome of an episode played for a candidate.
 
         Raises:
-            ValueError: there is no such candidate, or the outcome cannot be one.
+            ValueError: there is no such candidate, or the outcome is out of range.
         """
         if not 0 <= candidate < len(self.prior):
             raise ValueError(f"there are candidates 0 to {len(self.prior) - 1}, got {candidate}")
         if not math.isfinite(outcome):
             raise ValueError(f"an outcome is finite, got {outcome}")
-        self.evidence.log_odds([outcome], [1.0])  # refuses what it cannot weigh
+        self.evidence.log_odds([outcome], [1.0])  # raises if out of range
         self.outcomes[candidate].append(float(outcome))
 
     def state_dict(self) -> dict[str, Any]:
-        """All that has been learned and drawn, as JSON values."""
+        """The outcomes and the random state, as JSON values."""
         return {"outcomes": self.outcomes, "random": self._random.bit_generator.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`.
+        """Restore a `state_dict`.
 
         Raises:
-            ValueError: it is of another number of candidates.
+            ValueError: it has another number of candidates.
         """
         if len(state["outcomes"]) != len(self.prior):
             raise ValueError(
-                f"a posterior over {len(self.prior)} candidates cannot go on from one over "
+                f"a posterior over {len(self.prior)} candidates cannot load one over "
                 f"{len(state['outcomes'])}"
             )
         self.outcomes = [list(map(float, part)) for part in state["outcomes"]]
         self._random.bit_generator.state = dict(state["random"])
 
 
-def _log_beta_ratio(beta: tuple[float, float], won: float, lost: float) -> float:
-    a, b = beta
+def _log_evidence(prior: tuple[float, float], won: float, lost: float) -> float:
+    a, b = prior
     return _log_beta(a + won, b + lost) - _log_beta(a, b)
 
 

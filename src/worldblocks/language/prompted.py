@@ -1,4 +1,4 @@
-"""An environment as a language model sees it: an observation is a prompt, an action a phrase."""
+"""Environments in words: observations are prompts, actions are phrases."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -20,24 +20,24 @@ BABYAI_COMMANDS = {
     "drop": 4,
     "toggle": 5,
 }
-"""MiniGrid's actions that the paper's agent has, in its words; the seventh, `done`, is idle."""
+"""MiniGrid's actions in GLAM's words; the seventh, `done`, is left out."""
 
 
 def glam_prompt(
     goal: str, commands: Sequence[str], seen: Sequence[Sequence[str]], done: Sequence[str]
 ) -> str:
-    """The prompt of GLAM: the actions there are, the goal, and what was seen and done lately.
+    """The prompt of GLAM: the possible actions, the goal, and recent observations and actions.
 
-    It ends where the next action would stand, without a space: a completion brings its own.
+    It ends where the next action follows, without a space: the completion starts with one.
 
     Args:
-        goal: what is asked for.
-        commands: the actions, in words.
-        seen: sentences of each observation, the present one last.
+        goal: the goal.
+        commands: the possible actions.
+        seen: sentences of each observation, the current one last.
         done: the action after each observation but the last.
 
     Raises:
-        ValueError: there is not one action between two observations.
+        ValueError: `done` is not one shorter than `seen`.
 
     Source: Carta et al. 2023 (arXiv:2302.02662), appendix on the prompt, and the authors' code.
 
@@ -47,7 +47,7 @@ Observation 0: You see a wall \\n Action 0:'
     """
     if len(seen) != len(done) + 1:
         raise ValueError(
-            f"glam_prompt takes one action between each two observations, got {len(seen)} "
+            f"glam_prompt takes one action between two observations, got {len(seen)} "
             f"observations and {len(done)} actions"
         )
     lines = [f"Possible action of the agent: {', '.join(commands)}", f"Goal of the agent: {goal}"]
@@ -58,19 +58,19 @@ Observation 0: You see a wall \\n Action 0:'
 
 
 class Prompted:
-    """An environment that is described, as one whose observation is a prompt of GLAM.
+    """Wraps a described environment: its observation becomes GLAM's prompt.
 
-    The text is UTF-8 bytes under the key `prompt`, padded with zeros: `read_prompts` reads it. So a
-    vector of environments, workers and checkpoints take it like any other observation.
+    The key `prompt` holds the text as UTF-8 bytes, padded with zeros; `read_prompts` decodes it.
+    Environment vectors, workers and checkpoints treat it like any other observation.
 
     Args:
-        env: has a `describer` with `describe()` and `mission`, as those of `wb.envs.minigrid`.
-        commands: for each action in words, which of the environment's discrete actions it is.
-        history: observations in a prompt.
-        length: bytes that a prompt may have.
+        env: has a `describer` with `describe()` and `mission`, such as `wb.envs.minigrid`.
+        commands: the environment's discrete action for each phrase.
+        history: number of observations in a prompt.
+        length: maximum length of a prompt in bytes.
 
     Raises:
-        ValueError: the environment's action is not one discrete choice, or a command is outside it.
+        ValueError: the action is not a single discrete one, or a command is out of its range.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Prompted:
                 f"indices; got the actions {dict(env.action)} and commands {dict(commands)}"
             )
         self._env, self._key, self._length = env, choices[0][0], length
-        self._describer: Any = getattr(env, "describer")  # noqa: B009  (no part of `Environment`)
+        self._describer: Any = getattr(env, "describer")  # noqa: B009  (not in `Environment`)
         self._commands = dict(commands)
         self._seen: deque[list[str]] = deque(maxlen=history)
         self._done: deque[str] = deque(maxlen=history - 1)
@@ -102,13 +102,13 @@ class Prompted:
         self.action: Actions = {"command": Discrete(len(commands))}
 
     def reset(self, seed: int) -> Step:
-        """Begin an episode; nothing of the one before is in the prompt."""
+        """Begin an episode, with an empty history."""
         self._seen.clear()
         self._done.clear()
         return self._shown(self._env.reset(seed))
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
-        """Do the command of that index."""
+        """Take the action of a command, given by index."""
         command = list(self._commands)[int(action["command"])]
         self._done.append(command)
         index = np.asarray(self._commands[command], np.int64)
@@ -121,10 +121,10 @@ class Prompted:
         return step._replace(obs={"prompt": _bytes(prompt, self._length)})
 
     def get_state(self) -> None:
-        """None: what was said before comes with playing the episode again."""
+        """None: an episode is restored by playing its actions again."""
 
     def set_state(self, state: bytes) -> None:
-        """Refused: there is no state that could be given."""
+        """Not supported, since `get_state` returns None."""
         raise ValueError(
             f"asked {self._env} in words to continue from a state; it has none (get_state() is "
             f"None), so reset(seed) and play the actions again"
@@ -137,7 +137,7 @@ class Prompted:
 
 @typed
 def read_prompts(prompt: Shaped[Tensor, "*batch length"]) -> list[str]:
-    """The texts of the observation `prompt`, one for each row.
+    """The texts of the observation `prompt`, one per row.
 
     >>> import torch
     >>> read_prompts(torch.tensor([[103, 111, 0], [117, 112, 0]]))
@@ -152,6 +152,6 @@ def _bytes(text: str, length: int) -> np.ndarray:
     if len(data) > length:
         raise ValueError(
             f"a prompt has {len(data)} bytes and the observation {length}: give Prompted a larger "
-            f"length, or a shorter history"
+            f"length or a shorter history"
         )
     return np.frombuffer(data.ljust(length, b"\0"), np.uint8).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What is proposed for an instruction, kept with the run that tests it."""
+"""Candidate rewards for an instruction, saved with the run that tests them."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,12 @@ class Proposal(NamedTuple):
     """Candidate rewards for an instruction, best first.
 
     Attributes:
-        instruction: what was asked.
-        by: who ranked them.
-        phrases: of the menu, one a candidate.
-        scores: of the ranking.
-        prior: the probability that each is what was meant.
-        specs: the rewards; None is the environment's own.
+        instruction: the instruction.
+        by: the `reward` argument of `propose`.
+        phrases: the menu's phrase of each candidate.
+        scores: the ranking's score of each candidate.
+        prior: the prior probability that each candidate is right.
+        specs: the rewards; None is the environment's own reward.
     """
 
     instruction: str
@@ -34,7 +34,7 @@ class Proposal(NamedTuple):
     specs: list[RewardSpec | None]
 
     def save(self, run: Path | str) -> Path:
-        """Write it as `proposal.json` into a run folder."""
+        """Write `proposal.json` into a run folder."""
         data = self._asdict()
         data["specs"] = [spec and json.loads(spec.to_json()) for spec in self.specs]
         path = Path(run) / FILE
@@ -43,11 +43,11 @@ class Proposal(NamedTuple):
 
     @classmethod
     def load(cls, run: Path | str) -> "Proposal":
-        """Read what `save` wrote: no model is asked again.
+        """Read `proposal.json` from a run folder; no model is asked again.
 
         Raises:
-            FileNotFoundError: there is none.
-            ExpressionError: a spec is none.
+            FileNotFoundError: the file is missing.
+            ExpressionError: a spec is invalid.
         """
         path = Path(run) / FILE
         if not path.exists():
@@ -60,16 +60,16 @@ class Proposal(NamedTuple):
         return cls(**{**data, "specs": specs})
 
     def compile(self, menu: Menu) -> list[RewardFunction | None]:
-        """Each reward as a function of features, scaled on their whole ranges.
+        """The reward functions, scaled on the whole ranges of the menu's features.
 
         Raises:
-            ExpressionError: a spec is not of the menu's features.
+            ExpressionError: a spec uses other features.
         """
         sample = sample_features(menu.ranges)
         return [spec and spec.compile(sample) for spec in self.specs]
 
     def shown(self, top: int = 8) -> str:
-        """The instruction and the best candidates, with scores and prior, as lines."""
+        """The instruction and the best candidates with scores and prior, as text."""
         lines = [f"instruction: {self.instruction}", f"candidates by {self.by}:"]
         rows = list(zip(self.phrases, self.scores, self.prior, strict=True))
         lines += [f"  {score:7.2f}  {share:6.1%}  {phrase}" for phrase, score, share in rows[:top]]
@@ -87,29 +87,29 @@ def propose(
     seed: int = 0,
     old: Path | str = "",
 ) -> Proposal:
-    """Candidates for an instruction, with a prior: the one place where a language model speaks.
+    """Candidate rewards for an instruction, with a prior. Only this function asks a language model.
 
     | `reward` | candidates | prior |
     |---|---|---|
-    | `llm` | the menu, as `Selector` ranks it | of the ranking |
-    | `uniform` | the menu | alike |
-    | `llm-fixed`, `embedding`, `random` | the best one of the ranking (`ranker`) | 1 |
-    | `oracle` | the phrase that is the mission, word for word | 1 |
+    | `llm` | the menu, ranked by `Selector` | from the ranking |
+    | `uniform` | the menu | uniform |
+    | `llm-fixed`, `embedding`, `random` | the best of the ranking (`ranker`) | 1 |
+    | `oracle` | the phrase that equals the mission | 1 |
     | `none` | the environment's own reward | 1 |
 
     Args:
-        reward: as above.
-        menu: what there is to choose from.
-        instruction: what is asked.
-        mission: what the environment asks; without one the oracle takes the instruction.
-        cache, offline, seed: as of `ranker`.
-        old: a run folder whose proposal is taken as it is: no model is asked again.
+        reward: how to choose, as above.
+        menu: the phrases and their rewards.
+        instruction: the instruction.
+        mission: the environment's mission; if empty, the oracle uses the instruction.
+        cache, offline, seed: see `ranker`.
+        old: a run folder whose proposal is loaded instead.
 
     Raises:
-        FileNotFoundError: there is none in `old`.
-        ValueError: an unknown kind, an instruction that is empty or too long, or one that an oracle
-            does not find on the menu.
-        LanguageError: of a model; names what is to be installed.
+        FileNotFoundError: `old` has no proposal.
+        ValueError: an unknown kind, an empty or overlong instruction, or a mission that is not on
+            the menu (`oracle`).
+        LanguageError: a model is not installed, or failed.
 
     >>> from worldblocks.language.rewards.menu import body_menu
     >>> found = propose("oracle", body_menu("walker"), instruction="jump up")
@@ -134,16 +134,16 @@ def propose(
 
 
 def settle(env: Any, instruction: str, mission: str, *, seed: int) -> dict[str, str]:
-    """The `instruction` and the `mission` of a run: what is not given is that of an episode.
+    """The `instruction` and the `mission` of a run, with defaults from an episode.
 
     Args:
         env: an environment with a describer, which may have a `mission`; it is reset.
-        instruction: what is asked; "" is the mission.
-        mission: what the environment asks; "" is that of the episode.
-        seed: of the episode.
+        instruction: the instruction; "" takes the mission.
+        mission: the environment's mission; "" takes that of the episode.
+        seed: for the reset.
 
     Raises:
-        ValueError: the environment has no mission, and nothing was asked.
+        ValueError: there is neither an instruction nor a mission.
     """
     env.reset(seed)
     mission = mission or getattr(env.describer, "mission", "")

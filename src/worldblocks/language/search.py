@@ -1,4 +1,4 @@
-"""What each environment is played for: drawn from a posterior, judged by the outcome."""
+"""Thompson sampling over candidate rewards, one per episode."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,25 +15,25 @@ from worldblocks.tasks import Slots
 
 
 class RewardSearch:
-    """Candidate rewards for one instruction, tested by playing an episode for one at a time.
+    """Tests candidate rewards for an instruction, by playing each episode for one of them.
 
-    `begin` draws a candidate for each episode that begins, `end` gives the outcome of those that
-    finished to the posterior. A candidate that is played has one of a few heads (`wb.tasks.Slots`).
-    It is a part of a `wb.run.Session`.
+    `begin` draws a candidate for each episode that begins. `end` updates the posterior with the
+    outcomes of finished episodes. Each candidate in play owns one of a few heads
+    (`wb.tasks.Slots`). `wb.run.Session` saves and restores it.
 
     Args:
-        proposal: the candidates, with their prior, best first.
-        menu: whose features they use.
-        heads: how many can be trained at once; the best begin with one.
-        envs: environments, each played for a candidate of its own.
-        full_score: score of an episode that is a whole success; 0: any above 0 is one.
-        chance: success that is expected of a wrong candidate.
-        keep: weight of an outcome at each later one of the same candidate (`SpecPosterior`).
-        seed: of the draws.
-        fixed: whether every candidate is to have a head of its own, for good.
+        proposal: the candidates, best first, with their prior.
+        menu: defines the features that the candidates use.
+        heads: maximum number of candidates that train at once; the best start with a head.
+        envs: number of environments; each plays for its own candidate.
+        full_score: score of a complete success; 0 counts any score above 0 as success.
+        chance: expected success rate of a wrong candidate.
+        keep: factor on the weight of old outcomes (`SpecPosterior`).
+        seed: for drawing candidates.
+        fixed: require a permanent head for every candidate.
 
     Raises:
-        ValueError: there are too few heads for what is played at once, or for all if `fixed`.
+        ValueError: fewer heads than candidates in play, or than all candidates if `fixed`.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class RewardSearch:
         self._rewards = proposal.compile(menu)
         if envs > heads < len(self._rewards):
             raise ValueError(
-                f"{envs} environments may be played for as many of {len(self._rewards)} candidates "
-                f"at once, with {heads} heads: give as many heads, or fewer environments"
+                f"{envs} environments may play for {envs} of {len(self._rewards)} candidates at "
+                f"once, with {heads} heads: use more heads or fewer environments"
             )
         if fixed and heads < len(self._rewards):
             raise ValueError(
-                f"{len(self._rewards)} candidates are to have a head each, with {heads} heads: "
-                f"give as many heads"
+                f"{len(self._rewards)} candidates need a head each, with {heads} heads: use more "
+                f"heads"
             )
         self.slots = Slots(min(heads, len(self._rewards)))
         self.slots.use(range(len(self.slots.tasks)))
@@ -69,17 +69,17 @@ class RewardSearch:
 
     @property
     def specs(self) -> list[Any]:
-        """The compiled reward of each head; None is the environment's own."""
+        """The reward function of each head; None is the environment's own reward."""
         return [None if task is None else self._rewards[task] for task in self.slots.tasks]
 
     @property
     def heads(self) -> list[int]:
-        """The head that plays each environment."""
+        """The head that acts in each environment."""
         return [self.slots.of(candidate) for candidate in self.playing]
 
     @property
     def best(self) -> int:
-        """The head of the likeliest candidate that has one."""
+        """The head of the most probable candidate among those with a head."""
         shares = self.belief.probabilities
         owned = [
             (shares[task], -head) for head, task in enumerate(self.slots.tasks) if task is not None
@@ -87,7 +87,7 @@ class RewardSearch:
         return -max(owned)[1]
 
     def phrase(self, head: int) -> str:
-        """What a head is for."""
+        """The phrase that a head is trained for."""
         return self.proposal.phrases[self.slots.tasks[head] or 0]
 
     @property
@@ -97,38 +97,38 @@ class RewardSearch:
         return {f"belief/{phrase}": share for phrase, share in shares}
 
     def begin(self, is_first: Bool[Tensor, " env"]) -> list[int]:
-        """Draw a candidate for every episode that begins; gives the heads that changed hands."""
+        """Draw a candidate for every new episode; returns the heads that changed owner."""
         for env in is_first.nonzero().flatten().tolist():
             self.playing[env] = self.belief.choose()
         return self.slots.use(self.playing)
 
     def end(self, finished: Sequence[Episode]) -> list[dict[str, Any]]:
-        """Judge candidates by finished episodes; gives what `Logger.episode` takes of each."""
-        told = []
+        """Update the posterior with finished episodes; returns the fields for `Logger.episode`."""
+        fields = []
         for env, score, length in finished:
             won = self.success(score)
             self.belief.update(self.playing[env], won)
             task = self.proposal.phrases[self.playing[env]]
-            told.append({"score": score, "length": length, "task": task, "success": won})
-        return told
+            fields.append({"score": score, "length": length, "task": task, "success": won})
+        return fields
 
     def success(self, score: float) -> float:
-        """What the environment itself says of an episode, 0 to 1."""
+        """The success of an episode, 0 to 1, from the environment's own score."""
         if not self.full_score:
             return float(score > 0)
         return min(max(score / self.full_score, 0.0), 1.0)
 
     def labelled(self, batch: Batch) -> Mixture:
-        """Stored rows with the reward of every head."""
+        """Replayed rows, labelled with the reward of every head."""
         return labelled(batch, [spec and spec.relabel for spec in self.specs])
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been learned, who has which head, and what is being played."""
+        """The posterior, the owners of the heads, and the candidates in play."""
         parts = {"belief": self.belief.state_dict(), "slots": self.slots.state_dict()}
         return {**parts, "playing": list(self.playing)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore a `state_dict`."""
         self.belief.load_state_dict(state["belief"])
         self.slots.load_state_dict(state["slots"])
         self.playing = list(state["playing"])

@@ -123,11 +123,11 @@ def test_only_replies_that_are_replies_are_kept(tmp_path):
 
     path = tmp_path / "cache.jsonl"
     model = CachedLM(Broken({}, scores={}), path)
-    with pytest.raises(Malformed, match=r"replied with ' ' where a text was expected"):
+    with pytest.raises(Malformed, match=r"replied with ' ', expected a text"):
         model.generate(ASK, max_tokens=4)
     with pytest.raises(Malformed, match=r"was asked for JSON and replied with '{not json'"):
         model.generate(ASK, max_tokens=4, schema={"type": "object"})
-    with pytest.raises(Malformed, match=r"scores that are no numbers: \[nan\]"):
+    with pytest.raises(Malformed, match=r"scores that are not finite: \[nan\]"):
         model.score(["a"], ["b"])
     assert not path.exists()
 
@@ -141,7 +141,7 @@ def test_a_half_written_last_line_is_passed_over(tmp_path, cut):
     if cut == 1:  # only the end of the line is missing
         model = CachedLM(inner, path)
     else:
-        with pytest.warns(UserWarning, match=r"1 half-written line\(s\), left by a process"):
+        with pytest.warns(UserWarning, match=r"1 half-written line\(s\), left by a killed process"):
             model = CachedLM(inner, path)
     first = use(model)
     model.embed(["c"])
@@ -162,7 +162,7 @@ def test_an_edited_line_is_refused(tmp_path):
     ):
         path.write_text(text.replace(old, new), encoding="utf-8")
         with pytest.raises(
-            ValueError, match=r"line [12] of .* is not what the cache wrote: its key"
+            ValueError, match=r"line [12] of .* is not as the cache wrote it: its key"
         ):
             CachedLM(scripted(), path)
     path.write_text("[1]\n")
@@ -198,7 +198,7 @@ def test_what_is_refused(tmp_path):
         CachedLM(None, path)
     with pytest.raises(ValueError, match=f"{re.escape(str(path))} has none; give the model"):
         CachedLM(None, path, offline=True)
-    with pytest.raises(ValueError, match=r"a draw at temperature 1.0 without a seed"):
+    with pytest.raises(ValueError, match=r"a sample at temperature 1.0 without a seed"):
         CachedLM(scripted(), path).generate(ASK, max_tokens=4, temperature=1.0)
     with pytest.raises(MissingCapability, match="scripted cannot embed; SentenceEncoder can"):
         CachedLM(ScriptedLM({}), path).embed(["a"])

@@ -109,11 +109,11 @@ def test_what_is_refused(model):
         model.score(["a" * 300], ["b"])
     with pytest.raises(ValueError, match="got 2 contexts and 1 completions; it takes one context"):
         model.score(["a", "b"], ["c"])
-    with pytest.raises(ValueError, match="completion 1 empty; it has no log-probability"):
+    with pytest.raises(ValueError, match="completion 1 empty, which has no log-probability"):
         model.score(["a", "b"], ["c", ""])
     with pytest.raises(ValueError, match="takes 1 to 10000 texts in a call, got 0"):
         model.score([], [])
-    with pytest.raises(ValueError, match="a prompt of 100001 characters, the bound is 100000"):
+    with pytest.raises(ValueError, match="a prompt of 100001 characters, the limit is 100000"):
         model.score(["a" * 100_001], ["b"])
     with pytest.raises(ValueError, match="got no messages; it answers the last"):
         model.generate([], max_tokens=1)
@@ -123,7 +123,9 @@ def test_what_is_refused(model):
         model.generate(ask, max_tokens=0)
     with pytest.raises(ValueError, match="a temperature from 0 to 10, got -1"):
         model.generate(ask, max_tokens=1, temperature=-1.0)
-    with pytest.raises(ValueError, match="units=6 into heads=2 of an even size; a multiple of 4"):
+    with pytest.raises(
+        ValueError, match="units=6 into heads=2 of an even size; use a multiple of 4"
+    ):
         untrained_llama(units=6, layers=1, heads=2)
     with pytest.raises(MissingModel, match=r"no model at 'no/such' .*hf download no/such"):
         TransformersLM.load("no/such")

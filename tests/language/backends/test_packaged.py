@@ -44,9 +44,11 @@ def test_another_file_is_refused(monkeypatch, tmp_path):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="PackagedLM knows no model 'smolm'; did you mean 'smoll"):
+    with pytest.raises(
+        ValueError, match="unknown model 'smolm' of PackagedLM; did you mean 'smoll"
+    ):
         PackagedLM("smolm")
-    with pytest.raises(ValueError, match="SentenceEncoder knows no model 'x'; did you mean 'minil"):
+    with pytest.raises(ValueError, match="unknown model 'x' of SentenceEncoder; did you mean 'min"):
         SentenceEncoder("x")
 
 

@@ -1,5 +1,6 @@
-"""Replies of a language model in a file of JSON lines, which a run replays without the model."""
+"""A file of JSON lines that caches the replies of a language model and replays them."""
 
+import contextlib
 import json
 import os
 import warnings
@@ -19,23 +20,23 @@ from worldblocks.typing import typed
 
 
 class CachedLM(LanguageModel):
-    """A language model that is asked each question once.
+    """Caches the replies of a language model, so that each request runs once.
 
-    A line holds the question, the reply, the model's name and `identity`, and a key: SHA-256 of all
-    but the reply. The text is for people and `git diff`; nothing is unpickled. A line whose key
-    does not fit its question is refused, a line that a killed process left half-written is passed
-    over, and several processes may write to one file. Only replies that are what was asked for are
-    kept. Numbers are rounded as they are written, so that the first answer equals the replayed
-    one: log-probabilities to 5 digits, vectors to half precision.
+    A line holds the request, the reply, the model's name and `identity`, and a key: the SHA-256 of
+    everything but the reply. The file is readable text, and nothing is unpickled. A line whose key
+    does not match its request is an error. A line that a killed process left half-written is
+    skipped. Several processes may write to one file. Malformed replies are not stored. Numbers are
+    rounded before the first return, so that it equals every replay: log-probabilities to 5 digits,
+    vectors to half precision.
 
     Args:
-        inner: the model; None replays a file without one, and needs `offline`.
-        path: the file; it and its folder are made when the first reply is kept.
-        offline: raise `NotCached` where the file has no reply, and never ask the model.
-        template: version of the prompts, a part of each key: change it with their wording.
+        inner: the model; None replays a file without a model and needs `offline`.
+        path: the file; it and its folder are created with the first reply.
+        offline: never ask the model; raise `NotCached` where the file has no reply.
+        template: version of the prompts, part of each key; change it when their wording changes.
 
     Raises:
-        ValueError: the file was edited, or does not say which one model to replay.
+        ValueError: the file was edited, or `inner` is None and the file is not of one model.
     """
 
     def __init__(
@@ -57,18 +58,18 @@ class CachedLM(LanguageModel):
         if not inner.identity:
             raise ValueError(
                 f"CachedLM got {inner.name}, which has no identity (a hash of its weights, or an "
-                f"address), so that replies of another model could not be told from its own"
+                f"address) to tell its replies from those of another model; define one"
             )
         self.name, self._identity = inner.name, inner.identity
         self.capabilities = inner.capabilities - {"train"}
 
     @property
     def identity(self) -> str:
-        """That of the model inside."""
+        """The identity of the wrapped model."""
         return self._identity
 
     def __len__(self) -> int:
-        """How many replies the file holds, of all models."""
+        """Number of replies in the file, from all models."""
         return len(self._entries)
 
     def generate(
@@ -80,17 +81,17 @@ class CachedLM(LanguageModel):
         schema: dict[str, Any] | None = None,
         seed: int | None = None,
     ) -> str:
-        """As `LanguageModel.generate`; a reply that is drawn needs a seed, to be told from others.
+        """See `LanguageModel.generate`; sampling needs a seed.
 
         Raises:
-            NotCached: offline, and not in the file.
+            NotCached: offline, and the file has no reply.
             ValueError: a temperature above 0 without a seed.
         """
         require(self, "generate")
         if temperature and seed is None:
             raise ValueError(
-                f"CachedLM was asked for a draw at temperature {temperature} without a seed, and "
-                f"would replay one draw for ever; give seed=0, 1, …"
+                f"CachedLM was asked for a sample at temperature {temperature} without a seed, and "
+                f"would replay the same one each time; give seed=0, 1, …"
             )
         options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": float(temperature)}
         options |= {"seed": seed, "schema": schema}
@@ -103,10 +104,10 @@ class CachedLM(LanguageModel):
 
     @typed
     def score(self, contexts: list[str], completions: list[str]) -> Float[Tensor, " pairs"]:
-        """As `LanguageModel.score`; one line for a call.
+        """See `LanguageModel.score`; one line per call.
 
         Raises:
-            NotCached: offline, and not in the file.
+            NotCached: offline, and the file has no reply.
         """
         require(self, "score")
         check_pairs(self.name, contexts, completions)
@@ -115,16 +116,16 @@ class CachedLM(LanguageModel):
         if entry is None:
             found = self._ask(asked).score(contexts, completions)
             if not found.isfinite().all():
-                raise Malformed(f"{self.name} gave scores that are no numbers: {found.tolist()}")
+                raise Malformed(f"{self.name} gave scores that are not finite: {found.tolist()}")
             entry = self._keep(asked, [round(x, DIGITS) for x in found.tolist()])
         return torch.tensor(entry["reply"], dtype=torch.float32)
 
     @typed
     def embed(self, texts: list[str]) -> Float[Tensor, "texts embed"]:
-        """As `LanguageModel.embed`; one line for a text.
+        """See `LanguageModel.embed`; one line per text.
 
         Raises:
-            NotCached: offline, and not in the file.
+            NotCached: offline, and the file has no reply.
         """
         require(self, "embed")
         check_texts(self.name, texts)
@@ -142,7 +143,7 @@ class CachedLM(LanguageModel):
         return {**model, "method": method, **arguments}
 
     def _ask(self, asked: dict[str, Any]) -> LanguageModel:
-        """The model, unless it must not be asked."""
+        """The model, or `NotCached` if offline."""
         if self._offline or self._inner is None:
             shown = json.dumps({k: asked[k] for k in list(asked)[4:]}, ensure_ascii=False)
             raise NotCached(
@@ -160,25 +161,20 @@ class CachedLM(LanguageModel):
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Add a line in one piece, apart from what a killed process left half-written."""
+    """Append a line in one write, after a line break if the last line is half-written."""
     with path.open("ab+") as file:
-        _lock(file)  # until it is closed
+        with contextlib.suppress(ImportError):  # Windows has no lock; a line is still one write
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         end = file.seek(0, os.SEEK_END)
         file.seek(max(end - 1, 0))
         torn = end and file.read(1) != b"\n"
         file.write((b"\n" if torn else b"") + line + b"\n")
 
 
-def _lock(file: Any) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: a line is still written in one piece
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-
-
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """The entries of a file by key; none where there is no file."""
+    """The entries of a file by key; empty if there is no file."""
     entries, broken = {}, 0
     lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):
@@ -189,14 +185,13 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
             continue
         if not valid(entry) or entry["key"] != key_of(entry):
             raise ValueError(
-                f"line {number} of {path} is not what the cache wrote: its key does not fit its "
-                f"question, or the reply is none; remove the line"
+                f"line {number} of {path} is not as the cache wrote it: its key does not match its "
+                f"request, or it has no valid reply; remove the line"
             )
         entries[entry["key"]] = entry
     if broken:
         warnings.warn(
-            f"{path} has {broken} half-written line(s), left by a process that was killed; they "
-            f"are passed over",
+            f"{path} has {broken} half-written line(s), left by a killed process; they are skipped",
             stacklevel=3,
         )
     return entries
@@ -209,7 +204,7 @@ def _only_model(path: Path, entries: dict[str, Any]) -> tuple[str, str, frozense
         names = ", ".join(sorted(name for name, _ in models)) or "none"
         raise ValueError(
             f"CachedLM without a model replays a file of one model, {path} has {names}; give the "
-            f"model, or another file"
+            f"model or another file"
         )
     ((name, identity),) = models
     return name, identity, frozenset(entry["method"] for entry in entries.values())

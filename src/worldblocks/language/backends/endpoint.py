@@ -1,4 +1,4 @@
-"""A language model behind an address that speaks OpenAI's protocol, local or far away."""
+"""A language model behind a server with OpenAI's protocol, local or remote."""
 
 import json
 import os
@@ -8,31 +8,31 @@ import urllib.request
 from typing import Any
 
 from worldblocks.language.backends.limits import check_conversation, check_reply
-from worldblocks.language.backends.transport import Patience, post_json
+from worldblocks.language.backends.transport import RetryPolicy, post_json
 from worldblocks.language.model import LanguageModel, Malformed, Messages, MissingModel
 
 
 class EndpointLM(LanguageModel):
     """Any OpenAI-compatible server: `generate`, with or without a JSON schema.
 
-    Asks `<base_url>/chat/completions`. After a timeout, a failed connection, 429 or 5xx it asks
-    again, with pauses that double; after any other status, or a reply that is no answer, it does
-    not. Redirects are not followed. Prompts, replies and pauses have bounds.
+    Posts to `<base_url>/chat/completions`. Retries after a timeout, a failed connection, 429 or
+    5xx, with doubling pauses; any other status or a malformed reply raises at once. Redirects are
+    not followed. Prompts, replies and pauses are limited.
 
-    A key comes from an environment variable only, and is read when a request is made: it is no part
-    of the object, its `repr`, its identity, a cache, a log or an error, even where a server quotes
-    it.
+    The key comes from an environment variable and is read for each request. It is not stored in
+    the object and never appears in its `repr`, its identity, a cache, a log or an error, even if
+    the server quotes it.
 
     Args:
         base_url: such as `https://api.openai.com/v1` or `http://127.0.0.1:8080/v1`.
-        model: the name by which the server knows it.
-        api_key_env: the name of the environment variable that holds the key; None sends no key.
-        timeout: seconds for one try.
-        retries: tries after the first.
-        pause: seconds before the second try.
+        model: the name of the model on the server.
+        api_key_env: the name of the environment variable with the key; None sends no key.
+        timeout: seconds for one attempt.
+        retries: attempts after the first.
+        pause: seconds before the second attempt.
 
     Raises:
-        ValueError: an address that is none, or holds a password; a name that looks like a key.
+        ValueError: an invalid address, one with a password, or a name that looks like a key.
         MissingModel: the environment variable is not set.
 
     >>> EndpointLM("http://127.0.0.1:8080/v1", "qwen")
@@ -53,7 +53,7 @@ class EndpointLM(LanguageModel):
     ) -> None:
         _check_address(base_url)
         if api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", api_key_env):
-            raise ValueError(  # does not quote it: it may be the key
+            raise ValueError(  # without quoting it: it may be the key
                 "EndpointLM takes the name of an environment variable as api_key_env, in capitals "
                 "such as OPENAI_API_KEY, and never the key itself"
             )
@@ -64,7 +64,7 @@ class EndpointLM(LanguageModel):
             )
         self.base_url, self.model, self.name = base_url.rstrip("/"), model, f"endpoint:{model}"
         self._api_key_env = api_key_env
-        self._patience = Patience(timeout, retries, pause)
+        self._retry = RetryPolicy(timeout, retries, pause)
         self._key()
 
     def __repr__(self) -> str:
@@ -72,7 +72,7 @@ class EndpointLM(LanguageModel):
 
     @property
     def identity(self) -> str:
-        """The address and the model asked for there."""
+        """The address, and the name of the model there."""
         return f"{self.base_url} {self.model}"
 
     def generate(
@@ -84,7 +84,7 @@ class EndpointLM(LanguageModel):
         schema: dict[str, Any] | None = None,
         seed: int | None = None,
     ) -> str:
-        """As `LanguageModel.generate`; with a schema the reply is JSON.
+        """See `LanguageModel.generate`; with a schema the reply is JSON.
 
         Raises:
             TimedOut, Unavailable, Refused, Malformed: see `EndpointLM`.
@@ -100,7 +100,7 @@ class EndpointLM(LanguageModel):
         found = post_json(
             lambda: self._request(data),
             asker=self.name,
-            patience=self._patience,
+            retry=self._retry,
             redact=self._redact,
         )
         reply = self._redact(check_reply(self.name, _content(self.name, self._redact, found)))
@@ -114,7 +114,7 @@ class EndpointLM(LanguageModel):
         return request
 
     def _key(self) -> str:
-        """The key, whose characters cannot break a header (an error would quote it)."""
+        """The key; one that would break the header is refused, since that error would quote it."""
         if self._api_key_env is None:
             return ""
         key = os.environ.get(self._api_key_env, "").strip()
@@ -124,8 +124,8 @@ class EndpointLM(LanguageModel):
             )
         if not re.fullmatch(r"[!-~]+", key):
             raise ValueError(
-                f"the key in {self._api_key_env} has characters that no key has, such as a space "
-                f"or a line break; set it again"
+                f"the key in {self._api_key_env} has characters that a key cannot have, such as a "
+                f"space or a line break; set it again"
             )
         return key
 
@@ -135,10 +135,10 @@ class EndpointLM(LanguageModel):
 
 
 def check_json(asker: str, reply: str) -> str:
-    """A reply that is JSON.
+    """The reply, if it is JSON.
 
     Raises:
-        Malformed: it is something else, such as JSON that was cut at `max_tokens`.
+        Malformed: it is not, for example because it was cut at `max_tokens`.
     """
     try:
         json.loads(reply)
@@ -157,8 +157,8 @@ def _content(asker: str, redact: Any, found: Any) -> Any:
     except (LookupError, TypeError):
         said = redact(json.dumps(found))[:200]
         raise Malformed(
-            f"{asker} replied without choices[0].message.content: {said}; is it a server of "
-            f"OpenAI's protocol?"
+            f"{asker} replied without choices[0].message.content: {said}; does the server "
+            f"speak OpenAI's protocol?"
         ) from None
 
 

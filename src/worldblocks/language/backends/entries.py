@@ -1,14 +1,15 @@
-"""Lines of a cache: what was asked, what was answered, and the key that says both fit."""
+"""Lines of a cache file: request, reply and the key that is the hash of the request."""
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 from typing import Any
 
 import numpy as np
 
-DIGITS = 5  # of a log-probability in nats: passes of another batch differ by 1e-5
+DIGITS = 5  # of a log-probability in nats: another batch size changes it by up to 1e-5
 
 
 def key_of(entry: dict[str, Any]) -> str:
@@ -23,16 +24,15 @@ def key_of(entry: dict[str, Any]) -> str:
 
 
 def scored(contexts: list[str], completions: list[str]) -> dict[str, Any]:
-    """A question of log-probabilities; what all contexts begin with is written once."""
-    first, last = min(contexts), max(contexts)  # what these two share, all share
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
-    common = first if same is None else first[:same]
-    rests = [context[len(common) :] for context in contexts]
-    return {"context": common, "contexts": rests, "completions": completions}
+    """The arguments of `score`, with the common prefix of all contexts written once."""
+    shared = itertools.takewhile(lambda x: len(set(x)) == 1, zip(*contexts, strict=False))
+    common = len(list(shared))
+    rests = [context[common:] for context in contexts]
+    return {"context": contexts[0][:common], "contexts": rests, "completions": completions}
 
 
 def valid(entry: Any) -> bool:
-    """Whether a line of a file is a whole entry of ours."""
+    """Whether a parsed line is a complete entry."""
     if not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
         return False
     reply, method = entry.get("reply"), entry.get("method")
@@ -54,5 +54,5 @@ def pack(vector: np.ndarray) -> str:
 
 
 def unpack(text: str) -> np.ndarray:
-    """The vector again, in single precision."""
+    """The vector of `pack`, in single precision."""
     return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)

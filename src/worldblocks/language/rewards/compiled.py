@@ -1,4 +1,4 @@
-"""Reward specs as batched torch functions, scaled by what they are on a sample."""
+"""Reward specs as batched torch functions, scaled by their values on a sample."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,15 +15,15 @@ BOUND = 10.0  # of the reward
 
 
 class RewardFunction:
-    """A weighted sum of expressions of features: `scale * sum(weight * term)`, within ±10.
+    """A weighted sum of expressions of features: `scale * sum(weight * term)`, clipped to ±10.
 
-    `scale` makes the 95th percentile of the absolute sum on the sample 1, so that specs of
-    different sizes train alike. `RewardSpec.compile` builds it.
+    `scale` makes the 95th percentile of the absolute sum on the sample 1, so that all specs reward
+    on the same scale. `RewardSpec.compile` builds it.
 
     Attributes:
         names: the features it uses.
         temporal: whether it compares rows with the row before (`rise`, `delta`).
-        scale: what the weighted sum is multiplied by.
+        scale: factor of the weighted sum.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class RewardFunction:
         if total.min() == total.max():
             raise ExpressionError(
                 f"refused {[term.text for term, _ in self.terms]}: their weighted sum is "
-                f"{total.flatten()[0].item():g} on all of the sample; terms that cancel reward "
+                f"{total.flatten()[0].item():g} everywhere on the sample; terms that cancel reward "
                 f"nothing"
             )
         high = torch.quantile(total.abs().flatten()[:1_000_000], 0.95).item()
@@ -56,14 +56,14 @@ class RewardFunction:
         """The reward that arrives with every row.
 
         Args:
-            features: a tensor a name; the last axis is time where the function is `temporal`.
-            is_first: rows that open an episode, in which nothing has changed. Row 0 counts as one.
+            features: tensors by name; the last axis is time if the function is `temporal`.
+            is_first: first rows of episodes, where `rise` and `delta` are 0; so is row 0.
         """
         return (self.scale * self._sum(features, is_first)).clamp(-BOUND, BOUND)
 
     @property
     def relabel(self) -> Relabel:
-        """Itself as what `replay.relabel` takes; refuses values that are not finite (`check`)."""
+        """The function in the form that `replay.relabel` takes; raises where `check` does."""
         return Relabel(tuple(self.names), self._checked, self.temporal)
 
     def _checked(
@@ -77,14 +77,14 @@ class RewardFunction:
         features: Mapping[str, Float[Tensor, "*batch"]],
         is_first: Bool[Tensor, "*batch"] | None = None,
     ) -> dict[str, Float[Tensor, "*batch"]]:
-        """The value of each term by its text, before weight and scale, to look at."""
+        """The value of each term by its text, before weight and scale."""
         return {term.text: term(features, is_first) for term, _ in self.terms}
 
     def check(self, features: Mapping[str, Float[Tensor, "*batch"]]) -> None:
-        """Refuse features on which a term is not finite, on the host: it looks at values.
+        """Check that every term is finite. Reads values, so it synchronises with the device.
 
         Raises:
-            ValueError: names the term and the values of its features.
+            ValueError: a term is not finite; names it and the values of its features.
         """
         for term, _ in self.terms:
             values = term(features)
@@ -118,19 +118,19 @@ def _check_sample(rows: Mapping[str, Tensor]) -> None:
 
 
 def _check_values(term: Expression, values: Tensor) -> None:
-    """Refuse what is not finite, too large, or the same everywhere."""
+    """Refuse a term that is not finite, too large, or constant."""
     low, high = values.min().item(), values.max().item()
     if not values.isfinite().all():
         problem, hint = (
             "it is not finite on the sample",
-            "divide by what is never 0, and keep powers small",
+            "divide by something that is never 0, and keep powers small",
         )
     elif max(abs(low), abs(high)) > LARGEST_VALUE:
         problem = f"it is {low:.3g} to {high:.3g} on the sample"
         hint = f"stay within ±{LARGEST_VALUE:g}, for example by clip"
     elif low == high:
-        problem = f"it is {low:g} on all of the sample"
-        hint = "a reward depends on what the agent does"
+        problem = f"it is {low:g} everywhere on the sample"
+        hint = "a reward has to depend on the state"
     else:
         return
     raise ExpressionError(f"refused {term.text!r}: {problem}; {hint}")

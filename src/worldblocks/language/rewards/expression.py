@@ -1,4 +1,4 @@
-"""One expression over named features: refused before anything is computed, or a torch function."""
+"""An expression over named features, checked and turned into a torch function."""
 
 import ast
 import difflib
@@ -39,27 +39,26 @@ Value = Callable[[Rows], Tensor]
 
 
 class ExpressionError(ValueError):
-    """An expression or a reward spec that is refused, and what would work."""
+    """An expression or a reward spec is refused; the message says what would work."""
 
 
 class Expression:
     """An expression of the reward language, as a function of batched features.
 
-    Python syntax, cut down: numbers, names of features, `+ - * / **`, comparisons, `and or not`,
-    `a if c else b`, and the functions `min max abs exp clip where near above below rise delta`.
-    A number is true above one half; what is true is 1, what is false 0.
+    The syntax is a subset of Python's: numbers, names of features, `+ - * / **`, comparisons,
+    `and or not`, `a if c else b`, and the functions `min max abs exp clip where near above below
+    rise delta`. A number is true above 1/2. A true value is 1, a false one 0.
 
-    The text is parsed and every part of it is checked when it is constructed; nothing is evaluated
-    by Python, ever. `rise(x)` is 1 where x became true with this row and `delta(x)` is what x
-    changed by: rows follow each other on the last axis (`temporal`), and where no row came before
-    nothing changed.
+    The constructor parses the text and checks every part of it; Python never evaluates it.
+    `rise(x)` is 1 where x became true with this row, and `delta(x)` is x minus x of the row before.
+    Both take the last axis as time (`temporal`) and are 0 in the first row of an episode.
 
     Args:
         text: at most 400 characters.
         names: the features it may use.
 
     Raises:
-        ExpressionError: the text is anything else; says what and where it can, a near name.
+        ExpressionError: the text is not an expression of the language; may suggest a name.
 
     >>> speed = torch.tensor([0.0, 1.0, 2.0])
     >>> Expression("above(speed, 1) and not speed > 1.5", ["speed"])({"speed": speed}).tolist()
@@ -76,7 +75,7 @@ class Expression:
     def __call__(
         self, features: Features, is_first: Bool[Tensor, "*batch"] | None = None
     ) -> Float[Tensor, "*batch"]:
-        """The value at every row, float32, of the shape of the features."""
+        """The value in each row, float32, in the shape of the features."""
         used = self.names or {self.known[0]}
         if not used <= features.keys():
             raise KeyError(f"{self.text!r} needs the features {sorted(used)}, got {list(features)}")
@@ -92,8 +91,8 @@ class Expression:
         if not _CHARACTERS.fullmatch(text):
             strange = sorted({c for c in text if not _CHARACTERS.fullmatch(c)})
             self._refuse(
-                f"{strange[0]!r} means nothing here",
-                "numbers, names, + - * / **, comparisons, and, or, not, if and else do",
+                f"{strange[0]!r} has no meaning here",
+                "use numbers, names, + - * / **, comparisons, and, or, not, if and else",
             )
         try:
             with warnings.catch_warnings():
@@ -101,13 +100,13 @@ class Expression:
                 return ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as cause:
             problem = getattr(cause, "msg", None) or "it is nested too deeply"
-            self._refuse(f"this is no expression ({problem})", "an example is near(speed, 1, 0.5)")
+            self._refuse(
+                f"this is not an expression ({problem})", "an example is near(speed, 1, 0.5)"
+            )
 
     def _build(self, node: ast.AST, depth: int) -> Value:
         if depth > MOST_DEPTH:
-            self._refuse(
-                f"more than {MOST_DEPTH} parts inside each other", "a sum of terms is flat"
-            )
+            self._refuse(f"it is nested more than {MOST_DEPTH} deep", "write a flat sum of terms")
         builders: dict[type, Callable[[Any, int], Value]] = {
             ast.Constant: self._constant,
             ast.Name: self._name,
@@ -121,24 +120,23 @@ class Expression:
         if type(node) not in builders:
             self._refuse(
                 f"it has {_described(node)}",
-                "numbers, features, operators and the functions " + " ".join(FUNCTIONS) + " do",
+                "use numbers, features, operators and the functions " + " ".join(FUNCTIONS),
             )
         return builders[type(node)](node, depth + 1)
 
     def _constant(self, node: ast.Constant, depth: int) -> Value:
         value = node.value
         if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > LARGEST:
-            shown = repr(value)[:20]
-            self._refuse(f"the constant {shown}", f"a number of at most {LARGEST:g} does")
+            self._refuse(f"the constant {repr(value)[:20]}", f"use a number up to {LARGEST:g}")
         constant = float(value)
-        return lambda rows: _like(rows).new_full((), constant)
+        return lambda rows: next(iter(rows.features.values())).new_full((), constant)
 
     def _name(self, node: ast.Name, depth: int) -> Value:
         name = node.id
         if name in FUNCTIONS:
             self._refuse(f"{name} is a function", f"call it: {FUNCTIONS[name].usage}")
         if name not in self.known:
-            self._refuse(f"there is no feature {name!r}", _meant(name, self.known))
+            self._refuse(f"there is no feature {name!r}", _nearest(name, self.known))
         self.names.add(name)
         return lambda rows: rows.features[name]
 
@@ -184,21 +182,20 @@ class Expression:
     def _call(self, node: ast.Call, depth: int) -> Value:
         if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
             name = getattr(node.func, "id", "the result of something")
-            self._refuse(f"it calls {name}", _meant(name, FUNCTIONS))
+            self._refuse(f"it calls {name}", _nearest(name, FUNCTIONS))
         function = FUNCTIONS[node.func.id]
         given = node.args
         if node.keywords or not function.fewest <= len(given) <= function.most:
-            self._refuse(f"{node.func.id} with {_counted(node)}", f"it is called {function.usage}")
+            count = "named arguments" if node.keywords else f"{len(given)} arguments"
+            self._refuse(f"{node.func.id} with {count}", f"call it as {function.usage}")
         if function.width is not None and len(given) > function.width:
-            self._positive(given[function.width], function.usage)
+            width = getattr(given[function.width], "value", None)
+            if not isinstance(width, int | float) or not 1e-6 <= width <= LARGEST:
+                shown = ast.unparse(given[function.width])[:30]
+                self._refuse(f"the width {shown}", f"use a positive number: {function.usage}")
         self.temporal |= function.temporal
         values = [self._build(value, depth) for value in given]
         return lambda rows: function.call(rows, *(value(rows) for value in values))
-
-    def _positive(self, node: ast.expr, usage: str) -> None:
-        value = node.value if isinstance(node, ast.Constant) else None
-        if not isinstance(value, int | float) or not 1e-6 <= value <= LARGEST:
-            self._refuse(f"the width {ast.unparse(node)[:30]}", f"a positive number does: {usage}")
 
     def _refuse(self, problem: str, hint: str) -> NoReturn:
         shown = self.text if len(self.text) <= 60 else f"{self.text[:57]}..."
@@ -206,23 +203,19 @@ class Expression:
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that an expression can use for features, in their order.
+    """The names of features, in their order.
 
     Raises:
-        ExpressionError: none is given, or one is not a name, or is that of a function.
+        ExpressionError: there is none, or one is not a valid name or is that of a function.
     """
     wrong = [n for n in names if not re.fullmatch(r"[A-Za-z_]\w{0,59}", n, re.A) or n in FUNCTIONS]
     if wrong or not names:
         raise ExpressionError(
-            f"features are named by letters, digits and _ and not like a function, got {wrong[0]!r}"
+            f"a feature's name has letters, digits and _ and is not a function's, got {wrong[0]!r}"
             if wrong
             else "an expression needs at least one feature, got none"
         )
     return tuple(names)
-
-
-def _like(rows: Rows) -> Tensor:
-    return next(iter(rows.features.values()))
 
 
 def _folded(join: Callable[[Tensor, Tensor], Tensor], masks: list[Tensor]) -> Tensor:
@@ -232,15 +225,11 @@ def _folded(join: Callable[[Tensor, Tensor], Tensor], masks: list[Tensor]) -> Te
     return result.float()
 
 
-def _meant(name: str, known: Sequence[str] | dict) -> str:
+def _nearest(name: str, known: Sequence[str] | dict) -> str:
     close = difflib.get_close_matches(name[:60], list(known), 1, 0.5)
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(list(known)[:20])}"
 
 
-def _counted(node: ast.Call) -> str:
-    return "named arguments" if node.keywords else f"{len(node.args)} arguments"
-
-
 def _described(node: ast.AST) -> str:
-    """A word for a part of Python that the language lacks: `FloorDiv` as `floor div`."""
+    """A name for a part of Python that is not in the language, such as floor div."""
     return re.sub(r"(?<!^)([A-Z])", r" \1", type(node).__name__).lower()

@@ -1,4 +1,4 @@
-"""Rewards of imagined rows, in three ways: a head, a spec on predicted features, a caption."""
+"""Rewards of imagined rows: from a head, a spec on predicted features, or a caption."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,16 +10,16 @@ from worldblocks import distributions as dists
 from worldblocks.envs import Goal
 from worldblocks.heads import FeatureHead
 from worldblocks.language.rewards.compiled import RewardFunction
-from worldblocks.language.rewards.operators import previous, truth
+from worldblocks.language.rewards.operators import rise
 from worldblocks.layers import MLP, Linear
 from worldblocks.typing import typed
 
 
 class HeadReward(nn.Module):
-    """Imagined reward by a reward head that was fitted on relabelled replay.
+    """Imagined reward from a reward head trained on relabelled replay.
 
     Args:
-        head: model features to a prediction with a `mean`, such as `TwoHotHead`.
+        head: maps model features to a distribution with a `mean`, such as `TwoHotHead`.
     """
 
     def __init__(self, head: nn.Module) -> None:
@@ -33,11 +33,11 @@ class HeadReward(nn.Module):
 
 
 class SpecReward(nn.Module):
-    """Imagined reward by a compiled spec on predicted features: a new sentence needs no new data.
+    """Imagined reward from a compiled spec on predicted features: another spec needs no new data.
 
     Args:
-        head: predicts the features, as `heads.FeatureHead`.
-        reward: the spec; may be replaced at any time.
+        head: predicts the features (`heads.FeatureHead`).
+        reward: the compiled spec; may be replaced at any time.
     """
 
     def __init__(self, head: FeatureHead, reward: RewardFunction) -> None:
@@ -51,18 +51,18 @@ class SpecReward(nn.Module):
 
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
-        """The reward that arrives with each row; rows follow each other on the axis before last."""
+        """The reward that arrives with each row; the second-last axis of `feature` is time."""
         means = self.head(feature).mean
         return self.reward({name: means[name] for name in self.reward.names or list(means)[:1]})
 
 
 class CaptionHead(nn.Module):
-    """Predicts the sentence embedding of what happened with a row: zeros where nothing did.
+    """Predicts the sentence embedding of the goals achieved in a row, zeros if there is none.
 
     Args:
         feature_dim: width of the model's feature vector.
-        embed_dim: of the sentence encoder.
-        units, layers: of the MLP.
+        embed_dim: width of the sentence embedding.
+        units, layers: size of the MLP.
 
     Source: DLLM (Liu et al., NAACL 2025), the caption of its world model.
     """
@@ -79,16 +79,16 @@ class CaptionHead(nn.Module):
 
 
 class CaptionReward(nn.Module):
-    """Imagined reward by what a predicted caption has in common with a goal's.
+    """Imagined reward from the similarity of a predicted caption to that of a goal.
 
         reward = max(0, caption · goal)
 
-    The goal has length 1 and a caption at most about 1, so this is the cosine where something is
-    predicted to happen and 0 where nothing is. Other goals' captions are similar too: rank them.
+    The goal has length 1 and a caption at most about 1, so this is the cosine where an event is
+    predicted, and 0 elsewhere. Captions of other goals have a positive cosine too.
 
     Args:
         head: predicts captions.
-        goal: embedding of the wanted event's sentence; brought to length 1.
+        goal: embedding of the goal's sentence; normalised to length 1.
     """
 
     goal: Tensor
@@ -96,7 +96,7 @@ class CaptionReward(nn.Module):
     def __init__(self, head: CaptionHead, goal: Float[Tensor, " embed"]) -> None:
         super().__init__()
         if not goal.norm() > 0:
-            raise ValueError("CaptionReward needs a goal with a direction, got zeros")
+            raise ValueError("CaptionReward needs a non-zero goal, got zeros")
         self.head = head
         self.register_buffer("goal", goal / goal.norm(), persistent=False)
 
@@ -112,17 +112,14 @@ def caption_target(
     goals: Sequence[Goal],
     embeddings: Float[Tensor, "goal embed"],
 ) -> Float[Tensor, "*batch time embed"]:
-    """The caption of each row: the embeddings of what was achieved with it, of length 1 at most.
-
-    No text is stored: the features say what happened.
+    """The caption of each row: the summed embeddings of the goals achieved in it, length at most 1.
 
     Args:
-        features: of stored rows, among them those of the goals.
-        is_first: rows that open an episode; nothing was achieved with them.
-        goals: what can be achieved.
-        embeddings: of each goal's sentence.
+        features: of stored rows, including those of the goals.
+        is_first: first rows of episodes, in which no goal is achieved.
+        goals: the possible goals.
+        embeddings: of the sentence of each goal.
     """
-    bits = [features[goal.feature].float() for goal in goals]
-    rises = [truth(x) & ~truth(previous(x, is_first)) for x in bits]
+    rises = [rise(features[goal.feature].float(), is_first) for goal in goals]
     total = torch.stack(rises, -1).to(embeddings.dtype) @ embeddings
     return total / total.norm(dim=-1, keepdim=True).clamp(min=1)

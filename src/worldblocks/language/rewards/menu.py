@@ -1,7 +1,7 @@
-"""Menus: phrases that an environment owns, each with an expression; a language model only chooses.
+"""Menus: phrases with fixed rewards, from which a language model chooses.
 
-A small model writes wrong rewards but ranks right phrases well, so what a phrase means is not left
-to it.
+Small language models rank phrases well but write wrong rewards, so the environment defines the
+reward of each phrase.
 """
 
 import difflib
@@ -20,7 +20,7 @@ ROWS = 256  # of a sample over the whole ranges
 
 
 class Menu(Protocol):
-    """Phrases to choose from, and what each of them rewards."""
+    """Phrases to choose from, each with a reward."""
 
     @property
     def phrases(self) -> list[str]:
@@ -44,17 +44,17 @@ class Menu(Protocol):
 class TermMenu:
     """Phrases with expressions over the features of a body.
 
-    A helper (`use little energy`) says how, not what: doing nothing would earn all of it. Alone it
-    is refused, and beside another phrase it has a quarter of its weight.
+    A helper (`use little energy`) describes a manner, not a task: doing nothing would earn all of
+    it. It is refused alone; with another phrase its weight is 1/4.
 
     Args:
-        phrases: an expression for each phrase.
-        ranges: the features by name.
+        phrases: the expression of each phrase.
+        ranges: the range of each feature.
         helpers: phrases that cannot stand alone.
 
     Raises:
-        ExpressionError: an expression is none over these features.
-        ValueError: a helper is no phrase, or there is nothing but helpers.
+        ExpressionError: an expression is invalid for these features.
+        ValueError: a helper is not on the menu, or every phrase is a helper.
 
     >>> walker_menu = body_menu("walker")
     >>> [term.expr for term in walker_menu.spec("jump up").terms]
@@ -71,8 +71,8 @@ class TermMenu:
         self._exprs, self.ranges, self.helpers = dict(phrases), dict(ranges), tuple(helpers)
         if not set(helpers) < set(phrases):
             raise ValueError(
-                f"a menu needs a phrase that is not one of its helpers {list(helpers)}, which are "
-                f"phrases of it, got {list(phrases)}"
+                f"a menu needs its helpers {list(helpers)} and a phrase that is not one of them, "
+                f"got the phrases {list(phrases)}"
             )
         rows = sample_features(self.ranges)
         for phrase, expr in phrases.items():
@@ -94,8 +94,8 @@ class TermMenu:
             check_phrase(one, self.phrases)
         if set(chosen) <= set(self.helpers):
             raise ValueError(
-                f"{chosen} alone rewards doing nothing; choose one of "
-                f"{[p for p in self._exprs if p not in self.helpers]} beside it"
+                f"{chosen} alone rewards doing nothing; add one of "
+                f"{[p for p in self._exprs if p not in self.helpers]}"
             )
         weights = {one: 0.25 if one in self.helpers else 1.0 for one in chosen}
         terms = tuple(RewardTerm(self._exprs[one], weights[one], one) for one in weights)
@@ -103,22 +103,19 @@ class TermMenu:
 
     def specs(self, phrases: Sequence[str], instruction: str = "") -> list[RewardSpec]:
         """A reward for each phrase of a ranking, best first; a helper joins the best other one."""
-        best = next((p for p in phrases if p not in self.helpers), self._able())
+        best = next(p for p in (*phrases, *self._exprs) if p not in self.helpers)
         pairs = [(p, best) if p in self.helpers else (p,) for p in phrases]
         return [self.spec(*pair, instruction=instruction) for pair in pairs]
 
-    def _able(self) -> str:
-        return next(phrase for phrase in self._exprs if phrase not in self.helpers)
-
 
 class GoalMenu:
-    """Goals that can be achieved once; each pays in the row in which it was, and only then.
+    """Goals of an environment; each gives a reward only in the row in which it is achieved.
 
     Args:
-        goals: from an environment's describer: `candidates()` are those that are here now.
+        goals: from the environment's describer; `candidates()` lists those of this episode.
 
     Raises:
-        ValueError: there is no goal, or two have one phrase.
+        ValueError: there is no goal, or two have the same phrase.
 
     >>> menu = GoalMenu([Goal("open the red door", "done_open_red_door")])
     >>> [term.expr for term in menu.spec("open the red door").terms]
@@ -129,7 +126,7 @@ class GoalMenu:
         self._features = {goal.phrase: goal.feature for goal in goals}
         if len(self._features) < len(goals) or not goals:
             raise ValueError(
-                f"a menu has one or more goals, each with a phrase of its own, got {list(goals)}"
+                f"a menu has one or more goals with different phrases, got {list(goals)}"
             )
         self.ranges = {goal.feature: Feature(0.0, 1.0, bit=True) for goal in goals}
 
@@ -159,14 +156,14 @@ def body_menu(name: str) -> TermMenu:
     """The menu of a body of the DeepMind Control suite: walker, cheetah, hopper or cartpole.
 
     Raises:
-        ValueError: nothing is known of the body.
+        ValueError: the body is unknown.
     """
     known = body(name)
     return TermMenu(known.phrases, known.features, helpers=known.helpers)
 
 
 def menu_of(name: str, env: Any) -> TermMenu | GoalMenu:
-    """The menu that an environment owns: of its body, or of what can be achieved here."""
+    """The menu of an environment: that of its body, or of the goals it describes."""
     domain = name.split("_")[0]
     return body_menu(domain) if domain in BODIES else GoalMenu(env.describer.candidates())
 
@@ -174,7 +171,7 @@ def menu_of(name: str, env: Any) -> TermMenu | GoalMenu:
 def sample_features(
     ranges: Mapping[str, Feature], rows: int = ROWS, seed: int = 0
 ) -> dict[str, Float[Tensor, " time"]]:
-    """Values over the whole range of every feature, independent: what `compile` is given.
+    """Independent values over the whole range of each feature, as a sample for `compile`.
 
     Numbers are uniform over the range, bits 0 or 1.
     """
@@ -187,7 +184,7 @@ def sample_features(
 
 
 def check_phrase(phrase: str, phrases: Sequence[str]) -> None:
-    """Refuse a phrase that is not on a menu, with the nearest one that is."""
+    """Refuse a phrase that is not on a menu; suggests the nearest."""
     if phrase not in phrases:
         close = difflib.get_close_matches(str(phrase)[:80], phrases, 1, 0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(phrases[:20])}"

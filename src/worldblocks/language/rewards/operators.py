@@ -1,4 +1,4 @@
-"""What an expression of the reward language may call: functions of tensors, true above one half."""
+"""The functions of the reward language."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -12,32 +12,37 @@ Number = Float[Tensor, "*batch"]
 
 
 class Rows(NamedTuple):
-    """What an expression is evaluated on; the last axis is time where rows follow each other."""
+    """The features an expression is evaluated on; for `rise` and `delta` the last axis is time."""
 
     features: Features
     is_first: Bool[Tensor, "*batch"] | None
 
 
 class Function(NamedTuple):
-    """How a function is called: fewest and most arguments, and whether the last one is a width."""
+    """A function, its number of arguments, and its usage for messages."""
 
     call: Callable[..., Tensor]
     fewest: int
     most: int
     usage: str
-    width: int | None = None  # place of an argument that must be a positive number
-    temporal: bool = False
+    width: int | None = None  # index of an argument that must be a positive number
+    temporal: bool = False  # compares rows with the row before
 
 
 def truth(x: Number) -> Bool[Tensor, "*batch"]:
-    """A number is true above one half, so that a predicted 0 or 1 need not be exact."""
+    """A number is true above 1/2, so that a predicted 0 or 1 need not be exact."""
     return x > 0.5
 
 
 def previous(x: Number, is_first: Bool[Tensor, "*batch"] | None) -> Number:
-    """The value of the row before; where there is none, of the row itself: nothing changed."""
+    """The value in the row before; in the first row of an episode, the value of that row."""
     before = torch.cat([x[..., :1], x[..., :-1]], -1)
     return before if is_first is None else torch.where(is_first, x, before)
+
+
+def rise(x: Number, is_first: Bool[Tensor, "*batch"] | None) -> Bool[Tensor, "*batch"]:
+    """Where x became true with this row."""
+    return truth(x) & ~truth(previous(x, is_first))
 
 
 def _near(rows: Rows, x: Number, target: Number, width: Number) -> Number:
@@ -52,14 +57,6 @@ def _above(rows: Rows, x: Number, target: Number, width: Number | None = None) -
 
 def _below(rows: Rows, x: Number, target: Number, width: Number | None = None) -> Number:
     return _above(rows, -x, -target, width)
-
-
-def _rise(rows: Rows, x: Number) -> Number:
-    return (truth(x) & ~truth(previous(x, rows.is_first))).to(x.dtype)
-
-
-def _delta(rows: Rows, x: Number) -> Number:
-    return x - previous(x, rows.is_first)
 
 
 def _min(rows: Rows, *x: Number) -> Number:
@@ -88,6 +85,10 @@ FUNCTIONS = {
     "near": Function(_near, 3, 3, "near(x, target, width)", width=2),
     "above": Function(_above, 2, 3, "above(x, target) or above(x, target, width)", width=2),
     "below": Function(_below, 2, 3, "below(x, target) or below(x, target, width)", width=2),
-    "rise": Function(_rise, 1, 1, "rise(x)", temporal=True),
-    "delta": Function(_delta, 1, 1, "delta(x)", temporal=True),
+    "rise": Function(
+        lambda rows, x: rise(x, rows.is_first).to(x.dtype), 1, 1, "rise(x)", temporal=True
+    ),
+    "delta": Function(
+        lambda rows, x: x - previous(x, rows.is_first), 1, 1, "delta(x)", temporal=True
+    ),
 }

@@ -1,4 +1,4 @@
-"""Reward specs: a weighted sum of expressions, as JSON and as a function of features."""
+"""Reward specs: weighted sums of expressions, as data that goes through JSON."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ MOST_TEXT = 1000  # characters of an instruction
 
 @dataclass(frozen=True)
 class RewardTerm:
-    """One term: an expression, how much it counts, and the phrase of the menu it came from."""
+    """One term: an expression, its weight, and the phrase of the menu it came from."""
 
     expr: str
     weight: float = 1.0
@@ -30,25 +30,25 @@ class RewardTerm:
 
     def __post_init__(self) -> None:
         if not isinstance(self.expr, str) or not 0 < len(self.expr) <= MOST_CHARACTERS:
-            _refuse(f"the expression {_short(self.expr)}", f"1 to {MOST_CHARACTERS} characters do")
+            _refuse(f"the expression {_short(self.expr)}", f"use 1 to {MOST_CHARACTERS} characters")
         number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
         if not number or not abs(self.weight) <= LARGEST_WEIGHT:
-            _refuse(f"the weight {_short(self.weight)}", f"a number up to ±{LARGEST_WEIGHT:g} does")
+            _refuse(f"the weight {_short(self.weight)}", f"use a number up to ±{LARGEST_WEIGHT:g}")
         if not isinstance(self.phrase, str) or len(self.phrase) > MOST_TEXT:
-            _refuse(f"the phrase {_short(self.phrase)}", f"up to {MOST_TEXT} characters do")
+            _refuse(f"the phrase {_short(self.phrase)}", f"use up to {MOST_TEXT} characters")
 
 
 @dataclass(frozen=True)
 class RewardSpec:
-    """What a reward is made of, as data: never code, and what a language model may propose.
+    """A reward as data, never code; a language model may propose one.
 
     Attributes:
-        terms: 1 to 6 expressions with weights of at most 10; the reward is their weighted sum.
-        instruction: the sentence it stands for.
-        source: where it comes from, any JSON: the model, its scores.
+        terms: 1 to 6 expressions with weights up to ±10; the reward is their weighted sum.
+        instruction: the sentence it was made for.
+        source: its origin as JSON, such as the model and its scores.
 
     Raises:
-        ExpressionError: a limit is passed. What an expression means is checked by `compile`.
+        ExpressionError: a limit is exceeded. `compile` checks the expressions.
 
     >>> spec = RewardSpec((RewardTerm("near(speed, 1, 0.5)"),), "walk")
     >>> RewardSpec.from_json(spec.to_json()) == spec
@@ -61,11 +61,11 @@ class RewardSpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.terms, tuple) or not 1 <= len(self.terms) <= MOST_TERMS:
-            _refuse("the terms", f"a tuple of 1 to {MOST_TERMS} RewardTerm does")
+            _refuse("the terms", f"use a tuple of 1 to {MOST_TERMS} RewardTerm")
         if not isinstance(self.instruction, str) or len(self.instruction) > MOST_TEXT:
-            _refuse("the instruction", f"a text of up to {MOST_TEXT} characters does")
+            _refuse("the instruction", f"use a text of up to {MOST_TEXT} characters")
         if not any(term.weight for term in self.terms):
-            _refuse("weights that are all 0", "one of them has to count")
+            _refuse("weights that are all 0", "give one of them another weight")
 
     def to_json(self, indent: int | None = None) -> str:
         """The spec as JSON."""
@@ -73,42 +73,42 @@ class RewardSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "RewardSpec":
-        """The spec that `to_json`, or a language model, has written.
+        """The spec of a JSON text from `to_json` or a language model.
 
         Raises:
-            ExpressionError: it is no JSON, is too long, has other keys or passes a limit.
+            ExpressionError: it is not JSON, is too long, has other keys or exceeds a limit.
         """
         data = _loaded(text)
         _check_keys("a reward spec", data, {"terms", "instruction", "source"}, {"terms"})
         terms = data["terms"]
         if not isinstance(terms, list) or not 1 <= len(terms) <= MOST_TERMS:
-            _refuse(f"the terms {_short(terms)}", f"a list of 1 to {MOST_TERMS} objects does")
+            _refuse(f"the terms {_short(terms)}", f"use a list of 1 to {MOST_TERMS} objects")
         for term in terms:
             _check_keys("a term", term, {"expr", "weight", "phrase"}, {"expr"})
         source = data.get("source", {})
         if not isinstance(source, dict):
-            _refuse(f"the source {_short(source)}", "an object does")
+            _refuse(f"the source {_short(source)}", "use an object")
         parts = tuple(RewardTerm(**term) for term in terms)
         return cls(parts, data.get("instruction", ""), source)
 
     def compile(self, sample: Mapping[str, Float[Tensor, "*batch"]]) -> RewardFunction:
-        """Check every term on sample values of the features and make a function of it.
+        """Check every term on sample values of the features and return the reward function.
 
         Args:
-            sample: values of each feature as they occur, two rows at least; the last axis is time
-                where rows follow each other. Its keys are the names that an expression may use.
+            sample: typical values of each feature, at least two rows; the last axis is time for
+                `rise` and `delta`. Its keys are the names that an expression may use.
                 `sample_features` gives values over the whole range of a menu's features.
 
         Raises:
-            ExpressionError: an expression is not of the language, names no feature, or is on the
-                sample not finite, constant or far out of range.
+            ExpressionError: an expression is invalid, names an unknown feature, or is not finite,
+                constant or far out of range on the sample.
         """
         terms = [(term.expr, float(term.weight)) for term in self.terms]
         return RewardFunction(terms, sample)
 
 
 def reward_schema(features: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The JSON schema of a spec, for models that are held to one; names the features if given."""
+    """The JSON schema of a spec, for models that follow one; names the features if given."""
     about = f"functions: {', '.join(f.usage for f in FUNCTIONS.values())}"
     if features:
         about = f"features: {', '.join(features)}; {about}"
@@ -137,12 +137,12 @@ def reward_schema(features: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 def _loaded(text: Any) -> Any:
     if not isinstance(text, str) or len(text) > MOST_JSON:
-        _refuse(f"a spec of {_short(text)}", f"JSON of up to {MOST_JSON} characters does")
+        _refuse(f"a spec of {_short(text)}", f"use JSON of up to {MOST_JSON} characters")
     try:
         return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as cause:
         reason = str(cause) if isinstance(cause, ValueError) else "it is nested too deeply"
-        _refuse(f"{_short(text)}, which is no JSON ({reason[:80]})", '{"terms": [...]} does')
+        _refuse(f"{_short(text)}, which is not JSON ({reason[:80]})", 'use {"terms": [...]}')
 
 
 def _no_number(name: str) -> NoReturn:
@@ -152,7 +152,7 @@ def _no_number(name: str) -> NoReturn:
 def _check_keys(what: str, data: Any, allowed: set[str], needed: set[str]) -> None:
     if not isinstance(data, dict) or not needed <= data.keys() <= allowed:
         given = sorted(data)[:6] if isinstance(data, dict) else _short(data)
-        _refuse(f"{what} with {given}", f"an object of {sorted(allowed)} does")
+        _refuse(f"{what} with {given}", f"use an object of {sorted(allowed)}")
 
 
 def _short(value: Any) -> str:

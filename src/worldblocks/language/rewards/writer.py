@@ -1,4 +1,4 @@
-"""A large language model writes reward specs; each is checked, and errors are shown to it once."""
+"""Reward specs written by a large language model, with one round of feedback."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -22,7 +22,7 @@ Answer with the JSON alone.""" % ", ".join(function.usage for function in FUNCTI
 
 
 class Attempt(NamedTuple):
-    """A reply of the model: the spec it holds, or why it holds none."""
+    """A reply of the model, with its spec or the error."""
 
     reply: str
     spec: RewardSpec | None
@@ -30,17 +30,17 @@ class Attempt(NamedTuple):
 
 
 class Writer:
-    """Asks a model that can generate for specs of an instruction.
+    """Asks a language model to write specs for an instruction.
 
-    `n` replies are asked for; each is parsed and compiled on a sample over the whole range of the
-    features. A reply that is refused goes back once with the reason. No reply is ever executed.
-    A small model writes wrong specs (of 30, one was right): for those there is `Selector`.
+    Each of `n` replies is parsed and compiled on a sample over the whole range of the features. A
+    refused reply is sent back once with the reason. No reply is ever executed. Small models write
+    wrong specs (29 of 30 in a test); use `Selector` with them.
 
     Args:
-        model: `EndpointLM`, or any that generates.
+        model: `EndpointLM`, or another model that generates.
         ranges: the features it may use.
-        n: how many specs are asked for.
-        temperature: of the replies; 0 makes them all alike.
+        n: number of specs to ask for.
+        temperature: of the replies; at 0 they are all equal.
         about: a sentence or two about the environment.
 
     Raises:
@@ -64,11 +64,11 @@ class Writer:
         self.attempts: list[Attempt] = []
 
     def write(self, instruction: str) -> list[RewardSpec]:
-        """The valid specs, without repetitions; `attempts` keeps all replies and why they failed.
+        """The valid specs, without duplicates; `attempts` keeps all replies and their errors.
 
         Raises:
-            Malformed: no reply holds a valid spec, also after the round of feedback.
-            LanguageError: the model cannot be asked.
+            Malformed: no reply has a valid spec, even after feedback.
+            LanguageError: the model failed.
             ValueError: the instruction is empty or too long.
         """
         if not 0 < len(instruction) <= MOST_CHARACTERS:
