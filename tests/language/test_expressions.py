@@ -1,4 +1,4 @@
-"""The language of rewards: what expressions mean, and that everything else is refused in time."""
+"""The reward language: values of expressions, and the refusal of anything else."""
 
 import ast
 import time
@@ -66,7 +66,7 @@ def test_near_is_a_gaussian():
     torch.testing.assert_close(near, torch.tensor([-0.5, 0.0, -0.5]).exp())
 
 
-def test_nothing_has_changed_where_an_episode_opens():
+def test_events_are_zero_in_the_first_row():
     first = torch.tensor([[False, True, False], [True, False, True]])
     assert value("rise(open_door)", is_first=first).tolist() == [[0, 0, 0], [0, 0, 0]]
     assert value("delta(height)", is_first=first)[0].tolist() == [0.0, 0.0, 0.5]
@@ -262,7 +262,7 @@ HOSTILE = {
 
 
 def refused(text):
-    """The reason, and that it took no time; what is not refused fails the test."""
+    """The message of the refusal, which takes less than a second."""
     start = time.process_time()
     with pytest.raises(ExpressionError) as caught:
         RewardSpec((RewardTerm(text),)).compile(ROWS)
@@ -279,7 +279,7 @@ def test_hostile_expressions_are_refused_readably(name):
 
 
 @pytest.mark.parametrize("thing", [None, 3, 2.5, ["speed"], {"speed": 1}, b"speed"])
-def test_what_is_no_text_is_refused(thing):
+def test_other_types_are_refused(thing):
     with pytest.raises(ExpressionError, match="a text of 1 to 400 characters, got"):
         Expression(thing, NAMES)
 
@@ -305,7 +305,7 @@ def test_what_is_no_text_is_refused(thing):
         ("2", "it is 2 everywhere on the sample; a reward has to depend on the state"),
     ],
 )
-def test_the_reason_says_what_would_work(text, reason):
+def test_messages_suggest_a_fix(text, reason):
     assert reason in refused(text)
 
 
@@ -320,8 +320,8 @@ TOKENS += ["1", "0.5", "1e9", "__class__", "lambda", ":", "[", "]", "'", "import
 
 
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=40).map(" ".join))
-def test_any_sequence_of_words_is_a_reward_or_is_refused(text):
-    """And where it is a reward, it is finite on the sample."""
+def test_any_sequence_of_tokens_compiles_or_is_refused(text):
+    """A compiled reward is finite on the sample."""
     start = time.process_time()
     try:
         reward = RewardSpec((RewardTerm(text),)).compile(ROWS)
@@ -335,7 +335,7 @@ def test_any_sequence_of_words_is_a_reward_or_is_refused(text):
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_a_reward_or_is_refused(text):
+def test_any_text_compiles_or_is_refused(text):
     reason = ""
     try:
         Expression(text, NAMES)

@@ -51,7 +51,7 @@ def labelled(rows, reward):
 
 
 def test_rows_by_hand():
-    """Row 0 of the second window goes on in the middle: what rose with it is not known."""
+    """The second window starts inside an episode, so `rise` is unknown in its row 0."""
     rows = batch(
         [[5.0, 5.0, 0.0], [5.0, 0.0, 5.0]],
         [[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]],

@@ -1,4 +1,4 @@
-"""A language model as policy: probabilities by hand, what is trained, what is saved."""
+"""A language model as policy: probabilities by hand, trained and saved parameters."""
 
 import copy
 import sys
@@ -35,7 +35,7 @@ def test_logits_are_the_log_probabilities_of_the_phrases():
     assert torch.isclose(OneHot(judged.logits).probs.sum(-1), torch.ones(3)).all()
 
 
-def test_of_a_mean_each_phrase_of_an_even_model_is_as_likely():
+def test_the_mean_over_tokens_ignores_the_length_of_a_phrase():
     model, policy = made(per_token=True)
     model.network.get_output_embeddings().weight.data.zero_()
     torch.testing.assert_close(OneHot(policy(PROMPTS).logits).probs, torch.full((3, 3), 1 / 3))
@@ -103,7 +103,7 @@ def test_a_saved_policy_acts_the_same():
     assert torch.equal(policy(PROMPTS).value, again(PROMPTS).value)
 
 
-def test_what_is_refused(monkeypatch):
+def test_invalid_arguments(monkeypatch):
     with pytest.raises(MissingCapability, match="scripted cannot train; PackagedLM or"):
         LanguagePolicy(ScriptedLM({}), ACTIONS, rank=2)
     monkeypatch.setitem(sys.modules, "peft", None)

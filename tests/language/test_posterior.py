@@ -1,4 +1,4 @@
-"""The posterior over specs: by hand, by a slow definition, and that it repairs a wrong prior."""
+"""The posterior over specs: by hand, by a slow definition, and from a wrong prior."""
 
 import json
 import math
@@ -119,7 +119,7 @@ def test_choices_follow_the_probabilities():
     assert counts.tolist() == pytest.approx([0.7, 0.2, 0.1], abs=0.04)
 
 
-def test_it_goes_on_from_its_state_as_if_nothing_had_happened():
+def test_a_restored_posterior_continues_the_same():
     one, other = SpecPosterior([0.6, 0.4]), SpecPosterior([0.6, 0.4], seed=9)
     for outcome in (0.0, 1.0, 1.0):
         one.update(one.choose(), outcome)
@@ -131,12 +131,12 @@ def test_it_goes_on_from_its_state_as_if_nothing_had_happened():
 
 
 @pytest.mark.parametrize("prior", [[], [-0.1, 1.1], [0.0, 0.0], [math.nan, 1.0], [math.inf]])
-def test_priors_that_are_none(prior):
+def test_invalid_priors(prior):
     with pytest.raises(ValueError, match="a prior has one or more probabilities, none below 0"):
         SpecPosterior(prior)
 
 
-def test_what_is_refused():
+def test_invalid_arguments():
     belief = SpecPosterior([0.5, 0.5])
     with pytest.raises(ValueError, match="there are candidates 0 to 1, got 2"):
         belief.update(2, 1.0)

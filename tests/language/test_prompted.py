@@ -1,4 +1,4 @@
-"""Environments as prompts: the text by hand, what is forgotten, bytes there and back."""
+"""Environments as prompts: text by hand, history, bytes and back."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_the_prompt_by_hand():
         glam_prompt("win", ["a"], [["x"], ["y"]], ["a", "a"])
 
 
-def test_an_environment_speaks_and_is_told_its_own_actions():
+def test_prompts_hold_recent_observations_and_actions():
     env = Prompted(Corridor(), COMMANDS, history=2, length=400)
     assert env.action == {"command": Discrete(2)}
     first = env.reset(0)
@@ -113,7 +113,7 @@ def test_any_text_is_read_back(texts):
     assert read_prompts(torch.tensor([list(row) for row in rows])) == texts
 
 
-def test_what_is_refused():
+def test_invalid_arguments():
     env = Corridor()
     env.action = {"arm": Continuous((2,))}
     with pytest.raises(ValueError, match="takes an environment with one discrete action, and com"):

@@ -128,7 +128,7 @@ def test_json_that_is_refused(text, reason):
     assert len(str(caught.value)) < 300
 
 
-def test_limits_of_what_is_built_in_python():
+def test_limits_in_python():
     with pytest.raises(ExpressionError, match="use a tuple of 1 to 6 RewardTerm"):
         RewardSpec((RewardTerm("speed"),) * 7)
     with pytest.raises(ExpressionError, match="the weight nan"):

@@ -1,4 +1,4 @@
-"""What each environment is played for, and whose outcome is whose."""
+"""Reward search: draws, outcomes, heads."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def search(**options):
     return RewardSearch(asked, MENU, **{"heads": 3, "envs": 2, "seed": 1, **options})
 
 
-def test_an_outcome_is_that_of_the_candidate_which_was_played():
+def test_an_outcome_counts_for_the_candidate_in_play():
     """Environment 1 wins while it plays candidate 0, environment 0 fails with candidate 2."""
     ours = search()
     ours.playing = [2, 0]
@@ -35,7 +35,7 @@ def texts(spec):
 
 
 def test_a_candidate_is_drawn_where_an_episode_begins(monkeypatch):
-    """Candidates 0 to 2 have the heads 0 to 2; that of who was played longest ago goes to 3."""
+    """Candidates 0 to 2 have the heads 0 to 2; candidate 3 takes that of the one idle longest."""
     ours, draws = search(), iter([1, 2, 3])
     monkeypatch.setattr(ours.belief, "choose", lambda: next(draws))
     assert ours.begin(torch.tensor([True, True])) == []

@@ -1,4 +1,4 @@
-"""Menus, rankings of their phrases, the writer: with models whose answers are written here."""
+"""Menus, rankings and the writer, with scripted models."""
 
 import json
 
@@ -69,14 +69,14 @@ def test_scores_by_hand(method, scores):
 @pytest.mark.parametrize(
     ("method", "best"), [("likelihood", "go"), ("pmi+channel", "stop"), (None, "stop")]
 )
-def test_the_raw_likelihood_is_what_the_others_correct(method, best):
+def test_the_parts_disagree_with_the_raw_likelihood(method, best):
     ranking = Selector(model(), encoder(), method, SHOTS).rank("halt", PHRASES)
     assert ranking.items[0] == best
     assert sorted(ranking.items) == sorted(PHRASES)
     assert ranking.scores == sorted(ranking.scores, reverse=True)
 
 
-def test_the_default_takes_what_there_is():
+def test_the_default_method_depends_on_the_encoder():
     assert Selector(model()).method == "pmi+channel"
     assert Selector(model(), encoder()).method == "pmi+channel+embed"
     assert Selector(None, encoder(), "embed").rank("halt", PHRASES).items == ["stop", "go"]
@@ -147,7 +147,7 @@ def test_phrases_that_cannot_be_ranked(phrases, reason):
         WordOverlap().rank("x", phrases)
 
 
-def test_what_a_selector_needs():
+def test_invalid_selectors():
     with pytest.raises(ValueError, match="unknown part 'guess' of"):
         Selector(model(), method="pmi+guess")
     with pytest.raises(ValueError, match="'embed' of 'embed' needs an encoder, got None"):
@@ -246,7 +246,7 @@ def test_no_valid_reply_is_an_error_with_the_last_one():
         Writer(lm, RANGES, n=1, about="A cart.").write("drive on")
 
 
-def test_what_a_writer_needs():
+def test_invalid_writers():
     with pytest.raises(MissingCapability, match="cannot generate"):
         Writer(model(), RANGES)
     with pytest.raises(ValueError, match="asks for 1 spec or more, got n=0"):

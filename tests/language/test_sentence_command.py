@@ -1,4 +1,4 @@
-"""The command that shows what a sentence compiles to."""
+"""`python -m worldblocks.language sentence`."""
 
 from pathlib import Path
 

@@ -30,13 +30,7 @@ from worldblocks.language.policy import Judged, LanguagePolicy
 from worldblocks.language.posterior import Evidence, Returns, SpecPosterior, Successes
 from worldblocks.language.prompted import BABYAI_COMMANDS, Prompted, glam_prompt, read_prompts
 from worldblocks.language.proposal import Proposal, propose, settle
-from worldblocks.language.ranking.baselines import (
-    Embedding,
-    Exact,
-    Random,
-    Uniform,
-    WordOverlap,
-)
+from worldblocks.language.ranking.baselines import Embedding, Exact, Random, Uniform, WordOverlap
 from worldblocks.language.ranking.named import packaged_model, ranker
 from worldblocks.language.ranking.ranking import Ranker, Ranking, fit_temperature
 from worldblocks.language.ranking.selector import Selector

@@ -116,9 +116,15 @@ class Prompted:
 
     def _shown(self, step: Step) -> Step:
         self._seen.append(self._describer.describe())
-        done = list(self._done)[len(self._done) - len(self._seen) + 1 :]
-        prompt = glam_prompt(self._describer.mission, list(self._commands), self._seen, done)
-        return step._replace(obs={"prompt": _bytes(prompt, self._length)})
+        goal, commands = self._describer.mission, list(self._commands)
+        data = glam_prompt(goal, commands, self._seen, list(self._done)).encode("utf-8")
+        if len(data) > self._length:
+            raise ValueError(
+                f"a prompt has {len(data)} bytes and the observation {self._length}: give Prompted "
+                f"a larger length or a shorter history"
+            )
+        prompt = np.frombuffer(data.ljust(self._length, b"\0"), np.uint8).astype(np.int64)
+        return step._replace(obs={"prompt": prompt})
 
     def get_state(self) -> None:
         """None: an episode is restored by playing its actions again."""
@@ -145,13 +151,3 @@ def read_prompts(prompt: Shaped[Tensor, "*batch length"]) -> list[str]:
     """
     rows = prompt.reshape(-1, prompt.shape[-1]).cpu().numpy().astype(np.uint8)
     return [row.tobytes().rstrip(b"\0").decode("utf-8") for row in rows]
-
-
-def _bytes(text: str, length: int) -> np.ndarray:
-    data = text.encode("utf-8")
-    if len(data) > length:
-        raise ValueError(
-            f"a prompt has {len(data)} bytes and the observation {length}: give Prompted a larger "
-            f"length or a shorter history"
-        )
-    return np.frombuffer(data.ljust(length, b"\0"), np.uint8).astype(np.int64)

@@ -12,6 +12,7 @@ from worldblocks.language.rewards.spec import RewardSpec
 from worldblocks.run.durable import replace_text
 
 FILE = "proposal.json"
+TOP = 8  # candidates in `shown`
 
 
 class Proposal(NamedTuple):
@@ -68,12 +69,12 @@ class Proposal(NamedTuple):
         sample = sample_features(menu.ranges)
         return [spec and spec.compile(sample) for spec in self.specs]
 
-    def shown(self, top: int = 8) -> str:
+    def shown(self) -> str:
         """The instruction and the best candidates with scores and prior, as text."""
         lines = [f"instruction: {self.instruction}", f"candidates by {self.by}:"]
         rows = list(zip(self.phrases, self.scores, self.prior, strict=True))
-        lines += [f"  {score:7.2f}  {share:6.1%}  {phrase}" for phrase, score, share in rows[:top]]
-        return "\n".join([*lines, *([f"  and {len(rows) - top} more"] if rows[top:] else [])])
+        lines += [f"  {score:7.2f}  {share:6.1%}  {phrase}" for phrase, score, share in rows[:TOP]]
+        return "\n".join([*lines, *([f"  and {len(rows) - TOP} more"] if rows[TOP:] else [])])
 
 
 def propose(
@@ -87,7 +88,7 @@ def propose(
     seed: int = 0,
     old: Path | str = "",
 ) -> Proposal:
-    """Candidate rewards for an instruction, with a prior. Only this function asks a language model.
+    """Candidate rewards for an instruction, with a prior.
 
     | `reward` | candidates | prior |
     |---|---|---|

@@ -1,4 +1,4 @@
-"""The cache: asked once, replayed without the model, told apart, safe against torn lines."""
+"""The cache: replay without the model, keys, half-written lines."""
 
 import contextlib
 import json
@@ -48,7 +48,7 @@ def test_each_question_is_asked_once_and_replayed_without_the_model(tmp_path):
     assert len(offline) == 4
 
 
-def test_a_line_is_text_that_says_what_was_asked(tmp_path):
+def test_a_line_holds_the_request(tmp_path):
     path, inner = tmp_path / "cache.jsonl", scripted()
     use(CachedLM(inner, path, template="v2"))
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -73,7 +73,7 @@ def test_a_line_is_text_that_says_what_was_asked(tmp_path):
     assert {line["text"] for line in lines[2:]} == {"a", "b"}
 
 
-def test_anything_else_is_another_question(tmp_path):
+def test_any_change_is_another_request(tmp_path):
     path = tmp_path / "cache.jsonl"
     use(CachedLM(scripted(), path))
     offline = CachedLM(scripted(), path, offline=True)
@@ -95,7 +95,7 @@ def test_anything_else_is_another_question(tmp_path):
     assert offline.generate(ASK, max_tokens=4, temperature=0) == "the ball"
 
 
-def test_draws_are_told_apart_by_temperature_and_seed(tmp_path):
+def test_keys_hold_temperature_and_seed(tmp_path):
     """And the model is asked for the very draw."""
     asked = []
 
@@ -113,7 +113,7 @@ def test_draws_are_told_apart_by_temperature_and_seed(tmp_path):
     assert all(options["max_tokens"] == 4 for options in asked)
 
 
-def test_only_replies_that_are_replies_are_kept(tmp_path):
+def test_malformed_replies_are_not_stored(tmp_path):
     class Broken(ScriptedLM):
         def generate(self, messages, **options):
             return "{not json" if options["schema"] else " "
@@ -133,7 +133,7 @@ def test_only_replies_that_are_replies_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, 200])
-def test_a_half_written_last_line_is_passed_over(tmp_path, cut):
+def test_a_half_written_last_line_is_skipped(tmp_path, cut):
     path, inner = tmp_path / "cache.jsonl", scripted()
     use(CachedLM(inner, path))
     whole = path.read_bytes()
@@ -192,7 +192,7 @@ def test_processes_write_to_one_file(tmp_path):
     assert len(CachedLM(None, path, offline=True)) == 60
 
 
-def test_what_is_refused(tmp_path):
+def test_invalid_arguments(tmp_path):
     path = tmp_path / "cache.jsonl"
     with pytest.raises(ValueError, match="no model to ask; give one, or replay with offline=True"):
         CachedLM(None, path)
@@ -218,7 +218,7 @@ texts = st.text(st.characters(exclude_categories=[]), max_size=8)
 
 
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
-def test_questions_of_scores_are_told_apart(pairs):
+def test_keys_of_scores_differ(pairs):
     """A question can be read back from its line, so that two of them are never the same line."""
     contexts, completions = map(list, zip(*pairs, strict=True))
     line = scored(contexts, completions)

@@ -1,4 +1,4 @@
-"""An endpoint: what is sent, how each failure ends, and a key that is seen nowhere."""
+"""An endpoint: requests, the error of each failure, and a key that never leaks."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ def model(server, *, timeout=5.0, pause=0.0, **options):
     return EndpointLM(server.url, "toy", timeout=timeout, pause=pause, **options)
 
 
-def test_what_is_sent():
+def test_requests():
     with ToyServer(GOOD) as server:
         assert ask(server) == "Paris"
         model(server).generate(ASK, max_tokens=9, temperature=0.5, seed=3)
@@ -63,7 +63,7 @@ def test_a_schema_is_sent_and_its_reply_is_json():
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(status):
+def test_transient_statuses_are_retried(status):
     with ToyServer((status, "busy"), (status, "busy"), GOOD) as server:
         assert ask(server) == "Paris"
         assert len(server.asked) == 3
@@ -75,7 +75,7 @@ def test_what_may_pass_is_tried_again(status):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-def test_what_will_not_pass_is_not_tried_again(status):
+def test_other_statuses_are_not_retried(status):
     with ToyServer((status, '{"error": "no such thing"}')) as server:
         with pytest.raises(Refused, match=f"status {status}: .*no such thing") as raised:
             ask(server)
@@ -137,7 +137,7 @@ def test_a_connection_that_breaks_is_tried_again():
         ("\u2028" * 400_000, "sent more than 1000000 bytes"),
     ],
 )
-def test_a_reply_that_is_no_answer_is_malformed_and_not_asked_for_again(body, wanted):
+def test_malformed_replies_are_not_retried(body, wanted):
     with ToyServer((200, body)) as server:
         with pytest.raises(Malformed, match=wanted):
             ask(server)
@@ -208,7 +208,7 @@ def test_wrong_arguments():
             EndpointLM("http://127.0.0.1/v1", "toy", **wrong)
 
 
-def test_what_it_cannot_do():
+def test_missing_capabilities():
     lm = EndpointLM("http://127.0.0.1:1/v1/", "toy")
     assert (lm.name, lm.identity) == ("endpoint:toy", "http://127.0.0.1:1/v1 toy")
     with pytest.raises(MissingCapability, match="cannot score; PackagedLM or TransformersLM can"):

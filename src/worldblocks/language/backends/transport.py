@@ -95,8 +95,6 @@ def _once(
             return _read(response, asker, deadline, redact)
     except urllib.error.HTTPError as error:
         raise _status(error, asker, deadline, redact) from None
-    except TimeoutError:
-        raise _Retry(TimedOut(f"{asker} gave no answer within {timeout:g} s")) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):

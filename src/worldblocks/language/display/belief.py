@@ -14,7 +14,7 @@ TOP = 8  # candidates with a colour
 OUTCOMES = 20  # episodes in the running mean
 
 
-def plot_belief(run: Path | str, *, title: str | None = None) -> Path:
+def plot_belief(run: Path | str) -> Path:
     """Draw `belief.png` into a run folder.
 
     Top: the scores of the candidates. Middle: their posterior over time. Bottom: the environment's
@@ -23,14 +23,13 @@ def plot_belief(run: Path | str, *, title: str | None = None) -> Path:
     Args:
         run: a folder with `proposal.json`, `metrics.jsonl` (`belief/<phrase>`) and
             `episodes.jsonl` (`task`, the phrase, and `success`).
-        title: heading; the instruction if None.
     """
     run = Path(run)
     proposal = Proposal.load(run)
     figure = extra("matplotlib.figure", "plot_belief").Figure((9, 10), dpi=90, layout="constrained")
     extra("matplotlib.backends.backend_agg", "plot_belief").FigureCanvasAgg(figure)
     scores, belief, success = figure.subplots(3, 1, height_ratios=(2, 2, 3))
-    heading = title or f"“{proposal.instruction}”, candidates by {proposal.by}"
+    heading = f"“{proposal.instruction}”, candidates by {proposal.by}"
     figure.suptitle(heading, x=0.012, ha="left", weight="bold", color=DARK)
     shown = proposal.phrases[:TOP]
     colours = dict(zip(shown, COLOURS, strict=False))

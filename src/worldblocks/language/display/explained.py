@@ -24,6 +24,7 @@ from worldblocks.language.rewards.menu import menu_of, sample_features
 from worldblocks.spaces import Actions, Discrete, one_hot_action
 
 ROWS = 300  # of a sample
+TOP = 5  # phrases in the list
 
 
 class Sample(NamedTuple):
@@ -34,7 +35,7 @@ class Sample(NamedTuple):
 
 
 def explain(
-    sentence: str, name: str, ranker: Ranker, *, rows: int = ROWS, seed: int = 0, top: int = 5
+    sentence: str, name: str, ranker: Ranker, *, rows: int = ROWS, seed: int = 0
 ) -> list[str]:
     """Lines with the ranking of a sentence, its reward terms and their values on samples.
 
@@ -47,7 +48,6 @@ def explain(
         ranker: chooses from the menu.
         rows: number of rows of each sample.
         seed: of the episodes.
-        top: number of phrases in the list.
     """
     env = _environment(name)
     env.reset(seed)
@@ -55,7 +55,7 @@ def explain(
     env.close()
     ranking = ranker.rank(sentence, menu.phrases)
     lines = [f"instruction: {sentence}", f"menu of {name}: {len(menu.phrases)} phrases"]
-    candidates = zip(ranking.items[:top], ranking.scores, ranking.prior(), strict=False)
+    candidates = zip(ranking.items[:TOP], ranking.scores, ranking.prior(), strict=False)
     lines += [f"  {score:7.2f}  {share:5.1%}  {phrase}" for phrase, score, share in candidates]
     spec = menu.specs(ranking.items, sentence)[0]
     reward = spec.compile(sample_features(menu.ranges))

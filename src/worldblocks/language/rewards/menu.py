@@ -108,7 +108,7 @@ class TermMenu:
         return [self.spec(*pair, instruction=instruction) for pair in pairs]
 
 
-class GoalMenu:
+class GoalMenu(TermMenu):
     """Goals of an environment; each gives a reward only in the row in which it is achieved.
 
     Args:
@@ -123,33 +123,13 @@ class GoalMenu:
     """
 
     def __init__(self, goals: Sequence[Goal]) -> None:
-        self._features = {goal.phrase: goal.feature for goal in goals}
-        if len(self._features) < len(goals) or not goals:
+        exprs = {goal.phrase: f"rise({goal.feature})" for goal in goals}
+        if len(exprs) < len(goals) or not goals:
             raise ValueError(
                 f"a menu has one or more goals with different phrases, got {list(goals)}"
             )
-        self.ranges = {goal.feature: Feature(0.0, 1.0, bit=True) for goal in goals}
-
-    @property
-    def phrases(self) -> list[str]:
-        """The items, as a language model sees them."""
-        return list(self._features)
-
-    def spec(self, phrase: str, *more: str, instruction: str = "", **source: Any) -> RewardSpec:
-        """The reward of one goal or several.
-
-        Raises:
-            ValueError: a phrase is not on the menu.
-        """
-        for one in (phrase, *more):
-            check_phrase(one, self.phrases)
-        exprs = {one: f"rise({self._features[one]})" for one in (phrase, *more)}
-        terms = tuple(RewardTerm(expr, 1.0, one) for one, expr in exprs.items())
-        return RewardSpec(terms, instruction, source)
-
-    def specs(self, phrases: Sequence[str], instruction: str = "") -> list[RewardSpec]:
-        """A reward for each phrase of a ranking, best first."""
-        return [self.spec(phrase, instruction=instruction) for phrase in phrases]
+        bit = Feature(0.0, 1.0, bit=True)
+        super().__init__(exprs, {goal.feature: bit for goal in goals})
 
 
 def body_menu(name: str) -> TermMenu:
@@ -162,7 +142,7 @@ def body_menu(name: str) -> TermMenu:
     return TermMenu(known.phrases, known.features, helpers=known.helpers)
 
 
-def menu_of(name: str, env: Any) -> TermMenu | GoalMenu:
+def menu_of(name: str, env: Any) -> TermMenu:
     """The menu of an environment: that of its body, or of the goals it describes."""
     domain = name.split("_")[0]
     return body_menu(domain) if domain in BODIES else GoalMenu(env.describer.candidates())

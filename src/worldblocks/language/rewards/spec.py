@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -156,8 +155,7 @@ def _check_keys(what: str, data: Any, allowed: set[str], needed: set[str]) -> No
 
 
 def _short(value: Any) -> str:
-    shown = value if isinstance(value, float) and not math.isfinite(value) else None
-    text = str(shown) if shown is not None else repr(value)[:60]
+    text = repr(value)
     return text if len(text) <= 50 else f"{text[:47]}..."
 
 
