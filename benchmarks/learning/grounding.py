@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.learning.data import LAST, OUTCOMES
 from benchmarks.learning.entries import Entry, records, run_folder
 from benchmarks.learning.words import markdown, number, steps_text
-from worldblocks.run.curve import COLOURS, DARK, style
+from worldblocks.run.curve import COLOURS, DARK, say, style
 from worldblocks.run.extras import extra
 
 SHARE = 0.8  # a reward counts as good from this share of the oracle's success
@@ -116,21 +116,26 @@ def copy_picture(entry: Entry, seed: int, root: Path) -> None:
 
 
 def _plot(done: dict[Entry, list[dict[str, Any]]], goal: float, path: Path) -> None:
+    """A small chart for each reward, all on the same axes."""
+    columns, rows = 4, math.ceil(len(done) / 4)
     figure = extra("matplotlib.figure", "the figure of GLAM").Figure(
-        (9, 5), dpi=90, layout="constrained"
+        (10, 2.6 * rows), dpi=80, layout="constrained"
     )
     extra("matplotlib.backends.backend_agg", "the figure of GLAM").FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    style(axes, f"success, mean of the last {OUTCOMES} episodes")
-    for (entry, own), colour in zip(done.items(), COLOURS, strict=False):
-        for place, one in enumerate(own):
-            label = f"{entry.what} ({len(own)} of {len(entry.seeds)} seeds)" if not place else None
-            line = {"lw": 1.8, "alpha": 0.85, "color": colour, "label": label}
-            axes.plot(one["curve"]["step"], one["curve"]["success"], **line)
-    if goal:
-        axes.axhline(goal, color=DARK, lw=0.8, ls=":", label=f"{SHARE:.0%} of the oracle")
-    axes.set_xlabel("actions", color=DARK)
-    axes.set_ylim(0, 1.03)
-    axes.set_xlim(left=0)
-    axes.legend(loc="lower right", frameon=False, labelcolor=DARK)
+    charts = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    for axes, (entry, own) in zip(charts, done.items(), strict=False):
+        style(axes, "")
+        axes.set_title(entry.what, color=DARK, fontsize=9, loc="left")
+        for one, colour in zip(own, COLOURS, strict=False):
+            axes.plot(one["curve"]["step"], one["curve"]["success"], lw=1.5, color=colour)
+        if goal:
+            axes.axhline(goal, color=DARK, lw=0.8, ls=":")
+        if not own:
+            say(axes, "not run yet")
+        axes.set_ylim(0, 1.03)
+        axes.set_xlim(left=0)
+    for axes in charts[len(done) :]:
+        axes.set_axis_off()
+    figure.supxlabel("actions", color=DARK, fontsize=10)
+    figure.supylabel(f"success, mean of {OUTCOMES} episodes", color=DARK, fontsize=10)
     figure.savefig(path)

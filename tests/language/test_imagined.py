@@ -91,7 +91,7 @@ def test_another_spec_costs_no_data():
 
 def test_relabelling_refuses():
     rows = batch([[1.0, 0.0]], [[0.0, 0.0]], [[True, False]])
-    with pytest.raises(KeyError, match=r"needs the features \['height'\], replay has"):
+    with pytest.raises(KeyError, match=r"needs the features \['height'\], but replay has"):
         labelled(rows, RewardSpec((RewardTerm("height"),)).compile({"height": torch.rand(5)}))
     inverse = RewardSpec((RewardTerm("1 / speed"),)).compile({"speed": torch.tensor([1.0, 2.0])})
     with pytest.raises(ValueError, match=r"'1 / speed' is inf at {'speed': 0.0}"):

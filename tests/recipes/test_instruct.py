@@ -143,7 +143,7 @@ def test_the_score_is_that_of_the_rows_that_were_played(whole):
     assert len(seen) == 1000 // saved.repeat
     rows = [reward({name: row[name] for name in reward.names}) for row in seen[1:]]
     few = torch.stack(rows).sum(0)
-    assert (torch.tensor(scores) - few <= wb.language.compiled.BOUND).all()
+    assert (torch.tensor(scores) - few <= wb.language.rewards.compiled.BOUND).all()
     assert (torch.tensor(scores) >= few).all()
 
 

@@ -3,7 +3,6 @@
 `python -m worldblocks.language` shows the reward that a sentence compiles to.
 """
 
-from worldblocks.language.backends import packaged as packaged  # old path, in tests/recipes
 from worldblocks.language.backends.cached import CachedLM
 from worldblocks.language.backends.encoder import SentenceEncoder
 from worldblocks.language.backends.endpoint import EndpointLM
@@ -34,7 +33,6 @@ from worldblocks.language.ranking.baselines import Embedding, Exact, Random, Uni
 from worldblocks.language.ranking.named import packaged_model, ranker
 from worldblocks.language.ranking.ranking import Ranker, Ranking, fit_temperature
 from worldblocks.language.ranking.selector import Selector
-from worldblocks.language.rewards import compiled as compiled  # old path, in tests/recipes
 from worldblocks.language.rewards.compiled import RewardFunction
 from worldblocks.language.rewards.expression import Expression, ExpressionError
 from worldblocks.language.rewards.imagined import (
