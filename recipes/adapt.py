@@ -1,17 +1,16 @@
-"""A new task on the world model of a multi-task run: its return after so many real steps.
+"""Adapt the world model of a multi-task run to a new task: return against real steps.
 
-    python recipes/adapt.py RUN --task walker_run                     all of it is fine-tuned
-    python recipes/adapt.py RUN --task walker_run --freeze            the world stays as it is
-    python recipes/adapt.py RUN --task walker_run --world fresh       from scratch, to compare
-    python recipes/adapt.py RUN --task walker_run --world shuffled    a world of no use, to compare
-    python recipes/adapt.py RUN --task walker_run --head walker_walk  begin with a copy of a head
+    python recipes/adapt.py RUN --task walker_run                     fine-tune everything
+    python recipes/adapt.py RUN --task walker_run --freeze            keep the world model fixed
+    python recipes/adapt.py RUN --task walker_run --world fresh       baseline: from scratch
+    python recipes/adapt.py RUN --task walker_run --world shuffled    baseline: shuffled dynamics
+    python recipes/adapt.py RUN --task walker_run --head walker_walk  start from a copy of a head
 
 RUN is a folder of `multitask_dmc.py` or `multitask_atari.py`. Its world model takes the new task's
-observations and actions; tensors of another shape, as where RUN is of another body, begin afresh.
-Real steps are environment steps: actions times the action repeat. Where the reward of the task is a
-known function of features and RUN, of the same body, still has its replay, what is to be trained is
-first trained on that replay, with rewards computed anew: the return after 0 steps is what comes of
-it. A fresh world, which has no past, is not.
+observations and actions; tensors whose shapes differ, as for another body, start anew. Real steps
+are environment steps: actions times the action repeat. If the task's reward is a known function of
+features and RUN, of the same body, still has its replay, training begins on that replay with
+relabelled rewards; the return after 0 steps shows the result. A fresh world model skips this.
 """
 
 import dataclasses
@@ -32,29 +31,29 @@ NEEDED = ("task_suite", "build", "update", "act")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    run: Annotated[Path, tyro.conf.Positional]  # a run folder of several tasks
-    task: str  # the new one
-    recipe: Path | None = None  # file of the recipe; default: the one that RUN names
-    logdir: str = ""  # where the result goes; default RUN/adapt-<task>-<world>-<seed>
+    run: Annotated[Path, tyro.conf.Positional]  # folder of a multi-task run
+    task: str  # the new task
+    recipe: Path | None = None  # recipe file; default: the one that RUN names
+    logdir: str = ""  # result folder; default RUN/adapt-<task>-<world>-<seed>
     seed: int = 0
-    freeze: bool = False  # keep the world model as it is, else it goes on learning
-    world: Literal["kept", "fresh", "shuffled"] = "kept"  # of RUN, new, or its weights mixed up
+    freeze: bool = False  # keep the world model fixed instead of training it too
+    world: Literal["kept", "fresh", "shuffled"] = "kept"  # of RUN, new, or shuffled
     head: str = ""  # task of RUN whose head is copied; default: a new head
-    marks: tuple[int, ...] = (0, 1000, 5000, 20_000)  # real steps after which it is judged
+    marks: tuple[int, ...] = (0, 1000, 5000, 20_000)  # real steps at which to evaluate
     before: int = 1000  # updates on the replay of RUN before the first real step
-    train_ratio: float = 0.0  # rows trained on for each action; default: that of RUN
-    episodes: int = 20  # of a judgement
+    train_ratio: float = 0.0  # rows trained on per action; default: that of RUN
+    episodes: int = 20  # per evaluation
     device: str = "auto"
 
     def __post_init__(self):
         if not self.marks or list(self.marks) != sorted(set(self.marks)) or self.marks[0] < 0:
-            raise ValueError(f"--marks takes ascending steps from 0 on, got {self.marks}")
+            raise ValueError(f"--marks takes ascending steps, none below 0, got {self.marks}")
         if self.freeze and self.world == "fresh":
-            raise ValueError("a fresh world cannot be frozen; give --world kept or leave --freeze")
+            raise ValueError("a fresh world cannot be frozen; use --world kept or drop --freeze")
 
 
 def take(agent, tensors: dict[str, Any]) -> int:
-    """Copy the tensors that fit by name and shape, but for heads; how many they are."""
+    """Copy the tensors that fit by name and shape, except heads; returns how many."""
     own = {name: x for name, x in agent.state_dict().items() if not name.startswith("heads.")}
     fit = {k: x for k, x in tensors.items() if k in own and own[k].shape == x.shape}
     agent.load_state_dict(fit, strict=False)
@@ -63,19 +62,19 @@ def take(agent, tensors: dict[str, Any]) -> int:
 
 @torch.no_grad()
 def shuffle(agent):
-    """Permute the numbers of each tensor of the dynamics: what they know goes, their scale not."""
+    """Permute the entries of each dynamics tensor: destroys what it learned, keeps its scale."""
     for parameter in agent.rssm.parameters():
         mixed = parameter.flatten()[torch.randperm(parameter.numel()).to(parameter.device)]
         parameter.copy_(mixed.view_as(parameter))
 
 
 def prepare(cfg: Config, recipe: Any, saved: Any):
-    """The agent of the new task on the world that was asked for, and where it is played."""
+    """The new task's agent on the world model asked for, its optimiser and its task suite."""
     suite = recipe.task_suite(dataclasses.replace(saved, tasks=(cfg.task,)))
     agent, _ = recipe.build(saved, suite)
     weights = wb.run.Checkpoint(cfg.run).weights("agent")
     fit = take(agent, weights) if cfg.world != "fresh" else 0
-    print(f"{fit} of {len(weights)} tensors of {cfg.run} in the world of {cfg.task}", flush=True)
+    print(f"copied {fit} of the {len(weights)} tensors of {cfg.run} for {cfg.task}", flush=True)
     if cfg.world == "shuffled":
         shuffle(agent)
     agent.heads.add(cfg.task, agent.head(cfg.task))
@@ -94,7 +93,7 @@ def prepare(cfg: Config, recipe: Any, saved: Any):
 
 
 def replays(cfg: Config, recipe: Any, saved: Any, suite: Any):
-    """The replay of RUN, relabelled, where it is there and of use; and an empty one."""
+    """RUN's replay, relabelled (None if missing or useless), an empty one, and RUN's tasks."""
     known = wb.tasks.control_reward(cfg.task) if getattr(saved, "relabel", False) else None
     make = functools.partial(
         wb.replay.MixtureReplay,
@@ -107,30 +106,30 @@ def replays(cfg: Config, recipe: Any, saved: Any, suite: Any):
     _, tasks = wb.tasks.tasks_of(cfg.run, saved.tasks)
     past = cfg.world != "fresh" and (wb.run.Checkpoint(cfg.run).folder / "replay").exists()
     if known and past and fits(recipe.task_suite(dataclasses.replace(saved, tasks=tasks)), suite):
-        # The axis `task` has the new one alone: the rows are of others, their rewards its own.
+        # The rows are those of RUN's tasks; `update` takes the new task's rewards on them.
         old = make([*tasks, *[cfg.task] * (cfg.task not in tasks)], seed=cfg.seed)
         wb.run.Checkpoint(cfg.run).load_stores({"replay": old})
     return old, new, tasks
 
 
 def fits(past: Any, suite: Any) -> bool:
-    """Whether rows of one task suite fit another; those of another body do not."""
+    """Whether rows of one task suite fit another, as they do for the same body."""
     return (past.observation, past.width) == (suite.observation, suite.width)
 
 
 def update(recipe: Any, agent, optimizer, saved, mixture, place: int):
-    """One update on windows whose reward is that of one place; refreshes nothing."""
-    kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files has no type for it
+    """One update on windows with the rewards of task `place`; writes no latents back."""
+    kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files holds plain tuples
     carry = agent.rssm.unpack(kind(*mixture.batch.carry))
     batch = mixture.batch._replace(carry=carry, row=None)
-    own = (mixture.task == place).long() - 1  # 0 where the new task played, else none
+    own = (mixture.task == place).long() - 1  # 0 where the new task played, else -1
     parts = {"reward": mixture.reward[place : place + 1], "known": mixture.known[place : place + 1]}
     mixture = mixture._replace(batch=batch, task=own, **parts)
     return recipe.update(agent, optimizer, mixture, saved)
 
 
 def write(cfg: Config, folder: Path, world: str, evaluations: list[dict[str, Any]]):
-    """Keep what was found as `result.json`."""
+    """Write the evaluations to `result.json`."""
     result = {"name": folder.name, "run": cfg.run.name, "task": cfg.task, "seed": cfg.seed}
     result |= {"world": world, "head": cfg.head, "steps": cfg.marks[-1]}
     text = json.dumps({**result, "evaluations": evaluations}, indent=2) + "\n"

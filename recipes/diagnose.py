@@ -3,7 +3,7 @@
     python recipes/diagnose.py RUN [--steps 4000] [--seed N] [--output PAGE]
 
 The agent plays episodes that it was not trained on. Red and amber lights come with their known
-causes, the most common first. The recipe is the one that the run names, beside this file, or
+causes, the most common first. The recipe is the file beside this one that the run names, or
 `--recipe`. It needs `load`, `environments`, `act`, `world_model_loss` and `actor_critic_loss`.
 """
 
@@ -22,14 +22,14 @@ NEEDED = ("load", "environments", "act", "world_model_loss", "actor_critic_loss"
 @dataclass(frozen=True, kw_only=True)
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # a run folder
-    recipe: Path | None = None  # file of the recipe; default: the one that the run names
-    steps: int = 4000  # rows to play, of all environments together
-    seed: int | None = None  # of the episodes; default: that of the run plus 1,000,000
+    recipe: Path | None = None  # recipe file; default: the one that the run names
+    steps: int = 4000  # rows to play, over all environments
+    seed: int | None = None  # of the episodes; default: the run's plus 1,000,000
     output: Path | None = None  # the page; default: RUN/diagnosis.html
 
 
 def main(cfg: Config) -> int:
-    """0 whatever the lights, 2 where there is nothing to look at."""
+    """Returns 0 whatever the lights, 2 if there is no page."""
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     try:
         agent, saved = recipe.load(cfg.run)

@@ -1,15 +1,15 @@
-"""DreamerV3 on DeepMind Control: the whole algorithm, read from top to bottom.
+"""DreamerV3 on DeepMind Control: the whole algorithm in one file, to be read from top to bottom.
 
-Mastering Diverse Domains through World Models, Hafner et al. (arXiv:2301.04104), as in the
-authors' released code of 2024 and later.
+Mastering Diverse Domains through World Models, Hafner et al. (arXiv:2301.04104), following the
+authors' code (2024 and later).
 
     python recipes/dreamerv3_dmc.py cpu                         cartpole_swingup on two cores
     python recipes/dreamerv3_dmc.py proprio --task walker_walk  a GPU; published score at 490k
                                                                 environment steps: 941 (5 seeds)
     python recipes/dreamerv3_dmc.py vision --task walker_walk   a GPU and a day
 
-An environment step is a control step of the simulator, `repeat` of them for each action. The code
-below `PRESETS` is that of `dreamerv3_atari.py`, but for the lines that make the environments.
+An environment step is one control step of the simulator; an action lasts `repeat` of them. Below
+`PRESETS` the code equals `dreamerv3_atari.py`, except for the lines that make the environments.
 """
 
 import dataclasses
@@ -32,23 +32,23 @@ class Config:
     logdir: str = ""  # run folder; default logs/<preset>-<task>-<seed>-<time>
     seed: int = 0
     seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
-    resume: bool = False  # continue the run in logdir, exactly
-    device: str = "auto"  # cuda where there is one
+    resume: bool = False  # continue the run in logdir exactly
+    device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Environments
     envs: int = 16
-    workers: bool = True  # each in a process of its own, which may crash and is started again
-    pixels: bool = False  # see rendered images alone; else the numbers of the task
+    workers: bool = True  # one process each, restarted if it crashes
+    pixels: bool = False  # observe rendered images instead of the task's state
     image: int = 64  # side in pixels
-    repeat: int = 2  # control steps an action lasts
+    repeat: int = 2  # control steps per action
 
     # Replay
-    capacity: int = 5_000_000  # window starts kept
+    capacity: int = 5_000_000  # maximum number of window starts
     batch: int = 16
-    length: int = 64  # rows of a window; one more gives the carry it starts from
-    train_ratio: float = 256.0  # rows trained on for each action
-    prefill: int = 1024  # window starts before the first update
+    length: int = 64  # rows per window; one more row gives its initial carry
+    train_ratio: float = 256.0  # rows trained on per action
+    prefill: int = 1024  # window starts in replay before the first update
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
     units: int = 1024
@@ -60,43 +60,43 @@ class Config:
     blocks: int = 8
 
     # Learning
-    horizon: int = 15  # steps of imagination
-    imag_last: int = 0  # imagine from the last rows of a window only; 0: from all of them
-    recompute: int = 0  # rows of observing that are kept at a time, less memory; 0: all of them
+    horizon: int = 15  # imagination steps
+    imag_last: int = 0  # imagine only from this many last rows of a window; 0: from all
+    recompute: int = 0  # gradient checkpointing in chunks of this many rows; 0: off
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
-    slow_rate: float = 0.02  # share of the critic that its slow copy takes over at each update
+    slow_rate: float = 0.02  # weight of the critic in each EMA step of its slow copy
     entropy: float = 3e-4
     actor_grad: Literal["reinforce", "dynamics", "mix"] = "reinforce"  # dynamics: through the world
-    mix: float = 0.9  # share of REINFORCE in "mix"
-    reconstruction: float = 1.0  # weight of that loss; small images and small numbers need more
-    return_floor: float = 1.0  # smallest divisor of the advantage
+    mix: float = 0.9  # weight of REINFORCE in "mix"
+    reconstruction: float = 1.0  # weight of this loss; small images and small values need more
+    return_floor: float = 1.0  # lower bound of the scale that divides advantages
     lr: float = 4e-5
     warmup: int = 1000
     agc: float = 0.3
 
-    # Writing
+    # Logging
     log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between two lines of metrics
+    log_every: int = 1000  # actions between lines of metrics
     video_every: int = 25_000
     save_every: int = 10_000
-    report_steps: int = 0  # held-out rows judged after training; 0: no report
+    report_steps: int = 0  # held-out rows to report on after training; 0: no report
 
     def __post_init__(self):
         if self.prefill > self.capacity:
             raise ValueError(
-                f"training begins with {self.prefill} windows in replay, which keeps only "
-                f"{self.capacity}: give a smaller --prefill or a larger --capacity"
+                f"training starts after {self.prefill} windows, but replay holds only "
+                f"{self.capacity}: use a smaller --prefill or a larger --capacity"
             )
         if self.imag_last and not 2 <= self.imag_last <= self.length:
             raise ValueError(
-                f"imagination starts from the last 2 to {self.length} rows of a window (--length), "
-                f"or from all of them with 0, got --imag_last {self.imag_last}"
+                f"--imag_last takes 2 to {self.length} rows of a window (--length), or 0 for all "
+                f"of them, got {self.imag_last}"
             )
         if 0 < self.report_steps < 4 * (wb.diagnose.LENGTH + 1):
             raise ValueError(
                 f"a report needs at least {4 * (wb.diagnose.LENGTH + 1)} held-out steps, got "
-                f"--report_steps {self.report_steps}; 0 makes none"
+                f"--report_steps {self.report_steps}; use 0 for no report"
             )
 
 
@@ -146,7 +146,7 @@ PRESETS = {
 
 
 class Agent(nn.Module):
-    """The modules; everything that trains them is below."""
+    """The modules; the training code is below."""
 
     def __init__(self, observation: wb.spaces.Spaces, action: wb.spaces.Actions, cfg: Config):
         super().__init__()
@@ -178,7 +178,7 @@ class Agent(nn.Module):
         self.return_scale = wb.normalize.PercentileScale(0.01, 5, 95, floor=cfg.return_floor)
 
     def initial(self, n: int):
-        """What `act` carries before the first row: the dynamics carry and the last action."""
+        """The `acting` of `act` before the first row: dynamics carry and previous action."""
         carry = self.rssm.initial(n)
         return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.action_size))
 
@@ -207,7 +207,7 @@ def actor_critic_loss(agent, post, batch, cfg):
     start = post.flatten().detach()  # every posterior is a start: batch * time trajectories
     share = {"reinforce": 1.0, "dynamics": 0.0, "mix": cfg.mix}[cfg.actor_grad]  # of REINFORCE
     world = agent.rssm, agent.reward, agent.cont, agent.value
-    with torch.no_grad() if share == 1 else wb.rssm.frozen(*world):  # else: to the actor alone
+    with torch.no_grad() if share == 1 else wb.rssm.frozen(*world):  # else: to the actor only
         states, action = wb.rssm.imagine(
             agent.rssm, start, lambda s: agent.actor(s.feature().detach()).sample(), cfg.horizon
         )
@@ -238,8 +238,8 @@ def actor_critic_loss(agent, post, batch, cfg):
 
 
 def replay_critic_loss(agent, post, batch, first_return, cfg):
-    """The critic on replayed rows; its gradient reaches the encoder and the RSSM."""
-    boot = first_return.reshape(batch.reward.shape)  # of the imagination that starts there
+    """The critic loss on replayed rows; its gradient reaches the encoder and the RSSM."""
+    boot = first_return.reshape(batch.reward.shape)  # of the imagined trajectory that starts there
     live = cfg.gamma * (1 - batch.is_terminal.float())
     lam = cfg.lam * (1 - batch.is_last.float())
     target = wb.returns.lambda_return(batch.reward[:, 1:], live[:, 1:], boot[:, 1:], lam[:, 1:])
@@ -249,7 +249,7 @@ def replay_critic_loss(agent, post, batch, first_return, cfg):
 
 
 def update(agent, optimizer, batch, cfg):
-    """One step of everything on one batch; returns the posterior states and metrics."""
+    """Train all modules on one batch; returns the posterior states and metrics."""
     with torch.autocast(batch.reward.device.type, torch.bfloat16, enabled=cfg.bf16):
         post, losses, metrics = world_model_loss(agent, batch, cfg)
         more_losses, more_metrics = actor_critic_loss(agent, post, batch, cfg)
@@ -264,13 +264,13 @@ def update(agent, optimizer, batch, cfg):
 
 
 def sample(agent, replay, *size, **options):
-    """A batch from replay, on the agent's device, with the carry it starts from."""
+    """A batch from replay on the agent's device, with its initial carry unpacked."""
     batch = replay.sample(*size, **options).to(wb.run.device_of(agent), non_blocking=True)
     return batch._replace(carry=agent.rssm.unpack(batch.carry))
 
 
 def learn(train, agent, batches):
-    """One update on a batch from replay, whose latents it refreshes."""
+    """One update on a batch from replay; writes the new latents back."""
     batch = sample(agent, batches)
     post, metrics = train(batch._replace(row=None))
     batches.replay.write_back(batch.row, agent.rssm.pack(post.carry))
@@ -285,7 +285,7 @@ def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
 
 
 def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions):
-    """A new agent and its optimiser: one for everything."""
+    """A new agent and one optimiser for all its parameters."""
     agent = Agent(observation, action, cfg).to(wb.run.pick_device(cfg.device))
     optimizer = wb.optim.dreamer_optimizer(
         agent.parameters(), lr=cfg.lr, agc=cfg.agc, warmup=cfg.warmup
@@ -294,7 +294,7 @@ def build(cfg: Config, observation: wb.spaces.Spaces, action: wb.spaces.Actions)
 
 
 def load(run: str | Path, device: str = "auto"):
-    """The trained agent of a run folder and its configuration."""
+    """The trained agent in a run folder and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
     envs = environments(dataclasses.replace(cfg, workers=False), 1, cfg.seed)
     agent, _ = build(cfg, envs.observation, envs.action)
@@ -305,7 +305,7 @@ def load(run: str | Path, device: str = "auto"):
 
 @torch.no_grad()
 def act(agent, obs, acting, is_first, mode: bool = False):
-    """One action for each environment: `(action, acting)`; `mode` takes the policy's mode."""
+    """One action per environment: `(action, acting)`; `mode` takes the policy's mode."""
     device = wb.run.device_of(agent)
     obs = {key: value.to(device) for key, value in obs.items()}
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
@@ -333,7 +333,7 @@ def main(cfg: Config) -> int:
     with wb.run.Run(cfg, __file__, parts, may_change=["report_steps"]) as run:
         start = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
         step, updates, acting = run.restore(**start).values()
-        rows, frames = envs.rows, wb.diagnose.LENGTH  # of a video
+        rows, frames = envs.rows, wb.diagnose.LENGTH  # in a video
         while not run.must_stop(envs.stopped) and step < cfg.steps:
             prev_action = acting.prev_action  # led to these rows
             action, acting = act(agent, rows.obs, acting, rows.is_first)

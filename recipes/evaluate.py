@@ -1,10 +1,10 @@
-"""Play a trained agent: mean score with its interval, and a video where it sees images.
+"""Play a trained agent: mean score with its interval, and a video if the agent sees images.
 
     python recipes/evaluate.py RUN [--episodes 100] [--mode] [--json] [--task TASK]
 
-Actions are sampled, as in the published scores; `--mode` plays the policy's mode and then the same
-episodes with samples. The recipe is the one that the run names, beside this file, or `--recipe`:
-the run folder holds no code.
+Actions are sampled, as for published scores; `--mode` plays the policy's mode and then the same
+episodes with sampled actions. The recipe is the file beside this one that the run names, or
+`--recipe`; the run folder holds no code.
 """
 
 import json
@@ -24,19 +24,19 @@ NEEDED = ("load", "environments", "act")
 @dataclass(frozen=True, kw_only=True)
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # a run folder
-    recipe: Path | None = None  # file of the recipe; default: the one that the run names
-    task: str = ""  # of a run with several; default: its first
+    recipe: Path | None = None  # recipe file; default: the one that the run names
+    task: str = ""  # of a multi-task run; default: its first
     episodes: int = 100
-    mode: bool = False  # the policy's mode, and then the same episodes with samples
-    envs: int = 8  # played side by side
-    seed: int = 1_000_000  # of the episodes; far from those of training
+    mode: bool = False  # play the policy's mode, then the same episodes with samples
+    envs: int = 8  # played in parallel
+    seed: int = 1_000_000  # of the episodes; far from those in training
     device: str = "auto"
-    json: bool = False  # the last line is {"mean": …, "std": …, "episodes": …}
-    video: int = 900  # frames of the first environment to keep; 0: no video
+    json: bool = False  # print as the last line {"mean": …, "std": …, "episodes": …}
+    video: int = 900  # maximum frames, of the first environment; 0: no video
 
 
 def judge(cfg: Config, recipe, agent, saved, mode: bool):
-    """Play, print a line about it and write the video; the figures, of the episodes that ended."""
+    """Play, print a line, write the video; returns the figures of the finished episodes."""
     torch.manual_seed(cfg.seed)
     task = [cfg.task] if cfg.task else []
     envs = recipe.environments(saved, min(cfg.envs, cfg.episodes), cfg.seed, *task)
@@ -77,9 +77,9 @@ def judge(cfg: Config, recipe, agent, saved, mode: bool):
 
 
 def main(cfg: Config) -> int:
-    """0, or 1 where not all episodes were played."""
+    """Returns 0, or 1 if not all episodes were played."""
     if cfg.episodes < 1:
-        raise SystemExit(f"--episodes is the number to play, 1 or more, got {cfg.episodes}")
+        raise SystemExit(f"--episodes takes 1 or more, got {cfg.episodes}")
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     agent, saved = recipe.load(cfg.run, cfg.device, *([cfg.task] if cfg.task else []))
     result = judge(cfg, recipe, agent, saved, cfg.mode)

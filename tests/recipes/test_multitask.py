@@ -278,11 +278,11 @@ def test_messages(whole, tmp_path):
             tasks=("cartpole_balance",),
         )
     for tasks in ((), (EASY, EASY)):
-        with pytest.raises(ValueError, match="--tasks takes different tasks, at least one, got"):
+        with pytest.raises(ValueError, match="--tasks takes one or more different tasks, got"):
             dataclasses.replace(SMOKE, tasks=tasks)
-    with pytest.raises(ValueError, match=r"--marks takes ascending steps from 0 on, got \(5, 1\)"):
+    with pytest.raises(ValueError, match=r"ascending steps, none below 0, got \(5, 1\)"):
         adapt.Config(run=whole, task=HARD, marks=(5, 1))
-    with pytest.raises(ValueError, match="a fresh world cannot be frozen; give --world kept"):
+    with pytest.raises(ValueError, match="a fresh world cannot be frozen; use --world kept"):
         adapt.Config(run=whole, task=HARD, world="fresh", freeze=True)
     message = f"no head of 'walk' to copy; --head takes one of its tasks: {EASY}, {HARD}"
     with pytest.raises(SystemExit, match=message):

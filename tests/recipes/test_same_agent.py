@@ -89,12 +89,15 @@ def test_the_smoke_preset_is_everywhere(pair):
 WRONG = {
     "prefill": (
         9999,
-        "begins with 9999 windows in replay, which keeps only .*: give a smaller --pr",
+        "starts after 9999 windows, but replay holds only .*: use a smaller --prefill",
     ),
-    "report_steps": (1, "a report needs at least .* held-out steps, got --report_steps 1; 0 makes"),
+    "report_steps": (1, "a report needs at least .* held-out steps, got --report_steps 1; use 0"),
 }
 for rows in (1, -2, 9):
-    WRONG[f"imag_last {rows}"] = (rows, f"last 2 to 8 rows of .* with 0, got --imag_last {rows}")
+    WRONG[f"imag_last {rows}"] = (
+        rows,
+        f"--imag_last takes 2 to 8 rows of .* 0 for all of them, got {rows}",
+    )
 
 
 @pytest.mark.parametrize("name", WRONG)
