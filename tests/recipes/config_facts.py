@@ -1,4 +1,4 @@
-"""What a run is made of and what its first update computes, as numbers to compare."""
+"""Facts of a run, to compare: what it is built from and what its first update computes."""
 
 import dataclasses
 import inspect
@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import tiny_runs
 import torch
-from recorded_runs import Recording
+from recorded_runs import Recording, after
 from torch import nn
 
 import worldblocks as wb
 
 Facts = dict[str, Any]
-GRADIENT = "gradient of the world"  # every loss is in it: asked for by name only
+GRADIENT = "gradient of the world"  # every loss changes it: checked only where it is named
 COUNT = itertools.count()
 
 
-class Nowhere:
-    """A sink that takes no time."""
+class NullSink:
+    """A sink that writes nothing."""
 
     def __init__(self, _: Any) -> None:
         pass
@@ -36,7 +36,7 @@ class Nowhere:
 
 
 def spy(patch: pytest.MonkeyPatch, owner: Any, name: str, found: list[dict[str, Any]]) -> None:
-    """Note the arguments, by name, with which a function or a constructor is called."""
+    """Note the arguments, by name, of each call of a function or constructor."""
     function = getattr(owner, name)
     signature = inspect.signature(function)
 
@@ -50,10 +50,10 @@ def spy(patch: pytest.MonkeyPatch, owner: Any, name: str, found: list[dict[str, 
     patch.setattr(owner, name, noting)
 
 
-def stirred(module: nn.Module) -> nn.Module:
-    """With heads that say something: at first their outputs are zeros, and so is what follows.
+def perturb(module: nn.Module) -> None:
+    """Give output layers that start as zeros other weights; else later gradients are zeros too.
 
-    Two-hot heads say numbers within -1 to 1.
+    Two-hot heads then predict numbers from -1 to 1.
     """
     draw = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -64,35 +64,24 @@ def stirred(module: nn.Module) -> nn.Module:
                 part.out.weight[122:133] = torch.randn(11, part.out.in_features, generator=draw)
             elif isinstance(part, nn.Linear) and not part.weight.any():
                 part.weight.copy_(torch.randn(part.weight.shape, generator=draw))
-    return module
 
 
 def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Facts:
-    """Of a run of so many steps, in toys: 0 for what it is made of, more for its first update."""
+    """Of a run of `steps` steps in toy worlds; 0 for the parts alone, without an update."""
     seen: dict[str, list[Any]] = {}
-    recording, found = Recording(image=not steps), Facts()
+    recording = Recording(image=not steps)
     logdir, number = folder / f"{next(COUNT)}" / (cfg.logdir or "run"), {}
     cfg = cfg if cfg.steps else dataclasses.replace(cfg, steps=steps)
     with pytest.MonkeyPatch.context() as patch:
         recording.patch(patch, recipe)
         build, head = recipe.build, wb.tasks.dreamer_head
-        patch.setattr(recipe, "build", lambda *args: (stirred((made := build(*args))[0]), made[1]))
-        patch.setattr(
-            wb.tasks, "dreamer_head", lambda *args, **sizes: stirred(head(*args, **sizes))
-        )
-        patch.setattr("worldblocks.run.sinks.TensorBoardSink", Nowhere)
-        patch.setattr("worldblocks.run.sinks.WandbSink", Nowhere)
-        patch.setattr(wb.run.Session, "save", lambda *_, **__: None)
+        patch.setattr(recipe, "build", after(build, lambda made, *_: perturb(made[0])))
+        patch.setattr(wb.tasks, "dreamer_head", after(head, lambda made, *_, **__: perturb(made)))
+        watch(patch, seen)
         for owner, name, key in (
             (wb.replay.SequenceReplay, "__init__", "replay"),
             (wb.replay.MixtureReplay, "__init__", "mixture"),
             (wb.run, "Ratio", "ratio"),
-            (wb.run, "Every", "every"),
-            (wb.run.run, "Progress", "progress"),
-            (wb.run.run, "run_folder", "folder"),
-            (wb.run.run, "named_sinks", "sinks"),
-            (wb.run, "pick_device", "device"),
-            (wb.run.run.Session, "__init__", "session"),
             (wb.rssm, "imagine", "imagine"),
             (wb.language, "propose", "propose"),
             (wb.language.RewardSearch, "__init__", "search"),
@@ -106,18 +95,12 @@ def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Fact
             )
         casts = autocasts(patch, recipe)
         tiny_runs.run(recipe, cfg, logdir)
-    found["folder"] = Path(seen["folder"][0]["logdir"]).name
-    found["device"] = seen["device"][0]["name"]
-    found["total"] = seen["progress"][0]["total"]
-    found["sinks"] = seen["sinks"][0]["names"]
-    found["turns"] = len(recording.named("send"))
-    found |= {f"every {i}": every["n"] for i, every in enumerate(seen["every"])}
+    found = begun(seen) | opened(recording) | {"turns": len(recording.named("send"))}
     for own in seen["sampler"]:
         found["sampler seed"] = own["seed"]
     for own in seen["ratio"]:
         found["ratio"] = round(float(own["ratio"]), 6)
-    found |= opened(recording) | replayed(seen) | sized(seen["session"][0]["parts"])
-    found |= {"torch seed": torch.initial_seed()}
+    found |= replayed(seen) | sized(seen["session"][0]["parts"])
     for name, args in number.items():
         found[name] = [x for x in args if isinstance(x, int | float)]
     for event in recording.named("report"):
@@ -126,13 +109,38 @@ def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Fact
     return found
 
 
+def watch(patch: pytest.MonkeyPatch, seen: dict[str, list[Any]]) -> None:
+    """Note what every run is begun with, and write nothing."""
+    patch.setattr("worldblocks.run.sinks.TensorBoardSink", NullSink)
+    patch.setattr("worldblocks.run.sinks.WandbSink", NullSink)
+    patch.setattr(wb.run.Session, "save", lambda *_, **__: None)
+    for owner, name, key in (
+        (wb.run, "Every", "every"),
+        (wb.run.run, "Progress", "progress"),
+        (wb.run.run, "run_folder", "folder"),
+        (wb.run.run, "named_sinks", "sinks"),
+        (wb.run, "pick_device", "device"),
+        (wb.run.Session, "__init__", "session"),
+    ):
+        spy(patch, owner, name, seen.setdefault(key, []))
+
+
+def begun(seen: dict[str, list[Any]]) -> Facts:
+    """What `watch` noted, the parts of the session excepted."""
+    found: Facts = {f"every {i}": every["n"] for i, every in enumerate(seen["every"])}
+    found |= {"folder": Path(seen["folder"][0]["logdir"]).name, "device": seen["device"][0]["name"]}
+    found |= {"total": seen["progress"][0]["total"], "sinks": seen["sinks"][0]["names"]}
+    return found | {"torch seed": torch.initial_seed()}
+
+
 def autocasts(patch: pytest.MonkeyPatch, recipe: ModuleType) -> Facts:
-    """Whether what an update and an act compute is in bfloat16."""
+    """Whether an update and `act` compute in bfloat16."""
     casts = Facts({"update in bfloat16": False, "act in bfloat16": False})
     for owner, name, key in (
         (recipe, "world_model_loss", "update in bfloat16"),
         (wb.rssm.RSSM, "observe_step", "act in bfloat16"),
         (recipe, "vae_loss", "update in bfloat16"),
+        (recipe, "ppo_loss", "update in bfloat16"),
     ):
         if not hasattr(owner, name):
             continue
@@ -147,7 +155,7 @@ def autocasts(patch: pytest.MonkeyPatch, recipe: ModuleType) -> Facts:
 
 
 def opened(recording: Recording) -> Facts:
-    """The vectors, and what their environments were made with."""
+    """The environment vectors, and the arguments of their environments."""
     vectors = recording.named("open")
     found = {f"envs {name}": getattr(vectors[0], name) for name in ("n", "seed", "workers")}
     toys = [event.toy for event in recording.named("reset") if event.toy.home]
@@ -167,18 +175,10 @@ def replayed(seen: dict[str, list[Any]]) -> Facts:
 
 
 def sized(parts: dict[str, Any]) -> Facts:
-    """Of the modules that are trained, and the optimiser."""
+    """Sizes of the trained modules, and the optimiser's numbers."""
     group = parts["optimizer"].param_groups[0]
     found = {name: group[name] for name in ("lr", "agc", "warmup") if name in group}
-    if "encoder" in parts:
-        return (
-            found | {"latent": parts["encoder"].latent}
-            if hasattr(parts["encoder"], "latent")
-            else found
-        )
     agent = parts["agent"]
-    if not hasattr(agent, "rssm"):
-        return found
     names = {k: tuple(x.shape) for k, x in agent.state_dict().items()}
     core, latent = agent.rssm.core, agent.rssm.latent
     found |= {name: getattr(core, name) for name in ("deter", "blocks", "action_dim")}
@@ -197,7 +197,7 @@ def sized(parts: dict[str, Any]) -> Facts:
 
 
 def asked(seen: dict[str, list[Any]]) -> Facts:
-    """Of a language model, and what its answers are tested with."""
+    """The proposal asked of a language model, and the search over its candidates."""
     found = Facts()
     for own in seen["propose"]:
         for name in ("reward", "instruction", "mission", "cache", "offline", "seed", "old"):
@@ -210,10 +210,7 @@ def asked(seen: dict[str, list[Any]]) -> Facts:
 
 def updated(recording: Recording, seen: dict[str, list[Any]]) -> Facts:
     """Of the first update."""
-    turns = [0]
-    for event in recording.named("update", "receive"):
-        turns[-1] += event.name == "update"
-        turns += [0] if event.name == "receive" else []
+    turns = recording.updates()
     found: Facts = {"updates": sum(turns), "first": next((i for i, n in enumerate(turns) if n), -1)}
     if not recording.named("update"):
         return found
@@ -237,7 +234,7 @@ def updated(recording: Recording, seen: dict[str, list[Any]]) -> Facts:
 
 
 def slow_share(update: Any, slow: list[str]) -> float:
-    """Of the way to the critic, how much its slow copy has gone: where the way was longest."""
+    """The fraction of its distance to the critic that the slow copy moved."""
     critic = [update.after[name.replace("slow_value.copy", "value")] for name in slow]
     before, after = ([own[name] for name in slow] for own in (update.before, update.after))
     critic, before, after = (torch.cat([x.flatten() for x in of]) for of in (critic, before, after))
@@ -246,7 +243,7 @@ def slow_share(update: Any, slow: list[str]) -> float:
 
 
 def launched(recipe: ModuleType, option: list[str], patch: pytest.MonkeyPatch) -> list[Any]:
-    """The configurations of the runs that a command line makes."""
+    """The configurations of the runs that a command line starts."""
     made: list[Any] = []
     patch.setattr(sys, "argv", ["recipe.py", "smoke", "--logdir", "there", *option])
     presets = {"smoke": recipe.PRESETS["smoke"]}
@@ -256,7 +253,7 @@ def launched(recipe: ModuleType, option: list[str], patch: pytest.MonkeyPatch) -
 
 
 def differences(ours: Facts, theirs: Facts) -> set[str]:
-    """The names of what is not the same in both, to rounding."""
+    """The names of the facts that differ by more than rounding."""
     return {key for key in {**ours, **theirs} if not same(ours.get(key), theirs.get(key))}
 
 

@@ -1,4 +1,4 @@
-"""Runs a recipe in processes that kill themselves with SIGKILL at a moment; used by the tests.
+"""Runs a recipe in processes that kill themselves with SIGKILL at a given moment, for the tests.
 
 python killed_run.py CONFIG.json reads lines `MOMENT FOLDER`. For each it forks a process that runs
 the recipe in that folder, and answers with the number of the signal that ended it, or 0. MOMENT is
@@ -75,9 +75,9 @@ def killed(config: recipe.Config, moment: str) -> int:
 
 
 if __name__ == "__main__":
-    told = recipe.Config(**json.loads(Path(sys.argv[1]).read_text()))
-    torch.optim.SGD([torch.zeros(1)])  # imports what the first optimiser of a process does
+    base = recipe.Config(**json.loads(Path(sys.argv[1]).read_text()))
+    torch.optim.SGD([torch.zeros(1)])  # the imports of a first optimiser, once
     for line in sys.stdin:
         moment, folder = line.split(maxsplit=1)
-        config = dataclasses.replace(told, logdir=folder.rstrip("\n"))
+        config = dataclasses.replace(base, logdir=folder.rstrip("\n"))
         print(killed(config, moment), flush=True)

@@ -1,4 +1,4 @@
-"""The table of what a loop has to do, and a run of each recipe that learns from replay."""
+"""The expected events of each loop that learns from replay, and recorded runs."""
 
 import dataclasses
 from types import ModuleType
@@ -35,17 +35,17 @@ TINY: dict[str, Any] = {
     "warmup": 0,
     "workers": False,
 }
-# A window takes 4 rows and one before them. After k rows of both environments there are 2 * (k - 4)
-# starts, so 10 of them after row 9: the first update is after 18 actions. From there on
-# 1 + floor((actions - 18) / 3) updates are due: 1 of them at 18, 20; 2 at 22; 3 at 24, 26; ...
+# A window takes 4 rows and the one before. After k rows of both environments there are 2 * (k - 4)
+# starts, so 10 after row 9: the first update comes after 18 actions. From then on
+# 1 + floor((actions - 18) / 3) updates are due in all: 1 at 18 and 20, 2 at 22, 3 at 24 and 26, ...
 ONE_TASK = [0] * 8 + [1] + [0, 1, 1] * 5 + [0]  # 50 actions, 11 updates
-# Two tasks make 4 actions a turn, of which 1 + floor((actions - 4) / 3) are counted from the first
-# turn on: 1, 2, 3, 5, 6, 7, 9, 10 | 11, 13, 14, 15, 17. What was due before the ninth is not made.
+# Two tasks make 4 actions a turn. 1 + floor((actions - 4) / 3) updates are due in all, counted from
+# the first turn: 1, 2, 3, 5, 6, 7, 9, 10 | 11, 13, 14, 15, 17. Those before turn 9 are skipped.
 TWO_TASKS = [0] * 8 + [1, 2, 1, 1, 2]  # 26 actions of each task, 7 updates
 
 
 class Loop(NamedTuple):
-    """A recipe, what is changed of its smoke preset, and the updates of each turn of its loop."""
+    """A recipe, changes to its smoke preset, and the number of updates in each turn of its loop."""
 
     recipe: ModuleType
     changes: dict[str, Any]
@@ -58,24 +58,24 @@ class Loop(NamedTuple):
         return dataclasses.replace(self.recipe.PRESETS["smoke"], **given)
 
     def events(self) -> str:
-        """What is to happen, turn by turn."""
-        said, search = [], self.recipe is glam
+        """The expected events in order."""
+        names, search = [], self.recipe is glam
         for turn, updates in enumerate(self.updates, 1):
-            said += ["draw"] * search + ["act", "add", "send"] * self.tasks
+            names += ["draw"] * search + ["act", "add", "send"] * self.tasks
             learn = ["sample"] * self.tasks + ["update"] + ["write_back"] * self.tasks + ["metrics"]
-            said += learn * updates + ["receive"] * self.tasks
-            said += ["sample", "video"] * due(turn, getattr(self.cfg, "video_every", 0))
-            said += ["log"] * due(turn, self.cfg.log_every) + ["save"] * due(turn, 20)
-        return " ".join([*said, "save"])
+            names += learn * updates + ["receive"] * self.tasks
+            names += ["sample", "video"] * due(turn, getattr(self.cfg, "video_every", 0))
+            names += ["log"] * due(turn, self.cfg.log_every) + ["save"] * due(turn, 20)
+        return " ".join([*names, "save"])
 
 
 def due(turn: int, every: int) -> bool:
-    """Whether a turn is the first at or past a multiple; a turn is 2 steps."""
+    """Whether a turn, of 2 steps, is the first at or after a multiple of `every`."""
     return bool(every) and 2 * turn // every > 2 * (turn - 1) // every
 
 
 SHOWN = {"video_every": 24}
-QUEST = {"reward": "uniform", "cache": "", "offline": False, "heads": 2, "judge": 0, "seed": 7}
+SEARCH = {"reward": "uniform", "cache": "", "offline": False, "heads": 2, "judge": 0, "seed": 7}
 LOOPS = {
     "dreamerv3_atari": Loop(dreamerv3_atari, SHOWN, ONE_TASK),
     "dreamerv3_dmc": Loop(dreamerv3_dmc, SHOWN, ONE_TASK),
@@ -87,14 +87,14 @@ LOOPS = {
         TWO_TASKS,
         2,
     ),
-    "glam": Loop(glam, QUEST, ONE_TASK),
+    "glam": Loop(glam, SEARCH, ONE_TASK),
 }
 EVENTS = ["draw", "act", "add", "send", "sample", "update", "write_back", "metrics", "receive"]
 EVENTS += ["video", "log", "save"]
 
 
 class Played:
-    """A run of a loop, written down."""
+    """A recorded run of a loop."""
 
     def __init__(self, loop: Loop, folder: Any) -> None:
         self.loop, self.folder = loop, folder

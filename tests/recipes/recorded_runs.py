@@ -1,4 +1,4 @@
-"""Runs of a recipe in a toy world, in this process, with every event of the loop written down."""
+"""Runs of a recipe in a toy world, in this process, with every event of the loop recorded."""
 
 import copy
 import functools
@@ -6,117 +6,22 @@ from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny_runs
 import torch
 from torch.utils import _pytree as pytree
+from toy_world import toys
 
 import worldblocks as wb
-from worldblocks.envs import Feature, Goal, Step
-from worldblocks.spaces import Continuous, Discrete, Image
-
-FEATURES = ("done_red", "done_green", "done_blue")  # of GLAM's toy, one for each phrase
-
-
-class Toy:
-    """Shows who it is, drawn at the reset, and when. Action `who` pays 1, in 3 to 6 steps.
-
-    Half of the episodes end by themselves, the others by a time limit. `made` is what it was made
-    with; each reset is written into `log`.
-    """
-
-    def __init__(self, log: list[Any], made: dict[str, Any], image: bool, features=()):
-        talks = made["factory"] == "minigrid" and "words" not in made  # for `glam_policy`
-        self.action: Any = {"action": Discrete(7 if talks else 3)}
-        self.observation: Any = {"vector": Continuous((2,))}
-        self.observation |= {"image": Image(48, 48, 1)} if image else {}
-        self.observation |= {f"feat/{name}": Continuous(shape) for name, shape in features}
-        self.log, self.made, self.describer = log, made, Describer(self)
-        homes = [event.envs for event in log if event.name == "open"]
-        self.home = homes[-1] if homes else None  # the vector that it was made for
-
-    def reset(self, seed: int) -> Step:
-        self.log.append(SimpleNamespace(name="reset", toy=self, seed=seed))
-        self.chance, self.when = np.random.default_rng(seed).uniform(), 0
-        self.who, self.length = int(3 * self.chance), 3 + int(40 * self.chance) % 4
-        return self.row(-1)
-
-    def step(self, action: dict[str, np.ndarray]) -> Step:
-        self.when += 1
-        return self.row(int(action["action"]))
-
-    def row(self, did: int) -> Step:
-        obs: dict[str, Any] = {"vector": np.array([self.chance, self.when], np.float32)}
-        if "image" in self.observation:
-            obs["image"] = np.full((48, 48, 1), 40 * self.when, np.uint8)
-            obs["image"][0, :4, 0] = np.frombuffer(np.float32(self.chance).tobytes(), np.uint8)
-        for name, space in self.observation.items():
-            if name.startswith("feat/"):
-                obs[name] = np.full(space.shape, self.feature(name[5:], did), np.float32)
-        over, limit = self.when == self.length, int(20 * self.chance) % 2 == 0
-        return Step(obs, float(did == self.who), not self.when, over, over and not limit)
-
-    def feature(self, name: str, did: int) -> float:
-        """Of GLAM what was done now; of control a distance that grows and a sign of life."""
-        if name in FEATURES:
-            return float(FEATURES[did : did + 1] == (name,))
-        return 0.02 * self.when if name == "finger_to_target_dist" else 1.0 - 0.1 * self.chance
-
-    def get_state(self) -> None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-class Describer:
-    """What GLAM's toy says of itself."""
-
-    mission = "touch red"
-
-    def __init__(self, toy: Toy) -> None:
-        self.toy = toy
-
-    @property
-    def ranges(self) -> dict[str, Feature]:
-        return {name: Feature(0.0, 1.0, bit=True) for name in FEATURES}
-
-    def candidates(self) -> list[Goal]:
-        return [Goal(f"touch {name.removeprefix('done_')}", name) for name in FEATURES]
-
-    def describe(self) -> list[str]:
-        return [f"You see door {self.toy.chance:.6f}, {self.toy.when} times"]
-
-    def frame(self) -> None:
-        raise RuntimeError("nothing to render with")
-
-
-def toys(log: list[Any], *, image: bool = False) -> dict[str, Callable[..., Any]]:
-    """Toys in place of what makes environments, by the name of it."""
-    reach = [("finger_to_target_dist", (1,)), ("lived", (1,))]
-    reach += [(name, ()) for name in wb.language.body_menu("cartpole").ranges]
-
-    def make(factory: str, features: Any = ()):
-        def factory_of_toys(what: str, **options: Any) -> Toy:
-            used = features if options.get("relabel", True) else ()
-            return Toy(log, {"factory": factory, "what": what, **options}, image, used)
-
-        return factory_of_toys
-
-    names = {f"envs.{name}": make(name) for name in ("atari", "dmc", "gym")}
-    glam = make("minigrid", [(name, ()) for name in FEATURES])
-    names |= {"envs.dmc_features": make("dmc_features", reach)}
-    return names | {"envs.minigrid": glam, "tasks.control": make("control", reach)}
 
 
 def frozen(tree: Any) -> Any:
-    """The same, whatever becomes of its tensors."""
+    """A copy that later changes of the tensors do not reach."""
     return pytree.tree_map(lambda x: x.detach().clone() if torch.is_tensor(x) else x, tree)
 
 
 def after(function: Callable[..., Any], note: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, whose result and arguments are noted."""
+    """The function, with `note(result, *arguments)` called after it."""
 
     def noting(*args: Any, **options: Any) -> Any:
         result = function(*args, **options)
@@ -126,8 +31,8 @@ def after(function: Callable[..., Any], note: Callable[..., Any]) -> Callable[..
     return noting
 
 
-def with_taste(draw: torch.Generator, head: Any, *_: Any, **__: Any) -> None:
-    """Let the actor of a head like some actions: new ones are all nearly even."""
+def prefer(draw: torch.Generator, head: Any, *_: Any, **__: Any) -> None:
+    """Make the actor of a new head prefer some actions: untrained ones are nearly uniform."""
     with torch.no_grad():
         for name, parameter in head.actor.named_parameters():
             if ".outs." in name and name.endswith("bias"):
@@ -135,7 +40,7 @@ def with_taste(draw: torch.Generator, head: Any, *_: Any, **__: Any) -> None:
 
 
 class Recording:
-    """The events of a run, in order, each with what belongs to it."""
+    """The events of a run in order, each with its data."""
 
     def __init__(self, *, image: bool = False) -> None:
         self.events: list[SimpleNamespace] = []
@@ -146,15 +51,23 @@ class Recording:
         self.events.append(SimpleNamespace(name=name, **what))
 
     def named(self, *names: str) -> list[SimpleNamespace]:
-        """The events of these names."""
+        """The events with these names."""
         return [event for event in self.events if event.name in names]
 
     def names(self, *names: str) -> list[str]:
-        """The names of those events."""
+        """The names of these events, in order."""
         return [event.name for event in self.named(*names)]
 
+    def updates(self) -> list[int]:
+        """The number of updates before each `receive`, and after the last."""
+        turns = [0]
+        for event in self.named("update", "receive"):
+            turns[-1] += event.name == "update"
+            turns += [0] if event.name == "receive" else []
+        return turns
+
     def streams(self) -> list[list[Any]]:
-        """For each vector of environments: its rows, and what was done at them, turn by turn."""
+        """For each vector of environments, its turns: rows, act, add and send."""
         turns: dict[int, list[Any]] = {}
         rows = {id(event.envs): event.rows for event in self.named("begin")}
         act = add = None
@@ -171,7 +84,7 @@ class Recording:
         return list(turns.values())
 
     def patch(self, patch: pytest.MonkeyPatch, *recipes: ModuleType) -> None:
-        """Write down what happens from here on; the recipes' own functions included."""
+        """Record all events from here on, including calls of the recipes' own functions."""
         for name, make in toys(self.events, image=self.image).items():
             patch.setattr(f"worldblocks.{name}", make)
         for recipe in recipes:
@@ -211,10 +124,11 @@ class Recording:
         if update:
             patch.setattr(recipe, "update", noted_update)
         if hasattr(recipe, "judge"):
-            patch.setattr(recipe, "judge", after(recipe.judge, self._judged))
 
-    def _judged(self, result: Any, *args: Any, **_: Any) -> None:
-        self.note("judge", args=frozen(args), result=result)
+            def judged(result: Any, *args: Any, **_: Any) -> None:
+                self.note("judge", args=frozen(args), result=result)
+
+            patch.setattr(recipe, "judge", after(recipe.judge, judged))
 
     def _patch_vectors(self, patch: pytest.MonkeyPatch) -> None:
         vector = wb.envs.EnvVector
@@ -279,7 +193,7 @@ class Recording:
         def saved(_: Any, session: Any, **position: Any) -> None:
             self.note("save", position=position)
 
-        def begun(search: Any, *_: Any, **__: Any) -> None:
+        def begun(_: Any, search: Any, *__: Any, **___: Any) -> None:
             self.search = search
 
         def drawn(changed: Any, search: Any, is_first: Any) -> None:
@@ -295,16 +209,11 @@ class Recording:
         patch.setattr(logger, "episode", after(logger.episode, episode))
         patch.setattr(logger, "video", video)
         patch.setattr(wb.run.Session, "save", after(wb.run.Session.save, saved))
-        quest_init = search.__init__
-        patch.setattr(
-            search,
-            "__init__",
-            lambda own, *args, **options: (quest_init(own, *args, **options), begun(own))[0],
-        )
+        patch.setattr(search, "__init__", after(search.__init__, begun))
         patch.setattr(search, "begin", after(search.begin, drawn))
         patch.setattr(wb.tasks, "renew", after(wb.tasks.renew, renewed))
         head, draw = wb.tasks.dreamer_head, torch.Generator().manual_seed(1)
-        patch.setattr(wb.tasks, "dreamer_head", after(head, functools.partial(with_taste, draw)))
+        patch.setattr(wb.tasks, "dreamer_head", after(head, functools.partial(prefer, draw)))
         patch.setattr(wb.diagnose, "LENGTH", 6)
         patch.setattr(wb.diagnose, "open_loop_video", lambda agent, batch: None)
         patch.setattr(wb.language, "plot_belief", lambda run: None)
@@ -314,7 +223,7 @@ class Recording:
         patch.setattr(wb.diagnose.held_out, "report", self._report)  # of each of several tasks
 
     def _report(self, run: Any, agent: Any, act: Any, envs: Any, **known: Any) -> str:
-        """In place of the report: where it would be made."""
+        """Note where the report would be made."""
         self.note("report", known=known)
         envs.reset()
         return ""
@@ -323,7 +232,7 @@ class Recording:
 def recorded(
     recipe: ModuleType, cfg: Any, folder: Any, *others: ModuleType, image: bool = False
 ) -> Recording:
-    """A run of `main`, written down; so are the functions of other recipes that it uses."""
+    """A recorded run of `main`, including the functions it uses from `others`."""
     recording = Recording(image=image)
     with pytest.MonkeyPatch.context() as patch:
         recording.patch(patch, recipe, *others)
@@ -332,9 +241,9 @@ def recorded(
 
 
 def check_carries(turns: list[Any]) -> None:
-    """The stored carry is that of its row; so are the action before and the action that was sent.
+    """Each row is stored with its own carry and previous action, and the drawn action is sent.
 
-    They are observed again from the carry that was stored before, with the numbers drawn then.
+    Rows are observed again from the carry of the row before, with the same random numbers.
     """
     own = copy.deepcopy(turns[0][1].agent)
     envs = len(turns[0][0].reward)

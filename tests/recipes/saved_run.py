@@ -1,4 +1,4 @@
-"""A run of three tasks that was saved without being played, for the tools that begin from one."""
+"""A run of three tasks, saved without playing, for the tools that start from a run."""
 
 import copy
 from types import SimpleNamespace
@@ -14,24 +14,23 @@ SAVED = world.small(recipe, tasks=TASKS)
 SHARED = ("encoder", "rssm", "decoder", "cont")
 
 
-def moved(agent):
-    """Every number of it another one."""
+def change(agent):
+    """Change every number of an agent."""
     with torch.no_grad():
         for number in agent.state_dict().values():
             number.add_(torch.rand(number.shape) if number.is_floating_point() else 1)
-    return agent
 
 
 def saved_run(folder):
-    """A run of three tasks that was saved, its agent, and a recipe that can open it."""
+    """The folder of such a run, its agent, and a recipe that can load it."""
     old, _ = recipe.build(SAVED, world.task_suite())
     for task in TASKS:
         old.heads.add(task, old.head(task))
-    moved(old)
+    change(old)
     wb.run.Checkpoint(folder).save({"agent": old.state_dict()})
-    can = SimpleNamespace(build=recipe.build, task_suite=lambda cfg: world.task_suite(cfg.tasks))
-    can.load = lambda run, device, task=TASKS[0]: (copy.deepcopy(old).task(task), SAVED)
-    return SimpleNamespace(folder=folder, old=old, recipe=can)
+    opens = SimpleNamespace(build=recipe.build, task_suite=lambda cfg: world.task_suite(cfg.tasks))
+    opens.load = lambda run, device, task=TASKS[0]: (copy.deepcopy(old).task(task), SAVED)
+    return SimpleNamespace(folder=folder, old=old, recipe=opens)
 
 
 def optimized(optimizer):

@@ -1,4 +1,4 @@
-"""Scripted agents of our recipes: a world, and a head, or one for each task or candidate."""
+"""Scripted agents for the recipes: a world model with one head, or a head per task or candidate."""
 
 import dataclasses
 import math
@@ -40,7 +40,7 @@ RANGES = {"height": (0.0, 2.0, False), "lamp": (0.0, 1.0, True)}
 
 
 def small(recipe, **changes):
-    """Its smoke preset with numbers that show in every loss."""
+    """The smoke preset with numbers that matter in every loss."""
     numbers = {"horizon": 4, "lam": 0.75, "gamma": 0.9, "entropy": 0.3, "reconstruction": 0.6}
     return dataclasses.replace(recipe.PRESETS["smoke"], **numbers | changes)
 
@@ -50,7 +50,7 @@ def weights(*shape, start=-0.5, end=0.6):
 
 
 class World(Push):
-    """A dynamics block: the place decays, is pushed by the action, and moves with what is seen."""
+    """A dynamics block: the place decays, is pushed by actions and shifted by observations."""
 
     def __init__(self):
         super().__init__()
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
 
 
 class Features(nn.Module):
-    """Predicts two features of the world."""
+    """Predicts two features."""
 
     ranges = RANGES
 
@@ -122,8 +122,8 @@ class Features(nn.Module):
         return SimpleNamespace(mean=self.predicted(x), nll=lambda target: self.error(x, target))
 
 
-class Wanted:
-    """A reward that is a sum of features: what a compiled spec is."""
+class FeatureReward:
+    """A weighted sum of features as a reward, like a compiled spec."""
 
     def __init__(self, **weight):
         self.weight, self.names = weight, sorted(weight)
@@ -133,12 +133,12 @@ class Wanted:
 
     @property
     def relabel(self):
-        """Compares with the row before, so that a row is unknown where a window begins."""
+        """Temporal: compares with the row before, so the first row of a window is unknown."""
         return wb.replay.Relabel(tuple(self.names), self, temporal=True)
 
 
 def task_suite(tasks=TASKS, narrow=()):
-    """Where tasks would be played; actions of some have one number less."""
+    """A task suite without environments; actions of the `narrow` tasks have one number less."""
     actions = dict.fromkeys(tasks, ACTIONS)
     actions |= {task: {"leg": wb.spaces.Continuous((ACTION - 1,))} for task in narrow}
     padding = lambda task: torch.zeros(ACTION - wb.spaces.action_size(actions[task]))  # noqa: E731
@@ -148,14 +148,14 @@ def task_suite(tasks=TASKS, narrow=()):
 
 
 def place():
-    """An environment with features, which would be played."""
+    """An environment with features, never played."""
     features = {f"feat/{name}": wb.spaces.Continuous(()) for name in RANGES}
     describer = SimpleNamespace(ranges=RANGES)
     return SimpleNamespace(observation=SPACES | features, action=ACTIONS, describer=describer)
 
 
 def head(k):
-    """The head of task k, which is like no other's."""
+    """The head of task k, unlike the others."""
     actor = Policy()
     actor.weight.data *= 1 - 0.4 * k
     return wb.tasks.TaskHead(
@@ -168,7 +168,7 @@ def head(k):
 
 
 def scripted(agent, tasks=()):
-    """An agent of a recipe with scripted parts, and a head for each task or one for all."""
+    """A recipe's agent with scripted parts, and a head per task or a single one."""
     agent.encoder, agent.decoder, agent.rssm = Encoder(), Decoder(), World()
     agent.cont = Share(0.8, 0.0)
     if hasattr(agent, "features"):
@@ -184,7 +184,7 @@ def scripted(agent, tasks=()):
 
 
 def windows():
-    """Rows of experience."""
+    """A batch of experience."""
     action = torch.where(ROWS.is_first[..., None], 0.0, ROWS.normal(ACTION, key=3))
     return wb.replay.Batch(
         obs={"vector": ROWS.normal(6, key=2)},
@@ -199,7 +199,7 @@ def windows():
 
 
 def mixture(tasks=TASKS):
-    """Windows of several tasks. Where a reward is not known, another number stands."""
+    """Windows of several tasks. Unknown rewards hold arbitrary numbers."""
     reward = torch.stack([ROWS.normal(key=10 + k) for k in range(len(tasks))])
     known = torch.stack([ROWS.normal(key=20 + k) > 0.4 * k - 0.3 for k in range(len(tasks))])
     feature = {name: ROWS.normal(key=30 + k) for k, name in enumerate(RANGES)}

@@ -1,4 +1,4 @@
-"""Where each choice of `actor_grad` sends its gradient, and that it is the gradient it claims."""
+"""Each choice of `actor_grad` gives the gradient it claims, to the actor alone."""
 
 import dataclasses
 import functools
@@ -23,12 +23,12 @@ BATCH, TIME = 2, 5
 
 
 def build(kind):
-    """An agent that predicts something: new heads predict 0, and then no gradient comes back."""
+    """An agent with non-zero predictions: new heads predict 0, and pass no gradient back."""
     torch.manual_seed(0)
     agent, _ = recipe.build(CFG, {"vector": wb.spaces.Continuous((7,))}, ACTIONS[kind])
     for head in (agent.reward, agent.value, agent.slow_value.copy):
         nn.init.normal_(head.out.weight, std=0.5)
-        with torch.no_grad():  # bins near 0 alone, as the outermost are 1e8
+        with torch.no_grad():  # only bins near 0: the outermost are 1e8
             head.out.bias.copy_(-((torch.arange(255) - 127) ** 2) / 20)
     return agent
 
@@ -49,21 +49,21 @@ def experience(agent):
 
 
 def gradient(loss, parameters):
-    """By name; parameters that a loss does not reach are left out."""
+    """Gradients by name, of the parameters that a loss reaches."""
     found = torch.autograd.grad(loss, [*parameters.values()], retain_graph=True, allow_unused=True)
     return {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
 
 
 @pytest.fixture(autouse=True)
-def imagination_in_one_form(monkeypatch):
-    """With and without a gradient by the same operations: otherwise they round differently."""
+def plain_imagination(monkeypatch):
+    """The same operations with and without gradients; otherwise they round differently."""
     monkeypatch.setattr("worldblocks.rssm.model.repeats", lambda *_: False)
     monkeypatch.setattr("worldblocks.rssm.cores.eager_on_cpu", lambda _: False)
 
 
 @functools.cache
 def gradients(kind, choice):
-    """Of the actor's loss, of the critic's two losses, and of all losses together."""
+    """Gradients of the actor loss, of the two critic losses, and of all losses together."""
     agent, cfg = build(kind), dataclasses.replace(CFG, actor_grad=choice)
     batch = experience(agent)
     parameters = {name: p for name, p in agent.named_parameters() if p.requires_grad}
@@ -91,7 +91,7 @@ def test_the_actors_loss_reaches_the_actor_alone(kind, choice):
 @pytest.mark.parametrize("choice", CHOICES[1:])
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_everything_but_the_actor_learns_the_same(kind, choice):
-    """The critic as well as the world model, and bitwise: they imagine the same rows."""
+    """Bitwise, critic and world model: the same rows are imagined."""
     ours, theirs = gradients(kind, choice)[2], gradients(kind, "reinforce")[2]
     assert list(ours) == list(theirs)
     for name in set(ours) - of_actor(ours):
@@ -102,12 +102,12 @@ def test_everything_but_the_actor_learns_the_same(kind, choice):
 def test_mix_is_the_weighted_mean(kind):
     reinforce, dynamics, mix = (gradients(kind, choice)[0] for choice in CHOICES)
     for name, ours in mix.items():
-        wanted = 0.7 * reinforce[name] + 0.3 * dynamics[name]
-        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-6)
+        expected = 0.7 * reinforce[name] + 0.3 * dynamics[name]
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
         assert not torch.allclose(reinforce[name], dynamics[name], rtol=0.1)
 
 
-# A world in which the gradient is known: discrete actions, where all is linear in them.
+# A world with a known gradient; with discrete actions, everything is linear in them.
 
 
 class Place(NamedTuple):
@@ -140,7 +140,7 @@ class Push(nn.Module):
 
 
 class Score(nn.Module):
-    """A number of the place: linear, and `bend` times quadratic."""
+    """A function of the place: linear minus `bend` times quadratic."""
 
     def __init__(self, bend):
         super().__init__()
@@ -159,7 +159,7 @@ class Constant(nn.Module):
 
 
 class Policy(nn.Module):
-    """Looks at the place, and remembers what it saw."""
+    """Depends on the place, and records its inputs."""
 
     def __init__(self, kind):
         super().__init__()
@@ -175,7 +175,7 @@ class Policy(nn.Module):
 
 
 def known_agent(kind):
-    bend = 0.3 * (kind == "continuous")  # a straight-through gradient is exact where all is linear
+    bend = 0.3 * (kind == "continuous")  # a straight-through gradient is exact for linear functions
     value = Score(bend)
     return SimpleNamespace(
         rssm=Push(3),
@@ -189,9 +189,9 @@ def known_agent(kind):
 
 
 def objective(agent, raw, start, noise, lam):
-    """The mean of w R / scale, by loops; `raw` stands for the policy's parameter.
+    """The mean of w R / scale, by loops, as a function of the policy's parameter `raw`.
 
-    What the policy sees is what it saw: its gradient does not come through that.
+    The policy gets its recorded inputs: no gradient flows through them.
     """
     actor = agent.actor
     double = {k: v.detach().double() for k, v in agent.rssm.named_parameters()}
@@ -210,7 +210,7 @@ def objective(agent, raw, start, noise, lam):
 
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
 def test_dynamics_is_the_gradient_of_the_return(kind):
-    """Against central differences in a world where they are exact, with the same noise."""
+    """Against central differences, exact in this world, with the same noise."""
     agent, cfg = known_agent(kind), dataclasses.replace(CFG, actor_grad="dynamics", entropy=0.0)
     post = Place(torch.randn(BATCH, TIME, 2))
     flags = torch.zeros(BATCH, TIME, dtype=torch.bool)
@@ -223,7 +223,7 @@ def test_dynamics_is_the_gradient_of_the_return(kind):
     start, raw = post.flatten().x.double(), agent.actor.raw.detach().double()
     for i, step in enumerate(1e-3 * torch.eye(3).double()):
         up, down = (objective(agent, raw + d, start, noise, cfg.lam) for d in (step, -step))
-        wanted = -(up - down) / 2e-3
-        torch.testing.assert_close(agent.actor.raw.grad[i].double(), wanted, rtol=1e-4, atol=1e-6)
+        expected = -(up - down) / 2e-3
+        torch.testing.assert_close(agent.actor.raw.grad[i].double(), expected, rtol=1e-4, atol=1e-6)
     for world in (agent.rssm, agent.reward):
         assert all(p.grad is None and p.requires_grad for p in world.parameters())

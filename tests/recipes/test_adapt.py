@@ -1,4 +1,4 @@
-"""What `adapt` makes of a run of several tasks and of its replay, and its update."""
+"""The agent and the replays that `adapt` makes of a multi-task run, and its update."""
 
 import dataclasses
 import itertools
@@ -30,7 +30,7 @@ def adapted(run, **options):
 
 
 @pytest.mark.parametrize("freeze", [False, True])
-def test_a_new_task_has_the_world_of_the_run_and_a_head_of_its_own(run, freeze):
+def test_a_new_task_gets_the_world_of_the_run_and_its_own_head(run, freeze):
     agent, optimizer = adapted(run, freeze=freeze)
     for name in SHARED:
         ours, theirs = (getattr(x, name).state_dict() for x in (agent, run.old))
@@ -49,7 +49,7 @@ def test_a_fresh_world_is_new(run):
         assert theirs is None or not torch.equal(x, theirs), name
 
 
-def test_of_a_shuffled_world_the_dynamics_alone_are_mixed(run):
+def test_a_shuffled_world_has_only_its_dynamics_shuffled(run):
     agent, _ = adapted(run, world="shuffled")
     for name in ("encoder", "decoder", "cont"):
         assert same_numbers(getattr(agent, name).state_dict(), getattr(run.old, name).state_dict())
@@ -66,11 +66,11 @@ def test_a_head_can_be_copied_whole(run, world):
     assert same_numbers(agent.heads["swim"].state_dict(), run.old.heads["run"].state_dict())
 
 
-def test_an_update_of_a_new_task_is_told_its_own_rewards_and_rows():
-    """Of a mixture of three tasks, the third is the new one."""
+def test_an_update_of_a_new_task_gets_its_own_rewards_and_rows():
+    """The third task of a mixture of three is the new one."""
     mixture, given = world.mixture(), []
     agent = SimpleNamespace(rssm=world.World())
-    packed = tuple(agent.rssm.pack(mixture.batch.carry))  # as a replay from files gives it
+    packed = tuple(agent.rssm.pack(mixture.batch.carry))  # as loaded from files
     batch = mixture.batch._replace(carry=packed, row=torch.zeros(5, 7, dtype=torch.int64))
     update = lambda *parts: given.append(parts) or "done"  # noqa: E731
     stored = mixture._replace(batch=batch)
@@ -78,7 +78,7 @@ def test_an_update_of_a_new_task_is_told_its_own_rewards_and_rows():
     [(*rest, ours, saved)] = given
     assert rest == [agent, "by"]
     assert saved is SAVED
-    assert ours.task.tolist() == [-1, 0, -1, -1, 0], "those who played it are the new task's"
+    assert ours.task.tolist() == [-1, 0, -1, -1, 0], "0 where the new task played"
     assert torch.equal(ours.reward, mixture.reward[[2]])
     assert torch.equal(ours.known, mixture.known[[2]])
     assert torch.equal(ours.batch.carry.x, mixture.batch.carry.x)
@@ -90,11 +90,11 @@ RUNNING = dataclasses.replace(SAVED, capacity=40, envs=2, length=3, relabel=True
 
 
 def with_replay(run, tasks=("walker_stand", "walker_walk")):
-    """Rows of two tasks of one body, with what rewards of that body are functions of."""
+    """Rows of two tasks of one body, with the features of its rewards."""
     replay = wb.replay.MixtureReplay(tasks, capacity=40, streams=2, length=3)
     carry, flags = world.World().initial(2), torch.zeros(3, 2, dtype=torch.bool)
     for task, t in itertools.product(tasks, range(8)):
-        feature = torch.full((2, 1), 1.3)  # a torso that is up, and a speed of 1.3
+        feature = torch.full((2, 1), 1.3)  # an upright torso, and a speed of 1.3
         names = ("torso_height", "torso_upright", "horizontal_velocity", "lived")
         rows = {f"feat/{name}": feature.clamp(max=9 if "v" in name else 1) for name in names}
         obs = {"vector": torch.randn(2, 6), **rows}
@@ -120,18 +120,18 @@ def test_the_replay_of_the_run_is_relabelled_for_a_new_task(run):
     assert new.tasks == ["walker_run"]
     assert len(new) == 0
     mixture = old.sample({"walker_stand": 2, "walker_walk": 3})
-    assert mixture.known[2].all(), "of the new task everywhere"
-    assert mixture.known[0].sum() == 2 * 3, "of another where it was played"
+    assert mixture.known[2].all(), "the new task's everywhere"
+    assert mixture.known[0].sum() == 2 * 3, "another's where it was played"
     run_reward = wb.tasks.control_reward("walker_run")
-    told = run_reward.reward({name: x.float() for name, x in mixture.feature.items()})
-    close(mixture.reward[2], told.masked_fill(mixture.batch.is_first, 0.0), "the new reward")
+    expected = run_reward.reward({name: x.float() for name, x in mixture.feature.items()})
+    close(mixture.reward[2], expected.masked_fill(mixture.batch.is_first, 0.0), "the new reward")
     assert (mixture.reward[0, :2] == 0.25).all()
     again, *_ = replays(run, task="walker_walk")
-    assert again.tasks == list(tasks), "one that the run has is not there twice"
+    assert again.tasks == list(tasks), "a task of the run is not added twice"
 
 
 @pytest.mark.parametrize("why", ["fresh world", "unknown reward", "no features", "another body"])
-def test_a_replay_that_teaches_nothing_is_left(run, why):
+def test_a_useless_replay_is_not_used(run, why):
     with_replay(run)
     suite = world.task_suite(["walker_run"])
     suite.width += why == "another body"

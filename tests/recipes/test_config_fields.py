@@ -1,7 +1,8 @@
-"""Every field of every Config is changed once, and the difference found where it should be."""
+"""Every field of every Config is changed once, and changes the facts of a run that it should."""
 
 import dataclasses
 import fnmatch
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -12,10 +13,11 @@ from loop_table import LOOPS
 
 
 class Row(NamedTuple):
-    """A field's other value, and what of the facts becomes different, and how.
+    """Another value of a field, and the facts that it changes.
 
-    A name may be a pattern such as `loss/*actor`. What is to come of it is the value itself; a
-    factor (`Times`) of what it was; or `...`, something else. `steps` are those of the run.
+    The name of a fact may be a pattern such as `loss/*actor`. Its expected value is given as the
+    value itself, as a multiple (`Times`) of the value before, or as `ANY` other value. The run has
+    `steps` steps; `given` are other changes of its configuration, for both runs.
     """
 
     value: Any
@@ -25,7 +27,7 @@ class Row(NamedTuple):
 
 
 class Times(float):
-    """What is expected as a multiple of what it was."""
+    """An expected value, as a multiple of the value before."""
 
 
 SOME = "some loss"
@@ -126,7 +128,7 @@ TASKS = {
     "progress": Row(True, {"sampler": "LearningProgress"}),
     "judge": Row(9, {"judge": [9, 0]}),
 }
-QUEST = {
+SEARCH = {
     "env": Row("BabyAI-Open-v0", {"played": ("BabyAI-Open-v0",)}),
     "instruction": Row("reach it", {"propose instruction": "reach it"}),
     "mission": Row(
@@ -148,9 +150,9 @@ QUEST = {
     "features": Row(3.0, {"loss/features": Times(3)}, UPDATE),
     "judge": Row(9, {"show": [9, 0]}),
 }
-QUEST = {
+SEARCH = {
     **TASKS,
-    **QUEST,
+    **SEARCH,
     "steps": RUN["steps"],
     "seed": Row(
         5, {f"{name} seed": 5 for name in ("torch", "envs", "replay", "propose", "search")}
@@ -164,7 +166,7 @@ QUEST = {
     "gamma": loss(0.5, "cont"),
 }
 for without in ("conditioned", "progress", "image"):
-    del QUEST[without]
+    del SEARCH[without]
 ONE = {"modules": 1, "envs seed": ANY}
 FIELDS: dict[str, dict[str, Row]] = {
     "dreamerv3_atari": ONE_TASK
@@ -202,7 +204,7 @@ FIELDS: dict[str, dict[str, Row]] = {
         "sticky": Row(0.7, {"env sticky": 0.7}),
         "report_steps": Row(240, {"report": 240, "report gamma": 1 - 1 / 333}, UPDATE),
     },
-    "glam": QUEST,
+    "glam": SEARCH,
 }
 CASES = [(name, field) for name, rows in FIELDS.items() for field in rows]
 
@@ -214,54 +216,55 @@ def test_no_field_is_left_out(name):
 
 
 def test_no_recipe_is_left_out():
-    """The others are in the files of tools and of what has no world."""
+    """The others are tools, or have no world model; they have files of their own."""
     others = {"adapt", "diagnose", "evaluate", "glam_policy", "instruct", "vae"}
     recipes = {path.stem for path in (tiny_runs.ROOT / "recipes").glob("*.py")}
     assert set(FIELDS) | others == recipes
 
 
-BASES: dict[Any, Any] = {}
-
-
-def base(name: str, row: Row, folder: Any) -> tuple[Any, Any]:
-    """The configuration that a field is changed of, and the facts of its run."""
-    cfg = dataclasses.replace(LOOPS[name].cfg, steps=0, length=3, prefill=1, **(row.given or {}))
-    key = name, row.steps, str(row.given)
-    if key not in BASES:
-        BASES[key] = facts(LOOPS[name].recipe, cfg, folder, steps=row.steps)
-    return cfg, BASES[key]
-
-
 @pytest.mark.parametrize(("name", "field"), CASES)
 def test_a_field_arrives(name, field, tmp_path, monkeypatch):
     row, recipe = FIELDS[name][field], LOOPS[name].recipe
+    cfg = dataclasses.replace(LOOPS[name].cfg, steps=0, length=3, prefill=1, **(row.given or {}))
+    run = functools.partial(facts, recipe, folder=tmp_path, steps=row.steps)
+    arrives(recipe, field, row, cfg, run, monkeypatch)
+
+
+BASES: dict[Any, Any] = {}
+
+
+def arrives(recipe: Any, field: str, row: Row, cfg: Any, run: Any, patch: Any) -> None:
+    """Compare the facts of a run with those of one whose field is changed."""
     if field == "seeds":
-        runs = launched(recipe, ["--seeds", *map(str, row.value)], monkeypatch)
+        runs = launched(recipe, ["--seeds", *map(str, row.value)], patch)
         assert [(cfg.seed, cfg.seeds) for cfg in runs] == [(3, ()), (4, ())]
         return
-    cfg, before = base(name, row, tmp_path)
     changed = dataclasses.replace(cfg, **{field: row.value})
     if field == "resume":
-        with pytest.raises(FileNotFoundError, match=r"nothing (to resume|was proposed) in"):
-            facts(recipe, changed, tmp_path)
+        what = "was proposed" if recipe is LOOPS["glam"].recipe else "to resume"
+        with pytest.raises(FileNotFoundError, match=f"nothing {what} in"):
+            run(changed)
         return
-    check(before, facts(recipe, changed, tmp_path, steps=row.steps), row.found)
+    key = recipe, row.steps, str(row.given)
+    if key not in BASES:
+        BASES[key] = run(cfg)
+    check(BASES[key], run(changed), row.found)
 
 
-def check(before: Any, after: Any, wanted: dict[str, Any]) -> None:
-    """What is different is what was wanted, and nothing else is."""
+def check(before: Any, after: Any, expected: dict[str, Any]) -> None:
+    """The facts that differ are the expected ones, no others."""
     changed = differences(before, after)
     named = {
-        pattern: fnmatch.filter(before | after, pattern) for pattern in wanted if pattern != SOME
+        pattern: fnmatch.filter(before | after, pattern) for pattern in expected if pattern != SOME
     }
-    losses = fnmatch.filter(changed, "loss/*") if SOME in wanted else []
-    assert bool(losses) == (SOME in wanted)
-    assert all(named.values()), f"none of {list(after)} is {wanted}"
+    losses = fnmatch.filter(changed, "loss/*") if SOME in expected else []
+    assert bool(losses) == (SOME in expected)
+    assert all(named.values()), f"none of {list(after)} is {expected}"
     others = set(changed) - {key for keys in [*named.values(), losses] for key in keys} - {GRADIENT}
     assert not others, {key: (before.get(key), after.get(key)) for key in others}
     for pattern, keys in named.items():
         for key in keys:
-            value = wanted[pattern]
+            value = expected[pattern]
             assert key in changed, f"{key} is {before.get(key)} as before"
             if isinstance(value, Times):
                 assert math.isclose(after[key], value * before[key], rel_tol=1e-5)

@@ -1,14 +1,16 @@
-"""Every field of the Configs of vae and glam_policy arrives."""
+"""Every field of the Configs of vae and glam_policy changes the facts that it should."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_runs
 import torch
-from config_facts import Nowhere, launched, spy
+from config_facts import COUNT, autocasts, begun, opened, spy, watch
 from recorded_runs import Recording, after
-from test_config_fields import ANY, FIELDS, SOME, Row, Times, check
+from test_config_fields import ANY, FIELDS, SOME, Row, Times, arrives
 
 import glam_policy
 import vae
@@ -25,7 +27,7 @@ VAE = {
     **{name: FIELDS["dreamerv3_gym"][name] for name in ("env", "env_args", "image", "pixels")},
     "steps": Row(2, {"updates": 2, "total": 2}),
     "seed": Row(5, {"torch seed": 5, "envs seed": 5, SOME: ANY}),
-    "bf16": Row(True, {"bfloat16": True, SOME: ANY}),
+    "bf16": Row(True, {"update in bfloat16": True, SOME: ANY}),
     "envs": Row(3, {"envs n": 3, SOME: ANY}),
     "frames": Row(9, {"collected": 11, SOME: ANY}),
     "held_out": Row(3, {"held out": 3, "collected": 8}),
@@ -44,7 +46,7 @@ VAE = {
 
 
 def stand_in(found: list[Any], name: str) -> Any:
-    """In place of a language model that would have to be there."""
+    """A constructor of a small model, in place of one that would be installed or loaded."""
 
     def made(what: str) -> Any:
         found.append({name: what})
@@ -60,20 +62,10 @@ def run_facts(recipe: Any, cfg: Any, folder: Path) -> dict[str, Any]:
     """Of a run of `vae` or `glam_policy`."""
     seen: dict[str, list[Any]] = {}
     recording = Recording(image=recipe is vae)
-    logdir = folder / (cfg.logdir or "run")
     with pytest.MonkeyPatch.context() as patch:
         recording.patch(patch, recipe)
-        patch.setattr("worldblocks.run.sinks.TensorBoardSink", Nowhere)
-        patch.setattr("worldblocks.run.sinks.WandbSink", Nowhere)
-        patch.setattr(wb.run.Session, "save", lambda *_, **__: None)
-        patch.setattr(wb.run, "plot_curve", lambda _: None)
+        watch(patch, seen)
         for owner, name, key in (
-            (wb.run, "Every", "every"),
-            (wb.run.run, "Progress", "progress"),
-            (wb.run.run, "run_folder", "folder"),
-            (wb.run.run, "named_sinks", "sinks"),
-            (wb.run, "pick_device", "device"),
-            (wb.run.Session, "__init__", "session"),
             (wb.language, "Prompted", "prompted"),
             (wb.returns, "gae", "gae"),
             (wb.losses, "clipped_policy", "clip"),
@@ -91,45 +83,24 @@ def run_facts(recipe: Any, cfg: Any, folder: Path) -> dict[str, Any]:
         if recipe is vae:
             collect = vae.collect
             patch.setattr(vae, "collect", after(collect, lambda x, *_: seen.update(frames=[x])))
-        loss = "vae_loss" if recipe is vae else "ppo_loss"
-        cast: list[bool] = []
-        function = getattr(recipe, loss)
-        patch.setattr(
-            recipe,
-            loss,
-            lambda *args: (cast.append(torch.is_autocast_enabled("cpu")), function(*args))[1],
-        )
-        assert recipe.main(dataclasses.replace(cfg, logdir=str(logdir))) == 0
-    [session], updates = seen["session"], recording.named("update")
-    group, parts = session["parts"]["optimizer"].param_groups[0], session["parts"]
+        casts = autocasts(patch, recipe)
+        tiny_runs.run(recipe, cfg, folder / f"{next(COUNT)}" / (cfg.logdir or "run"))
+    updates, parts = recording.named("update"), seen["session"][0]["parts"]
+    group = parts["optimizer"].param_groups[0]
     found = {name: group[name] for name in ("lr", "agc", "warmup") if name in group}
-    found |= {
-        "folder": Path(seen["folder"][0]["logdir"]).name,
-        "total": seen["progress"][0]["total"],
-        "sinks": seen["sinks"][0]["names"],
-    }
-    found |= {"device": seen["device"][0]["name"], "bfloat16": cast[0], "updates": len(updates)}
-    found |= {f"every {i}": every["n"] for i, every in enumerate(seen["every"])}
-    found |= {"torch seed": torch.initial_seed()}
-    vector = recording.named("open")[0]
-    found |= {"envs n": vector.n, "envs seed": vector.seed}
-    toy = recording.named("reset")[0].toy
-    found |= {f"env {name}": x for name, x in toy.made.items() if name not in ("factory", "what")}
-    found["played"] = (toy.made["what"],)
+    found |= begun(seen) | opened(recording) | casts | {"updates": len(updates)}
     found |= {name: float(x) for name, x in updates[0].result.items() if name.startswith("loss/")}
-    if recipe is vae:
-        encoder = parts["encoder"].state_dict()
-        judged = recording.named("judge")[-1].args[1]
-        found |= {"latent": parts["encoder"].embed_dim, "held out": len(judged)}
-        found["depth"] = next(x.shape[0] for x in encoder.values() if x.ndim == 4)
-        found |= {"batch": len(updates[0].args[2]), "collected": len(seen["frames"][0])}
-    else:
-        found |= policy_facts(seen, updates)
-    return found
+    if recipe is not vae:
+        return found | policy_facts(seen, updates)
+    encoder = parts["encoder"].state_dict()
+    judged = recording.named("judge")[-1].args[1]
+    found |= {"latent": parts["encoder"].embed_dim, "held out": len(judged)}
+    found["depth"] = next(x.shape[0] for x in encoder.values() if x.ndim == 4)
+    return found | {"batch": len(updates[0].args[2]), "collected": len(seen["frames"][0])}
 
 
 def policy_facts(seen: dict[str, list[Any]], updates: list[Any]) -> dict[str, Any]:
-    """The language model, and what PPO is given."""
+    """The language model, and the arguments of PPO."""
     found = {f"of {k}": seen["policy"][0][k] for k in ("rank", "units", "per_token")}
     found |= {f"model {k}": own[k] for own in seen["model"] for k in ("units", "layers", "heads")}
     for own in [*seen["packaged"], *seen["loaded"]]:
@@ -146,25 +117,8 @@ def policy_facts(seen: dict[str, list[Any]], updates: list[Any]) -> dict[str, An
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(vae.Config)])
 def test_a_field_of_vae_arrives(field, tmp_path, monkeypatch):
-    arrives(vae, VAE_BASE, VAE[field], field, tmp_path, monkeypatch)
-
-
-BASES: dict[Any, Any] = {}
-
-
-def arrives(recipe, cfg, row, field, folder, monkeypatch):
-    if field == "seeds":
-        runs = launched(recipe, ["--seeds", "3", "4"], monkeypatch)
-        assert [(cfg.seed, cfg.seeds) for cfg in runs] == [(3, ()), (4, ())]
-        return
-    changed = dataclasses.replace(cfg, **{field: row.value})
-    if field == "resume":
-        with pytest.raises(FileNotFoundError, match="nothing to resume in"):
-            run_facts(recipe, changed, folder)
-        return
-    if recipe not in BASES:
-        BASES[recipe] = run_facts(recipe, cfg, folder / "base")
-    check(BASES[recipe], run_facts(recipe, changed, folder / "changed"), row.found)
+    run = functools.partial(run_facts, vae, folder=tmp_path)
+    arrives(vae, field, VAE[field], VAE_BASE, run, monkeypatch)
 
 
 # ------------------------------------------------------------------ glam_policy
@@ -210,4 +164,5 @@ POLICY = {
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(glam_policy.Config)])
 def test_a_field_of_glam_policy_arrives(field, tmp_path, monkeypatch):
     pytest.importorskip("peft", reason="needs the extra llm")
-    arrives(glam_policy, POLICY_BASE, POLICY[field], field, tmp_path, monkeypatch)
+    run = functools.partial(run_facts, glam_policy, folder=tmp_path)
+    arrives(glam_policy, field, POLICY[field], POLICY_BASE, run, monkeypatch)

@@ -1,6 +1,7 @@
-"""Every field of the Configs of adapt, instruct and evaluate arrives."""
+"""Every field of the Configs of adapt, instruct and evaluate changes the facts that it should."""
 
 import dataclasses
+import functools
 import json
 import shutil
 import zlib
@@ -12,7 +13,7 @@ import torch
 from config_facts import spy
 from loop_table import LOOPS
 from recorded_runs import Recording, recorded
-from test_config_fields import ANY, Row, check
+from test_config_fields import ANY, Row, arrives
 
 import adapt
 import dreamerv3_gym
@@ -27,7 +28,7 @@ POLE, STILL = "balance the pole upright", "keep the pole still"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folders of runs: of two tasks, of one that has a menu, and of one with images."""
+    """Folders of runs: of two tasks, of one task with a menu, and of images."""
     folder = tmp_path_factory.mktemp("runs")
     short = dataclasses.replace(LOOPS["multitask_dmc"].cfg, steps=22, repeat=5)
     recorded(multitask_dmc, dataclasses.replace(short, tasks=ALL), folder / "two")
@@ -52,8 +53,8 @@ SPIED = (
 )
 
 
-def facts(tool: Any, cfg: Any, capsys: Any, *others: Any) -> dict[str, Any]:
-    """Of a call of a tool's `main`."""
+def facts(tool: Any, others: Any, capsys: Any, cfg: Any) -> dict[str, Any]:
+    """Of a call of a tool's `main`, in which it uses `others`."""
     seen: dict[str, list[Any]] = {}
     recording = Recording(image=cfg.run.name.startswith("images"))
     capsys.readouterr()
@@ -62,7 +63,7 @@ def facts(tool: Any, cfg: Any, capsys: Any, *others: Any) -> dict[str, Any]:
         for owner, name, key in SPIED:
             spy(patch, owner, name, seen.setdefault(key, []))
         assert tool.main(cfg) == 0
-    said = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     found: dict[str, Any] = {"device": seen["device"][0]["name"]}
     found["torch seed"] = torch.initial_seed()
     found["recipe"] = seen["recipe"][0]["path"]
@@ -79,19 +80,19 @@ def facts(tool: Any, cfg: Any, capsys: Any, *others: Any) -> dict[str, Any]:
     if tool is evaluate:
         weights = recording.named("act")[0].weights
         found["head"] = sum(_mark(x) for name, x in weights.items() if "actor" in name)
-        words = next(line for line in said if ": mean " in line).split()
-        found |= {"told run": Path(words[0]).name.rstrip(":"), "json": said[-1].startswith("{")}
+        words = next(line for line in lines if ": mean " in line).split()
+        found |= {"result run": Path(words[0]).name.rstrip(":"), "json": lines[-1].startswith("{")}
         found["episodes"] = int(words[words.index("over") + 1])
         return found | {"frames": [len(own["frames"]) for own in seen["gif"]]}
     return found | learned(tool, cfg, updates, recording)
 
 
 def learned(tool: Any, cfg: Any, updates: list[Any], recording: Recording) -> dict[str, Any]:
-    """Of what is written, and what was trained from which numbers."""
+    """Of the result that was written, and of what was trained from which weights."""
     [path] = Path(cfg.logdir or cfg.run).rglob("result.json")
     result = json.loads(path.read_text())
     found = {"in": path.parent.name} | {
-        f"told {k}": result[k] for k in ("run", "task", "seed", "world", "head") if k in result
+        f"result {k}": result[k] for k in ("run", "task", "seed", "world", "head") if k in result
     }
     if tool is adapt:
         found["marks"] = [one["step"] for one in result["evaluations"]]
@@ -121,7 +122,7 @@ def learned(tool: Any, cfg: Any, updates: list[Any], recording: Recording) -> di
 
 
 def _mark(x: Any) -> float:
-    """A number that another order of the same numbers changes."""
+    """A number that depends on the order of the entries."""
     return round(float((x.flatten() * x.new_ones(x.numel()).cumsum(0)).sum()), 4)
 
 
@@ -129,38 +130,25 @@ def _optimizer(event: Any) -> Any:
     return next(x for x in event.args if hasattr(x, "param_groups"))
 
 
-BASES: dict[Any, Any] = {}
-
-
-def arrives(tool, base, field, row, capsys, *others):
-    """The facts of a call with one field changed, beside those of one without."""
-    given = {**base, **(row.given or {})}
-    key = tool.__name__, str(row.given)
-    if key not in BASES:
-        BASES[key] = facts(tool, tool.Config(**given), capsys, *others)
-    changed = facts(tool, tool.Config(**{**given, field: row.value}), capsys, *others)
-    check(BASES[key], changed, row.found)
-
-
 NEW = "reacher_hard"
 DMC, GYM = Path(multitask_dmc.__file__), Path(dreamerv3_gym.__file__)
 ADAPT = {
     "recipe": Row(DMC, {"recipe": DMC}),
-    "run": Row("two-again", {"told run": "two-again"}),
+    "run": Row("two-again", {"result run": "two-again"}),
     "task": Row(
         "cartpole_balance",
-        {"told task": "cartpole_balance", "played": ["cartpole_balance"], "seeds": ANY}
+        {"result task": "cartpole_balance", "played": ["cartpole_balance"], "seeds": ANY}
         | {"updates": 1},
     ),
     "logdir": Row("elsewhere", {"in": "elsewhere"}),
     "seed": Row(
         5,
-        {"told seed": 5, "sampler seed": 5, "torch seed": 5, "head": ANY}
+        {"result seed": 5, "sampler seed": 5, "torch seed": 5, "head": ANY}
         | {"seeds": [zlib.crc32(NEW.encode()) + 5 + far for far in (0, 10**6, 10**6)]},
     ),
-    "freeze": Row(True, {"told world": "kept-frozen", "trained": ANY}),
-    "world": Row("shuffled", {"told world": "shuffled", "world": ANY, "head": ANY}),
-    "head": Row("reacher_easy", {"told head": "reacher_easy", "head": ANY}),
+    "freeze": Row(True, {"result world": "kept-frozen", "trained": ANY}),
+    "world": Row("shuffled", {"result world": "shuffled", "world": ANY, "head": ANY}),
+    "head": Row("reacher_easy", {"result head": "reacher_easy", "head": ANY}),
     "marks": Row((0, 30), {"marks": [0, 30], "turns": 3, "updates": 1}),
     "before": Row(3, {"updates": 1 + 2 + 1}),
     "train_ratio": Row(12.0, {"ratio ratio": 1.0, "updates": 1 + 3}),
@@ -170,8 +158,8 @@ ADAPT = {
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(adapt.Config)])
-def test_a_field_of_adapt_arrives(field, runs, tmp_path, capsys):
-    """To 60 real steps: 6 turns, of which the last two learn, once and not at all."""
+def test_a_field_of_adapt_arrives(field, runs, tmp_path, capsys, monkeypatch):
+    """60 real steps are 6 turns; the last two may learn: one update, then none."""
     row = ADAPT[field]
     base = {"run": runs / "two", "task": NEW, "marks": (0, 60), "before": 1, "episodes": 2}
     base |= {"logdir": str(tmp_path / "run")}
@@ -179,18 +167,19 @@ def test_a_field_of_adapt_arrives(field, runs, tmp_path, capsys):
     row = row._replace(value=values.get(field, row.value))
     if field == "run":
         base["logdir"] = str(tmp_path / "there" / "run")
-    arrives(adapt, base, field, row, capsys, multitask_dmc)
+    run = functools.partial(facts, adapt, [multitask_dmc], capsys)
+    arrives(adapt, field, row, adapt.Config(**base), run, monkeypatch)
 
 
 INSTRUCT = {
     "recipe": Row(DMC, {"recipe": DMC}),
-    "run": Row("pole-again", {"told run": "pole-again"}),
+    "run": Row("pole-again", {"result run": "pole-again"}),
     "instruction": Row(STILL, {"sentences": [(STILL, STILL)], "episodes": ANY}),
     "meant": Row(STILL, {"sentences": [(POLE, STILL)], "episodes": ANY}),
     "sentences": Row("b.toml", {"sentences": [(STILL, STILL)], "episodes": ANY}),
     "logdir": Row("elsewhere", {"in": "elsewhere"}),
     "seed": Row(
-        5, {"told seed": 5, "ranker seed": 5, "sampler seed": 5, "seeds": ANY, "torch seed": 5}
+        5, {"result seed": 5, "ranker seed": 5, "sampler seed": 5, "seeds": ANY, "torch seed": 5}
     ),
     "by": Row("random", {"ranker kind": "random", "sentences": ANY, "episodes": ANY}),
     "cache": Row("here", {"ranker cache": "here"}),
@@ -208,8 +197,8 @@ INSTRUCT = {
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(instruct.Config)])
-def test_a_field_of_instruct_arrives(field, runs, tmp_path, capsys):
-    """One update of features and rewards, one that leaves the actors, one of all."""
+def test_a_field_of_instruct_arrives(field, runs, tmp_path, capsys, monkeypatch):
+    """One update of feature and reward heads, one without the actors, one of all."""
     row = INSTRUCT[field]
     base = {"run": runs / "pole", "instruction": POLE, "by": "oracle", "fit": 1, "updates": 2}
     base |= {"settle": 1, "episodes": 1, "random": 2, "logdir": str(tmp_path / "run")}
@@ -220,12 +209,15 @@ def test_a_field_of_instruct_arrives(field, runs, tmp_path, capsys):
         row = row._replace(given={"instruction": "", "sentences": str(runs / "a.toml")})
     paths = {"run": runs / "pole-again", "sentences": str(runs / "b.toml")}
     paths |= {"logdir": str(tmp_path / "elsewhere")}
-    arrives(instruct, base, field, row._replace(value=paths.get(field, row.value)), capsys)
+    row = row._replace(value=paths.get(field, row.value))
+    cfg = instruct.Config(**base | (row.given or {}))
+    run = functools.partial(facts, instruct, [], capsys)
+    arrives(instruct, field, row, cfg, run, monkeypatch)
 
 
 EVALUATE = {
     "recipe": Row(GYM, {"recipe": GYM}),
-    "run": Row("images-again", {"told run": "images-again"}),
+    "run": Row("images-again", {"result run": "images-again"}),
     "task": Row(
         "cartpole_balance",
         {"played": ["cartpole_balance"], "seeds": ANY, "head": ANY},
@@ -242,11 +234,13 @@ EVALUATE = {
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(evaluate.Config)])
-def test_a_field_of_evaluate_arrives(field, runs, capsys):
+def test_a_field_of_evaluate_arrives(field, runs, capsys, monkeypatch):
     row = EVALUATE[field]
     base = {"run": runs / "images", "episodes": 2, "envs": 2, "video": 0}
     if row.given:
         row = row._replace(given={**row.given, "run": runs / row.given["run"]})
-    value = runs / row.value if field == "run" else row.value
-    others = dreamerv3_gym, multitask_dmc
-    arrives(evaluate, base, field, row._replace(value=value), capsys, *others)
+    if field == "run":
+        row = row._replace(value=runs / row.value)
+    cfg = evaluate.Config(**base | (row.given or {}))
+    run = functools.partial(facts, evaluate, [dreamerv3_gym, multitask_dmc], capsys)
+    arrives(evaluate, field, row, cfg, run, monkeypatch)

@@ -13,7 +13,7 @@ import dreamerv3_atari as recipe
 import evaluate
 import worldblocks as wb
 
-# Breakout: a random episode is over after some 40 steps of each environment.
+# A random episode of Breakout ends after about 40 steps.
 TINY = dataclasses.replace(
     recipe.PRESETS["smoke"],
     game="breakout",
@@ -33,20 +33,20 @@ def run(folder, **changes):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """What is left of a run whose process was killed with SIGKILL at a moment."""
+    """The folder left by a run whose process was killed with SIGKILL at a given moment."""
     folder = tmp_path_factory.mktemp("killed")
     (folder / "config.json").write_text(json.dumps(dataclasses.asdict(TINY)))
     command = tiny_runs.command(HERE / "killed_run.py", folder / "config.json")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with (
-        (folder / "said").open("w") as said,
-        subprocess.Popen(**command, **pipes, stderr=said) as p,
+        (folder / "errors").open("w") as errors,
+        subprocess.Popen(**command, **pipes, stderr=errors) as p,
     ):
 
         def run_until(moment):
             left = folder / moment.replace(":", "-")
             print(moment, left, file=p.stdin, flush=True)
-            assert p.stdout.readline() == f"{signal.SIGKILL:d}\n", (folder / "said").read_text()
+            assert p.stdout.readline() == f"{signal.SIGKILL:d}\n", (folder / "errors").read_text()
             return left
 
         yield run_until
@@ -54,12 +54,12 @@ def killed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nobody interrupted."""
+    """An uninterrupted run."""
     return run(tmp_path_factory.mktemp("runs") / "whole")
 
 
 def test_the_run_is_worth_comparing(whole):
-    """Else the tests below show nothing."""
+    """Otherwise the tests below show nothing."""
     tiny_runs.comparable(whole, TINY.steps)
 
 
@@ -80,14 +80,14 @@ def test_killed_before_the_first_save_starts_again(whole, killed):
     same_run(run(folder, resume=True), whole)
 
 
-def test_signal_saves_and_says_how_to_resume(whole, tmp_path, capsys):
+def test_a_signal_saves_and_tells_how_to_resume(whole, tmp_path, capsys):
     folder = interrupted(recipe, TINY, tmp_path / "run", 77)
     assert "saved at step 154; continue with:" in capsys.readouterr().out
     same_run(run(folder, resume=True), whole)
 
 
 def test_smoke_leaves_video_curve_and_checkpoint(tmp_path):
-    """As the documentation says it, in a process of its own."""
+    """As documented, in its own process."""
     done = python("recipes/dreamerv3_atari.py", "smoke", "--logdir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     for path in ("config.json", "metrics.jsonl", "timing.jsonl", "curve.png"):

@@ -1,4 +1,4 @@
-"""The DeepMind Control recipe: smoke from numbers and from images, exact resume, evaluation."""
+"""The DeepMind Control recipe: smoke from vectors and from images, exact resume, evaluation."""
 
 import dataclasses
 import json
@@ -29,28 +29,28 @@ TINY = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nobody interrupted."""
+    """An uninterrupted run."""
     return tiny_runs.run(recipe, TINY, tmp_path_factory.mktemp("runs") / "whole")
 
 
-def written(folder):
-    """What any run leaves."""
+def check_files(folder):
+    """Check the files that any run leaves."""
     for path in ("config.json", "metrics.jsonl", "timing.jsonl", "curve.png"):
         assert (folder / path).stat().st_size > 0
     assert wb.run.Checkpoint(folder).exists()
 
 
-def test_smoke_from_numbers_does_not_render(tmp_path):
-    """As the documentation says it, in a process of its own."""
+def test_smoke_from_vectors_does_not_render(tmp_path):
+    """As documented, in its own process."""
     command = ("recipes/dreamerv3_dmc.py", "smoke", "--logdir", tmp_path)
     done = python(*command, MUJOCO_GL="disabled")
     assert done.returncode == 0, done.stderr
-    written(tmp_path)
+    check_files(tmp_path)
     assert list(tmp_path.glob("videos/*")) == []
 
 
 def test_smoke_from_images_leaves_a_video(tmp_path, monkeypatch):
-    """Shorter than the preset: without a graphics card each image takes a while."""
+    """Shorter than the preset: rendering without a graphics card is slow."""
     options = "--steps 64 --prefill 16 --video-every 64 --image 48"
     command = f"recipe.py smoke --pixels {options} --logdir {tmp_path}"
     monkeypatch.setattr("sys.argv", command.split())
@@ -60,12 +60,12 @@ def test_smoke_from_images_leaves_a_video(tmp_path, monkeypatch):
         if "has neither EGL nor OSMesa" not in str(error):
             raise
         pytest.skip(str(error))
-    written(tmp_path)
+    check_files(tmp_path)
     assert list(tmp_path.glob("videos/*.gif"))
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, capsys):
-    """In mid-episode, which is played again."""
+    """Interrupted in mid-episode, which is replayed."""
     comparable(whole, TINY.steps)
     folder = interrupted(recipe, TINY, tmp_path / "run", 19)
     assert "saved at step 38; continue with:\n  python" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The gymnasium recipe: any spaces, exact resume, environments that die, evaluation, seeds."""
+"""The gymnasium recipe: all spaces, exact resume, crashing environments, evaluation, seeds."""
 
 import dataclasses
 import json
@@ -27,8 +27,8 @@ TINY = dataclasses.replace(
     video_every=0,
     save_every=30,
 )
-# What a warning of a worker says is a warning: pytest would make an error of it.
-says = pytest.mark.filterwarnings("ignore:environment . at step:RuntimeWarning")
+# Worker failures are warnings, which pytest would turn into errors.
+worker_warnings = pytest.mark.filterwarnings("ignore:environment . at step:RuntimeWarning")
 
 
 def run(folder, code=0, **changes):
@@ -37,13 +37,13 @@ def run(folder, code=0, **changes):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nobody interrupted."""
+    """An uninterrupted run."""
     return run(tmp_path_factory.mktemp("runs") / "whole")
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """As the documentation says it, in a process of its own."""
+    """As documented, in its own process."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
     done = python("recipes/dreamerv3_gym.py", "smoke", "--logdir", folder)
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,7 @@ def test_evaluate_plays_vectors(smoke, capsys):
 
 
 def experience(folder):
-    """The rows of each environment, oldest first, but for row 0."""
+    """The rows of each environment, oldest first, without row 0."""
     sizes = {"capacity": TINY.capacity, "streams": TINY.envs, "length": TINY.length}
     replay = wb.replay.SequenceReplay(**sizes, seed=0)
     wb.run.Checkpoint(folder).load_stores({"replay": replay})
@@ -78,7 +78,7 @@ def experience(folder):
 
 
 def check_diary(folder):
-    """Every row follows from the one before it and its action; how many end an episode early."""
+    """Check that every row follows from the one before and its action; returns early ends."""
     action = wb.envs.gym(TINY.env).action
     return sum(check_rows(rows, action) for rows in experience(folder))
 
@@ -98,7 +98,7 @@ def check_rows(rows, action):
             assert (when, rows.reward[t], obs["did"][t].any()) == (0, 0, False)
             continue
         assert obs["who"][t] == obs["who"][t - 1]
-        if when == before:  # it died: the row before once more, and the end
+        if when == before:  # it died: the row before again, and the end of the episode
             assert (rows.reward[t], rows.is_last[t], rows.is_terminal[t]) == (0, True, False)
             assert torch.equal(obs["did"][t], obs["did"][t - 1])
             early += 1
@@ -116,7 +116,7 @@ def test_dicts_of_actions_and_observations(whole):
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, capsys):
-    """In mid-episode, with workers; and without them, it is the same run."""
+    """Interrupted in mid-episode, with workers; the same run as without."""
     folder = interrupted(recipe, TINY, tmp_path / "run", 21, workers=True)
     assert "saved at step 42; continue with:\n  python" in capsys.readouterr().out
     saved = tiny_runs.state(folder)["envs"]
@@ -124,8 +124,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, capsys):
     same_run(run(folder, resume=True, workers=True), whole)
 
 
-@says
-def test_a_worker_that_is_killed_costs_its_episode_alone(tmp_path):
+@worker_warnings
+def test_a_killed_worker_costs_only_its_episode(tmp_path):
     arguments = json.dumps({"die": str(tmp_path / "died")})
     with pytest.warns(RuntimeWarning, match=r"environment \d at step 5 was killed by SIGKILL; it"):
         folder = run(tmp_path / "run", workers=True, env_args=arguments)
@@ -137,15 +137,15 @@ def test_a_worker_that_is_killed_costs_its_episode_alone(tmp_path):
     assert {line["length"] for line in wb.run.read_jsonl(folder / "episodes.jsonl")} == {7}
 
 
-@says
+@worker_warnings
 def test_too_many_failures_stop_the_run_and_it_can_be_resumed(tmp_path, capsys):
     (tmp_path / "fail").touch()
     arguments = {"workers": True, "env_args": json.dumps({"fail": str(tmp_path / "fail")})}
     folder = run(tmp_path / "run", code=1, **arguments)
-    said = capsys.readouterr().out
-    assert "4 failures in the last 1000 steps, where max_failures=3 may be; mend the" in said
-    assert 'in break_down\n    raise RuntimeError("the wheel came off")' in said
-    assert re.search(r"\nsaved at step 22; continue with:\n  python .*--resume\n", said)
+    output = capsys.readouterr().out
+    assert "4 failures in the last 1000 steps, where max_failures=3 may be; mend the" in output
+    assert 'in break_down\n    raise RuntimeError("the wheel came off")' in output
+    assert re.search(r"\nsaved at step 22; continue with:\n  python .*--resume\n", output)
     (tmp_path / "fail").unlink()
     run(folder, resume=True, **arguments)
     assert tiny_runs.state(folder)["position"]["step"] == [TINY.steps]
@@ -172,7 +172,7 @@ def test_the_environment_of_the_page_runs(tmp_path, monkeypatch):
     assert experience(folder)[0].obs["vector"].max() <= 1
 
 
-def test_pixels_of_an_environment_that_shows_numbers(tmp_path):
+def test_pixels_of_an_environment_that_observes_vectors(tmp_path):
     pytest.importorskip("pygame", reason="CartPole is drawn with pygame")
     folder = run(tmp_path / "run", env="CartPole-v1", pixels=True, steps=32, save_every=0)
     [rows, _] = experience(folder)
@@ -182,15 +182,15 @@ def test_pixels_of_an_environment_that_shows_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{gravity: 5}", "[1]", "5"])
-def test_arguments_that_are_no_json_object(text):
-    wanted = """--env-args takes keyword arguments as a JSON object such as '{"gravity": 5.0}'"""
-    with pytest.raises(ValueError, match=re.escape(f"{wanted}, got {text!r}")):
+def test_arguments_that_are_not_a_json_object(text):
+    message = """--env-args takes keyword arguments as a JSON object such as '{"gravity": 5.0}'"""
+    with pytest.raises(ValueError, match=re.escape(f"{message}, got {text!r}")):
         recipe.Config(env_args=text)
 
 
 def test_arguments_that_are_options_of_the_recipe():
-    wanted = "--env-args cannot set repeat, size: use --env, --pixels, --image and --repeat; wrap a"
-    with pytest.raises(ValueError, match=re.escape(wanted)):
+    message = "--env-args cannot set repeat, size: use --env, --pixels, --image and --repeat"
+    with pytest.raises(ValueError, match=re.escape(message)):
         recipe.Config(env_args='{"size": 5, "repeat": 2}')
 
 
@@ -202,7 +202,7 @@ def test_load_and_act(whole):
         action, carry = recipe.act(agent, rows.obs, carry, rows.is_first)
         rows = envs.step(action)
     assert rows.obs["when"].tolist() == [5, 5, 5]
-    with wb.distributions.modes():  # then the latent is not sampled either
+    with wb.distributions.modes():  # takes the mode of the latent too
         again = [
             recipe.act(agent, rows.obs, c, torch.ones(3, dtype=torch.bool), mode=True)[0]
             for c in (carry, agent.initial(3))

@@ -1,4 +1,4 @@
-"""Evaluation of any recipe, on a recipe of a few lines; a real run is in the recipes' own tests."""
+"""Evaluation with a tiny recipe; real runs are evaluated in the tests of their recipes."""
 
 import json
 import re
@@ -50,7 +50,7 @@ class Agent(torch.nn.Linear):
 
 
 def act(agent, obs, carry, is_first, mode=False):
-    """Mostly action 1; always, where it is the likeliest that is asked for."""
+    """Mostly action 1, which is the mode."""
     index = torch.ones(len(carry)) if mode else (torch.rand(len(carry)) < 0.7).float()
     return torch.stack([1 - index, index], -1), torch.where(is_first, 0, carry) + 1
 
@@ -58,7 +58,7 @@ def act(agent, obs, carry, is_first, mode=False):
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     recipe = types.SimpleNamespace(
-        __file__=str(Path(evaluate.__file__).with_name("dreamerv3_atari.py")),  # which is there
+        __file__=str(Path(evaluate.__file__).with_name("dreamerv3_atari.py")),  # an existing file
         act=act,
         load=lambda run, device: (Agent(2, 3), None),
         environments=lambda cfg, n, seed: wb.envs.EnvVector(
@@ -76,19 +76,19 @@ def lines(capsys):
 
 def test_an_agent_without_images_is_played_and_no_video_is_made(run, capsys):
     evaluate.main(evaluate.Config(run=run, episodes=5, envs=2, json=True))
-    said, result = lines(capsys)
-    assert said.startswith(f"{run}: mean ")
-    assert "over 5 episodes of sampled actions, 95% interval" in said
+    line, result = lines(capsys)
+    assert line.startswith(f"{run}: mean ")
+    assert "over 5 episodes of sampled actions, 95% interval" in line
     figures = json.loads(result)
     assert figures.keys() == {"mean", "std", "episodes", "low", "high", "parameters"}
     assert (figures["episodes"], figures["parameters"]) == (5, 9)
     assert sorted(path.name for path in run.iterdir()) == ["config.json"]
 
 
-def test_the_mode_has_the_samples_beside_it(run, capsys):
+def test_the_mode_is_followed_by_samples(run, capsys):
     evaluate.main(evaluate.Config(run=run, episodes=5, envs=2, mode=True, json=True))
     mode, sampled, result = lines(capsys)
-    # Three episodes of two steps and two of five: a share each, decided beforehand.
+    # Three episodes of two steps and two of five: the shares are fixed in advance.
     assert "mean 3.20 over 5 episodes of the policy's mode" in mode
     assert "over 5 episodes of sampled actions" in sampled
     figures = json.loads(result)
@@ -96,7 +96,7 @@ def test_the_mode_has_the_samples_beside_it(run, capsys):
     assert figures["sampled"]["episodes"] == 5
     assert figures["sampled"]["mean"] < 3.2
     evaluate.main(evaluate.Config(run=run, episodes=5, envs=2))
-    assert lines(capsys) == [sampled]  # the same episodes, however they are asked for
+    assert lines(capsys) == [sampled]  # the same episodes
 
 
 def test_one_episode_has_no_interval(run, capsys):
@@ -109,7 +109,7 @@ def test_no_episodes_are_refused(run):
         evaluate.main(evaluate.Config(run=run, episodes=0))
 
 
-def test_what_was_not_played_to_its_end_says_so(run, monkeypatch):
+def test_an_unfinished_evaluation_returns_1(run, monkeypatch):
     late = property(lambda envs: "too many failures" if envs._taken > 20 else "")
     monkeypatch.setattr(wb.envs.EnvVector, "stopped", late)
     assert evaluate.main(evaluate.Config(run=run, episodes=4, envs=2)) == 0
@@ -123,7 +123,7 @@ def test_environments_that_stopped_say_why(run, monkeypatch):
 
 
 def test_the_page_load_and_act_runs(monkeypatch):
-    """Its two blocks as one script, in the repository."""
+    """Its code blocks as one script, in the repository."""
     monkeypatch.chdir(PAGE.parents[2])
     code = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     session: dict = {}

@@ -1,4 +1,4 @@
-"""GLAM: what is proposed, tested by playing, relabelled, resumed; and what no encoder sees."""
+"""GLAM: proposals, posterior, relabelling, exact resume; features stay hidden from the encoder."""
 
 import contextlib
 import dataclasses
@@ -32,27 +32,27 @@ def run(folder, **changes):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nobody interrupted."""
+    """An uninterrupted run."""
     return run(tmp_path_factory.mktemp("runs") / "whole")
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """As the documentation says it, from the committed replies."""
-    folder, said = tmp_path_factory.mktemp("runs") / "smoke", io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+    """As documented, from the committed replies."""
+    folder, output = tmp_path_factory.mktemp("runs") / "smoke", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.setattr(sys, "argv", ["glam.py", "smoke", "--logdir", str(folder)])
         assert wb.run.launch(recipe.main, recipe.PRESETS, recipe.__doc__, name="env") == 0
-    return folder, said.getvalue()
+    return folder, output.getvalue()
 
 
-def test_smoke_shows_what_was_proposed_and_what_came_of_it(smoke):
-    folder, said = smoke
+def test_smoke_shows_the_proposal_and_its_outcome(smoke):
+    folder, output = smoke
     asked = wb.language.Proposal.load(folder)
     assert asked.phrases[0] == asked.instruction.replace(" a ", " the ")
     assert sum(asked.prior) == pytest.approx(1)
-    assert asked.shown() in said
-    assert "played for" in said
+    assert asked.shown() in output
+    assert "played for" in output
     for name in ("belief.png", "videos/episode-000000192.gif"):
         assert (folder / name).stat().st_size > 0
     lines = [x for x in wb.run.read_jsonl(folder / "metrics.jsonl") if "updates" in x]
@@ -72,7 +72,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path):
 
 
 def test_the_posterior_is_that_of_the_outcomes(whole):
-    """Worked out again from the episodes that the run wrote down."""
+    """Computed again from the logged episodes."""
     asked = wb.language.Proposal.load(whole)
     evidence = wb.language.Successes(wrong=(7.0, 13.0))  # chance 0.35
     belief = wb.language.SpecPosterior(asked.prior, evidence, keep=TINY.keep)
@@ -91,8 +91,8 @@ def env_and_menu(**changes):
     return dataclasses.replace(cfg, **asked), env, wb.language.menu_of(cfg.env, env)
 
 
-def test_every_head_is_told_the_reward_of_its_own_candidate():
-    """By hand: candidate 0 is achieved in row 2, candidate 1 never."""
+def test_every_head_gets_the_reward_of_its_own_candidate():
+    """Candidate 0 is achieved in row 2, candidate 1 never."""
     menu = env_and_menu()[2]
     phrases = menu.phrases[:2]
     specs = [menu.spec(phrase) for phrase in phrases]
@@ -118,7 +118,7 @@ def test_every_head_is_told_the_reward_of_its_own_candidate():
 
 
 def test_features_never_reach_the_encoder():
-    """They are targets, in replay, and no number of them changes what is done."""
+    """They are targets in replay; their values do not change actions."""
     cfg, env, _ = env_and_menu()
     agent, _ = recipe.build(cfg, env, 2)
     assert set(agent.encoder.keys) == {"object", "color", "state", "direction"}
@@ -150,7 +150,7 @@ def test_each_environment_is_played_by_the_head_of_its_candidate():
     acting = agent.initial(2)
     action, _ = recipe.act(agent, rows.obs, acting, rows.is_first, heads=[1, 0])
     assert action.argmax(-1).tolist() == [4, 1]
-    for best, choice in ((0, 1), (1, 4)):  # of all environments where no head is named
+    for best, choice in ((0, 1), (1, 4)):  # all environments, if no head is named
         agent.best.fill_(best)
         action, _ = recipe.act(agent, rows.obs, acting, rows.is_first)
         assert action.argmax(-1).tolist() == [choice] * 2
@@ -164,7 +164,7 @@ def test_other_rewards(tmp_path, changes):
     assert all(math.isfinite(value) for value in last.values())
 
 
-def test_a_reward_that_is_computed_from_predicted_features_is_what_is_imagined(monkeypatch):
+def test_imagined_rewards_can_be_computed_from_predicted_features(monkeypatch):
     seen = []
     monkeypatch.setattr(
         wb.language.SpecReward,
@@ -190,17 +190,17 @@ def test_a_reward_that_is_computed_from_predicted_features_is_what_is_imagined(m
     assert metrics["0/return"] == 0
 
 
-def test_a_head_that_changes_hands_begins_anew(tmp_path, monkeypatch):
-    """Before it plays: its weights and what the optimiser remembers are another candidate's."""
+def test_a_head_with_a_new_candidate_starts_anew(tmp_path, monkeypatch):
+    """Before it plays: its weights and optimiser state are those of another candidate."""
     made, changed, renewed = [], [], []
     build, begin = recipe.build, wb.language.RewardSearch.begin
     monkeypatch.setattr(recipe, "build", lambda *given: made.append(build(*given)) or made[0])
 
-    def told(search, is_first):
+    def noting(search, is_first):
         changed.extend(heads := begin(search, is_first))
         return heads
 
-    monkeypatch.setattr(wb.language.RewardSearch, "begin", told)
+    monkeypatch.setattr(wb.language.RewardSearch, "begin", noting)
     monkeypatch.setattr(wb.tasks, "renew", lambda *given: renewed.append(given))
     run(tmp_path / "run", steps=8, seed=1)
     [(agent, optimizer)] = made
@@ -213,7 +213,7 @@ def test_a_head_that_changes_hands_begins_anew(tmp_path, monkeypatch):
         )
 
 
-def test_evaluate_plays_the_likeliest_candidate(whole, capsys):
+def test_evaluate_plays_the_most_probable_candidate(whole, capsys):
     agent, _ = recipe.load(whole, device="cpu")
     assert int(agent.best) in range(2)
     evaluate.main(evaluate.Config(run=whole, episodes=2, envs=2, json=True))
@@ -252,13 +252,13 @@ def test_messages(monkeypatch, tmp_path):
         ({"chance": 1.0}, "--chance takes a probability above 0 and below 1, got 1.0"),
     ],
 )
-def test_settings_that_make_no_run(changes, message):
+def test_invalid_settings(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TINY, **changes)
 
 
-def test_an_old_proposal_is_taken_as_it_is(tmp_path):
-    """Whatever is asked now; a resumed run keeps what it was made with."""
+def test_an_old_proposal_is_reused(tmp_path):
+    """Whatever is asked now: a resumed run keeps its proposal."""
     menu = wb.language.body_menu("walker")
     first = wb.language.propose("random", menu, instruction="up", seed=3)
     first.save(tmp_path)

@@ -1,4 +1,4 @@
-"""The recipe of the published GLAM: smoke, resumed exactly, loaded, and what PPO is given."""
+"""The recipe of the published GLAM: smoke, exact resume, loading, and the data of PPO."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def run(folder, **changes):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """As the documentation says it, in a process of its own."""
+    """As documented, in its own process."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
     done = python("recipes/glam_policy.py", "smoke", "--logdir", folder)
     assert done.returncode == 0, done.stderr
@@ -49,8 +49,8 @@ def test_load_and_act(smoke):
     envs.close()
 
 
-def test_what_is_loaded_judges_as_what_was_trained(tmp_path, monkeypatch):
-    """A checkpoint has no untrained model, which is drawn again by the seed of the run."""
+def test_a_loaded_agent_equals_the_trained_one(tmp_path, monkeypatch):
+    """An untrained model is not saved, but drawn again from the seed of the run."""
     built, build = [], recipe.build
     monkeypatch.setattr(recipe, "build", lambda cfg: built.append(build(cfg)) or built[-1])
     folder = run(tmp_path / "run", seed=3)
@@ -78,7 +78,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
 
 
 class Script:
-    """Rows of one environment that ends at row 1, then is cut by a time limit at row 4."""
+    """Rows of one environment: terminal at row 1, a time limit at row 4."""
 
     def __init__(self):
         self.reward = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
@@ -100,18 +100,18 @@ class Script:
 
 
 class Known:
-    """Values 1, 2, 4, 8 … by the prompt, and even choices."""
+    """Values 1, 2, 4, 8 … by the prompt, and uniform choices."""
 
     def policy(self, prompts):
         value = torch.tensor([2.0 ** int(prompt) for prompt in prompts])
         return wb.language.policy.Judged(torch.zeros(len(prompts), 3), value)
 
 
-def test_what_is_learned_from_a_rollout_by_hand():
-    """γ = 1/2, λ = 1, reward times 20: an end counts nothing after it, a limit its value."""
+def test_a_rollout_by_hand():
+    """γ = 1/2, λ = 1, reward times 20: a time limit bootstraps, a terminal row does not."""
     cfg = dataclasses.replace(TINY, envs=1, rollout=5, gamma=0.5, lam=1.0)
     rollout = recipe.collect(Known(), Script(), cfg, lambda: None)
-    assert rollout.prompt == ["0", "2", "3"], "what is chosen at the last rows 1 and 4 is not done"
+    assert rollout.prompt == ["0", "2", "3"], "actions of the last rows 1 and 4 are not taken"
     assert rollout.value.tolist() == [1, 4, 8]
     assert rollout.target.tolist() == [20, 0.25 * 16, 0.5 * 16]
     assert rollout.advantage.tolist() == [19, 0, 0]

@@ -1,4 +1,4 @@
-"""The report at the end of a run tells a world model that uses actions from one that cannot."""
+"""The report after a run fails a world model that was trained on shuffled actions."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ UPDATES, LENGTH = 90, 8
 
 
 def wander(agent, obs, acting, is_first):
-    """Any action, in place of `recipe.act`."""
+    """Random actions, in place of `recipe.act`."""
     place = torch.randint(agent.action_size, (len(is_first),))
     action = torch.nn.functional.one_hot(place, agent.action_size).float()
     return action, acting._replace(prev_action=action)
@@ -29,7 +29,7 @@ def experience(agent, seed):
 
 
 def learn(agent, optimizer, data):
-    """The world model alone, on random windows that start from nothing."""
+    """Train the world model alone, on random windows with a zero carry."""
     for _ in range(UPDATES):
         start = int(torch.randint(data.reward.shape[1] - LENGTH, ()))
         batch = data.map(lambda x: x[:, start : start + LENGTH])  # noqa: B023

@@ -1,4 +1,4 @@
-"""A sentence to a trained world: a policy from its replay alone."""
+"""`instruct` on a real run: policies for sentences, from its replay alone."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_sentences_become_policies(whole, tmp_path, capsys):
     ]
     known = {"run": whole.name, "seed": 0, "by": "oracle", "updates": 2}
     assert {key: result[key] for key in known} == known
-    assert str(whole) not in (tmp_path / "result.json").read_text()  # a file to be kept: no paths
+    assert str(whole) not in (tmp_path / "result.json").read_text()  # results are kept: no paths
     one = result["sentences"][0]
     assert one["policy"] == one["oracle"]  # the same phrase, so the same policy
     assert one["best_head"] == f"head of {TASK}"
@@ -54,7 +54,7 @@ def test_sentences_become_policies(whole, tmp_path, capsys):
 
 
 def begun(whole, **changes):
-    """What `instruct.main` trains, before its first update, and an update of it."""
+    """The agent of `instruct.main` before its first update, and a function that updates it."""
     instruction = "balance the pole upright"
     cfg = instruct.Config(run=whole, instruction=instruction, **{**SHORT, **changes})
     saved = wb.run.load_config(whole, multitask_dmc.Config, device="cpu")
@@ -70,7 +70,7 @@ def begun(whole, **changes):
     mixture = replay.sample({TASK: 4})
 
     def update(step):
-        """The names of what it changed."""
+        """Returns the names of the tensors that changed."""
         before = {name: x.clone() for name, x in agent.state_dict().items()}
         instruct.update(agent, optimizer, multitask_dmc, saved, mixture, rewards, cfg, step)
         return {name for name, x in agent.state_dict().items() if not torch.equal(x, before[name])}
@@ -79,11 +79,11 @@ def begun(whole, **changes):
 
 
 @pytest.mark.parametrize("imagined", ["features", "head"])
-def test_only_the_new_heads_learn_one_after_another(whole, imagined):
+def test_only_new_heads_learn_one_after_another(whole, imagined):
     agent, rewards, update = begun(whole, imagined=imagined)
     saved_world = wb.run.Checkpoint(whole).weights("agent")
     world = [name for name in agent.state_dict() if not name.startswith(("heads.", "features."))]
-    fitted = update(0) | update(0)  # the first moves nothing: a warm-up begins at 0
+    fitted = update(0) | update(0)  # the first moves nothing: the warm-up starts at 0
     settled, all_of_it = update(1) | update(1), update(2) | update(2)
     parts = [
         {name.split(".")[3 if name[0] == "h" else 0] for name in moved}
@@ -108,7 +108,7 @@ def test_actors_begin_as_the_nearest_head_or_new(whole, begin, same):
 
 
 def test_features_are_predicted_in_units_of_the_replay(whole):
-    """A speed that is usually below 1 counts no less than an angle, whatever a menu thinks of."""
+    """A feature's range is its mean ± standard deviation there, not the menu's range."""
     saved = wb.run.load_config(whole, multitask_dmc.Config, device="cpu")
     replay = instruct.stored(instruct.Config(run=whole, instruction="up"), saved)
     rows = replay.sample({TASK: 512}).feature
@@ -127,8 +127,8 @@ def test_another_discount():
     assert ours(torch.ones(3, 2)).mean.tolist() == pytest.approx([0.4] * 3)
 
 
-def test_the_score_is_that_of_the_rows_that_were_played(whole):
-    """Of every row but the one that opens the episode, and of none after it ended."""
+def test_a_score_sums_the_rows_that_were_played(whole):
+    """All rows except the first of the episode, and none after its end."""
     saved = wb.run.load_config(whole, multitask_dmc.Config, device="cpu")
     envs = multitask_dmc.task_suite(saved).envs(TASK, 2, seed=3)
     menu = wb.language.body_menu("cartpole")
@@ -147,7 +147,7 @@ def test_the_score_is_that_of_the_rows_that_were_played(whole):
     assert (torch.tensor(scores) >= few).all()
 
 
-def test_what_it_refuses(whole, tmp_path):
+def test_messages(whole, tmp_path):
     with pytest.raises(ValueError, match="either a sentence "):
         instruct.Config(run=whole)
     for wrong, words in {
@@ -162,8 +162,8 @@ def test_what_it_refuses(whole, tmp_path):
     (tmp_path / "config.json").write_text('{"recipe": "dreamerv3_dmc", "task": "walker_walk"}')
     with pytest.raises(SystemExit, match="made by the recipe 'dreamerv3_dmc' with the body ''"):
         instruct.main(instruct.Config(run=tmp_path, instruction="up"))
-    told = {"recipe": "multitask_dmc", "tasks": ["walker_walk"], "conditioned": True}
-    (tmp_path / "config.json").write_text(json.dumps({**told, "relabel": True}))
+    config = {"recipe": "multitask_dmc", "tasks": ["walker_walk"], "conditioned": True}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "relabel": True}))
     with pytest.raises(SystemExit, match="conditioned=True, relabel=True; a sentence needs"):
         instruct.main(instruct.Config(run=tmp_path, instruction="up"))
     (tmp_path / "none.toml").write_text("")

@@ -1,4 +1,4 @@
-"""What `instruct` makes of a run of several tasks, its update by hand, and what it says."""
+"""The agent that `instruct` makes of a multi-task run, its update by hand, and its table."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scripted_world as world
 import torch
-from expected_updates import close, expected_instructed, judge
+from expected_updates import check_update, close, expected_instructed
 from saved_run import SAVED, SHARED, learnable, optimized, same_numbers, saved_run
 from scripted_world import TASKS
 
@@ -21,14 +21,14 @@ def run(tmp_path):
     return saved_run(tmp_path)
 
 
-REWARDS = {"up": world.Wanted(height=1.5), "lit": world.Wanted(height=-0.5, lamp=1.0)}
+REWARDS = {"up": world.FeatureReward(height=1.5), "lit": world.FeatureReward(height=-0.5, lamp=1.0)}
 SHORT = {"run": Path("run"), "instruction": "up", "fit": 2, "updates": 9, "settle": 3, "gamma": 0.6}
 
 
 @pytest.mark.parametrize("imagined", ["features", "head"])
 @pytest.mark.parametrize("step", [1, 2, 4, 5])
 def test_an_update_for_a_sentence(step, imagined):
-    """Features and rewards are fitted before step 2, critics learn from then, actors from 5."""
+    """Only features and rewards learn before step 2; critics learn from 2, actors from 5."""
     cfg = instruct.Config(imagined=imagined, **SHORT)
     agent, mixture = (
         world.scripted(recipe.Agent(world.task_suite(REWARDS), SAVED), REWARDS),
@@ -39,7 +39,7 @@ def test_an_update_for_a_sentence(step, imagined):
     scales = [part.return_scale.last for part in agent.heads.parts.values()]
     heads = list(agent.heads.parts.values())
     trained = [*agent.heads.parameters(), *agent.features.parameters()]
-    judge(
+    check_update(
         agent,
         lambda by: instruct.update(agent, by, recipe, SAVED, mixture, REWARDS, cfg, step),
         losses,
@@ -53,7 +53,7 @@ def test_an_update_for_a_sentence(step, imagined):
 
 
 def stored():
-    """A mixture as replay gives it: the carry packed, and a feature that no phrase is about."""
+    """A mixture as replay returns it: a packed carry, and a feature that no phrase uses."""
     mixture = world.mixture()
     packed = tuple(world.World().pack(mixture.batch.carry))
     feature = mixture.feature | {"other": torch.full((5, 7), torch.nan)}
@@ -61,7 +61,7 @@ def stored():
 
 
 @pytest.mark.parametrize("begin", ["nearest", "new"])
-def test_what_is_trained_for_a_sentence(run, begin):
+def test_the_heads_that_are_trained(run, begin):
     cfg = instruct.Config(**SHORT | {"run": run.folder}, begin=begin)
     nearest = {"up": "jump", "lit": "run"}
     agent, optimizer, _ = instruct.prepare(cfg, run.recipe, SAVED, world.RANGES, nearest)
@@ -83,24 +83,24 @@ def test_what_is_trained_for_a_sentence(run, begin):
 
 
 def test_the_nearest_head_is_of_the_rows_that_a_phrase_rewards_most():
-    """Each task's rows have a feature of their own level; ranges are mean ± deviation."""
+    """Each task's rows have their own level of a feature; ranges are mean ± standard deviation."""
     mixture = world.mixture()
     level = torch.tensor([0.0, 5.0, -5.0])[mixture.task][:, None].expand(5, 7)
     feature = {"height": level + 0.1 * mixture.feature["height"], "lamp": (level < 0).float()}
     mixture = mixture._replace(feature=feature)
     replay = SimpleNamespace(tasks=list(TASKS), sample=lambda counts: mixture)
-    rewards = {"up": world.Wanted(height=1.0), "down": world.Wanted(height=-1.0)}
+    rewards = {"up": world.FeatureReward(height=1.0), "down": world.FeatureReward(height=-1.0)}
     ranges, nearest = instruct.looked_at(replay, world.RANGES, rewards)
     assert nearest == {"up": "run", "down": "jump"}
     low, high, bit = ranges["height"]
     close(torch.tensor((low + high) / 2), feature["height"].mean(), "the middle")
-    close(torch.tensor((high - low) / 2), feature["height"].std(), "the deviation")
+    close(torch.tensor((high - low) / 2), feature["height"].std(), "the standard deviation")
     assert not bit
-    assert ranges["lamp"] == world.RANGES["lamp"], "of a bit it is 0 to 1"
+    assert ranges["lamp"] == world.RANGES["lamp"], "a bit ranges from 0 to 1"
 
 
-def test_what_is_said_of_each_sentence():
-    """Scores by the phrase that was meant, against 95% of 21 random episodes and the best head."""
+def test_the_table_of_sentences():
+    """Scores by the meant phrase, against the 95th percentile of 21 random episodes."""
     found = [{"instruction": "rise", "chosen": "up", "meant": "up"}]
     found += [{"instruction": "shine", "chosen": "up", "meant": "lit"}]
     scores = {
@@ -111,18 +111,18 @@ def test_what_is_said_of_each_sentence():
         "head of run": {"up": [2.0, 2.0], "lit": [1.0, 2.0]},
     }
     (rise, shine), text = instruct.table(found, scores)
-    told = {"policy": 19.5, "oracle": 19.5, "random_95": 19.0, "ok": True}
-    told |= {"best_head": "head of walk", "best_head_score": 5.0}
-    assert rise == found[0] | told
-    told = {"policy": -2.0, "oracle": 6.0, "random_95": 0.0, "ok": False}
-    told |= {"best_head": "head of run", "best_head_score": 1.5}
-    assert shine == found[1] | told
+    expected = {"policy": 19.5, "oracle": 19.5, "random_95": 19.0, "ok": True}
+    expected |= {"best_head": "head of walk", "best_head_score": 5.0}
+    assert rise == found[0] | expected
+    expected = {"policy": -2.0, "oracle": 6.0, "random_95": 0.0, "ok": False}
+    expected |= {"best_head": "head of run", "best_head_score": 1.5}
+    assert shine == found[1] | expected
     assert text.splitlines()[-1] == "1 of 2 sentences"
     assert [line[:4] for line in text.splitlines()] == ["PASS", "FAIL", "1 of"]
 
 
 class Lamp:
-    """Shines in each row of its episodes of `length` steps, also in the first."""
+    """Shines in every row of its episodes of `length` steps, including the first."""
 
     def __init__(self, length):
         self.length = length
@@ -156,7 +156,7 @@ class Shines:
 
 
 def test_a_phrase_scores_the_first_episode_of_each_environment():
-    """Two for each row after the first, of episodes of 1 and 6 steps."""
+    """2 for each row after the first, in episodes of 1 and 6 steps."""
     envs = wb.envs.EnvVector([lambda: Lamp(1), lambda: Lamp(6)], seed=0)
     scores = instruct.played(lambda rows: torch.zeros(2, 1), envs, {"shine": Shines()})
     assert scores == {"shine": [2.0, 12.0]}

@@ -1,7 +1,7 @@
-"""The loops of the recipes that learn from replay, by one table of the events of a run.
+"""The loops of the recipes that learn from replay, against a table of expected events.
 
-A run that is resumed equals one that is not, whatever deterministic fault both have. Here a toy
-world, tiny sizes and numbers worked out by hand say what has to happen at which step.
+A deterministic fault survives a comparison of a resumed run with an uninterrupted one. Here a toy
+world, tiny sizes and numbers worked out by hand fix what has to happen at which step.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import glam
 
 @pytest.fixture(scope="module", params=LOOPS)
 def played(request, tmp_path_factory):
-    torch.manual_seed(11)  # of no use to a run, which seeds for itself
+    torch.manual_seed(11)  # without effect: a run seeds itself
     return Played(LOOPS[request.param], tmp_path_factory.mktemp("runs") / "run")
 
 
@@ -63,7 +63,7 @@ def test_no_noise_is_drawn_twice(played):
 
 
 def test_windows_begin_with_the_newest_carry(played):
-    """What was stored with the row before them, or written back to it since."""
+    """The carry stored with the row before, or written back to it since."""
     newest: dict[Any, Any] = {}
     added: dict[int, int] = {}
     refreshed = 0
@@ -86,7 +86,7 @@ def test_windows_begin_with_the_newest_carry(played):
     assert refreshed == BATCH * LENGTH * sum(played.loop.updates)
 
 
-def test_an_update_is_of_the_windows_that_were_drawn_and_begins_from_their_carry(played):
+def test_an_update_takes_the_sampled_windows_and_their_carry(played):
     run, tasks = played.run, played.loop.tasks
     drawn = [event.batch for event in run.named("sample") if event.length is None]
     for i, update in enumerate(run.named("update")):
@@ -100,7 +100,7 @@ def test_an_update_is_of_the_windows_that_were_drawn_and_begins_from_their_carry
             same(value, torch.cat([x.obs[name] for x in parts]), name)
 
 
-def test_latents_of_an_update_are_written_to_the_rows_that_were_drawn(played):
+def test_latents_of_an_update_are_written_to_the_sampled_rows(played):
     run, tasks = played.run, played.loop.tasks
     drawn = [event for event in run.named("sample") if event.length is None]
     wrote, updates = run.named("write_back"), run.named("update")
@@ -117,7 +117,7 @@ def test_latents_of_an_update_are_written_to_the_rows_that_were_drawn(played):
 
 
 def test_an_update_moves_the_slow_critic_by_its_rate(played):
-    """slow <- 0.98 slow + 0.02 critic, after the step of the critic, at each update."""
+    """slow <- 0.98 slow + 0.02 critic, after each step of the critic."""
     for update in played.run.named("update"):
         slow = {name for name, x in update.after.items() if "slow_value." in name and x.ndim}
         assert len(slow) >= played.loop.tasks
@@ -154,17 +154,17 @@ def test_episodes_are_logged_as_they_end(played):
     assert len(ended) >= 8
 
 
-def test_updates_are_given_the_configuration_of_the_run(played):
+def test_updates_get_the_configuration_of_the_run(played):
     for update in played.run.named("update"):
         given = [*update.args, *update.options.values()]
         cfg = [x for x in given if isinstance(x, played.loop.recipe.Config)]
-        changed = {"logdir": "", "instruction": "", "mission": ""}  # settled when the run begins
+        changed = {"logdir": "", "instruction": "", "mission": ""}  # set when the run begins
         changed = {key: x for key, x in changed.items() if hasattr(cfg[0], key)}
         assert [dataclasses.replace(x, **changed) for x in cfg] == [played.loop.cfg]
 
 
 def test_act_draws_a_sample_or_takes_the_mode(played):
-    """Of the policy at the posterior state; two calls on the same rows draw two times."""
+    """Of the policy at the posterior state; each call draws anew."""
     (rows, act, *_), *_ = played.run.streams()[0]
     agent = act.agent
     heads = played.loop.recipe is glam
@@ -192,7 +192,7 @@ def test_act_draws_a_sample_or_takes_the_mode(played):
 
 
 def reset_seeds(loop: Loop, folder: Any, **changes: Any) -> tuple[set[int], set[int], Any]:
-    """Seeds of the episodes that are trained on, and of those that are judged afterwards."""
+    """Seeds of the training episodes, and of the evaluation episodes after them."""
     judged = {"judge": 1} if hasattr(loop.cfg, "judge") else {}
     judged |= {"report_steps": 240} if hasattr(loop.cfg, "report_steps") else {}
     cfg = dataclasses.replace(loop.cfg, **{**judged, "steps": 12, **changes})
@@ -205,7 +205,7 @@ def reset_seeds(loop: Loop, folder: Any, **changes: Any) -> tuple[set[int], set[
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_seeds_play_other_episodes_and_held_out_ones_are_nobodys(name, tmp_path):
+def test_runs_of_two_seeds_and_their_evaluations_share_no_episode(name, tmp_path):
     found = [reset_seeds(LOOPS[name], tmp_path / str(seed), seed=seed) for seed in (0, 1)]
     (ours, held_out, first), (theirs, others, second) = found
     assert len(ours) >= 2 * ENVS

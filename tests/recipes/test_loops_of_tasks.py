@@ -1,4 +1,4 @@
-"""Loops with several tasks or candidates: whose rows, whose heads, whose outcomes."""
+"""Loops with several tasks or candidates: rows, heads and outcomes belong to the right one."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from loop_table import BATCH, ENVS, LOOPS, Played
-from recorded_runs import FEATURES, recorded
+from recorded_runs import recorded
 from tiny_runs import same
+from toy_world import FEATURES
 
 import worldblocks as wb
 from worldblocks.language.posterior import Successes
@@ -22,7 +23,7 @@ def tasks(request, tmp_path_factory):
 
 
 def chances(events, task):
-    """Who the toys of a task were, by what they show."""
+    """The numbers that the toys of a task observed."""
     mine = [e.seed for e in events if e.name == "reset" and e.toy.made["what"] == task]
     return {float(np.float32(np.random.default_rng(seed).uniform())) for seed in mine}
 
@@ -52,7 +53,7 @@ def test_rows_of_a_task_go_to_its_own_replay_and_are_drawn_from_there(tasks):
 
 
 def test_a_task_is_played_by_its_own_head(tasks):
-    """The chain of carries, which is checked elsewhere, is that of one vector of environments."""
+    """One vector of environments, one head; `test_loops.py` checks the carries."""
     heads = {}
     for turns in tasks.run.streams():
         [agent] = {id(act.agent.actor) for _, act, *_ in turns}
@@ -63,7 +64,7 @@ def test_a_task_is_played_by_its_own_head(tasks):
 
 @pytest.fixture(scope="module", params=["multitask_dmc", "multitask_atari"])
 def joined(request, tmp_path_factory):
-    """Twelve turns of a task alone, then, resumed, twelve of two; the configuration of these."""
+    """Twelve turns of one task, then, resumed, twelve of two; returns the second part."""
     loop, folder = LOOPS[request.param], tmp_path_factory.mktemp("runs") / "run"
     alone = loop.cfg.tasks[:1]
     steps = ENVS * 12
@@ -73,36 +74,32 @@ def joined(request, tmp_path_factory):
 
 
 def test_nothing_is_caught_up_when_a_task_joins(joined):
-    """Its replay is empty: no update until the ninth turn, then those that are due turn by turn."""
-    turns = [0]
-    for event in joined[1].named("update", "receive"):
-        turns[-1] += event.name == "update"
-        turns += [0] if event.name == "receive" else []
+    """Its replay is empty: no update until turn 9, then only those due in each turn."""
     # Two tasks are received at each turn. The 24 actions of one task, at 2 a turn, were counted
     # from action 2 on: 1 + floor((24 - 2) / 3) = 8. After turn k of both, 24 + 4 k actions:
     # 1 + floor((22 + 4 k) / 3) = 19 at k = 8, then 20, 21, 23, 24 (k = 9 ... 12).
-    assert turns[::2][:12] == [0] * 8 + [1, 1, 2, 1]
+    assert joined[1].updates()[::2][:12] == [0] * 8 + [1, 1, 2, 1]
 
 
-def test_a_task_that_joins_is_told_its_reward_on_every_row(joined):
-    """Those that were played before it came, too; without features only on those it played."""
+def test_a_task_that_joins_knows_its_reward_on_every_row(joined):
+    """Including earlier rows; without features, only on the rows it played."""
     cfg, run = joined
     for update in run.named("update"):
         mixture = update.args[2]
         assert len(mixture.known) == 2
         for place, known in enumerate(mixture.known):
-            wanted = (mixture.task == place)[:, None] | getattr(cfg, "relabel", False)
-            assert torch.equal(known, wanted.expand_as(known))
+            expected = (mixture.task == place)[:, None] | getattr(cfg, "relabel", False)
+            assert torch.equal(known, expected.expand_as(known))
 
 
-def test_learning_progress_is_told_the_scores_of_each_task(tmp_path, monkeypatch):
-    told = []
+def test_learning_progress_observes_the_scores_of_each_task(tmp_path, monkeypatch):
+    observed = []
     observe = wb.tasks.TaskSampler.observe
     monkeypatch.setattr(
         wb.tasks.TaskSampler,
         "observe",
         lambda own, task, scores: (
-            told.extend((task, x) for x in scores),
+            observed.extend((task, x) for x in scores),
             observe(own, task, scores),
         ),
     )
@@ -111,8 +108,8 @@ def test_learning_progress_is_told_the_scores_of_each_task(tmp_path, monkeypatch
         loop.recipe, dataclasses.replace(loop.cfg, progress=True, steps=16), tmp_path / "run"
     )
     logged = [(event.task, event.score) for event in run.named("episode")]
-    assert told == logged
-    assert {task for task, _ in told} == set(loop.cfg.tasks)
+    assert observed == logged
+    assert {task for task, _ in observed} == set(loop.cfg.tasks)
 
 
 # ------------------------------------------------------------------ candidates
@@ -124,7 +121,7 @@ def glam(tmp_path_factory):
 
 
 def turns_of(run):
-    """For each turn: what was drawn, what acted, which heads were begun anew, what came."""
+    """For each turn: the draw, the act, the renewed heads, the updates and the new rows."""
     rows, turns = run.named("begin")[0].rows, []
     for event in run.named("draw", "renew", "act", "receive", "log", "update"):
         if event.name == "draw":
@@ -150,12 +147,12 @@ def test_a_candidate_is_drawn_for_each_episode_that_begins_and_for_no_other(glam
         for env, first in enumerate(turn.rows.is_first.tolist()):
             assert first or turn.draw.playing[env] == before[env]
         before = turn.draw.playing
-        assert turn.act.played == turn.draw.playing, "by the head that is the candidate's"
+        assert turn.act.played == turn.draw.playing, "each by the head of its candidate"
     assert begun >= 8
     assert len({task for turn in turns_of(glam.run) for task in turn.draw.playing}) == 3
 
 
-def test_a_head_that_changes_hands_is_begun_anew_before_it_acts(glam):
+def test_a_head_with_a_new_candidate_is_renewed_before_it_acts(glam):
     changed = 0
     for turn in turns_of(glam.run):
         agent = turn.act.agent
@@ -174,9 +171,9 @@ def test_a_head_that_changes_hands_is_begun_anew_before_it_acts(glam):
 
 
 def test_an_outcome_is_credited_to_the_candidate_whose_head_acted(glam):
-    """By the rewards of the rows themselves and the heads that chose the actions."""
+    """From the rewards of the rows, and the heads that chose the actions."""
     outcomes = [[], [], []]
-    scores, told = [0.0] * ENVS, []
+    scores, expected = [0.0] * ENVS, []
     for turn in turns_of(glam.run):
         for env in range(ENVS):
             first = bool(turn.after.is_first[env])
@@ -184,16 +181,16 @@ def test_an_outcome_is_credited_to_the_candidate_whose_head_acted(glam):
             if turn.after.is_last[env]:
                 outcomes[turn.act.played[env]].append(float(scores[env] > 0))
                 phrase = glam.run.search.proposal.phrases[turn.act.played[env]]
-                told.append((scores[env], phrase, float(scores[env] > 0)))
+                expected.append((scores[env], phrase, float(scores[env] > 0)))
     assert glam.run.search.belief.outcomes == outcomes
     assert sum(map(len, outcomes)) >= 8
     assert {0.0, 1.0} == {one for own in outcomes for one in own}
     logged = glam.run.named("episode")
-    assert [(one.score, one.task, one.success) for one in logged] == told
+    assert [(one.score, one.task, one.success) for one in logged] == expected
 
 
 def shares(outcomes, keep):
-    """Beta(1, 1) if right against Beta(20 * 0.35, 20 * 0.65) if wrong, older ones weigh less."""
+    """Beta(1, 1) if right against Beta(20 * 0.35, 20 * 0.65) if wrong; old outcomes decay."""
     evidence, prior, odds = Successes(wrong=(7.0, 13.0)), 1 / 3, []
     for own in outcomes:
         weights = [keep ** (len(own) - 1 - i) for i in range(len(own))]
@@ -208,8 +205,8 @@ def test_the_belief_that_is_logged_is_that_of_the_outcomes_by_hand(glam):
     assert list(search.metrics) == [f"belief/{phrase}" for phrase in search.proposal.phrases]
 
 
-def test_the_best_head_is_that_of_the_likeliest_candidate_at_every_turn(glam):
-    """Of those that have a head; whichever is played."""
+def test_the_best_head_is_that_of_the_most_probable_candidate_at_every_turn(glam):
+    """Of the candidates with a head, whichever is played."""
     turns, outcomes, others = turns_of(glam.run), [[], [], []], 0
     bests = [int(turn.act.weights["best"]) for turn in turns[1:]] + [int(turns[-1].act.agent.best)]
     for turn, best in zip(turns, bests, strict=True):
@@ -223,7 +220,7 @@ def test_the_best_head_is_that_of_the_likeliest_candidate_at_every_turn(glam):
 
 
 def test_each_head_is_taught_the_goal_of_its_own_candidate(glam):
-    """Which pays in the row in which it is achieved, and in no other."""
+    """It pays only in the row in which the goal is achieved."""
     paid = 0
     for turn in turns_of(glam.run):
         for update in turn.updates:

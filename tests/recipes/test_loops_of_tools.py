@@ -1,4 +1,4 @@
-"""Loops that begin with a run, or with no world: adapt, instruct, evaluate, vae, glam_policy."""
+"""Loops that start from a run, or have no world model: adapt, instruct, vae, glam_policy."""
 
 import dataclasses
 import json
@@ -15,20 +15,20 @@ import instruct
 import multitask_dmc
 import vae
 
-FOUNDERS, NEW = ("reacher_easy", "cartpole_balance"), "reacher_hard"
+BASE_TASKS, NEW = ("reacher_easy", "cartpole_balance"), "reacher_hard"
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A run of two tasks with an action repeat of 5, 26 actions of each."""
+    """A run of two tasks with an action repeat of 5, 26 actions each."""
     folder = tmp_path_factory.mktemp("runs") / "world"
-    cfg = dataclasses.replace(LOOPS["multitask_dmc"].cfg, tasks=FOUNDERS, repeat=5)
+    cfg = dataclasses.replace(LOOPS["multitask_dmc"].cfg, tasks=BASE_TASKS, repeat=5)
     run = recorded(multitask_dmc, cfg, folder)
     return folder, {event.seed for event in run.named("reset")}
 
 
 def called(module, cfg, *others):
-    """The events of a tool's `main`."""
+    """A recording of a tool's `main`."""
     recording = Recording()
     with pytest.MonkeyPatch.context() as patch:
         recording.patch(patch, module, *others)
@@ -50,38 +50,38 @@ def adapted(world, tmp_path_factory):
 
 
 def turns(run):
-    """The words of a turn: the training vector is the first that is opened."""
+    """The events of training; the training vector is opened first."""
     training = run.named("open")[0].envs
-    said = []
+    names = []
     for event in run.events:
         if event.name == "open" and event.envs is not training:
-            said.append("judge")
+            names.append("judge")
         elif getattr(event, "envs", training) is not training:
             continue
         elif event.name in ("add", "send", "receive", "sample", "write_back"):
-            said.append(event.name)
+            names.append(event.name)
         elif event.name == "update" and event.of == "adapt":
-            said.append("update")
-    return said
+            names.append("update")
+    return names
 
 
-def test_marks_of_adapt_are_real_steps_and_judged_before_the_next(adapted):
-    """2 environments and a repeat of 5: 10 real steps a turn. A mark is judged when it is reached.
+def test_marks_of_adapt_are_real_steps_and_evaluated_when_reached(adapted):
+    """2 environments and a repeat of 5 make 10 real steps a turn.
 
-    A window has 5 rows with its context, so updates begin with turn 5, of 10 actions. A third of
-    an update for each: 1 + floor((actions - 10) / 3) are due, 1, 1, 2, 3, 3, 4 in turns 5 to 10.
+    A window has 5 rows with its context, so updates begin in turn 5, after 10 actions. From there
+    1 + floor((actions - 10) / 3) are due in all: 1, 1, 2, 3, 3, 4 in turns 5 to 10.
     """
     turn, learn = ["add", "send", "receive"], ["sample", "update", "write_back"]
-    said = ["sample", "sample", "update"] * 2  # of both base_tasks, before the first real step
-    said += ["judge"] + turn * 2 + ["judge"] + turn * 2
+    expected = ["sample", "sample", "update"] * 2  # both base tasks, before the first real step
+    expected += ["judge"] + turn * 2 + ["judge"] + turn * 2
     for updates in (1, 0, 1, 1, 0, 1):
-        said += turn + learn * updates
-    assert turns(adapted[0]) == [*said, "judge"]
+        expected += turn + learn * updates
+    assert turns(adapted[0]) == [*expected, "judge"]
     result = json.loads((adapted[1] / "result.json").read_text())
     assert [one["step"] for one in result["evaluations"]] == [0, 20, 95]
 
 
-def test_adapt_judges_on_episodes_of_nobody(adapted, world):
+def test_adapt_evaluates_on_episodes_of_its_own(adapted, world):
     run, _ = adapted
     training = run.named("open")[0].envs
     seeds = {True: set(), False: set()}
@@ -92,7 +92,7 @@ def test_adapt_judges_on_episodes_of_nobody(adapted, world):
     assert not seeds[False] & (seeds[True] | world[1])
     opened = [event for event in run.named("open") if event.envs is not training]
     assert [event.n for event in opened] == [3, 3, 3]
-    assert len({event.seed for event in opened}) == 1, "every judgement by the same episodes"
+    assert len({event.seed for event in opened}) == 1, "each evaluation plays the same episodes"
 
 
 def test_the_score_of_a_mark_is_that_of_its_episodes(adapted):
@@ -110,15 +110,15 @@ def test_the_score_of_a_mark_is_that_of_its_episodes(adapted):
         assert one["mean"] == pytest.approx(sum(own.values()) / 3)
 
 
-def test_a_judgement_takes_no_random_numbers_from_the_run(adapted):
-    """What is played before the first turn and after the second begins with those of the turn."""
+def test_an_evaluation_takes_no_random_numbers_from_the_run(adapted):
+    """Evaluations before turns 1 and 3 start with the random state of that turn."""
     at_once, training, later, _ = adapted[0].streams()
     for judged, turn in ((at_once, 0), (later, 2)):
         assert torch.equal(judged[0][1].rng, training[turn][1].rng)
 
 
 def test_adapt_learns_the_reward_of_the_new_task(adapted):
-    """A distance of 0.02 a step: within 0.025 of reacher_hard at the rows 0 and 1."""
+    """The distance grows by 0.02 a step: within reacher_hard's 0.025 in rows 0 and 1."""
     inner = [event for event in adapted[0].named("update") if event.of == "multitask_dmc"]
     assert len(inner) == 2 + 4
     for i, update in enumerate(inner):
@@ -131,7 +131,7 @@ def test_adapt_learns_the_reward_of_the_new_task(adapted):
 
 
 def test_adapt_acts_on_its_own_carry_and_action(adapted):
-    [turns] = [own for own in adapted[0].streams() if len(own) == 10]  # else of judgements
+    [turns] = [own for own in adapted[0].streams() if len(own) == 10]  # the others are evaluations
     check_carries(turns)
     assert all(act.weights and act.agent.training for _, act, *_ in turns)
     assert len({bytes(act.rng.numpy()) for _, act, *_ in turns}) == 10
@@ -140,7 +140,7 @@ def test_adapt_acts_on_its_own_carry_and_action(adapted):
 @pytest.mark.parametrize(
     ("changes", "counts"),
     [
-        ({"world": "fresh"}, [0, 1, 0, 1, 1, 0, 1]),  # a fresh world has no past
+        ({"world": "fresh"}, [0, 1, 0, 1, 1, 0, 1]),  # no old replay
         ({"train_ratio": 12.0, "world": "fresh"}, [0, 1, 2, 2, 2, 2, 2]),  # an update an action
         ({"before": 4, "marks": (0,)}, [4]),
     ],
@@ -206,7 +206,7 @@ VAE = dataclasses.replace(
 )
 
 
-def test_a_vae_never_learns_from_frames_that_it_is_judged_by(tmp_path, monkeypatch):
+def test_a_vae_never_learns_from_held_out_frames(tmp_path, monkeypatch):
     collected = []
     collect = vae.collect
     monkeypatch.setattr(
@@ -224,9 +224,9 @@ def test_a_vae_never_learns_from_frames_that_it_is_judged_by(tmp_path, monkeypat
     assert len(set(seen)) > 10, "drawn anew for each update"
     for event in run.named("judge"):
         assert [frame(x) for x in event.args[1]] == held_out
-    said = run.names("update", "judge", "log", "save")
+    names = run.names("update", "judge", "log", "save")
     three, judged = ["update"] * 3, ["judge", "log"]
-    assert said == [
+    assert names == [
         *three,
         *judged,
         "update",
@@ -247,7 +247,7 @@ def test_a_vae_never_learns_from_frames_that_it_is_judged_by(tmp_path, monkeypat
     assert len({bytes(event.rng.numpy()) for event in run.named("update")}) == 7
 
 
-def test_frames_of_two_seeds_are_others(tmp_path):
+def test_two_seeds_have_different_frames(tmp_path):
     short = dataclasses.replace(VAE, steps=1)
     seeds = []
     for seed in (0, 1):
@@ -265,7 +265,7 @@ def test_every_real_row_of_a_rollout_is_learned_from_once_an_epoch(tmp_path):
     changes = {"steps": 18, "rollout": 3, "epochs": 2, "batch": 4, "log_every": 7, "save_every": 11}
     cfg = dataclasses.replace(glam_policy.PRESETS["smoke"], **changes)
     run = recorded(glam_policy, cfg, tmp_path / "run")
-    rows, said, parts = run.named("begin")[0].rows, [], []
+    rows, names, parts = run.named("begin")[0].rows, [], []
     counts, real = [], 0
     for event in run.named("send", "receive", "update", "log", "save"):
         if event.name == "send":
@@ -274,16 +274,17 @@ def test_every_real_row_of_a_rollout_is_learned_from_once_an_epoch(tmp_path):
             rows = event.rows
         elif event.name == "update":
             parts.append(event.args[2])
-        said.append(event.name)
-        if said[-3:] == ["send", "receive", "update"]:
+        names.append(event.name)
+        if names[-3:] == ["send", "receive", "update"]:
             counts.append(real)
             real = 0
     assert len(counts) == 3
-    wanted = []
+    expected = []
     for rollout, count in enumerate(counts, 1):
-        wanted += ["send", "receive"] * 3 + ["update"] * 2 * math.ceil(count / 4)
-        wanted += ["log"] * (rollout in (2, 3)) + ["save"] * (rollout == 2)  # 7 and 14, 11 actions
-    assert said == [*wanted, "save"]
+        expected += ["send", "receive"] * 3 + ["update"] * 2 * math.ceil(count / 4)
+        expected += ["log"] * (rollout in (2, 3))  # from 7 and from 14 actions on
+        expected += ["save"] * (rollout == 2)  # from 11 actions on
+    assert names == [*expected, "save"]
     for count in counts:
         for _ in range(2):
             epoch = [parts.pop(0) for _ in range(math.ceil(count / 4))]

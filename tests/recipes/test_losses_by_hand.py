@@ -1,4 +1,4 @@
-"""Losses and updates of the recipes without a world model, worked out by hand."""
+"""Losses and updates of the recipes without a world model, against plain loops."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from expected_updates import close, judge
+from expected_updates import check_update, close
 from scripted_world import weights
 from torch import nn
 
@@ -17,8 +17,8 @@ import worldblocks as wb
 # --------------------------------------------------------------------------------------- vae
 
 
-class Halves(nn.Module):
-    """An autoencoder of rows of 6 numbers, whose latent vectors have 3."""
+class Autoencoder(nn.Module):
+    """An autoencoder of vectors of 6 numbers, with a latent of 3."""
 
     def __init__(self):
         super().__init__()
@@ -55,18 +55,19 @@ def expected_vae(model, frames, noise):
 
 
 def test_an_update_of_the_autoencoder():
-    model, frames = Halves(), torch.randn(5, 6)
+    model, frames = Autoencoder(), torch.randn(5, 6)
     torch.manual_seed(3)
     losses = expected_vae(model, frames, torch.randn(5, 3))
     torch.manual_seed(3)
-    metrics = judge(model, lambda by: vae.update(model, by, frames, VAE), losses, followed=[])
+    update = lambda by: vae.update(model, by, frames, VAE)  # noqa: E731
+    metrics = check_update(model, update, losses, followed=[])
     assert metrics.keys() == {"loss/reconstruction", "loss/kl"}
     for name, loss in losses.items():
         close(metrics[f"loss/{name}"], loss.mean(), name)
 
 
-def test_held_out_frames_count_alike_in_batches_of_any_size():
-    model, frames = Halves(), torch.randn(5, 6)
+def test_held_out_frames_weigh_the_same_in_batches_of_any_size():
+    model, frames = Autoencoder(), torch.randn(5, 6)
     torch.manual_seed(3)
     noise = torch.cat([torch.randn(3, 3), torch.randn(2, 3)])
     torch.manual_seed(3)
@@ -77,7 +78,7 @@ def test_held_out_frames_count_alike_in_batches_of_any_size():
 
 
 @pytest.mark.parametrize(("error", "kind"), [("l1", "SigmoidImageL1"), ("l2", "SigmoidImageMSE")])
-def test_the_error_of_pixels_that_is_asked_for(error, kind):
+def test_the_pixel_error_is_configurable(error, kind):
     cfg = dataclasses.replace(VAE, reconstruction=error)
     model, _ = vae.build(cfg, {"image": wb.spaces.Image(48, 48, 2)})
     assert model.decoder.output is getattr(wb.distributions, kind)
@@ -91,7 +92,7 @@ PPO = dataclasses.replace(
 
 
 class Reader(nn.Module):
-    """Judges states by the digit that a prompt is."""
+    """A policy and values for prompts that are one digit."""
 
     def __init__(self):
         super().__init__()
@@ -104,14 +105,14 @@ class Reader(nn.Module):
         return wb.language.policy.Judged(self.choice[rows], self.worth[rows])
 
 
-class Talker(nn.Module):
+class PolicyAgent(nn.Module):
     def __init__(self):
         super().__init__()
         self.policy = Reader()
 
 
 def rollout(policy, n=10):
-    """Rows whose ratios and values are within the clip, and beyond it on either side."""
+    """Rows with ratios and values inside the clip range, and outside on either side."""
     prompts, action = [str(k) for k in range(n)], nn.functional.one_hot(torch.arange(n) % 4, 4)
     judged = policy(prompts)
     log_prob = (judged.logits.log_softmax(-1) * action).sum(-1).detach()
@@ -123,7 +124,7 @@ def rollout(policy, n=10):
 
 
 def expected_ppo(policy, part, cfg):
-    """Losses and metrics of a part of a rollout, row by row."""
+    """Losses and metrics of rows of a rollout, row by row."""
     judged = policy(part.prompt)
     log_probs = judged.logits - judged.logits.exp().sum(-1, keepdim=True).log()
     found = {name: [] for name in ("policy", "value", "entropy")}
@@ -144,7 +145,7 @@ def expected_ppo(policy, part, cfg):
 
 @pytest.mark.parametrize("max_norm", [0.05, 100.0])
 def test_an_update_of_the_policy(max_norm):
-    agent, cfg = Talker(), dataclasses.replace(PPO, max_norm=max_norm)
+    agent, cfg = PolicyAgent(), dataclasses.replace(PPO, max_norm=max_norm)
     part = rollout(agent.policy)
     losses, metrics = expected_ppo(agent.policy, part, cfg)
     total = sum(loss.mean() for loss in losses.values())
@@ -153,16 +154,17 @@ def test_an_update_of_the_policy(max_norm):
     assert bool(norm > max_norm) is (max_norm < 1)
     scaled = {name: loss * (max_norm / norm).clamp(max=1) for name, loss in losses.items()}
     update = lambda by: glam_policy.update(agent, by, part, cfg)  # noqa: E731
-    found = judge(agent, update, scaled, followed=[])
-    told = metrics | {f"loss/{name}": loss for name, loss in losses.items()} | {"grad_norm": norm}
-    assert found.keys() == told.keys()
+    found = check_update(agent, update, scaled, followed=[])
+    expected = {**metrics, "grad_norm": norm}
+    expected |= {f"loss/{name}": loss for name, loss in losses.items()}
+    assert found.keys() == expected.keys()
     for name, value in found.items():
-        close(value, told[name].detach().mean(), name)
+        close(value, expected[name].detach().mean(), name)
 
 
 def test_passes_over_a_rollout(monkeypatch):
-    """Each row once in each pass, in batches and in another order, whole as it was played."""
-    agent, parts = Talker(), []
+    """Each pass takes each row once, in batches, in a new order; rows stay together."""
+    agent, parts = PolicyAgent(), []
     cfg = dataclasses.replace(PPO, epochs=3, batch=4)
     monkeypatch.setattr(glam_policy, "update", lambda *given: parts.append(given) or len(parts))
     whole = rollout(agent.policy)
@@ -180,7 +182,7 @@ def test_passes_over_a_rollout(monkeypatch):
 
 
 class Stream:
-    """Two environments: one ends at row 2, the other is cut by a time limit at row 3."""
+    """Two environments: one is terminal at row 2, the other reaches a time limit at row 3."""
 
     reward = torch.tensor([[9.0, 0.5, 1.0, 9.0, 0.25, 0.0], [9.0, 0.1, 0.2, 0.3, 9.0, 1.0]])
     is_last = torch.tensor([[0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0]]).bool()
@@ -202,43 +204,43 @@ class Stream:
 
 
 def test_a_rollout_of_two_environments():
-    agent, envs, played = Talker(), Stream(), []
+    agent, envs, played = PolicyAgent(), Stream(), []
     cfg = dataclasses.replace(PPO, envs=2, rollout=5, reward_scale=2.0)
     found = glam_policy.collect(agent, envs, cfg, lambda: played.append(envs.t))
-    assert played == [1, 2, 3, 4, 5], "the last row is seen, and acted at by the next rollout"
+    assert played == [1, 2, 3, 4, 5], "the last row is only observed; the next rollout acts there"
     value = agent.policy.worth.detach()[envs.prompts]
     logits = agent.policy.choice.detach()
     rows = []
     for env in range(2):
-        after, told = 0.0, []
+        after, steps = 0.0, []
         for t in reversed(range(5)):
             live = cfg.gamma * (not envs.is_terminal[env, t + 1])
             keep = cfg.lam * (not envs.is_last[env, t + 1])
             delta = 2.0 * envs.reward[env, t + 1] + live * value[env, t + 1] - value[env, t]
             after = float(delta + live * keep * after)
-            told.append((env, t, after))
-        rows += [row for row in told[::-1] if not envs.is_last[env, row[1]]]
+            steps.append((env, t, after))
+        rows += [row for row in steps[::-1] if not envs.is_last[env, row[1]]]
     assert found.prompt == [str(int(envs.prompts[env, t])) for env, t, _ in rows]
     for i, (env, t, advantage) in enumerate(rows):
         assert torch.equal(found.action[i], envs.done[t][env])
         chosen = logits[int(found.prompt[i])].log_softmax(-1)[found.action[i].argmax()]
-        told = [chosen, value[env, t], advantage, advantage + value[env, t]]
+        expected = [chosen, value[env, t], advantage, advantage + value[env, t]]
         ours = torch.stack([part[i] for part in found[2:]])
-        close(ours, torch.tensor([float(x) for x in told]), f"row {t} of environment {env}")
+        close(ours, torch.tensor([float(x) for x in expected]), f"row {t} of environment {env}")
     assert not math.isnan(sum(x.sum() for x in found[1:]))
     assert not any(x.requires_grad for x in found[1:])
 
 
 def test_act_draws_a_sample_or_takes_the_mode():
     agent, obs, carry = (
-        Talker(),
+        PolicyAgent(),
         {"prompt": torch.arange(10)[:, None] + ord("0")},
         torch.zeros(10, 0),
     )
     first = torch.zeros(10, dtype=torch.bool)
-    likely, after = glam_policy.act(agent, obs, carry, first, mode=True)
+    mode, after = glam_policy.act(agent, obs, carry, first, mode=True)
     assert after is carry
-    assert torch.equal(likely.argmax(-1), agent.policy.choice.argmax(-1))
+    assert torch.equal(mode.argmax(-1), agent.policy.choice.argmax(-1))
     drawn = [glam_policy.act(agent, obs, carry, first)[0].argmax(-1) for _ in range(300)]
     shares = nn.functional.one_hot(torch.stack(drawn), 4).float().mean(0)
     torch.testing.assert_close(shares, agent.policy.choice.detach().softmax(-1), atol=0.12, rtol=0)

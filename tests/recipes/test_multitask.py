@@ -1,4 +1,4 @@
-"""Several tasks: nothing of a task in the world model, tasks that join and leave, adaptation."""
+"""Several tasks: a world model without task ids, tasks that join and leave, adaptation."""
 
 import copy
 import dataclasses
@@ -27,7 +27,7 @@ SHARED = ("encoder", "rssm", "decoder", "cont")
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_pictures():
-    """A second for each of them."""
+    """Each takes a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wb.tasks, "plot_tasks", lambda run: run)
         yield
@@ -35,12 +35,12 @@ def _no_pictures():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nobody interrupted."""
+    """An uninterrupted run."""
     return tiny_runs.run(recipe, TINY, tmp_path_factory.mktemp("runs") / "whole")
 
 
 def built(**options):
-    """An agent, its optimiser and a mixture to train on, always the same; yours to change."""
+    """A copy, always the same, of an agent, its optimiser, a mixture and the configuration."""
     found = copy.deepcopy(made(**options))
     torch.manual_seed(5)
     return found
@@ -81,7 +81,7 @@ def swapped(mixture):
 
 
 def trained(change, **options):
-    """Latents, losses of the world and its weights after three updates."""
+    """Latents and losses of the world model in three updates, and its weights after them."""
     agent, optimizer, mixture, cfg = built(**options)
     found = []
     for _ in range(3):
@@ -105,7 +105,7 @@ def test_with_reward_gradients_they_do_not(record_property):
 
 
 def test_swapped_rewards_do_change_the_heads():
-    """The test above can fail: rewards are read somewhere."""
+    """So the tests above can fail: rewards are used somewhere."""
     ends = []
     for change in (lambda mixture: mixture, swapped):
         agent, optimizer, mixture, cfg = built()
@@ -126,7 +126,7 @@ def test_no_gradient_of_a_head_reaches_the_world():
         assert reached <= own, name
 
 
-def test_the_world_is_told_the_task_only_if_asked():
+def test_the_world_sees_the_task_only_if_conditioned():
     agent, *_ = built(conditioned=True)
     assert agent.suite.width == 4
     feature = torch.zeros(1, agent.rssm.feature_dim)
@@ -134,12 +134,12 @@ def test_the_world_is_told_the_task_only_if_asked():
     assert tails == [[[1.0, 0.0]], [[0.0, 1.0]]]
     rows = agent.suite.envs(HARD, 1, seed=0).reset()
     sent, (_, led) = recipe.act(agent.task(HARD), rows.obs, agent.initial(1), rows.is_first)
-    assert torch.equal(led, torch.cat([sent, torch.tensor([[0.0, 1.0]])], -1)), "when it is played"
+    assert torch.equal(led, torch.cat([sent, torch.tensor([[0.0, 1.0]])], -1)), "the task follows"
     assert built()[0].suite.width == 2
 
 
 def test_privileged_features_never_reach_the_encoder(whole):
-    """They are in replay, in no batch that the world sees, and the encoder refuses them."""
+    """They are in replay, not in the batch of the world model, and the encoder rejects them."""
     agent, _, mixture, cfg = built()
     assert set(mixture.feature) == {"finger_to_target_dist", "lived"}
     assert (
@@ -159,7 +159,9 @@ def test_privileged_features_never_reach_the_encoder(whole):
 def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path):
     folder = interrupted(recipe, TINY, tmp_path / "run", 41)
     saved = state(folder)
-    assert saved["position"]["step"] == [21]  # in mid-episode, and two tasks take an action a step
+    assert saved["position"]["step"] == [
+        21
+    ]  # in mid-episode; each of two tasks takes an action a step
     same_run(tiny_runs.run(recipe, TINY, folder, resume=True), whole)
 
 
@@ -173,10 +175,10 @@ def test_episodes_and_metrics_name_their_task(whole):
 
 
 @pytest.mark.parametrize("tasks", [(HARD,), (EASY, HARD, "cartpole_swingup")])
-def test_who_stays_is_the_same_to_the_bit(whole, tmp_path, tasks, monkeypatch):
-    """A resumed run with other tasks, saved before it makes another step."""
+def test_tasks_that_stay_are_the_same_to_the_bit(whole, tmp_path, tasks, monkeypatch):
+    """A run resumed with other tasks, saved before its next step."""
     folder = shutil.copytree(whole, tmp_path / "run")
-    if "cartpole_swingup" in tasks:  # another body has no room in this world
+    if "cartpole_swingup" in tasks:  # another body does not fit this world model
         with pytest.raises(ValueError, match="and there is room for"):
             tiny_runs.run(recipe, TINY, folder, tasks=tasks, resume=True)
         return
@@ -189,7 +191,7 @@ def test_who_stays_is_the_same_to_the_bit(whole, tmp_path, tasks, monkeypatch):
     assert all(torch.equal(ours["agent"][name], theirs["agent"][name]) for name in stayed)
 
 
-def test_a_task_that_joins_trains_beside_the_others(whole, tmp_path):
+def test_a_task_that_joins_trains_with_the_others(whole, tmp_path):
     alone = tiny_runs.run(recipe, TINY, tmp_path / "alone", tasks=(EASY,), steps=32)
     before = copy.deepcopy(state(alone)["agent"])
     shutil.copytree(alone, tmp_path / "joined")
@@ -205,7 +207,7 @@ def test_a_task_that_joins_trains_beside_the_others(whole, tmp_path):
     assert {line["task"] for line in wb.run.read_jsonl(longer / "episodes.jsonl")} == {EASY, HARD}
 
 
-def test_evaluate_plays_the_task_that_is_asked_for(whole, capsys):
+def test_evaluate_plays_a_given_task(whole, capsys):
     for task in ("", HARD):
         evaluate.main(evaluate.Config(run=whole, task=task, episodes=1, envs=1, json=True))
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 1
@@ -222,8 +224,8 @@ def test_evaluate_plays_the_task_that_is_asked_for(whole, capsys):
     ],
     ids=str,
 )
-def test_a_new_task_is_learnt(whole, tmp_path, options):
-    """Of another body too, as far as tensors fit."""
+def test_a_new_task_is_learned(whole, tmp_path, options):
+    """Also of another body, as far as tensors fit."""
     given = {"task": HARD, "marks": (0, 480), "before": 1, "episodes": 1, **options}
     assert adapt.main(adapt.Config(run=whole, logdir=str(tmp_path), **given)) == 0
     result = json.loads((tmp_path / "result.json").read_text())
@@ -253,7 +255,7 @@ def test_the_replay_of_another_body_is_left_alone(tmp_path):
     assert adapt.main(cfg) == 0
 
 
-def test_a_run_that_keeps_failing_is_not_learnt_from(whole, tmp_path, monkeypatch):
+def test_environments_that_keep_failing_stop_adapt(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(wb.envs.EnvVector, "stopped", "the emulator is gone")
     cfg = adapt.Config(run=whole, task=HARD, marks=(480,), before=0, logdir=str(tmp_path))
     with pytest.raises(SystemExit, match="the emulator is gone"):
@@ -262,11 +264,12 @@ def test_a_run_that_keeps_failing_is_not_learnt_from(whole, tmp_path, monkeypatc
 
 
 def test_messages(whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "told")
+    shutil.copytree(whole, tmp_path / "run")
     config = json.loads((whole / "config.json").read_text(encoding="utf-8"))
-    (tmp_path / "told" / "config.json").write_text(json.dumps({**config, "conditioned": True}))
+    config["conditioned"] = True
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     with pytest.raises(SystemExit, match=r"is conditioned on its tasks and has no place"):
-        adapt.main(adapt.Config(run=tmp_path / "told", task=HARD))
+        adapt.main(adapt.Config(run=tmp_path / "run", task=HARD))
     with pytest.raises(
         ValueError, match=r"has learnt .*, and --tasks names cartpole_balance alone"
     ):
@@ -293,7 +296,7 @@ def test_messages(whole, tmp_path):
 
 
 def test_smoke(tmp_path):
-    """As the documentation says it, in a process of its own."""
+    """As documented, in its own process."""
     done = tiny_runs.python("recipes/multitask_dmc.py", "smoke", "--logdir", tmp_path)
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "scores.json").read_text())

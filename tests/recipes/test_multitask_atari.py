@@ -1,4 +1,4 @@
-"""Several games: the smoke, and what it shares with the recipe of DeepMind Control."""
+"""Several games: the smoke run, and a second report of a finished run."""
 
 import pytest
 from tiny_runs import python
@@ -7,7 +7,7 @@ import worldblocks as wb
 
 
 def test_smoke(tmp_path):
-    """As the documentation says it, in a process of its own."""
+    """As documented, in its own process."""
     pytest.importorskip("ale_py", reason="needs the extra atari")
     done = python("recipes/multitask_atari.py", "smoke", "--logdir", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -18,11 +18,11 @@ def test_smoke(tmp_path):
     sizes = {
         game: weights[f"heads.parts.{game}.actor.actor.outs.0.0.weight"].shape[0] for game in games
     }
-    assert len(set(sizes.values())) == 3  # each keeps its own buttons
+    assert len(set(sizes.values())) == 3  # each has its own actions
 
 
 @pytest.mark.slow
-def test_a_run_that_has_ended_can_be_judged_on_more_rows(tmp_path):
+def test_a_finished_run_can_be_reported_on_more_rows(tmp_path):
     pytest.importorskip("ale_py", reason="needs the extra atari")
     few = ("smoke", "--tasks", "boxing", "--steps", "24", "--logdir", tmp_path)
     found = []

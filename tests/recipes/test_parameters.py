@@ -1,4 +1,4 @@
-"""Every parameter that a recipe builds, and that is to learn, moves in its update."""
+"""Every trainable parameter that a recipe builds moves in its update."""
 
 import dataclasses
 import importlib
@@ -24,7 +24,7 @@ def mixture(agent, tasks):
     return made._replace(batch=made.batch._replace(carry=carry))
 
 
-def settings(optimizer, cfg):
+def check_settings(optimizer, cfg):
     [group] = optimizer.param_groups
     assert (group["lr"], group["agc"], group["warmup"]) == (cfg.lr, cfg.agc, cfg.warmup)
 
@@ -35,7 +35,7 @@ def test_one_task(name, actor_grad):
     recipe = importlib.import_module(name)
     cfg = world.small(recipe, actor_grad=actor_grad)
     agent, optimizer = recipe.build(cfg, SPACES, ACTIONS)
-    settings(optimizer, cfg)
+    check_settings(optimizer, cfg)
     batch = world.windows()._replace(carry=agent.rssm.initial(5))
     moves(agent, optimizer, lambda: recipe.update(agent, optimizer, batch, cfg), agent)
 
@@ -45,7 +45,7 @@ def test_several_tasks(name):
     recipe = importlib.import_module(name)
     cfg = world.small(recipe, tasks=TASKS)
     agent, optimizer = recipe.build(cfg, world.task_suite())
-    settings(optimizer, cfg)
+    check_settings(optimizer, cfg)
     replay = wb.replay.MixtureReplay(capacity=40, streams=1, length=7)
     envs = lambda task: Empty()  # noqa: E731
     wb.tasks.set_tasks(TASKS, agent, optimizer, replay, wb.tasks.TaskEnvironments(), envs)
@@ -63,7 +63,7 @@ def test_each_head_takes_the_actions_of_its_own_task(name):
 
 
 class Empty:
-    """Environments that nobody plays."""
+    """Environments that are never played."""
 
     def reset(self):
         pass
@@ -76,14 +76,14 @@ def test_candidates():
     cfg = world.small(glam, heads=2)
     agent, optimizer = glam.build(cfg, world.place(), 5)
     assert agent.heads.names == ["0", "1"], "heads for some of the candidates"
-    settings(optimizer, cfg)
-    given, specs = mixture(agent, ["0", "1"]), [world.Wanted(height=1.0), None]
+    check_settings(optimizer, cfg)
+    given, specs = mixture(agent, ["0", "1"]), [world.FeatureReward(height=1.0), None]
     moves(agent, optimizer, lambda: glam.update(agent, optimizer, cfg, given, specs), agent)
 
 
 @pytest.mark.parametrize("name", [*SINGLE, "multitask_dmc", "multitask_atari", "glam"])
 def test_the_constants_of_the_paper(name):
-    """Rates, percentiles and layers, also of each head where there are several."""
+    """Rates, percentiles and layers, also of each of several heads."""
     recipe = importlib.import_module(name)
     cfg, rate, floor = world.small(recipe), 0.02, 1.0
     if name in SINGLE:
@@ -110,13 +110,13 @@ def test_the_constants_of_the_paper(name):
 def test_an_autoencoder():
     cfg = vae.PRESETS["smoke"]
     model, optimizer = vae.build(cfg, {"image": wb.spaces.Image(48, 48, 1)})
-    settings(optimizer, cfg)
+    check_settings(optimizer, cfg)
     frames = torch.randint(256, (4, 48, 48, 1), dtype=torch.uint8)
     moves(model, optimizer, lambda: vae.update(model, optimizer, frames, cfg), model)
 
 
 def test_a_language_model():
-    """Its additions and the value head, but none of its weights."""
+    """Only LoRA weights and the value head move."""
     pytest.importorskip("peft", reason="needs the extra llm")
     cfg = dataclasses.replace(glam_policy.PRESETS["smoke"], lr=0.02)
     agent, optimizer = glam_policy.build(cfg)

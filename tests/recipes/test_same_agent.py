@@ -1,4 +1,4 @@
-"""The recipes of one algorithm are one agent: what differs between two of them stands here."""
+"""Recipes of one algorithm are one agent: the allowed differences are listed here."""
 
 import ast
 import dataclasses
@@ -14,8 +14,8 @@ import pytest
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("dreamerv3_*.py"))
 PAIRS = list(itertools.combinations(RECIPES, 2))
 
-# What may differ below `PRESETS`, and which settings of the same name have another default or
-# comment. An addition needs a reason that the recipe's page gives.
+# The functions that may differ below `PRESETS`, and the settings whose default or comment may. An
+# addition needs a reason, given on the recipe's page.
 FUNCTIONS = {"environments"}
 FIELDS = {"steps", "logdir", "envs", "pixels", "repeat"}
 FIELDS |= {"train_ratio", "log_every", "report_steps"}
@@ -65,7 +65,7 @@ def test_all_recipes_are_there():
 
 
 @named(PAIRS)
-def test_what_has_one_name_is_one_thing(pair):
+def test_functions_of_one_name_are_equal(pair):
     ours, theirs = map(definitions, pair)
     assert list(ours) == list(theirs)
     differ = {name for name in ours if ours[name] != theirs[name]}
@@ -73,10 +73,10 @@ def test_what_has_one_name_is_one_thing(pair):
 
 
 @named(PAIRS)
-def test_a_setting_of_one_name_is_one_setting(pair):
+def test_settings_of_one_name_are_equal(pair):
     ours, theirs = map(settings, pair)
     shared = [name for name in ours if name in theirs]
-    assert shared == [name for name in theirs if name in ours], "in one order"
+    assert shared == [name for name in theirs if name in ours], "in the same order"
     assert {name for name in shared if ours[name] != theirs[name]} <= FIELDS
 
 
@@ -87,22 +87,17 @@ def test_the_smoke_preset_is_everywhere(pair):
 
 
 WRONG = {
-    "prefill": (
-        9999,
-        "starts after 9999 windows, but replay holds only .*: use a smaller --prefill",
-    ),
+    "prefill": (9999, "starts after 9999 windows, but replay holds only .*: use a smaller --pre"),
     "report_steps": (1, "a report needs at least .* held-out steps, got --report_steps 1; use 0"),
 }
 for rows in (1, -2, 9):
-    WRONG[f"imag_last {rows}"] = (
-        rows,
-        f"--imag_last takes 2 to 8 rows of .* 0 for all of them, got {rows}",
-    )
+    message = f"--imag_last takes 2 to 8 rows of .* 0 for all of them, got {rows}"
+    WRONG[f"imag_last {rows}"] = (rows, message)
 
 
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_settings_that_make_no_run(path, name):
+def test_invalid_settings(path, name):
     recipe, (value, message) = importlib.import_module(path.stem), WRONG[name]
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(recipe.PRESETS["smoke"], **{name.partition(" ")[0]: value})
@@ -123,26 +118,27 @@ def test_few_lines_differ_below_the_presets(pair):
     assert sum(differ) <= LINES
 
 
-# Of several tasks: what may differ between their recipes, and from the agent of one task, with why.
+# Several tasks: the functions that differ from those of one task, with the reason, and those that
+# differ between the two recipes.
 SEVERAL = [RECIPES[0].with_name(f"multitask_{name}.py") for name in ("dmc", "atari")]
 OF_ONE = {
-    "Agent": "heads apart from what they share",
+    "Agent": "heads, and the modules they share",
     "world_model_loss": "no reward",
-    "actor_critic_loss": "REINFORCE alone; whose rows the critic learns from",
-    "replay_critic_loss": "whose rows the critic learns from",
+    "actor_critic_loss": "REINFORCE only; the rows that the critic learns from",
+    "replay_critic_loss": "the rows that the critic learns from",
     "update": "a head for each task",
     "learn": "windows of each task",
     "environments": "of a task",
-    "build": "where several tasks are played",
+    "build": "a task suite",
     "load": "the agent of one task",
-    "act": "the numbers of the task's own action, and no feature",
+    "act": "the task's own action without padding, and no features",
     "main": "several tasks",
     "Config": "",
 }
 BETWEEN = {"task_suite", "environments", "main", "Config"}
 
 
-def test_recipes_of_several_tasks_are_one():
+def test_recipes_of_several_tasks_are_one_agent():
     ours, theirs = map(definitions, SEVERAL)
     assert list(ours) == list(theirs)
     assert {name for name in ours if ours[name] != theirs[name]} <= BETWEEN
@@ -152,29 +148,29 @@ def test_recipes_of_several_tasks_are_one():
     assert sum(max(b - a, d - c) for kind, a, b, c, d in changes if kind != "equal") <= LINES
 
 
-def test_what_they_have_of_the_agent_of_one_task_is_listed():
+def test_their_differences_from_one_task_are_listed():
     ours, theirs = definitions(SEVERAL[0]), definitions(RECIPES[1])
     differ = {name for name in ours if name in theirs and ours[name] != theirs[name]}
     assert differ == set(OF_ONE)
 
 
-# Of one instruction with candidate rewards: what differs from several tasks, with why.
+# Candidate rewards: the functions that differ from those of several tasks, with the reason.
 GLAM = RECIPES[0].with_name("glam.py")
 OF_SEVERAL = {
-    "Agent": "a head a candidate, none by name; features are predicted",
-    "actor_critic_loss": "from imagination alone: most rows were played for another candidate",
-    "update": "a loss of features; the imagined reward may be computed from them",
+    "Agent": "a head for each candidate, by number; predicted features",
+    "actor_critic_loss": "imagination only: most rows were played for another candidate",
+    "update": "a feature loss; imagined rewards may be computed from features",
     "learn": "one replay, relabelled",
     "environments": "one environment",
     "build": "the same",
-    "load": "the likeliest candidate",
+    "load": "the most probable candidate",
     "act": "a head for each environment",
-    "main": "candidates are proposed, chosen and judged",
+    "main": "candidates are proposed, drawn and updated by outcomes",
     "Config": "",
 }
 
 
-def test_what_glam_has_of_several_tasks_is_listed():
+def test_differences_of_glam_from_several_tasks_are_listed():
     ours, theirs = definitions(GLAM), definitions(SEVERAL[0])
     assert {name for name in ours if name in theirs and ours[name] != theirs[name]} == {*OF_SEVERAL}
     assert ours["world_model_loss"] == theirs["world_model_loss"]

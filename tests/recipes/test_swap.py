@@ -1,4 +1,4 @@
-"""Every diff of the page "Swap a block" applies to the recipes, and the agent it makes learns."""
+"""Every diff of the page "Swap a block" applies to the recipes, and the changed agent learns."""
 
 import dataclasses
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_the_page_has_its_diffs():
 
 
 @pytest.mark.parametrize("diff", DIFFS, ids=range(len(DIFFS)))
-def test_a_swap_is_for_every_recipe(diff):
+def test_a_swap_applies_to_every_recipe(diff):
     for path in RECIPES:
         compile(changed(path.read_text(encoding="utf-8"), diff), path.name, "exec")
 
@@ -53,7 +53,7 @@ def test_a_swapped_recipe_learns(diff):
         assert all(metric.isfinite() for metric in metrics.values())
     assert post.deter.shape == (BATCH, TIME, cfg.deter)
     same = [name for name, p in agent.rssm.named_parameters() if torch.equal(p, before[name])]
-    # Three free nats are more than the KL of a new agent: they leave its prior as it is.
+    # Three free nats exceed the KL of a new agent: its prior gets no gradient.
     assert all("prior" in name for name in same)
     assert (same == []) == ("free_nats=3.0" not in diff)
     packed = agent.rssm.pack(post.carry)
@@ -65,7 +65,7 @@ def test_a_swapped_recipe_learns(diff):
 
 
 def test_a_gaussian_run_resumes_exactly(tmp_path):
-    """Replay and checkpoint hold what a latent of numbers packs."""
+    """Replay and checkpoint hold what a Gaussian latent packs."""
     pytest.importorskip("gymnasium", reason="needs the extra gym")
     [diff] = [diff for diff in DIFFS if "gaussian_rssm" in diff]
     recipe = gym_recipe([diff])

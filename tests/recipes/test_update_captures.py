@@ -1,7 +1,7 @@
-"""The whole update is one CUDA graph: nothing in it reads a tensor's value on the host.
+"""The whole update can be one CUDA graph: nothing in it reads a tensor's value on the host.
 
-Shown without a GPU on the meta device, whose tensors have a shape and no values: whatever would
-copy to the host, branch on a value or take its shape from one is an error there.
+Tested without a GPU on the meta device, whose tensors have shapes but no values: copying to the
+host, branching on a value or taking a shape from one is an error there.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def batch(agent):
 
 @pytest.fixture
 def check_update(monkeypatch):
-    # Autocast knows no meta device; in float32 there is nothing for it to do.
+    # Autocast does not support the meta device, and does nothing in float32.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
 
     def check(recipe, **options):
@@ -102,12 +102,12 @@ def test_every_core_and_latent_keeps_the_fast_path(make, monkeypatch, check_upda
 
 
 @pytest.mark.parametrize("name", ["dreamer", "gru", "gaussian decoupled", "block gaussian"])
-def test_so_does_each_core_and_each_latent_that_is_computed_twice(name, monkeypatch, check_update):
+def test_so_does_each_core_and_latent_with_recomputation(name, monkeypatch, check_update):
     monkeypatch.setattr(wb.rssm, "dreamer_rssm", lambda **sizes: VARIANTS[name](sizes))
     check_update(dreamerv3_gym, recompute=4)
 
 
-def test_every_core_and_latent_is_among_them():
+def test_every_core_and_latent_is_tested():
     sizes = {"deter": 8, "hidden": 3, "blocks": 2, "groups": 5, "classes": 4, "unimix": 0.01}
     sizes |= {"embed_dim": 7, "action_dim": 6}
     made = [make(sizes) for make in VARIANTS.values()]
@@ -128,8 +128,8 @@ def test_imagination_from_the_last_rows_does(check_update):
 
 
 @pytest.mark.parametrize("options", [{}, {"actor_grad": "mix", "recompute": 4}], ids=str)
-def test_a_graph_of_it_goes_on_as_the_eager_update(options):
-    """To the bit: draws, warm-up of the learning rate, slow critic and running scale included."""
+def test_a_captured_update_equals_the_eager_one(options):
+    """To the bit, including random draws, learning-rate warm-up, slow critic and return scale."""
     ends = []
     for record in (None, KernelRecorder()):
         torch.manual_seed(5)
@@ -143,7 +143,7 @@ def test_a_graph_of_it_goes_on_as_the_eager_update(options):
 
 
 def test_the_meta_device_catches_a_value_that_is_read(monkeypatch, check_update):
-    """The tests above can fail: a scale that is a number on the host is no graph."""
+    """So the tests above can fail: a scale read on the host cannot be captured."""
     read = wb.normalize.PercentileScale.forward
     monkeypatch.setattr(
         wb.normalize.PercentileScale, "forward", lambda self, x: max(1.0, read(self, x).item())
@@ -153,8 +153,8 @@ def test_the_meta_device_catches_a_value_that_is_read(monkeypatch, check_update)
 
 
 @pytest.mark.parametrize("options", [{"imag_last": TIME}, {"recompute": 4}], ids=str)
-def test_the_knobs_of_memory_change_nothing_else(options):
-    """Imagination from the last TIME of TIME rows is from all; what is computed twice is equal."""
+def test_options_that_save_memory_change_no_result(options):
+    """The last TIME of TIME rows are all of them; recomputed activations are equal."""
     found = []
     for more in ({}, options):
         torch.manual_seed(5)

@@ -1,10 +1,16 @@
-"""One update of each recipe with a world model, all of it worked out by hand."""
+"""One update of each recipe with a world model, against plain loops."""
 
 import importlib
 
 import pytest
 import scripted_world as world
-from expected_updates import close, compare, expected_several, expected_single, judge
+from expected_updates import (
+    check_result,
+    check_update,
+    close,
+    expected_several,
+    expected_single,
+)
 from scripted_world import ACTIONS, SPACES, TASKS
 
 import glam
@@ -14,9 +20,9 @@ import multitask_dmc
 SINGLE = ("dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym")
 SEVERAL = [multitask_dmc, multitask_atari]
 SPECS = [
-    world.Wanted(height=1.5),
+    world.FeatureReward(height=1.5),
     None,
-    world.Wanted(height=-0.5, lamp=1.0),
+    world.FeatureReward(height=-0.5, lamp=1.0),
 ]
 
 
@@ -27,8 +33,8 @@ def test_one_task(name, imag_last):
     cfg = world.small(recipe, imag_last=imag_last)
     agent, batch = world.scripted(recipe.Agent(SPACES, ACTIONS, cfg)), world.windows()
     post, losses, metrics = expected_single(agent, batch, cfg)
-    found = judge(agent, lambda opt: recipe.update(agent, opt, batch, cfg), losses)
-    compare(found, post, losses, metrics)
+    found = check_update(agent, lambda opt: recipe.update(agent, opt, batch, cfg), losses)
+    check_result(found, post, losses, metrics)
     close(agent.return_scale.last, metrics["return_scale"], "the return scale")
 
 
@@ -39,8 +45,8 @@ def test_a_head_for_each_task(recipe, reward_grad, imag_last):
     cfg = world.small(recipe, reward_grad=reward_grad, imag_last=imag_last)
     agent, mixture = world.scripted(recipe.Agent(world.task_suite(), cfg), TASKS), world.mixture()
     post, losses, metrics = expected_several(agent, mixture, cfg)
-    found = judge(agent, lambda opt: recipe.update(agent, opt, mixture, cfg), losses)
-    compare(found, post, losses, metrics)
+    found = check_update(agent, lambda opt: recipe.update(agent, opt, mixture, cfg), losses)
+    check_result(found, post, losses, metrics)
     for task in TASKS:
         scale = agent.heads[task].return_scale.last
         close(scale, metrics[f"{task}/return_scale"], f"the return scale of {task}")
@@ -56,5 +62,5 @@ def test_a_head_for_each_candidate(reward_grad, imagined, imag_last):
     agent = world.scripted(glam.Agent(world.place(), len(names), cfg), names)
     mixture = world.mixture(names)
     post, losses, metrics = expected_several(agent, mixture, cfg, SPECS)
-    found = judge(agent, lambda opt: glam.update(agent, opt, cfg, mixture, SPECS), losses)
-    compare(found, post, losses, metrics)
+    found = check_update(agent, lambda opt: glam.update(agent, opt, cfg, mixture, SPECS), losses)
+    check_result(found, post, losses, metrics)

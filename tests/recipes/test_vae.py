@@ -25,7 +25,7 @@ def run(folder, **changes):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """As the documentation says it, in a process of its own."""
+    """As documented, in its own process."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
     done = python("recipes/vae.py", "smoke", "--logdir", folder)
     assert done.returncode == 0, done.stderr
@@ -33,10 +33,10 @@ def smoke(tmp_path_factory):
 
 
 def test_smoke_prints_the_loss_and_leaves_a_picture(smoke):
-    folder, said = smoke
+    folder, output = smoke
     lines = wb.run.read_jsonl(folder / "metrics.jsonl")
     assert [line["step"] for line in lines] == [20, 40, 60]
-    assert re.search(r"'held_out/reconstruction': [\d.]+", said)
+    assert re.search(r"'held_out/reconstruction': [\d.]+", output)
     assert lines[-1]["loss/reconstruction"] < 0.5 * lines[0]["loss/reconstruction"]
     image = pytest.importorskip("PIL.Image").open(folder / "frames.png")
     assert image.size == (2 * 10 * 48, 2 * (2 * 48 + 2))
@@ -60,7 +60,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
         same(*(wb.run.Checkpoint(folder).weights(name) for folder in (part, whole)), name)
 
 
-def test_rgb_frames_of_what_an_environment_draws(tmp_path):
+def test_rgb_frames_of_a_rendered_environment(tmp_path):
     pytest.importorskip("pygame", reason="CartPole is drawn with pygame")
     tiny = dataclasses.replace(recipe.Config(), **{k: getattr(TINY, k) for k in ("envs", "frames")})
     envs = recipe.environments(tiny, 2, 0)
@@ -76,11 +76,11 @@ def test_absolute_errors(tmp_path):
     assert model.decoder.output is wb.distributions.SigmoidImageL1
 
 
-# ----------------------------------------------------------- as the pages say, in other recipes
+# ----------------------------------------------------------- diffs of the pages, in other recipes
 
 
 def played(module, folder, **changes):
-    """The updates of a short run on images of Catch."""
+    """The agent and the last metrics of a short run on images of Catch."""
     cfg = dataclasses.replace(
         module.PRESETS["smoke"], env="worldblocks.testing:Catch", image=48, steps=92, prefill=8
     )

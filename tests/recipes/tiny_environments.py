@@ -1,4 +1,4 @@
-"""Gymnasium environments for runs of a recipe, named by `tiny_environments:Name`."""
+"""Gymnasium environments for runs of a recipe, named `tiny_environments:Name`."""
 
 import contextlib
 import os
@@ -18,13 +18,13 @@ ACTIONS = {
 
 
 class Diary(gymnasium.Env):
-    """Each observation says which action led to it: so any row of a replay can be checked.
+    """Observations contain the action that led to them, so that any row of a replay can be checked.
 
-    `did` is the box of the action, `when` the step, `who` drawn at the reset. The reward is the
-    other two actions added up; an episode ends after `length` steps, by itself or by a time limit.
+    `did` is the box of the action, `when` the step, `who` is drawn at the reset. The reward is the
+    sum of the other two actions. An episode is terminal or reaches a time limit at step `length`.
 
-    `die` and `fail` are paths of files that are not there yet or there: at step 5 of an episode a
-    process that finds no file `die` makes it and kills itself; one that finds a file `fail` raises.
+    `die` and `fail` are paths. At step 5 of an episode a process that finds no file `die` creates
+    it and kills itself, and a process that finds a file `fail` raises.
     """
 
     action_space = spaces.Dict({name: ACTIONS[name] for name in ("box", "discrete", "unequal")})
@@ -60,7 +60,7 @@ class Diary(gymnasium.Env):
 
     def break_down(self):
         if self.die.name:
-            with contextlib.suppress(FileExistsError):  # two may come at the same time
+            with contextlib.suppress(FileExistsError):  # two may do so at the same time
                 self.die.touch(exist_ok=False)
                 os.kill(os.getpid(), signal.SIGKILL)
         if self.fail.name and self.fail.exists():
@@ -68,7 +68,7 @@ class Diary(gymnasium.Env):
 
 
 class Single(gymnasium.Env):
-    """One action space, one observation space that says how often it was done what was wanted."""
+    """One action space, and a vector that counts the steps."""
 
     observation_space = spaces.Box(-1, 100, (3,))
 

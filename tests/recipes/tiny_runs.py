@@ -1,4 +1,4 @@
-"""Runs of a recipe in this process or in one of their own, and whether two runs are the same."""
+"""Runs of a recipe in this process or its own, and comparisons of two runs."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def command(*args: object, **variables: str) -> dict[str, Any]:
-    """A command line of its own, in the repository, with environment variables."""
+    """Arguments for `subprocess` to run a script in the repository."""
     folders = [ROOT / "src", ROOT / "recipes", HERE, os.environ.get("PYTHONPATH")]
     path = os.pathsep.join(str(folder) for folder in folders if folder)
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | variables
@@ -27,17 +27,17 @@ def command(*args: object, **variables: str) -> dict[str, Any]:
 
 
 def python(*args: object, **variables: str) -> subprocess.CompletedProcess:
-    """What came of such a command line."""
+    """Run a script in its own process."""
     return subprocess.run(**command(*args, **variables), capture_output=True)
 
 
 def run(recipe: ModuleType, cfg: Any, folder: Path, code: int = 0, **changes: object) -> Path:
-    """A run in this process, on one thread as in `python`; `code` is what it is to return."""
+    """A run in this process, on one thread as in `python`; `code` is its expected exit code."""
     cfg, threads = dataclasses.replace(cfg, logdir=str(folder), **changes), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(wb.run, "plot_curve", lambda _: None)  # a second for each picture
+            patch.setattr(wb.run, "plot_curve", lambda _: None)  # each picture takes a second
             assert recipe.main(cfg) == code
     finally:
         torch.set_num_threads(threads)
@@ -45,7 +45,7 @@ def run(recipe: ModuleType, cfg: Any, folder: Path, code: int = 0, **changes: ob
 
 
 def interrupted(recipe: ModuleType, cfg: Any, folder: Path, at: int, **changes: object) -> Path:
-    """A run that gets a SIGTERM while it takes action number `at` of each environment."""
+    """A run that gets a SIGTERM while it takes its action number `at`."""
     send, calls = wb.envs.EnvVector.send, []
 
     def interrupting(self, action):
@@ -60,17 +60,17 @@ def interrupted(recipe: ModuleType, cfg: Any, folder: Path, at: int, **changes: 
 
 
 def state(folder: Path) -> dict:
-    """What the checkpoint of a run holds, but for its replay."""
+    """The checkpoint of a run, without its replay."""
     return wb.run.Checkpoint(folder).load()
 
 
 def same_run(ours: Path, theirs: Path) -> None:
-    """Bitwise: every line of metrics and episodes, every tensor and number of the last state."""
+    """Bitwise: all lines of metrics and episodes, all tensors and numbers of the checkpoint."""
     for name in ("metrics.jsonl", "episodes.jsonl"):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes()
     first, second = map(state, (ours, theirs))
     for one in (first, second):
-        del one["logger"]["offsets"]["timing"]  # the length of a file of wall-clock figures
+        del one["logger"]["offsets"]["timing"]  # the length of a file of wall-clock times
     same(first, second, "state")
 
 
@@ -92,7 +92,7 @@ def same(a: Any, b: Any, path: str) -> None:
 
 
 def comparable(folder: Path, steps: int) -> None:
-    """The run has finished episodes, updates and several saves, and stopped in mid-episode."""
+    """Check that a run finished episodes, made updates and stopped in mid-episode."""
     saved = state(folder)
     [step], [updates] = (saved["position"][name] for name in ("step", "updates"))
     assert step == steps
