@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 
 import dreamerv3_dmc as recipe
 import worldblocks as wb
+from worldblocks.testing.agent.scripted import Place
 
 ACTIONS = {
     "continuous": {"action": wb.spaces.Continuous((2,))},
@@ -108,23 +108,6 @@ def test_mix_is_the_weighted_mean(kind):
 
 
 # A world with a known gradient; with discrete actions, everything is linear in them.
-
-
-class Place(NamedTuple):
-    x: torch.Tensor
-
-    @property
-    def carry(self):
-        return self
-
-    def feature(self):
-        return self.x
-
-    def flatten(self):
-        return Place(self.x.flatten(0, 1))
-
-    def detach(self):
-        return Place(self.x.detach())
 
 
 class Push(nn.Module):

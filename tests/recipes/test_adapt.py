@@ -49,8 +49,10 @@ def test_a_fresh_world_is_new(run):
         assert theirs is None or not torch.equal(x, theirs), name
 
 
-def test_a_shuffled_world_has_only_its_dynamics_shuffled(run):
-    agent, _ = adapted(run, world="shuffled")
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_shuffled_world_has_only_its_dynamics_shuffled(run, freeze):
+    agent, optimizer = adapted(run, world="shuffled", freeze=freeze)
+    assert optimized(optimizer) == learnable(agent.heads if freeze else agent)
     for name in ("encoder", "decoder", "cont"):
         assert same_numbers(getattr(agent, name).state_dict(), getattr(run.old, name).state_dict())
     for name, ours in agent.rssm.named_parameters():

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import tiny_runs
-from tiny_runs import HERE, interrupted, python, same_run
+from tiny_runs import HERE, interrupted, same_run
 
 import dreamerv3_atari as recipe
 import evaluate
@@ -87,9 +87,7 @@ def test_a_signal_saves_and_tells_how_to_resume(whole, tmp_path, capsys):
 
 
 def test_smoke_leaves_video_curve_and_checkpoint(tmp_path):
-    """As documented, in its own process."""
-    done = python("recipes/dreamerv3_atari.py", "smoke", "--logdir", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    tiny_runs.smoke("dreamerv3_atari", tmp_path / "run")
     for path in ("config.json", "metrics.jsonl", "timing.jsonl", "curve.png"):
         assert (tmp_path / "run" / path).stat().st_size > 0
     assert list((tmp_path / "run" / "videos").glob("*.gif"))

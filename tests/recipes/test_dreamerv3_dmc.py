@@ -5,7 +5,7 @@ import json
 
 import pytest
 import tiny_runs
-from tiny_runs import comparable, interrupted, python, same_run
+from tiny_runs import comparable, interrupted, same_run
 
 import dreamerv3_dmc as recipe
 import evaluate
@@ -41,10 +41,7 @@ def check_files(folder):
 
 
 def test_smoke_from_vectors_does_not_render(tmp_path):
-    """As documented, in its own process."""
-    command = ("recipes/dreamerv3_dmc.py", "smoke", "--logdir", tmp_path)
-    done = python(*command, MUJOCO_GL="disabled")
-    assert done.returncode == 0, done.stderr
+    tiny_runs.smoke("dreamerv3_dmc", tmp_path, MUJOCO_GL="disabled")
     check_files(tmp_path)
     assert list(tmp_path.glob("videos/*")) == []
 

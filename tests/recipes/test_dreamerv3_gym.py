@@ -8,7 +8,7 @@ import shlex
 import pytest
 import tiny_runs
 import torch
-from tiny_runs import ROOT, comparable, interrupted, python, same_run
+from tiny_runs import ROOT, comparable, interrupted, same_run
 
 import dreamerv3_gym as recipe
 import evaluate
@@ -43,10 +43,8 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """As documented, in its own process."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    done = python("recipes/dreamerv3_gym.py", "smoke", "--logdir", folder)
-    assert done.returncode == 0, done.stderr
+    tiny_runs.smoke("dreamerv3_gym", folder)
     return folder
 
 

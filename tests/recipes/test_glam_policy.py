@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import tiny_runs
 import torch
-from tiny_runs import python, same
+from tiny_runs import same
 
 pytest.importorskip("minigrid", reason="needs the extra minigrid")
 pytest.importorskip("peft", reason="needs the extra llm")
@@ -24,10 +24,8 @@ def run(folder, **changes):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """As documented, in its own process."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    done = python("recipes/glam_policy.py", "smoke", "--logdir", folder)
-    assert done.returncode == 0, done.stderr
+    tiny_runs.smoke("glam_policy", folder)
     return folder
 
 

@@ -1,16 +1,14 @@
 """Several games: the smoke run, and a second report of a finished run."""
 
 import pytest
-from tiny_runs import python
+from tiny_runs import smoke
 
 import worldblocks as wb
 
 
 def test_smoke(tmp_path):
-    """As documented, in its own process."""
     pytest.importorskip("ale_py", reason="needs the extra atari")
-    done = python("recipes/multitask_atari.py", "smoke", "--logdir", tmp_path)
-    assert done.returncode == 0, done.stderr
+    smoke("multitask_atari", tmp_path)
     games = ("boxing", "gopher", "ms_pacman")
     for game in games:
         assert "open-loop image error at 15 steps" in (tmp_path / game / "report.txt").read_text()
@@ -24,10 +22,9 @@ def test_smoke(tmp_path):
 @pytest.mark.slow
 def test_a_finished_run_can_be_reported_on_more_rows(tmp_path):
     pytest.importorskip("ale_py", reason="needs the extra atari")
-    few = ("smoke", "--tasks", "boxing", "--steps", "24", "--logdir", tmp_path)
+    few = ("--tasks", "boxing", "--steps", "24")
     found = []
     for more in ((), ("--resume", "--report_steps", "160")):
-        done = python("recipes/multitask_atari.py", *few, *more)
-        assert done.returncode == 0, done.stderr
+        smoke("multitask_atari", tmp_path, *few, *more)
         found.append((tmp_path / "boxing" / "report.txt").read_text(encoding="utf-8"))
     assert found[0] != found[1]

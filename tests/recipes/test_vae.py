@@ -6,7 +6,7 @@ import re
 import pytest
 import tiny_runs
 import torch
-from tiny_runs import python, same
+from tiny_runs import same
 
 import vae as recipe
 import worldblocks as wb
@@ -25,11 +25,8 @@ def run(folder, **changes):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """As documented, in its own process."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    done = python("recipes/vae.py", "smoke", "--logdir", folder)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    return folder, tiny_runs.smoke("vae", folder)
 
 
 def test_smoke_prints_the_loss_and_leaves_a_picture(smoke):

@@ -26,13 +26,16 @@ def command(*args: object, **variables: str) -> dict[str, Any]:
     return {"args": [sys.executable, *map(str, args)], "env": env, "cwd": ROOT, "text": True}
 
 
-def python(*args: object, **variables: str) -> subprocess.CompletedProcess:
-    """Run a script in its own process."""
-    return subprocess.run(**command(*args, **variables), capture_output=True)
+def smoke(recipe: str, folder: Path, *options: object, **variables: str) -> str:
+    """Run the smoke preset as documented, in its own process; returns what it printed."""
+    args = (f"recipes/{recipe}.py", "smoke", "--logdir", folder, *options)
+    done = subprocess.run(**command(*args, **variables), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def run(recipe: ModuleType, cfg: Any, folder: Path, code: int = 0, **changes: object) -> Path:
-    """A run in this process, on one thread as in `python`; `code` is its expected exit code."""
+    """A run in this process, on one thread as in `smoke`; `code` is its expected exit code."""
     cfg, threads = dataclasses.replace(cfg, logdir=str(folder), **changes), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
