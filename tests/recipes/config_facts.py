@@ -110,7 +110,7 @@ def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Fact
 
 
 def watch(patch: pytest.MonkeyPatch, seen: dict[str, list[Any]]) -> None:
-    """Note what every run is begun with, and write nothing."""
+    """Note the settings of a run, and write nothing."""
     patch.setattr("worldblocks.run.sinks.TensorBoardSink", NullSink)
     patch.setattr("worldblocks.run.sinks.WandbSink", NullSink)
     patch.setattr(wb.run.Session, "save", lambda *_, **__: None)
@@ -126,7 +126,7 @@ def watch(patch: pytest.MonkeyPatch, seen: dict[str, list[Any]]) -> None:
 
 
 def begun(seen: dict[str, list[Any]]) -> Facts:
-    """What `watch` noted, the parts of the session excepted."""
+    """The settings that `watch` noted, except the parts of the session."""
     found: Facts = {f"every {i}": every["n"] for i, every in enumerate(seen["every"])}
     found |= {"folder": Path(seen["folder"][0]["logdir"]).name, "device": seen["device"][0]["name"]}
     found |= {"total": seen["progress"][0]["total"], "sinks": seen["sinks"][0]["names"]}
@@ -209,7 +209,7 @@ def asked(seen: dict[str, list[Any]]) -> Facts:
 
 
 def updated(recording: Recording, seen: dict[str, list[Any]]) -> Facts:
-    """Of the first update."""
+    """Numbers of the first update."""
     turns = recording.updates()
     found: Facts = {"updates": sum(turns), "first": next((i for i, n in enumerate(turns) if n), -1)}
     if not recording.named("update"):

@@ -97,7 +97,7 @@ def test_swapped_rewards_leave_the_world_model_the_same_to_the_bit():
     assert all(torch.equal(x, theirs[1][name]) for name, x in ours[1].items())
 
 
-def test_with_reward_gradients_they_do_not(record_property):
+def test_swapped_rewards_change_the_world_model_with_reward_gradients(record_property):
     ours, theirs = (trained(change, reward_grad="all") for change in (lambda x: x, swapped))
     gaps = [(x.float() - theirs[1][name].float()).abs().max() for name, x in ours[1].items()]
     record_property("largest difference of a weight", float(max(gaps)))

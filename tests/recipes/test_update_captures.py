@@ -96,13 +96,13 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
-def test_every_core_and_latent_keeps_the_fast_path(make, monkeypatch, check_update):
+def test_every_core_and_latent_is_capturable(make, monkeypatch, check_update):
     monkeypatch.setattr(wb.rssm, "dreamer_rssm", lambda **sizes: make(sizes))
     check_update(dreamerv3_gym)
 
 
 @pytest.mark.parametrize("name", ["dreamer", "gru", "gaussian decoupled", "block gaussian"])
-def test_so_does_each_core_and_latent_with_recomputation(name, monkeypatch, check_update):
+def test_recomputation_is_capturable_with_every_core_and_latent(name, monkeypatch, check_update):
     monkeypatch.setattr(wb.rssm, "dreamer_rssm", lambda **sizes: VARIANTS[name](sizes))
     check_update(dreamerv3_gym, recompute=4)
 
@@ -119,11 +119,11 @@ def test_every_core_and_latent_is_tested():
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
-def test_every_recipe_does(recipe, gradient, check_update):
+def test_every_recipe_is_capturable(recipe, gradient, check_update):
     check_update(recipe, actor_grad=gradient)
 
 
-def test_imagination_from_the_last_rows_does(check_update):
+def test_imagination_from_the_last_rows_is_capturable(check_update):
     check_update(dreamerv3_atari, imag_last=2)
 
 
