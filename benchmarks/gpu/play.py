@@ -101,7 +101,7 @@ class Ended:
 def report(run: Path, out: Path) -> dict[str, Any]:
     """The curve as a picture, and with the published one as figures; the run's own figures."""
     from worldblocks.evaluate.published import plot_published, read_published
-    from worldblocks.run.sinks import read_jsonl
+    from worldblocks.run.log.sinks import read_jsonl
 
     last: dict[str, Any] = {}
     found: dict[str, Any] = {"last": last, "curve": []}

@@ -111,14 +111,14 @@ def facts(recipe: ModuleType, cfg: Any, folder: Path, *, steps: int = 0) -> Fact
 
 def watch(patch: pytest.MonkeyPatch, seen: dict[str, list[Any]]) -> None:
     """Note the settings of a run, and write nothing."""
-    patch.setattr("worldblocks.run.sinks.TensorBoardSink", NullSink)
-    patch.setattr("worldblocks.run.sinks.WandbSink", NullSink)
+    patch.setattr("worldblocks.run.log.sinks.TensorBoardSink", NullSink)
+    patch.setattr("worldblocks.run.log.sinks.WandbSink", NullSink)
     patch.setattr(wb.run.Session, "save", lambda *_, **__: None)
     for owner, name, key in (
         (wb.run, "Every", "every"),
-        (wb.run.run, "Progress", "progress"),
-        (wb.run.run, "run_folder", "folder"),
-        (wb.run.run, "named_sinks", "sinks"),
+        (wb.run.loop.run, "Progress", "progress"),
+        (wb.run.loop.run, "run_folder", "folder"),
+        (wb.run.loop.run, "named_sinks", "sinks"),
         (wb.run, "pick_device", "device"),
         (wb.run.Session, "__init__", "session"),
     ):

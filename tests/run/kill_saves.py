@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from worldblocks.run import Checkpoint
-from worldblocks.run.durable import fingerprint
+from worldblocks.run.saves.durable import fingerprint
 
 
 class Rows:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from worldblocks.run import Checkpoint, load_module_state
-from worldblocks.run.durable import fingerprint
+from worldblocks.run.saves.durable import fingerprint
 
 
 class Rows:

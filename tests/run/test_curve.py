@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from worldblocks.run import Logger, plot_curve, run_folder, running_mean
-from worldblocks.run.curve.command import main
+from worldblocks.run.curve.__main__ import main
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import torch
 
 from worldblocks.evaluate import compare
 from worldblocks.run import Checkpoint, Logger, Session, export, read_config, run_folder
-from worldblocks.run.durable import fingerprint
-from worldblocks.run.export.command import main
+from worldblocks.run.export.__main__ import main
+from worldblocks.run.saves.durable import fingerprint
 
 CONFIG = {"recipe": "dreamerv3_gym", "env": "CartPole-v1", "seed": 0, "steps": 100}
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldblocks.run.nested import escape, flatten, unescape, unflatten
+from worldblocks.run.saves.nested import escape, flatten, unescape, unflatten
 
 
 def through(state):

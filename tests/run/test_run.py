@@ -116,7 +116,7 @@ def test_sinks_by_name_and_one_of_your_own(cfg, monkeypatch):
     made = {}
     for name in ("TensorBoardSink", "WandbSink"):
         sink = lambda logdir, name=name: made.setdefault(name, Recorder())  # noqa: E731
-        monkeypatch.setattr(f"worldblocks.run.sinks.{name}", sink)
+        monkeypatch.setattr(f"worldblocks.run.log.sinks.{name}", sink)
     own = Recorder()
     with Run(replace(cfg, log=("wandb", "tensorboard", "wandb")), "toy.py", {}) as run:
         run.logger.sinks.append(own)

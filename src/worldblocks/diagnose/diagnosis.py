@@ -22,7 +22,7 @@ from worldblocks.diagnose.sections import (
 from worldblocks.evaluate import AgentPolicy, collect
 from worldblocks.replay import Batch
 from worldblocks.run.folder import read_config
-from worldblocks.run.sinks import read_jsonl
+from worldblocks.run.log.sinks import read_jsonl
 
 ENVIRONMENTS = 4
 FEWEST = ENVIRONMENTS * (LENGTH + 1)

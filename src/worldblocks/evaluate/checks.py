@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from worldblocks.run.durable import replace_text
+from worldblocks.run.saves.durable import replace_text
 
 
 class Check(NamedTuple):

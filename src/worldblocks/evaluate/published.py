@@ -12,7 +12,7 @@ from worldblocks.evaluate.scores import binned_scores
 from worldblocks.run.curve import BLUE, COLOURS, DARK, say, style
 from worldblocks.run.extras import extra
 from worldblocks.run.folder import read_config
-from worldblocks.run.sinks import read_jsonl
+from worldblocks.run.log.sinks import read_jsonl
 
 MANY = 5  # seeds from which mean and standard deviation are drawn, not every seed
 INK = "#8a909c"  # colour of the published curve

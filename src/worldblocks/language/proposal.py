@@ -9,7 +9,7 @@ from worldblocks.language.ranking.ranking import Ranking
 from worldblocks.language.rewards.compiled import RewardFunction
 from worldblocks.language.rewards.menu import Menu, sample_features
 from worldblocks.language.rewards.spec import RewardSpec
-from worldblocks.run.durable import replace_text
+from worldblocks.run.saves.durable import replace_text
 
 FILE = "proposal.json"
 TOP = 8  # candidates in `shown`

@@ -4,9 +4,10 @@ Importing this module brings in none of the packages of the extra `run`; each is
 thing that needs it is built.
 """
 
-from worldblocks.run.capture import Captured
-from worldblocks.run.checkpoint import Checkpoint, Store
 from worldblocks.run.curve import plot_curve, running_mean
+from worldblocks.run.device.capture import Captured
+from worldblocks.run.device.devices import device_of, pick_device, rng_state, set_rng_state
+from worldblocks.run.device.memory import MemoryUse, count_memory
 from worldblocks.run.export import export
 from worldblocks.run.folder import (
     default_logdir,
@@ -15,17 +16,16 @@ from worldblocks.run.folder import (
     resume_command,
     run_folder,
 )
-from worldblocks.run.interrupt import Interrupt
-from worldblocks.run.logger import Logger
-from worldblocks.run.memory import MemoryUse, count_memory
-from worldblocks.run.modules import device_of, load_module_state, pick_device
-from worldblocks.run.progress import Progress
+from worldblocks.run.log.logger import Logger
+from worldblocks.run.log.sinks import JsonlSink, Sink, TensorBoardSink, WandbSink, read_jsonl
+from worldblocks.run.loop.interrupt import Interrupt
+from worldblocks.run.loop.progress import Progress
+from worldblocks.run.loop.run import Run
+from worldblocks.run.loop.schedule import Every, Ratio
 from worldblocks.run.recipe import load_recipe, recipe_of
-from worldblocks.run.rng import rng_state, set_rng_state
-from worldblocks.run.run import Run
-from worldblocks.run.schedule import Every, Ratio
-from worldblocks.run.session import Session, Stateful
-from worldblocks.run.sinks import JsonlSink, Sink, TensorBoardSink, WandbSink, read_jsonl
+from worldblocks.run.saves.checkpoint import Checkpoint, Store
+from worldblocks.run.saves.session import Session, Stateful
+from worldblocks.run.saves.weights import load_module_state
 from worldblocks.run.start import launch
 from worldblocks.run.video import open_loop_grid, subtitled, write_gif
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from worldblocks.run.durable import replace_text
+from worldblocks.run.saves.durable import replace_text
 
 C = TypeVar("C")
 FORMAT = 1  # of run folders, in `config.json`; 0, where none is written, reads the same

@@ -11,8 +11,8 @@ from torch.utils import _pytree as pytree
 from worldblocks.envs import EnvVector
 from worldblocks.optim import remove_parameters
 from worldblocks.replay import MixtureReplay
-from worldblocks.run.checkpoint import Checkpoint
 from worldblocks.run.folder import read_config
+from worldblocks.run.saves.checkpoint import Checkpoint
 
 
 class TaskEnvironments:

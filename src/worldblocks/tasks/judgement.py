@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from worldblocks.envs import Rows
 from worldblocks.evaluate import AgentPolicy, play, random_policy, verdict
-from worldblocks.run.durable import replace_text
+from worldblocks.run.saves.durable import replace_text
 from worldblocks.tasks.picture import plot_tasks
 from worldblocks.tasks.suite import TaskSuite
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from worldblocks.run.curve import COLOURS, DARK, running_mean, say, style
 from worldblocks.run.extras import extra
 from worldblocks.run.folder import read_config
-from worldblocks.run.sinks import read_jsonl
+from worldblocks.run.log.sinks import read_jsonl
 from worldblocks.typing import typed
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from worldblocks.diagnose.finding import Finding, Section
 from worldblocks.diagnose.page.causes import SYMPTOMS, Symptom
 from worldblocks.diagnose.page.style import CSS
-from worldblocks.run.durable import replace_text
+from worldblocks.run.saves.durable import replace_text
 
 WORDS = {"green": "good", "amber": "check", "red": "bad", "grey": "not judged"}
 # Each section builds on those before it: fix the first red one first.

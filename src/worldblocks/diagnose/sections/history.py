@@ -11,7 +11,7 @@ from worldblocks.diagnose.inputs import Inputs
 from worldblocks.diagnose.page.charts import Chart
 from worldblocks.diagnose.sections.policy import within_rewards
 from worldblocks.run.curve import running_mean
-from worldblocks.run.sinks import read_jsonl
+from worldblocks.run.log.sinks import read_jsonl
 
 SCORE = "last third of the episodes above the first by two standard errors; red: as far below"
 FINITE = "every logged metric is finite"

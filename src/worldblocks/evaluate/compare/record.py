@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from worldblocks.evaluate.published import read_episodes
-from worldblocks.run.checkpoint import Checkpoint
 from worldblocks.run.curve import running_mean
 from worldblocks.run.folder import read_config
-from worldblocks.run.sinks import read_jsonl
+from worldblocks.run.log.sinks import read_jsonl
+from worldblocks.run.saves.checkpoint import Checkpoint
 
 # Configuration fields in which the runs of a group may differ.
 FREE = ("seed", "seeds", "logdir", "resume", "device", "workers")

@@ -9,7 +9,7 @@ import numpy as np
 from worldblocks.evaluate.compare.picture import draw
 from worldblocks.evaluate.compare.record import Run, find, groups, label, read
 from worldblocks.run.extras import extra
-from worldblocks.run.progress import clock_text
+from worldblocks.run.loop.progress import clock_text
 
 LEFT, RIGHT = ("run", "recipe", "environment"), ("seed", "env steps", "updates", "last 10")
 

@@ -8,7 +8,7 @@ import numpy as np
 from worldblocks.language.proposal import Proposal
 from worldblocks.run.curve import BLUE, COLOURS, DARK, GREY, running_mean, say, style
 from worldblocks.run.extras import extra
-from worldblocks.run.sinks import read_jsonl
+from worldblocks.run.log.sinks import read_jsonl
 
 TOP = 8  # candidates with a colour
 OUTCOMES = 20  # episodes in the running mean

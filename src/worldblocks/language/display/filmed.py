@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from worldblocks.envs import EnvVector, Rows
 from worldblocks.evaluate import AgentPolicy, play
 from worldblocks.language.search import RewardSearch
-from worldblocks.run.logger import Logger
+from worldblocks.run.log.logger import Logger
 from worldblocks.run.video import subtitled
 
 MOST_FRAMES = 200

@@ -1,5 +1,27 @@
-"""`python -m worldblocks.run.curve`."""
+"""The command: draw the curve of a run that is still going, or was killed."""
 
-from worldblocks.run.curve.command import main
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
-raise SystemExit(main())
+from worldblocks.run.curve import plot_curve
+from worldblocks.run.folder import read_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0, or 2 with a sentence where there is no run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m worldblocks.run.curve", description="Draws curve.png into run folders."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    for run in parser.parse_args(arguments).runs:
+        try:
+            read_config(run)
+            print(plot_curve(run))
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,5 +1,35 @@
-"""`python -m worldblocks.run.export`."""
+"""The command: copy, and say how large the copy is."""
 
-from worldblocks.run.export.command import main
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
-raise SystemExit(main())
+from worldblocks.run.export import export
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0, or 2 with a sentence where the run cannot be copied."""
+    parser = argparse.ArgumentParser(
+        prog="python -m worldblocks.run.export",
+        description="Copy what is worth keeping of a run: configuration, curves, report, and the "
+        "weights of the agent; no replay and no optimiser.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the copy goes")
+    options = parser.parse_args(arguments)
+    try:
+        folder = export(options.run, options.folder)
+    except (OSError, ValueError, KeyError) as error:
+        parser.error(str(error.args[0]) if isinstance(error, KeyError) else str(error))
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    weights = sum(size for path, size in sizes.items() if path.suffix == ".safetensors")
+    print(f"{folder}: {_size(sum(sizes.values()))}, of which weights {_size(weights)}")
+    return 0
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.2f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from worldblocks.run.sinks import JsonlSink, Sink, named_sinks
+from worldblocks.run.log.sinks import JsonlSink, Sink, named_sinks
 from worldblocks.run.video import write_gif
 
 # A number, or a tensor without axes that may live on any device.

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 
@@ -37,23 +36,3 @@ def load_module_state(module: nn.Module, tensors: Mapping[str, Any]) -> None:
                 f"not: a checkpoint of another model; build it as the run's config.json says"
             )
     module.load_state_dict(dict(tensors), strict=True)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one, else the CPU.
-
-    >>> pick_device("cpu")
-    device(type='cpu')
-    """
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """The device of a module's parameters, which are all on one.
-
-    >>> device_of(nn.Linear(2, 3))
-    device(type='cpu')
-    """
-    return next(module.parameters()).device

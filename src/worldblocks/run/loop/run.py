@@ -7,13 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from worldblocks.run.checkpoint import Checkpoint, Store
 from worldblocks.run.folder import resume_command, run_folder
-from worldblocks.run.interrupt import Interrupt
-from worldblocks.run.logger import Logger
-from worldblocks.run.progress import Progress
-from worldblocks.run.session import Session, Stateful
-from worldblocks.run.sinks import named_sinks
+from worldblocks.run.log.logger import Logger
+from worldblocks.run.log.sinks import named_sinks
+from worldblocks.run.loop.interrupt import Interrupt
+from worldblocks.run.loop.progress import Progress
+from worldblocks.run.saves.checkpoint import Checkpoint, Store
+from worldblocks.run.saves.session import Session, Stateful
 
 # A resumed run may change these: none of them changes a number of the run.
 MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers", "log")

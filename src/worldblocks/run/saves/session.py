@@ -6,9 +6,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from worldblocks.run.checkpoint import Checkpoint, Store
-from worldblocks.run.modules import load_module_state
-from worldblocks.run.rng import rng_state, set_rng_state
+from worldblocks.run.device.devices import rng_state, set_rng_state
+from worldblocks.run.saves.checkpoint import Checkpoint, Store
+from worldblocks.run.saves.weights import load_module_state
 
 # Names of parts that recipes of earlier versions saved under another name.
 EARLIER = {"train_ratio": "due", "video": "show", "search": "quest", "task_envs": "players"}

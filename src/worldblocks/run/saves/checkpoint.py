@@ -8,9 +8,15 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from worldblocks.run.durable import check_contents, check_size, fingerprint, replace_text, sync
 from worldblocks.run.extras import extra
-from worldblocks.run.nested import flatten, unescape, unflatten
+from worldblocks.run.saves.durable import (
+    check_contents,
+    check_size,
+    fingerprint,
+    replace_text,
+    sync,
+)
+from worldblocks.run.saves.nested import flatten, unescape, unflatten
 
 FORMAT = 1
 

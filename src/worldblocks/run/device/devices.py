@@ -1,8 +1,29 @@
-"""The state of torch's default generators."""
+"""The device of a name or a module, and the state of torch's generators on every device."""
 
 from typing import Any
 
 import torch
+from torch import nn
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one, else the CPU.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's parameters, which are all on one.
+
+    >>> device_of(nn.Linear(2, 3))
+    device(type='cpu')
+    """
+    return next(module.parameters()).device
 
 
 def rng_state() -> dict[str, Any]:

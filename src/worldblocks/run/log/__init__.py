@@ -1,0 +1,1 @@
+"""What a run records: metrics, episodes, failures, and the sinks that they go to."""

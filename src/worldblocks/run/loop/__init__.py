@@ -1,0 +1,1 @@
+"""Around the training loop of a recipe: schedules, progress, signals, all in one `with` block."""
