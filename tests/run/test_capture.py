@@ -319,6 +319,6 @@ def test_inputs_on_several_devices(cuda):
     captured({"a": there(2)})
     elsewhere = type("Elsewhere", (torch.Tensor,), {"device": torch.device("cuda:0")})
     with pytest.raises(
-        ValueError, match=r"begun on cuda:1 and was given inputs on cuda:0; .* make"
+        ValueError, match=r"first run on cuda:1 and was given inputs on cuda:0; .* make"
     ):
         captured({"a": torch.ones(2).as_subclass(elsewhere)})

@@ -110,7 +110,7 @@ def test_another_run_is_not_replaced(tmp_path, other):
 
 def test_a_run_is_not_copied_onto_itself(tmp_path):
     train(tmp_path / "run")
-    with pytest.raises(FileExistsError, match="run is the run that was to be copied; give another"):
+    with pytest.raises(FileExistsError, match="run is the run to copy; give another folder"):
         export(tmp_path / "run", tmp_path / "x" / ".." / "run")
 
 

@@ -317,7 +317,7 @@ def test_a_file_that_lost_lines_is_reported(tmp_path):
     logger.close()
     (tmp_path / "metrics.jsonl").unlink()
     logger = Logger(tmp_path, sinks=[])
-    with pytest.warns(UserWarning, match=r"metrics.jsonl has 0 bytes, 12 when the checkpoint was"):
+    with pytest.warns(UserWarning, match=r"metrics.jsonl has 0 bytes, but had 12 when the check"):
         logger.load_state_dict(state)
     logger.write(2)
     logger.close()

@@ -52,7 +52,7 @@ def test_many_colours_are_close(tmp_path):
 
 @pytest.mark.parametrize("shape", [(2, 5, 7, 2), (0, 5, 7, 3)])
 def test_what_is_no_gif(tmp_path, shape):
-    message = "frames of a GIF have 1 or 3 channels and there is at least one, got "
+    message = "a GIF takes at least one frame, with 1 or 3 channels, got "
     with pytest.raises(ValueError, match=message):
         write_gif(tmp_path / "a.gif", np.zeros(shape, np.uint8))
     with pytest.raises(TypeCheckError, match="frames"):
@@ -104,7 +104,9 @@ def test_the_grid_has_a_size_to_look_at(batch):
 def test_a_context_that_is_not_there():
     truth = torch.zeros(1, 4, 2, 3, 3, dtype=torch.uint8)
     for context in (-1, 5):
-        with pytest.raises(ValueError, match=f"context is a number of the 4 rows, got {context}"):
+        with pytest.raises(
+            ValueError, match=f"context must be between 0 and the 4 rows, got {context}"
+        ):
             open_loop_grid(truth, truth.float(), context)
     with pytest.raises(TypeCheckError, match="imagined"):
         open_loop_grid(truth, truth.float()[:, :3], 2)
@@ -125,5 +127,5 @@ def test_lines_stand_above_the_frames():
     assert (titled[:, -5:, :40] == 7).all()
     assert (titled[0, :18] != titled[1, :18]).sum() == 0
     assert (titled[0, 18:44] != titled[1, 18:44]).any()
-    with pytest.raises(ValueError, match=r"2 frames were given 1 texts of \[1\] lines; give each"):
+    with pytest.raises(ValueError, match=r"2 frames were given 1 texts of \[1\] lines; give one"):
         subtitled(frames, [["a"]])

@@ -1,19 +1,19 @@
-"""Optional packages, imported when the thing that needs them is built."""
+"""Optional packages, imported on first use."""
 
 import importlib
 from typing import Any
 
 
 def extra(module: str, needed_by: str, *, in_extra: bool = True) -> Any:
-    """Import a module that a plain installation does not have.
+    """Import a module that a plain installation lacks.
 
     Args:
         module: Its full name, such as `PIL.Image`.
-        needed_by: The public name that cannot work without it, for the message.
-        in_extra: Whether the extra `run` installs it; else it is a package of its own.
+        needed_by: The public name that needs it, for the message.
+        in_extra: Whether the extra `run` installs it; else it is installed by its own name.
 
     Raises:
-        ImportError: Names what is missing and the command that installs it.
+        ImportError: The module is not installed; gives the command that installs it.
     """
     try:
         return importlib.import_module(module)

@@ -22,23 +22,23 @@ def run_folder(
     *,
     may_change: Collection[str] = (),
 ) -> Path:
-    """Make the folder of a new run and write `config.json`, or check that a run can go on there.
+    """Create the folder and `config.json` of a new run, or check that a run can be resumed.
 
     Args:
         logdir: The run folder.
         config: JSON-able fields that determine the run.
-        resume: Whether to continue the run that is there.
-        may_change: Fields that a resumed run may give another value (the number of steps, say);
-            `config.json` then holds the new one.
+        resume: Whether to continue an existing run.
+        may_change: Fields that a resumed run may change, such as the number of steps;
+            `config.json` then has the new value.
 
     Raises:
-        FileExistsError: A run is there and `resume` is False.
-        FileNotFoundError: No run is there and `resume` is True.
-        ValueError: The run that is there has another configuration; names the fields.
+        FileExistsError: The folder has a run and `resume` is False.
+        FileNotFoundError: The folder has no run and `resume` is True.
+        ValueError: The run in the folder has another configuration.
     """
     folder = Path(logdir)
     path = folder / "config.json"
-    # Through JSON: tuples become the lists that a reader will find.
+    # Through JSON: tuples become lists, as they are read back.
     wanted = json.loads(json.dumps({**config, "format": FORMAT}))
     if not path.exists():
         if resume:
@@ -52,21 +52,21 @@ def run_folder(
             f"{folder} holds a run already; add --resume to continue it, or give another --logdir"
         )
     else:
-        _same(folder, read_config(folder), wanted, {*may_change, "format"})
+        _check_same(folder, read_config(folder), wanted, {*may_change, "format"})
     replace_text(path, json.dumps(wanted, indent=2) + "\n")
     return folder
 
 
 def default_logdir(*parts: object) -> str:
-    """A folder under `logs` named after the parts and the time, `logs/cpu-0-20261122-140501`."""
+    """A folder under `logs`, named after the parts and the time: `logs/cpu-0-20261122-140501`."""
     return str(Path("logs") / "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S")]))
 
 
 def resume_command(logdir: Path | str) -> str:
-    """The command line of this process, with what continues its run in `logdir`.
+    """The command line that continues the run of this process in `logdir`.
 
-    Where several seeds were asked for, `logdir` is one of `<folder>/seed-<n>`, and the command
-    names the folder: it continues this run and makes those that follow.
+    With `--seeds`, `logdir` is `<folder>/seed-<n>` and the command names `<folder>`: it continues
+    this run and makes those of the remaining seeds.
     """
     words = ["python", *(word for word in sys.argv if word != "--resume")]
     several = any(word.split("=")[0] == "--seeds" for word in words)
@@ -82,7 +82,7 @@ def read_config(logdir: Path | str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The folder holds no run.
-        ValueError: The file is not what `run_folder` wrote, or that of a later version did.
+        ValueError: `config.json` is corrupted, or was written by a later version.
     """
     path = Path(logdir) / "config.json"
     if not path.exists():
@@ -104,16 +104,16 @@ def read_config(logdir: Path | str) -> dict[str, Any]:
 
 
 def load_config(logdir: Path | str, kind: type[C], **changes: Any) -> C:
-    """The configuration of a run as the dataclass `kind`; fields it does not have are left out.
+    """The configuration of a run as the dataclass `kind`; fields that `kind` lacks are dropped.
 
     Args:
         logdir: The run folder.
         kind: A dataclass.
-        changes: Fields that get another value than they had in the run.
+        changes: Values that replace those of the run.
 
     Raises:
         FileNotFoundError: The folder holds no run.
-        ValueError: The file is not what `run_folder` wrote.
+        ValueError: `config.json` is corrupted, or was written by a later version.
     """
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     saved = {name: value for name, value in read_config(logdir).items() if name in names}
@@ -121,14 +121,15 @@ def load_config(logdir: Path | str, kind: type[C], **changes: Any) -> C:
     return kind(**{**saved, **lists, **changes})
 
 
-def _same(
-    folder: Path, there: dict[str, Any], wanted: dict[str, Any], free: Collection[str]
+def _check_same(
+    folder: Path, there: dict[str, Any], wanted: dict[str, Any], may_change: Collection[str]
 ) -> None:
+    """Raise unless two configurations agree in all fields but `may_change`."""
     missing = "absent"
     differ = [
         f"{name} is {there.get(name, missing)!r} there, {wanted.get(name, missing)!r} here"
         for name in sorted(there.keys() | wanted.keys())
-        if name not in free and there.get(name, missing) != wanted.get(name, missing)
+        if name not in may_change and there.get(name, missing) != wanted.get(name, missing)
     ]
     if differ:
         raise ValueError(

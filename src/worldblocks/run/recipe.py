@@ -1,4 +1,4 @@
-"""The recipe of a run as a module. The package itself names no recipe."""
+"""The recipe of a run as a module."""
 
 import importlib.util
 import re
@@ -15,20 +15,20 @@ EXTRAS = ("atari", "dmc", "gym")
 def recipe_of(
     run: Path | str, path: Path | None, *, tool: str, needed: Collection[str] = ()
 ) -> ModuleType:
-    """The recipe that made a run: the file at `path`, or else the one named in the run's config.
+    """The recipe that made a run: the file at `path`, else the one named in the run's config.
 
-    A run folder may come from a stranger, so it never decides which code runs: the name in its
-    `config.json` is a bare one and is looked up beside the tool.
+    A run folder may come from a stranger, so it never decides which code runs: its `config.json`
+    has only a bare name, which is looked up in the folder of the tool.
 
     Args:
         run: the run folder.
-        path: what was given as `--recipe`, if anything.
+        path: the value of `--recipe`, if given.
         tool: the `__file__` of the tool.
         needed: functions that the tool calls.
 
     Raises:
-        SystemExit: there is no run, no such recipe, a package that it needs is not installed, or it
-            lacks a function. The message says what would work.
+        SystemExit: there is no run or no such recipe, the recipe needs a package that is not
+            installed, or it lacks a function.
     """
     try:
         recipe = load_recipe(path or _named(run, Path(tool).parent))
@@ -43,19 +43,19 @@ def recipe_of(
 
 
 def _named(run: Path | str, folder: Path) -> Path:
-    """The file in `folder` of the recipe that a run names."""
+    """The file in `folder` of the recipe named by a run."""
     name = read_config(run).get("recipe", "")
     path = folder / f"{name}.py"
     if not re.fullmatch(r"[a-z0-9_]+", str(name)) or not path.is_file():
         raise FileNotFoundError(
-            f"{run} was made by the recipe {name!r}, which is not in {folder}: give its file with "
+            f"{run} was made by the recipe {name!r}, which is not in {folder}; give its file with "
             f"--recipe"
         )
     return path
 
 
 def load_recipe(path: Path) -> ModuleType:
-    """The file of a recipe as a module, imported once.
+    """Import the file of a recipe, once.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -69,13 +69,13 @@ def load_recipe(path: Path) -> ModuleType:
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}: --recipe takes the path of a .py file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look themselves up there
+    sys.modules[name] = module  # where dataclasses look up their module
     try:
         spec.loader.exec_module(module)
     except ImportError as cause:
         kind = path.stem.rsplit("_", 1)[-1]
-        what = f'-e ".[{kind}]"' if kind in EXTRAS else cause.name
+        package = f'-e ".[{kind}]"' if kind in EXTRAS else cause.name
         raise ImportError(
-            f"the recipe {path.name} needs {cause.name}: pip install {what}"
+            f"the recipe {path.name} needs {cause.name}: pip install {package}"
         ) from cause
     return module

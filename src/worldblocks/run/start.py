@@ -1,4 +1,4 @@
-"""The command line of a recipe: a preset, its options, one seed or several."""
+"""The command line of a recipe: a preset, options, one or several seeds."""
 
 import dataclasses
 import re
@@ -19,45 +19,45 @@ def launch(
     name: str,
     compare: Callable[[list[str], Path], str] | None = None,
 ) -> int:
-    """Read the command line `PRESET [options]` and make the run, or one run for each of `--seeds`.
+    """Parse the command line `PRESET [options]` and start one run, or one run per seed.
 
-    The presets are frozen dataclasses of one class, whose fields are the options. It has `steps`,
-    `seed`, `seeds`, `logdir` and `resume`. Without `--logdir` the run folder is
+    The presets are instances of one frozen dataclass, whose fields are the options; it has `steps`,
+    `seed`, `seeds`, `logdir` and `resume`. The default run folder is
     `logs/<preset>-<value of the field `name`>-<seed>-<time>`. With `--seeds 0 1 2` the runs are
-    made one after another in `<logdir>/seed-0`, `<logdir>/seed-1`, …; `--resume` then continues
-    those that are there and starts the others. `main` is given `seeds=()` and the one `seed`.
+    made one after another in `<logdir>/seed-0`, `<logdir>/seed-1`, …; `--resume` continues those
+    that exist and starts the others. `main` gets `seeds=()` and one `seed`.
 
     Args:
         main: Makes the run of a configuration and returns an exit code.
         presets: Configurations by name.
         doc: The text above the options of `--help`: the recipe's `__doc__`.
-        name: The field that says what is played, for the name of the folder.
-        compare: `wb.evaluate.compare`. When the runs of all seeds are done it gives their table,
-            which is printed, and draws `<logdir>/compare.png`.
+        name: The field with the game or task, used in the name of the run folder.
+        compare: `wb.evaluate.compare`. After the runs of all seeds, it returns their table, which
+            is printed, and draws `<logdir>/compare.png`.
 
     Returns:
-        The first exit code of a run that is not 0 (the runs after it are not made), else 0.
+        The first exit code that is not 0 (later seeds are not run), else 0.
 
     Raises:
-        SystemExit: The command line is wrong, or asked for help; the sentence says what would work.
+        SystemExit: The command line is wrong, or asks for help.
     """
     described = {key: (f"{cfg.steps:,} steps", cfg) for key, cfg in presets.items()}
     cfg = extra("tyro", "launch").extras.overridable_config_cli(described, description=doc)
-    # A value such as "ALE/Pong-v5" or "mazes.small:make" becomes one part of a folder's name.
-    what = re.sub(r"[^\w.-]+", "-", str(getattr(cfg, name))).strip("-.")
+    # "ALE/Pong-v5" or "mazes.small:make" becomes part of a folder name.
+    task = re.sub(r"[^\w.-]+", "-", str(getattr(cfg, name))).strip("-.")
     preset = next(word for word in sys.argv[1:] if word in presets)
-    parts = (preset, what) if cfg.seeds else (preset, what, cfg.seed)
+    parts = (preset, task) if cfg.seeds else (preset, task, cfg.seed)
     cfg = dataclasses.replace(cfg, logdir=cfg.logdir or default_logdir(*parts))
     if not cfg.seeds:
         return main(cfg)
     _check_seeds(cfg.seeds)
-    return _each(main, cfg, compare)
+    return _run_seeds(main, cfg, compare)
 
 
-def _each(
+def _run_seeds(
     main: Callable[[Any], int], cfg: Any, compare: Callable[[list[str], Path], str] | None
 ) -> int:
-    """One run for each seed, then the table of all of them."""
+    """One run per seed, then the table of all runs."""
     folders = {seed: Path(cfg.logdir) / f"seed-{seed}" for seed in cfg.seeds}
     there = [seed for seed, folder in folders.items() if (folder / "config.json").exists()]
     if there and not cfg.resume:
@@ -66,10 +66,10 @@ def _each(
             f"continue them, or give another --logdir"
         )
     for seed, folder in folders.items():
-        again = dataclasses.replace(
+        single = dataclasses.replace(
             cfg, seeds=(), seed=seed, logdir=str(folder), resume=seed in there
         )
-        if code := main(again):
+        if code := main(single):
             return code
     if compare:
         print(compare([cfg.logdir], Path(cfg.logdir) / "compare.png"))

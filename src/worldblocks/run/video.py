@@ -1,4 +1,4 @@
-"""Pictures that move: GIF files, and the open-loop predictions of a world model."""
+"""GIF files, and videos of open-loop predictions of a world model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ INK = (226, 229, 235)
 FAINT = (96, 102, 114)
 CONTEXT = (72, 207, 173)  # the model sees these frames
 OPEN = (255, 159, 67)  # the model imagines these
-# Black, purple, orange, pale yellow: as the colour map "inferno", at equal distances.
+# The colour map "inferno" at equal distances: black, purple, orange, pale yellow.
 ERROR = [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)]
 
 LABELS, HEADER, GAP, BORDER, FOOTER = 90, 34, 8, 3, 24
@@ -31,10 +31,10 @@ def write_gif(
     | UInt8[np.ndarray, "time height width channel"],
     fps: float | int = 10,
 ) -> Path:
-    """Write an endless GIF; small frames are enlarged by a whole factor to at least 256 pixels.
+    """Write a looping GIF; small frames are enlarged by a whole factor to at least 256 pixels.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created.
         frames: Grey (one channel) or RGB.
         fps: Frames per second; the format counts in hundredths of a second.
     """
@@ -42,8 +42,7 @@ def write_gif(
     pixels = np.asarray(frames)
     if pixels.shape[-1] not in (1, 3) or not len(pixels):
         raise ValueError(
-            f"frames of a GIF have 1 or 3 channels and there is at least one, got "
-            f"{list(pixels.shape)}"
+            f"a GIF takes at least one frame, with 1 or 3 channels, got {list(pixels.shape)}"
         )
     pixels = np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
     scale = max(1, -(-256 // max(pixels.shape[1:3])))
@@ -61,20 +60,20 @@ def write_gif(
 def subtitled(
     frames: UInt8[np.ndarray, "time height width 3"], words: Sequence[Sequence[str]]
 ) -> UInt8[np.ndarray, "time _ _ 3"]:
-    """Frames with lines of text in a band above each, and a margin where a line is longer.
+    """Add a band with lines of text above each frame, and a right margin for longer lines.
 
     Args:
         frames: RGB.
-        words: lines of each frame, in all of them as many.
+        words: the lines of each frame; all frames have the same number of lines.
 
     Raises:
-        ValueError: there are not as many of one as of the other.
+        ValueError: the number of texts is not that of the frames, or the numbers of lines differ.
     """
     counts = {len(lines) for lines in words}
     if len(words) != len(frames) or len(counts) != 1:
         raise ValueError(
             f"{len(frames)} frames were given {len(words)} texts of {sorted(counts)} lines; give "
-            f"each frame a text, all of as many lines"
+            f"one text per frame, all with the same number of lines"
         )
     image, drawing = extra("PIL.Image", "subtitled"), extra("PIL.ImageDraw", "subtitled")
     font = extra("PIL.ImageFont", "subtitled").load_default(13)
@@ -99,24 +98,25 @@ def open_loop_grid(
     *,
     scale: int | None = None,
 ) -> UInt8[Tensor, "time rows columns 3"]:
-    """Frames of a video: truth, imagined and error in rows, a column for each sequence.
+    """Frames of a video: truth, imagined and error in rows, one column per sequence.
 
-    The first `context` frames, which the model has seen, have a green border and the words
-    "context 3 / 5"; from there on the border is orange and the words count the steps imagined
-    without seeing. The error is the absolute difference averaged over the channels, drawn from
-    black (0) to pale yellow (0.5 and more of the range).
+    The first `context` frames, which the model observes, have a green border and the caption
+    "context 3 / 5". The border of later frames is orange, and the caption counts the imagined
+    steps. The error is the absolute difference averaged over the channels, drawn from black (0) to
+    pale yellow (at least 0.5 of the range).
 
     Args:
-        truth: What happened.
-        imagined: Means predicted for the same rows, in [0, 1]; values outside are clipped.
-        context: Number of rows the model was shown.
-        scale: Size of a pixel of the input; chosen for a picture about 800 wide if None.
+        truth: The real frames.
+        imagined: Predicted means for the same rows, in [0, 1]; values outside are clipped.
+        context: Number of rows that the model observes.
+        scale: Width of an input pixel in the video; None makes the video about 800 pixels wide.
     """
     batch, time, height, width, _ = truth.shape
     if not 0 <= context <= time:
-        raise ValueError(f"context is a number of the {time} rows, got {context}")
+        raise ValueError(f"context must be between 0 and the {time} rows, got {context}")
     scale = scale or max(1, min(round(704 / (batch * width)), round(176 / height), 8))
-    rows = [_enlarge(row, scale) for row in comparison(truth.float() / 255, imagined)]
+    rows = comparison(truth.float() / 255, imagined)
+    rows = [row.repeat(scale, axis=2).repeat(scale, axis=3) for row in rows]
     canvas = _Canvas(batch, time, height * scale, width * scale)
     return torch.stack([canvas.frame(rows, t, context) for t in range(time)])
 
@@ -125,13 +125,13 @@ def comparison(
     truth: Float[Tensor, "batch time height width channel"],
     imagined: Float[Tensor, "batch time height width channel"],
 ) -> tuple[UInt8[np.ndarray, "batch time height width 3"], ...]:
-    """The rows of `open_loop_grid` as RGB: truth and imagination in [0, 1], and their error."""
+    """The rows of `open_loop_grid` as RGB: truth, imagination and their error."""
     real, guess = (x.detach().float().cpu().clamp(0, 1) for x in (truth, imagined))
     return _rgb(real), _rgb(guess), _heat((real - guess).abs().mean(-1) / 0.5)
 
 
 class _Canvas:
-    """Where everything is in a frame of the grid."""
+    """Layout and drawing of a frame of the grid."""
 
     def __init__(self, batch: int, time: int, height: int, width: int) -> None:
         self.image = extra("PIL.Image", "open_loop_grid")
@@ -163,7 +163,7 @@ class _Canvas:
         return torch.from_numpy(np.array(picture))
 
     def _timeline(self, draw: Any, t: int, context: int) -> None:
-        """A line below: how far the video is, and where the open loop begins."""
+        """A bar at the bottom: the position in the video, and the start of the open loop."""
         left, right = LABELS - BORDER, self.size[0] - GAP - GAP // 2 + BORDER - 1
         y = self.size[1] - FOOTER / 2 - 2
         at = [left + (right - left) * n / self.time for n in (0, context, t + 1, self.time)]
@@ -174,7 +174,7 @@ class _Canvas:
 
 
 def _palette(image: Any, frame: np.ndarray, scale: int) -> Any:
-    """One frame with 256 colours of its own, chosen before it is enlarged."""
+    """One frame, quantised to its own 256 colours and then enlarged."""
     picture = image.fromarray(np.ascontiguousarray(frame))
     picture = picture.quantize(256, method=image.Quantize.MEDIANCUT, dither=image.Dither.NONE)
     height, width = frame.shape[:2]
@@ -187,11 +187,7 @@ def _rgb(x: Tensor) -> np.ndarray:
 
 
 def _heat(x: Tensor) -> np.ndarray:
-    """Colours of numbers in [0, 1]."""
+    """Map numbers in [0, 1] to colours."""
     at = np.linspace(0, 1, len(ERROR))
     channels = [np.interp(x.numpy(), at, [colour[c] for colour in ERROR]) for c in range(3)]
     return np.stack(channels, -1).round().astype(np.uint8)
-
-
-def _enlarge(x: np.ndarray, scale: int) -> np.ndarray:
-    return x.repeat(scale, axis=2).repeat(scale, axis=3)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
@@ -13,6 +13,7 @@ from worldblocks.optim import remove_parameters
 from worldblocks.replay import MixtureReplay
 from worldblocks.run.folder import read_config
 from worldblocks.run.saves.checkpoint import Checkpoint
+from worldblocks.run.saves.session import unflatten_like
 
 
 class TaskEnvironments:
@@ -84,10 +85,7 @@ class TaskEnvironments:
             )
         for task, envs in self.envs.items():
             envs.load_state_dict(state["envs"][task])
-            own, structure = pytree.tree_flatten(self.acting[task])
-            pairs = zip(state["carry"][task], own, strict=True)
-            moved = [x.to(y.device) if isinstance(y, Tensor) else x for x, y in pairs]
-            self.acting[task] = pytree.tree_unflatten(moved, structure)
+            self.acting[task] = unflatten_like(self.acting[task], state["carry"][task])
 
 
 def tasks_of(run: Path | str, tasks: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""The learning curve of a run as a picture."""
+"""The learning curve of a run: `wb.run.plot_curve`, `python -m worldblocks.run.curve RUN`."""
 
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ COLOURS = (
 def plot_curve(
     logdir: Path | str, *, losses: tuple[str, ...] | None = None, title: str | None = None
 ) -> Path:
-    """Draw `curve.png`: scores above, losses below, against the steps of the run: actions.
+    """Draw `curve.png`: scores above, losses below, against the number of actions.
 
-    Each finished episode is a dot, the line is the mean of the last 10. A run without a finished
-    episode gets a picture that says so.
+    Each finished episode is a dot; the line is the mean of the last 10. The picture of a run
+    without finished episodes says so.
 
     Args:
         logdir: A run folder with `episodes.jsonl` and `metrics.jsonl`.
-        losses: Metrics to draw; those whose name starts with "loss/" if None (at most eight).
-        title: Heading; the folder's name if None.
+        losses: Metrics to draw; if None, the first eight whose name starts with "loss/".
+        title: Title; the name of the folder if None.
     """
     folder = Path(logdir)
     figure = extra("matplotlib.figure", "plot_curve").Figure((9, 7), dpi=110, layout="constrained")
@@ -46,7 +46,7 @@ def plot_curve(
 
 
 def running_mean(values: np.ndarray, count: int = 10) -> np.ndarray:
-    """Mean of each value and up to `count - 1` before it.
+    """Mean of each value and up to `count - 1` values before it.
 
     >>> running_mean(np.array([1.0, 3.0, 5.0]), 2).tolist()
     [1.0, 2.0, 4.0]
@@ -100,7 +100,7 @@ def _losses(axes: Any, lines: list[dict[str, Any]], losses: tuple[str, ...] | No
 
 
 def style(axes: Any, label: str) -> None:
-    """The look of every chart: a light grid, the label of the vertical axis."""
+    """Style a chart: a light grid, a label on the vertical axis."""
     axes.set_ylabel(label, color=DARK)
     axes.grid(color=GREY, lw=0.6)
     axes.set_axisbelow(True)
@@ -112,7 +112,7 @@ def style(axes: Any, label: str) -> None:
 
 
 def say(axes: Any, words: str) -> None:
-    """Words in the middle of a chart that has nothing to show."""
+    """Write words in the middle of an empty chart."""
     axes.grid(False)
     axes.tick_params(left=False, labelleft=False)
     centre = {"ha": "center", "va": "center", "transform": axes.transAxes}

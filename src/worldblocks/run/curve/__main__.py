@@ -1,4 +1,4 @@
-"""The command: draw the curve of a run that is still going, or was killed."""
+"""`python -m worldblocks.run.curve`: draw the curve of a run that is going on, or was killed."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from worldblocks.run.folder import read_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 with a sentence where there is no run."""
+    """The command line; exit code 0, or 2 if a folder holds no run."""
     parser = argparse.ArgumentParser(
-        prog="python -m worldblocks.run.curve", description="Draws curve.png into run folders."
+        prog="python -m worldblocks.run.curve", description="Draw curve.png into run folders."
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
     for run in parser.parse_args(arguments).runs:

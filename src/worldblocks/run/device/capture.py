@@ -1,4 +1,4 @@
-"""A whole update as one CUDA graph around eager kernels."""
+"""An update captured as one CUDA graph of eager kernels."""
 
 import gc
 import warnings
@@ -15,29 +15,30 @@ Record = Callable[[Callable[[], Any]], tuple[Replay, Any]]
 class Captured:
     """A function of tensors whose kernels are recorded once and then launched together.
 
-    A small model spends most of an update on a GPU waiting for Python to launch the next kernel.
-    Here the first `warmup` calls run as they are (they are updates like any other: buffers of the
-    optimiser and of libraries come into being), the next one is recorded, and from then on a call
-    copies its inputs to where the recorded ones were, launches the graph and returns copies of what
-    it left. Random numbers go on from call to call. Away from CUDA a call is a call.
+    On a GPU, a small model spends most of an update waiting for Python to launch the next kernel.
+    The first `warmup` calls run eagerly: they are ordinary updates, in which the optimiser and
+    libraries allocate their buffers. The next call is recorded. Each later call copies its inputs
+    into those of the recording, launches the graph and returns copies of the results. Random
+    numbers continue from call to call. Without a CUDA input, the function is just called.
 
-    What the function does must be the same every time: no branch on a tensor's value, no copy to
-    the host; and what it changes (parameters, optimiser state, running averages) must stay where it
-    is. Python runs at the recording and never again, so what it reads then is frozen: a learning
-    rate that is a float, a counter, a flag. What is to change is a tensor that is written in place.
-    A scheduler is stepped outside the function, for an optimiser whose learning rate is a tensor;
+    The function must do the same work every time: no branch on a tensor's value, no copy to the
+    host. The tensors that it changes (parameters, optimiser state, running averages) must keep
+    their memory. Python code runs only during the recording, which freezes every value it reads: a
+    float learning rate, a counter, a flag. A value that changes must be a tensor that is written in
+    place. Step a scheduler outside the function, and give the optimiser a tensor as learning rate;
     `LaProp(warmup=...)` counts on the device and needs neither. After the recording, a checkpoint
-    must be loaded in place: `nn.Module` and `LaProp` do so, the optimisers of PyTorch do not.
+    must be loaded in place: `nn.Module` and `LaProp` do so, PyTorch's optimisers do not.
 
     Args:
-        function: takes one pytree of tensors, returns one; None in either stays None. The inputs
+        function: takes one pytree of tensors and returns one; None in either stays None. The inputs
             are on one device; results have no gradient.
-        warmup: calls before the recording.
-        record: runs a function once under capture; gives what launches it again and its result.
+        warmup: eager calls before the recording.
+        record: runs a function once under capture; returns a function that launches it again, and
+            its result.
 
     Raises:
-        ValueError: inputs lie on several devices, or are not those of the recording.
-        RuntimeError: the function cannot be recorded; no later call tries again.
+        ValueError: inputs are on several devices, or differ in layout from those of the recording.
+        RuntimeError: the function cannot be recorded; later calls do not try again.
 
     Source: PyTorch, "Accelerating PyTorch with CUDA Graphs" (whole-network capture).
     """
@@ -60,7 +61,7 @@ class Captured:
         self._calls = 0
         self._failed = ""
         self._replay: Replay | None = None
-        self._static: Any = None  # inputs of our own, which the recorded kernels read
+        self._static: Any = None  # the inputs that the recorded kernels read
         self._result: Any = None
 
     def __call__(self, inputs: Any) -> Any:
@@ -75,8 +76,9 @@ class Captured:
             self._side.check(device)
         self._calls += 1
         if self._calls <= self.warmup:
-            call = self._side.run if self._side else _call
-            return call(lambda: self.function(inputs))
+            if self._side:
+                return self._side.run(lambda: self.function(inputs))
+            return _owned(self.function(inputs))
         if self._replay is None:
             self._static = _owned(inputs)
             self._replay, self._result = self._recorded()
@@ -85,22 +87,22 @@ class Captured:
         return _owned(self._result)
 
     def _recorded(self) -> tuple[Replay, Any]:
-        """What launches the function's kernels, and its result."""
+        """Record the function; returns what launches its kernels, and its result."""
         record = self._record or (self._side.record if self._side else None)
-        assert record is not None  # away from CUDA nothing is recorded
+        assert record is not None  # without CUDA nothing is recorded
         try:
             return record(lambda: self.function(self._static))
         except Exception as error:
-            said = str(error).partition("\n")[0].rstrip(". ")
+            reason = str(error).partition("\n")[0].rstrip(". ")
             self._failed = (
                 f"this function cannot be recorded as one CUDA graph ({type(error).__name__}: "
-                f"{said}): most often it copies to the host or branches on a value; run without "
+                f"{reason}): most often it copies to the host or branches on a value; run without "
                 f"Captured to train eagerly"
             )
             raise RuntimeError(self._failed) from error
 
     def _take(self, inputs: Any) -> None:
-        """Copy inputs to where the recorded kernels read theirs."""
+        """Copy inputs into the tensors that the recorded kernels read."""
         own, spec = pytree.tree_flatten(self._static)
         new, given = pytree.tree_flatten(inputs)
         if spec != given or not all(map(_alike, own, new)):
@@ -110,28 +112,27 @@ class Captured:
                 into.copy_(value, non_blocking=True)
 
     def _in_order(self, inputs: Any) -> list[Any]:
-        """Inputs by the way to them ("['obs']['image']"): keys may come in any order."""
+        """The leaves of inputs in the order of the recording: dict keys may come in any order."""
         ours, theirs = _by_path(self._static), _by_path(inputs)
         wanted, found = ({key: _layout(x) for key, x in of.items()} for of in (ours, theirs))
         differ = [key for key in {**ours, **theirs} if wanted.get(key) != found.get(key)]
         if differ:
-            say = [
-                [f"{k or 'itself'} {of.get(k, 'missing')}" for k in differ]
+            lists = [
+                ", ".join(f"{key or 'itself'} {of.get(key, 'missing')}" for key in differ)
                 for of in (wanted, found)
             ]
             raise ValueError(
-                f"this update was captured for inputs with {', '.join(say[0])} and was given "
-                f"{', '.join(say[1])}; a captured function takes tensors of the same shapes and "
-                f"dtypes at each call"
+                f"this update was captured for inputs with {lists[0]} and was given {lists[1]}; a "
+                f"captured function takes tensors of the same shapes and dtypes at each call"
             )
         return [theirs[key] for key in ours]
 
 
 class Side:
-    """Calls and a recording on one stream of a CUDA device, other than the caller's.
+    """Runs and records a function on one side stream of a CUDA device.
 
-    It is the same stream for all of them: autograd keeps with each parameter the stream on which it
-    was first used, and a recording may not wait for another one.
+    All calls and the recording share the stream: autograd remembers the stream on which each
+    parameter was first used, and a recording must not wait for another one.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -139,15 +140,15 @@ class Side:
         self.stream = torch.cuda.Stream(device)
 
     def check(self, device: torch.device) -> None:
-        """Whether a call is for this device."""
+        """Raise unless a call is for this device."""
         if device != self.device:
             raise ValueError(
-                f"this update was begun on {self.device} and was given inputs on {device}; a "
+                f"this update was first run on {self.device} and was given inputs on {device}; a "
                 f"captured function stays on one device, so make another for {device}"
             )
 
     def run(self, function: Callable[[], Any]) -> Any:
-        """A call as it is; its result is the caller's own, without the graph of its gradients."""
+        """Call a function eagerly; its result is copied and detached."""
         with torch.cuda.device(self.device):
             current = torch.cuda.current_stream()
             self.stream.wait_stream(current)
@@ -158,15 +159,15 @@ class Side:
 
     def record(self, function: Callable[[], Any]) -> tuple[Replay, Any]:
         """Record a function's kernels without running them."""
-        gc.collect()  # cycles may hold gradients' graphs of the calls before
-        # The streams are set back here even if the capture fails to end.
+        gc.collect()  # reference cycles may hold autograd graphs of earlier calls
+        # Restores the streams even if the capture fails to end.
         with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
             graph = torch.cuda.CUDAGraph()
             options: Any = {"stream": self.stream, "capture_error_mode": "thread_local"}
             with warnings.catch_warnings():
-                # Of a graph that does nothing PyTorch only warns.
+                # PyTorch only warns about a graph without kernels.
                 warnings.filterwarnings("error", message="The CUDA Graph is empty")
-                with torch.cuda.graph(graph, **options):  # meanwhile a prefetch may allocate
+                with torch.cuda.graph(graph, **options):  # a prefetch thread may allocate meanwhile
                     result = function()
 
         def replay() -> None:
@@ -174,10 +175,6 @@ class Side:
                 graph.replay()
 
         return replay, result
-
-
-def _call(function: Callable[[], Any]) -> Any:
-    return _owned(function())
 
 
 def _cuda_device(inputs: Any) -> torch.device | None:
@@ -197,10 +194,12 @@ def _cuda_device(inputs: Any) -> torch.device | None:
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
+    """Leaves by their path, such as "['obs']['image']"."""
     return {pytree.keystr(path): leaf for path, leaf in pytree.tree_flatten_with_path(tree)[0]}
 
 
 def _owned(tree: Any) -> Any:
+    """A copy of the tensors, without gradient."""
     return pytree.tree_map(lambda x: x.detach().clone() if torch.is_tensor(x) else x, tree)
 
 

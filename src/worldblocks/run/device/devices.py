@@ -7,7 +7,7 @@ from torch import nn
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one, else the CPU.
+    """The device called `name`; `auto` is the GPU if there is one, else the CPU.
 
     >>> pick_device("cpu")
     device(type='cpu')
@@ -18,7 +18,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """The device of a module's parameters, which are all on one.
+    """The device of a module whose parameters are all on one device.
 
     >>> device_of(nn.Linear(2, 3))
     device(type='cpu')
@@ -29,7 +29,7 @@ def device_of(module: nn.Module) -> torch.device:
 def rng_state() -> dict[str, Any]:
     """The state of torch's generator on the CPU and on every CUDA device.
 
-    Models draw from these and from nothing else; host-side code (replay, environments) owns seeded
+    Models draw from these generators only. Host-side code (replay, environments) owns seeded
     generators and saves them itself. Python's and NumPy's global generators are not used.
 
     >>> state = rng_state()
@@ -46,7 +46,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what `rng_state` returned; devices that this machine does not have are left out."""
+    """Restore what `rng_state` returned; devices that this machine lacks are skipped."""
     torch.set_rng_state(state["cpu"])
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for device, generator in enumerate(state["cuda"][:available]):

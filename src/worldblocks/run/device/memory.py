@@ -1,4 +1,4 @@
-"""How much memory a function will take, counted without taking it."""
+"""Count the memory a function needs, without allocating it."""
 
 import weakref
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class MemoryUse(NamedTuple):
     """Bytes of tensors."""
 
-    before: int  # that were there: parameters, what the function is given
-    peak: int  # at the worst moment, those before included
-    after: int  # that stay: optimiser state, gradients, results
+    before: int  # allocated before the call: parameters, inputs
+    peak: int  # the maximum during the call, including `before`
+    after: int  # still allocated after it: also optimiser state, gradients, results
 
 
 def count_memory(function: Callable[[], Any], *owners: Any) -> MemoryUse:
-    """Bytes of all tensors alive at the worst moment of `function()`, as an allocator counts them.
+    """Peak memory of all tensors alive during `function()`, in bytes.
 
-    On the meta device nothing is computed and nothing taken, so that an update of any size is
-    counted in a second on any machine. Not counted are an allocator's rounding, workspaces of
-    libraries and the interpreter: see the measured points on the page "Performance".
+    On the meta device nothing is computed or allocated, so an update of any size is counted in a
+    second on any machine. The count leaves out the allocator's rounding, workspaces of libraries
+    and the interpreter: see the measurements on the page "Performance".
 
     Args:
-        function: what to count, of tensors on any device.
-        owners: modules, optimisers, and pytrees of tensors that are there before.
+        function: the call to measure; its tensors may be on any device.
+        owners: modules, optimisers and pytrees of tensors that exist before the call.
 
     >>> x = torch.zeros(1000, device="meta")
     >>> count_memory(lambda: (x + 1).sum(), x)
@@ -53,7 +53,7 @@ def _tensors(owner: Any) -> Any:
 
 
 class _Ledger(TorchDispatchMode):
-    """Counts storages as operations make them, until they are collected."""
+    """Counts storages from their creation until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()

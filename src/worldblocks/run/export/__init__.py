@@ -1,4 +1,4 @@
-"""What is worth keeping of a run when the rest is deleted."""
+"""A small copy of a run: `wb.run.export` and `python -m worldblocks.run.export`."""
 
 import json
 import shutil
@@ -12,28 +12,28 @@ from worldblocks.run.saves.durable import replace_text
 LINES = "metrics.jsonl"
 FILES = (LINES, "episodes.jsonl", "timing.jsonl", "curve.png", "scores.json", "tasks.png")
 FILES += ("proposal.json", "belief.png")
-# What may differ between a copy and the run it was made of, which has gone on since.
-FREE = ("steps", "resume", "logdir", "device", "workers")
+# Fields that may differ between a copy and its run, which may have been resumed since.
+MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers")
 
 
 def export(run: Path | str, folder: Path | str) -> Path:
-    """Copy a run without replay and optimiser: small enough to be kept in git.
+    """Copy a run without replay and optimiser: small enough to keep in git.
 
-    The copy holds `config.json` (without `logdir`, a path of one machine); `metrics.jsonl`,
-    `episodes.jsonl`, `timing.jsonl`, `curve.png`, `report.*`, of several tasks `scores.json` and
-    `tasks.png`, of GLAM `proposal.json` and `belief.png`, where they are there; and a checkpoint of
-    the agent's tensors as they were saved and the run's counters. The `load` of a recipe and
-    `compare` read it; `--resume` does not. An earlier copy of the same run is replaced.
+    The copy has `config.json` (without `logdir`, a path of one machine), a checkpoint of the
+    agent's tensors and the run's counters, and those of `metrics.jsonl`, `episodes.jsonl`,
+    `timing.jsonl`, `curve.png`, `report.*`, `scores.json`, `tasks.png`, `proposal.json` and
+    `belief.png` that exist. The `load` of a recipe and `compare` read it; `--resume` does not. An
+    earlier copy of the same run is replaced.
 
     Args:
         run: A run folder with a checkpoint.
-        folder: Where the copy goes.
+        folder: The folder of the copy.
 
     Returns:
-        The folder of the copy.
+        `folder` as a path.
 
     Raises:
-        FileExistsError: The folder holds another run, or `run` itself.
+        FileExistsError: `folder` holds another run, or is `run`.
         FileNotFoundError: `run` holds no run, or no checkpoint.
         ValueError: A file of the run is truncated or corrupted.
         KeyError: The checkpoint has no `agent`.
@@ -49,7 +49,7 @@ def export(run: Path | str, folder: Path | str) -> Path:
             shutil.copyfile(path, folder / path.name)
     copy = Checkpoint(folder)
     for path in (copy.folder / "manifest.json", *copy.folder.glob("state-*.safetensors")):
-        path.unlink(missing_ok=True)  # so that the file of a copy always has the same name
+        path.unlink(missing_ok=True)  # so that the state file of a copy always has number 1
     counters = {name: leaves for name, leaves in position.items() if leaves and None not in leaves}
     copy.save({"agent": weights, "position": counters})
     replace_text(folder / "config.json", json.dumps({**config, "logdir": ""}, indent=2) + "\n")
@@ -57,16 +57,14 @@ def export(run: Path | str, folder: Path | str) -> Path:
 
 
 def _check_free(run: Path, folder: Path, config: dict[str, Any]) -> None:
-    """A folder is free if it holds no run, or an earlier copy of this one."""
+    """Raise unless a folder holds no run, or an earlier copy of this one."""
     if folder.resolve() == run.resolve():
-        raise FileExistsError(
-            f"{folder} is the run that was to be copied; give another folder for the copy"
-        )
+        raise FileExistsError(f"{folder} is the run to copy; give another folder for the copy")
     if not (folder / "config.json").exists():
         return
-    there = read_config(folder)
-    names = (there.keys() | config.keys()) - {*FREE}
-    same = all(there.get(name) == config.get(name) for name in names)
+    copied = read_config(folder)
+    names = (copied.keys() | config.keys()) - {*MAY_CHANGE}
+    same = all(copied.get(name) == config.get(name) for name in names)
     ours, theirs = (path / LINES for path in (run, folder))
     if same and theirs.exists():
         same = ours.exists() and ours.read_bytes().startswith(theirs.read_bytes())

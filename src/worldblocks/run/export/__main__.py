@@ -1,4 +1,4 @@
-"""The command: copy, and say how large the copy is."""
+"""`python -m worldblocks.run.export`: copy a run and print the size of the copy."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from worldblocks.run.export import export
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 with a sentence where the run cannot be copied."""
+    """The command line; exit code 0, or 2 if the run cannot be copied."""
     parser = argparse.ArgumentParser(
         prog="python -m worldblocks.run.export",
-        description="Copy what is worth keeping of a run: configuration, curves, report, and the "
-        "weights of the agent; no replay and no optimiser.",
+        description="Copy a run without replay and optimiser: its configuration, curves, report "
+        "and the weights of the agent.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the copy goes")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the copy")
     options = parser.parse_args(arguments)
     try:
         folder = export(options.run, options.folder)

@@ -1,4 +1,4 @@
-"""Metrics of a run: averaged between writes, one JSON line each time, continued exactly."""
+"""Metrics of a run: averaged between writes, written as JSON lines, continued exactly."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,25 +13,24 @@ from torch import Tensor
 from worldblocks.run.log.sinks import JsonlSink, Sink, named_sinks
 from worldblocks.run.video import write_gif
 
-# A number, or a tensor without axes that may live on any device.
+# A number, or a 0-dim tensor on any device.
 Metric = Any
 
 
 class Logger:
     """Collects metrics and writes them into a run folder.
 
-    * `metrics.jsonl`: what `add` averaged, one line for each `write`. Only functions of the seed
-      belong here: two runs of the same seed, or one that was killed and resumed, give the same
-      bytes.
-    * `episodes.jsonl`: a line for each finished episode.
-    * `failures.jsonl`: a line for each failure of an environment in a worker.
+    * `metrics.jsonl`: the means of `add`, one line for each `write`. Log only functions of the seed
+      here: two runs of the same seed, or one that was killed and resumed, write the same bytes.
+    * `episodes.jsonl`: one line per finished episode.
+    * `failures.jsonl`: one line per failure of an environment in a worker.
     * `timing.jsonl`: wall-clock figures, which differ from run to run.
     * `videos/*.gif`.
 
-    Everything goes to every sink as well: TensorBoard by default.
+    All but failures goes to every sink as well: TensorBoard by default.
 
-    `add` never waits for a device: tensors are added up where they are, all in one kernel, and come
-    to the host in `write`.
+    `add` never waits for a device: it sums tensors on their device, all in one kernel, and `write`
+    copies the sums to the host.
     """
 
     def __init__(
@@ -45,9 +44,8 @@ class Logger:
 
         Args:
             logdir: The run folder.
-            resume_at: Drop what earlier processes wrote at or past this step (0: all of it).
-                `load_state_dict` does this exactly, to the byte; without either, lines are added
-                to what is there.
+            resume_at: Drop the lines of earlier processes at or past this step (0: all of them).
+                `load_state_dict` drops them to the byte. Without either, lines are appended.
             sinks: Further destinations; TensorBoard if None. More can be appended to `sinks`.
         """
         self.logdir = Path(logdir)
@@ -64,7 +62,7 @@ class Logger:
         if resume_at is not None:
             for file in self._files.values():
                 file.resume(resume_at)
-            self._tell("resume", resume_at)
+            self._call_sinks("resume", resume_at)
 
     @torch.no_grad()
     def add(self, metrics: Mapping[str, Metric]) -> None:
@@ -94,14 +92,14 @@ class Logger:
             )
 
     def write(self, step: int, extra: Mapping[str, Metric] | None = None) -> dict[str, float]:
-        """Append the means since the last write, and `extra` as it is, as one line of metrics.
+        """Append one line of metrics: the means since the last write, and `extra`.
 
         Args:
             step: Environment step.
-            extra: Figures that are not averaged: counters, results of a report.
+            extra: Figures that are not averaged, such as counters.
 
         Returns:
-            What the line holds, without the step.
+            The figures of the line, without the step.
         """
         totals = dict(self._numbers)
         for name, value in _to_host(self._tensors).items():
@@ -121,10 +119,14 @@ class Logger:
     def episode(
         self, step: int, score: float, length: int, *, task: str = "", **more: float
     ) -> None:
-        """Append a finished episode to `episodes.jsonl`: sum of rewards, environment steps.
+        """Append a finished episode to `episodes.jsonl`.
 
-        With a task, its line names it, and sinks get `episode/<task>/score`; `more` are further
-        figures of it.
+        Args:
+            step: Environment step.
+            score: Sum of rewards.
+            length: Number of actions.
+            task: Named in the line; sinks get `episode/<task>/score`.
+            more: Further figures of the episode.
         """
         self.episodes, self._scores = self.episodes + 1, [*self._scores[-9:], float(score)]
         figures, prefix = {"score": score, "length": length, **more}, "episode/"
@@ -141,9 +143,9 @@ class Logger:
         *,
         task: str = "",
     ) -> None:
-        """What a step of an `EnvVector` brought: its `finished` episodes and its `failures`.
+        """Append the `finished` episodes and the `failures` of one step of an `EnvVector`.
 
-        A failure (its environment, what happened, the traceback) goes to `failures.jsonl` alone.
+        A failure (environment, cause, traceback) is written to `failures.jsonl` only.
         """
         for _, score, length in finished:
             self.episode(step, score, length, task=task)
@@ -153,11 +155,11 @@ class Logger:
 
     @property
     def score(self) -> float | None:
-        """Mean score of the last 10 episodes, or None before the first."""
+        """Mean score of the last 10 episodes; None before the first."""
         return sum(self._scores) / len(self._scores) if self._scores else None
 
     def score_of(self, task: str) -> float | None:
-        """Mean score of the last 10 episodes of a task, or None before the first."""
+        """Mean score of the last 10 episodes of a task; None before the first."""
         scores = self._by_task.get(task)
         return sum(scores) / len(scores) if scores else None
 
@@ -169,15 +171,15 @@ class Logger:
         | UInt8[np.ndarray, "time height width channel"],
         fps: float = 10,
     ) -> Path:
-        """Write frames as `videos/<name>-<step>.gif` and hand the file to the sinks."""
+        """Write frames to `videos/<name>-<step>.gif` and pass the file to the sinks."""
         path = self.logdir / "videos" / f"{name.replace('/', '-')}-{step:09d}.gif"
         write_gif(path, frames, fps)
         self._step = max(self._step, step)
-        self._tell("video", step, name, path)
+        self._call_sinks("video", step, name, path)
         return path
 
     def state_dict(self) -> dict[str, Any]:
-        """Running sums, the last step, and how long each JSONL file is, for a checkpoint."""
+        """Running sums, scores, the last step, and the length of each JSONL file."""
         return {
             "numbers": dict(self._numbers),
             "tensors": {name: total.cpu().clone() for name, total in self._tensors.items()},
@@ -190,11 +192,11 @@ class Logger:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken: lines and events written after it are dropped.
+        """Continue from a `state_dict`: lines and events written after it are dropped.
 
         Warns:
-            UserWarning: A JSONL file is shorter than it was; the run continues, without what is
-                missing.
+            UserWarning: A JSONL file is shorter than it was; the run continues without the missing
+                lines.
         """
         self._numbers, self._counts = dict(state["numbers"]), dict(state["counts"])
         self._tensors = {name: total.clone() for name, total in state["tensors"].items()}
@@ -205,23 +207,23 @@ class Logger:
             file = self._files[name]
             if file.offset() < offset:
                 warnings.warn(
-                    f"{file.path} has {file.offset()} bytes, {offset} when the checkpoint was "
-                    f"saved: lines are missing before the ones that will be added",
+                    f"{file.path} has {file.offset()} bytes, but had {offset} when the checkpoint "
+                    f"was saved: lines are missing before the ones that will be added",
                     stacklevel=2,
                 )
             file.truncate(offset)
-        self._tell("resume", self._step + 1)
+        self._call_sinks("resume", self._step + 1)
 
     def close(self) -> None:
         """Flush and close every file."""
         for sink in (*self._files.values(), *self.sinks):
             sink.close()
 
-    def _tell(self, method: str, *what: Any) -> None:
-        """Call what a sink may have and need not have."""
+    def _call_sinks(self, method: str, *arguments: Any) -> None:
+        """Call an optional method of every sink that has it."""
         for sink in self.sinks:
             if hasattr(sink, method):
-                getattr(sink, method)(*what)
+                getattr(sink, method)(*arguments)
 
     def _write(
         self,
@@ -241,7 +243,10 @@ class Logger:
 
 def _check(name: str, value: Metric) -> None:
     if name == "step":
-        raise ValueError("a metric cannot be called 'step': each line has the environment step")
+        raise ValueError(
+            "a metric cannot be called 'step', which is the environment step of each line; rename "
+            "it"
+        )
     if isinstance(value, Tensor) and value.ndim:
         raise ValueError(
             f"metric {name!r} has shape {list(value.shape)}; log a number or a tensor without "
@@ -250,7 +255,7 @@ def _check(name: str, value: Metric) -> None:
 
 
 def _to_host(tensors: Mapping[str, Tensor]) -> dict[str, float]:
-    """The values of 0-dim tensors, with one transfer for each device."""
+    """The values of 0-dim tensors, with one transfer per device."""
     values: dict[str, float] = {}
     for device in {tensor.device for tensor in tensors.values()}:
         here = {name: tensor for name, tensor in tensors.items() if tensor.device == device}

@@ -1,4 +1,4 @@
-"""Where metrics go: JSON lines, TensorBoard, Weights & Biases, behind a protocol of two methods."""
+"""Destinations of metrics: JSON lines, TensorBoard, Weights & Biases."""
 
 import json
 import math
@@ -13,33 +13,33 @@ from worldblocks.run.folder import read_config
 
 
 class Sink(Protocol):
-    """A destination of metrics. Anything with these two methods can be given to `Logger`.
+    """A destination of metrics: anything with these two methods.
 
-    Two more are called where a sink has them:
+    `Logger` calls two more methods if a sink has them:
 
     * `video(step, name, path)`: record a finished GIF file.
-    * `resume(step)`: forget what was written at or past `step`, for the run continues there. It
-      comes before any write.
+    * `resume(step)`: drop what was written at or past `step`, where the run continues. It is called
+      before any write.
     """
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record host numbers by name at an environment step, which never decreases."""
+        """Record numbers by name at an environment step, which never decreases."""
         ...
 
     def close(self) -> None:
-        """Flush and release what is open."""
+        """Flush and close."""
         ...
 
 
 class JsonlSink:
-    """One JSON object a line: `{"step": 64, ...}`, the other keys sorted.
+    """One JSON object per line: `{"step": 64, ...}`, the other keys sorted.
 
-    Opening cuts a last line that a killed process left half-written. Every line is flushed. A
-    number that is not finite is written as `null`, which JSON can hold.
+    Opening a file drops an incomplete last line, as a killed process leaves it. Every line is
+    flushed. A number that is not finite is written as `null`.
     """
 
     def __init__(self, path: Path | str) -> None:
-        """Args: path: the file, made when the first line is written."""
+        """Args: path: the file, created with its first line."""
         self.path = Path(path)
         self._file: BinaryIO | None = None
         if self.path.exists():
@@ -47,8 +47,8 @@ class JsonlSink:
             self.truncate(data.rfind(b"\n") + 1)
 
     def write(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Append one line of numbers, or of words."""
-        figures = {name: _number(metrics[name]) for name in sorted(metrics)}
+        """Append one line of numbers or strings."""
+        figures = {name: _json_value(metrics[name]) for name in sorted(metrics)}
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab")
@@ -67,13 +67,13 @@ class JsonlSink:
         self.truncate(kept)
 
     def offset(self) -> int:
-        """Length of the file in bytes, after making sure that the disk has it."""
+        """Length of the file in bytes, after syncing it to disk."""
         if self._file is not None:
             os.fsync(self._file.fileno())
         return self.path.stat().st_size if self.path.exists() else 0
 
     def truncate(self, offset: int) -> None:
-        """Cut the file to its first `offset` bytes; the next line follows there."""
+        """Cut the file to its first `offset` bytes."""
         self.close()
         if self.path.exists() and self.path.stat().st_size > offset:
             os.truncate(self.path, offset)
@@ -88,26 +88,26 @@ class JsonlSink:
 class TensorBoardSink:
     """TensorBoard event files, through `torch.utils.tensorboard`.
 
-    The event file is made at the first write, so that `resume` can tell TensorBoard to hide what
-    the killed run wrote after its checkpoint.
+    The event file is created by the first write. `resume` before it makes TensorBoard hide the
+    events that a killed run wrote after its checkpoint.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        """Args: folder: what to give to `tensorboard --logdir`."""
+        """Args: folder: the folder for `tensorboard --logdir`."""
         extra("tensorboard", "TensorBoardSink")
         self.folder = Path(folder)
         self._purge: int | None = None
         self._writer: Any = None
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One scalar for each name, flushed."""
+        """Write and flush one scalar per name."""
         writer = self._open()
         for name, value in metrics.items():
             writer.add_scalar(name, value, step)
         writer.flush()
 
     def video(self, step: int, name: str, path: Path) -> None:
-        """The GIF as an animated picture in the images tab."""
+        """Show the GIF, animated, in the images tab."""
         summary = extra("tensorboard.compat.proto.summary_pb2", "TensorBoardSink").Summary
         image = summary.Image(colorspace=3, encoded_image_string=path.read_bytes())
         writer = self._open()
@@ -121,7 +121,7 @@ class TensorBoardSink:
         self._purge = step
 
     def close(self) -> None:
-        """Close the event file; a later write begins another one."""
+        """Close the event file; a later write creates another one."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -137,14 +137,14 @@ class TensorBoardSink:
 class WandbSink:
     """Weights & Biases, through the package `wandb`: `pip install wandb`, then `wandb login`.
 
-    The W&B run has the name of the run folder, so that a resumed run continues it. W&B ignores
-    figures at steps that it has seen, and a resumed run gives the same figures once more.
+    The W&B run is named after the run folder, so a resumed run continues it. W&B ignores figures at
+    steps it has already seen; a resumed run logs the same figures for them.
     """
 
     def __init__(self, logdir: Path | str, **options: Any) -> None:
         """Args:
-        logdir: The run folder; its configuration goes along.
-        options: For `wandb.init`, such as `project="mazes"`; they replace what is set here.
+        logdir: The run folder; its configuration is uploaded.
+        options: For `wandb.init`, such as `project="mazes"`; they override the defaults.
         """
         self._wandb = extra("wandb", "WandbSink", in_extra=False)
         name = re.sub(r"[^\w.-]+", "-", "-".join(Path(logdir).resolve().parts[-2:]))
@@ -152,15 +152,15 @@ class WandbSink:
         self._run = self._wandb.init(**{**ours, "resume": "allow", **options})
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The figures of one step; several calls at a step are one row."""
+        """Log the figures of a step; several calls at one step form one row."""
         self._run.log(dict(metrics), step=step)
 
     def video(self, step: int, name: str, path: Path) -> None:
-        """The GIF as a video."""
+        """Log the GIF as a video."""
         self._run.log({name: self._wandb.Video(str(path), format="gif")}, step=step)
 
     def close(self) -> None:
-        """Wait until everything is sent."""
+        """Wait until everything is uploaded."""
         self._run.finish()
 
 
@@ -171,10 +171,10 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
 
 
 def named_sinks(names: Sequence[str], logdir: Path) -> list[Sink]:
-    """The sinks of a run folder by name, each once: `tensorboard`, `wandb`.
+    """The sinks of these names (`tensorboard`, `wandb`) for a run folder, each once.
 
     Raises:
-        ValueError: no sink has that name.
+        ValueError: there is no sink of a name.
     """
     if unknown := [name for name in names if name not in SINKS]:
         raise ValueError(f"no sink is called {unknown[0]!r}; --log takes {', '.join(SINKS)}")
@@ -182,10 +182,10 @@ def named_sinks(names: Sequence[str], logdir: Path) -> list[Sink]:
 
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
-    """The lines of a JSONL file; a missing file has none, a half-written last line is left out.
+    """The lines of a JSONL file; none if it is missing. An incomplete last line is skipped.
 
     Raises:
-        ValueError: Another line is not JSON; names it.
+        ValueError: Another line is not JSON.
     """
     path = Path(path)
     if not path.exists():
@@ -202,5 +202,5 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     return lines
 
 
-def _number(value: float | str) -> float | str | None:
+def _json_value(value: float | str) -> float | str | None:
     return value if isinstance(value, str) or math.isfinite(value) else None

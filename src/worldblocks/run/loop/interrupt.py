@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that the training loop reads between two steps."""
+"""Ctrl-C and SIGTERM as a flag that the training loop checks between steps."""
 
 import signal
 import threading
@@ -6,11 +6,11 @@ from types import FrameType, TracebackType
 
 
 class Interrupt:
-    """Turn SIGINT (Ctrl-C) and SIGTERM into a request to stop at a safe place.
+    """Turn SIGINT (Ctrl-C) and SIGTERM into a request to stop at a safe point.
 
-    The loop reads `requested` and saves before it leaves. A second Ctrl-C raises
-    `KeyboardInterrupt` at once, for whoever cannot wait. The handlers that were there before come
-    back on exit. Signals reach only Python's main thread: in another one nothing is requested.
+    The loop checks `requested`, and saves before it ends. A second Ctrl-C raises
+    `KeyboardInterrupt` at once. The previous handlers are restored on exit. Python delivers signals
+    to the main thread only: in another thread nothing is requested.
 
     >>> with Interrupt() as interrupt:
     ...     signal.raise_signal(signal.SIGTERM)
@@ -20,13 +20,13 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        self.signal: str | None = None  # the name of the signal that asked, for the message
+        self.signal: str | None = None  # name of the first signal
         self._interrupts = 0
         self._before: dict[signal.Signals, object] = {}
 
     @property
     def exit_code(self) -> int:
-        """What a process that stops for the signal returns: 128 + its number; 0 without one."""
+        """Exit code of the process: 128 + the number of the signal; 0 without one."""
         return 128 + signal.Signals[self.signal] if self.signal else 0
 
     def __enter__(self) -> "Interrupt":
@@ -42,7 +42,7 @@ class Interrupt:
         trace: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            # None: a handler that was not installed from Python and cannot be put back.
+            # None: the handler was not installed from Python and cannot be restored.
             if handler is not None:
                 signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
         self._before.clear()

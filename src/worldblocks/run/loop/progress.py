@@ -1,24 +1,24 @@
-"""What a person sees while a run goes on."""
+"""The progress display of a run."""
 
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
 from worldblocks.run.extras import extra
 
-WINDOW = 60.0  # seconds over which rates are measured: a run is slower once it trains
+WINDOW = 60.0  # seconds over which rates are measured; a run slows down when training starts
 
 
 class Progress:
-    """A live display on a terminal, a plain line now and then on a pipe.
+    """A live display on a terminal, periodic plain lines on a pipe.
 
         ━━━━━━━━━━━━━━━━━━━━━━━━━━━╺━━━━━━━━━━━━━━━━  61%   61,440 / 100,000 steps   2:05 left
         episodes 34   score 12.3   updates/s 8.1   steps/s 130
 
-    Use it as a context manager; `update` costs microseconds and may be called at every step.
+    Use it as a context manager. `update` costs microseconds and can be called at every step.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class Progress:
     ) -> None:
         """Args:
         total: Environment steps at the end of the run.
-        initial: Environment steps made before (a resumed run).
-        unit: What is counted.
+        initial: Environment steps made before, in a resumed run.
+        unit: Name of the steps.
         every: Seconds between two lines on a pipe.
         stream: Where to write; standard error if None.
-        clock: Seconds, for rates and for the time left.
+        clock: Returns seconds; for rates and the time left.
         """
         self.total = total
         self.unit = unit
@@ -76,8 +76,8 @@ class Progress:
         Args:
             step: Environment steps so far.
             updates: Gradient updates so far; shown as updates per second.
-            shown: Further figures in the order in which they appear, such as `episodes=34,
-                score=12.3`; None is shown as a dash. They stay until they are given again.
+            shown: Further figures in order of appearance, such as `episodes=34, score=12.3`; None
+                is shown as a dash. A figure stays until it is given again.
         """
         now = self._clock()
         self._step = step
@@ -99,7 +99,7 @@ class Progress:
             self._print(self._clock())
 
     def figures(self) -> dict[str, str]:
-        """What is shown beside the bar, as text: the given figures, then the rates."""
+        """The text below the bar: the given figures, then the rates."""
         figures = {name: _text(value) for name, value in self._shown.items()}
         steps, updates = self._rates()
         if self._updates is not None:
@@ -108,9 +108,9 @@ class Progress:
         return figures
 
     def rates(self) -> dict[str, float]:
-        """For a log: steps and updates per second over the last minute, those that are known.
+        """Steps and updates per second over the last minute, where known, for a log.
 
-        `seconds` is the time since the call before: over a log they add up to that of the run.
+        `seconds` is the time since the previous call; over a log it adds up to that of the run.
         """
         pairs = zip((f"{self.unit}/s", "updates/s"), self._rates(), strict=True)
         rates = {name: rate for name, rate in pairs if rate is not None}
@@ -119,7 +119,7 @@ class Progress:
         return {**rates, "seconds": since}
 
     def left(self) -> str:
-        """Time left at the present rate, as `1:02:03 left`."""
+        """Time left at the current rate, as `1:02:03 left`."""
         rate, remaining = self._rates()[0], max(0, self.total - self._step)
         if not remaining:
             return "done"
@@ -127,9 +127,9 @@ class Progress:
 
     def _rates(self) -> tuple[float | None, float | None]:
         """Steps and updates per second over the window."""
-        samples = list(self._samples)  # the display's thread reads while the run appends
+        samples = list(self._samples)  # the display thread reads while the run appends
         then, step, updates = samples[0]
-        for sample in samples:  # updates are counted only from when they were first given
+        for sample in samples:  # updates count from when they were first given
             updates_then, updates = sample[0], sample[2]
             if updates is not None:
                 break
@@ -152,7 +152,7 @@ class Progress:
         self._stream.flush()
 
     def _render(self) -> Any:
-        """Two lines for rich: the bar with the count, the figures."""
+        """Two lines for rich: the bar with the count, and the figures."""
         table = extra("rich.table", "Progress").Table
         text = extra("rich.text", "Progress").Text
         bar = extra("rich.progress_bar", "Progress").ProgressBar(self.total, self._step)
@@ -163,15 +163,10 @@ class Progress:
         for _ in range(3):
             top.add_column(no_wrap=True, justify="right")
         top.add_row(bar, f"{share:.0%}", count, text(self.left(), style="cyan"))
-        group = extra("rich.console", "Progress").Group
-        return group(top, _figures_text(self.figures(), text))
-
-
-def _figures_text(figures: Mapping[str, str], text: Any) -> Any:
-    line = text(overflow="fold")
-    for name, value in figures.items():
-        line.append(f"{name} ", style="dim").append(value, style="bold").append("   ")
-    return line
+        line = text(overflow="fold")
+        for name, value in self.figures().items():
+            line.append(f"{name} ", style="dim").append(value, style="bold").append("   ")
+        return extra("rich.console", "Progress").Group(top, line)
 
 
 def _text(value: Any) -> str:

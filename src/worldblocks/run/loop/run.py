@@ -1,4 +1,4 @@
-"""One run of a recipe: everything around the training loop, in one `with` block."""
+"""One run of a recipe: everything around the training loop in one `with` block."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -15,14 +15,14 @@ from worldblocks.run.loop.progress import Progress
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.session import Session, Stateful
 
-# A resumed run may change these: none of them changes a number of the run.
+# Fields that a resumed run may change: they do not affect its numbers.
 MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers", "log")
 
 
 class Run:
     """The folder, log, checkpoint, progress display and signal handling of one run.
 
-    The loop stays with the recipe: it decides when to act, learn, log and save.
+    The loop stays in the recipe, which decides when to act, learn, log and save.
 
         with wb.run.Run(cfg, __file__, parts) as run:
             step, carry = run.restore(step=0, carry=agent.initial(cfg.envs)).values()
@@ -35,13 +35,13 @@ class Run:
         cfg: the recipe's configuration, a dataclass with the fields `steps`, `logdir`, `resume` and
             `log`, the names of sinks.
         recipe: the recipe's `__file__`. Its name is saved, so that tools find the recipe.
-        parts: what is saved and restored, by name; see `Session`. The logger is added.
-        may_change: further fields of `cfg` that may differ when the run is resumed.
+        parts: parts to save and restore, by name; see `Session`. The logger is added.
+        may_change: further fields of `cfg` that a resumed run may change.
 
     Attributes:
         folder: the run folder.
         logger: writes metrics, episodes and videos there.
-        progress: the display, from `restore` on.
+        progress: the display; set by `restore`.
 
     Raises:
         FileExistsError, FileNotFoundError, ValueError: as in `run_folder`.
@@ -68,7 +68,7 @@ class Run:
         )
         self._session = Session(checkpoint, {**parts, "logger": self.logger})
         self._steps, self._interrupt, self._failure = cfg.steps, Interrupt(), ""
-        self._loop = ExitStack()  # what the loop alone needs: signals and the display
+        self._loop = ExitStack()  # signals and the display
 
     def __enter__(self) -> "Run":
         self._loop.enter_context(self._interrupt)
@@ -85,10 +85,10 @@ class Run:
         self.logger.close()
 
     def restore(self, **position: Any) -> dict[str, Any]:
-        """Load the last checkpoint, if there is one, and show the progress from its `step` on.
+        """Load the last checkpoint, if there is one, and start the progress display.
 
         Args:
-            position: of a run that begins, see `Session.restore`; with `step`.
+            position: the position of a new run, including `step`; see `Session.restore`.
         """
         restored = self._session.restore(**position)
         self.progress = self._loop.enter_context(Progress(self._steps, restored["step"]))
@@ -98,31 +98,32 @@ class Run:
         """Whether a signal or a failure ends the loop early.
 
         Args:
-            failure: the reason that environments give, such as `EnvVector.stopped`; "" if none.
+            failure: why the environments must stop, such as `EnvVector.stopped`; "" if they need
+                not.
         """
         self._failure = failure
         return self._interrupt.requested or bool(failure)
 
     def log(self, step: int, **figures: Any) -> dict[str, float]:
-        """Write a line of metrics, see `Logger.write`, and one of rates."""
+        """Write a line of metrics (see `Logger.write`) and one of rates."""
         written = self.logger.write(step, figures)
         self.logger.timing(step, self.progress.rates())
         return written
 
     def show(self, step: int, updates: int | None = None, **figures: Any) -> None:
-        """Update the progress display; without `figures` it has the episodes and their score."""
+        """Update the progress display; by default with the number and mean score of episodes."""
         figures = figures or {"episodes": self.logger.episodes, "score": self.logger.score}
         self.progress.update(step, updates=updates, **figures)
 
     def save(self, **position: Any) -> None:
-        """Save every part and the position, see `Session.save`."""
+        """Save every part and the position; see `Session.save`."""
         self._session.save(**position)
 
     def finish(self, **position: Any) -> bool:
-        """End the loop: save, hand back the terminal and the signals.
+        """End the loop: save, close the display and restore the signal handlers.
 
         Returns:
-            Whether the run made all its steps. If not, the command that continues it was printed.
+            Whether the run is complete. If not, the command that continues it is printed.
         """
         self.save(**position)
         self._loop.close()
@@ -134,5 +135,5 @@ class Run:
 
     @property
     def exit_code(self) -> int:
-        """Of the process: 128 + the number of the signal that ended the run, 1 for a failure."""
+        """Exit code of the process: 128 + the number of a signal, 1 for a failure, else 0."""
         return self._interrupt.exit_code or int(bool(self._failure))

@@ -1,19 +1,19 @@
-"""When to train and when to log: deterministic functions of the steps made."""
+"""When to train and when to log: deterministic functions of the step."""
 
 from fractions import Fraction
 from typing import Any
 
 
 class Ratio:
-    """Gradient updates due per step: per action, in the recipes.
+    """Gradient updates due per step; the recipes count actions as steps.
 
-    After a call at `step`, `1 + floor((step - first) * ratio)` updates have been granted in all,
-    where `first` is the step of the first call: that call grants exactly one, and nothing is caught
-    up for the steps before it. Update k therefore sees the steps up to
-    `first + k / ratio`, however the calls are spaced. The ratio is kept as a fraction, so that
-    rounding errors do not add up; 0 never grants an update.
+    After a call at `step`, `1 + floor((step - first) * ratio)` updates have been granted in total,
+    where `first` is the step of the first call. That call grants exactly one update; the steps
+    before it are not made up for. Update k therefore sees the steps up to `first + k / ratio`,
+    however the calls are spaced. The ratio is kept as a fraction, so rounding errors do not
+    accumulate; 0 never grants an update.
 
-    Source: train ratio of DreamerV3, there counted in replayed steps: `ratio` here is
+    Source: train ratio of DreamerV3, which counts replayed steps: `ratio` here is
     train ratio / (batch size * batch length).
 
     >>> ratio = Ratio(0.5)
@@ -50,9 +50,9 @@ class Ratio:
 
 
 class Every:
-    """True once for every `n` steps: on the first call at or past each of n, 2n, 3n, …
+    """True once every `n` steps: on the first call at or past each of n, 2n, 3n, …
 
-    A call that passes several of them is True once. `n <= 0` is never True.
+    A call that passes several multiples is True once. `n <= 0` is never True.
 
     >>> log = Every(10)
     >>> [step for step in (0, 4, 8, 12, 16, 20, 45, 49, 50) if log(step)]
@@ -60,12 +60,12 @@ class Every:
     """
 
     def __init__(self, n: int) -> None:
-        """Args: n: steps between two events."""
+        """Args: n: steps between events."""
         self.n = n
         self._passed = 0
 
     def __call__(self, step: int) -> bool:
-        """Whether a multiple of `n` was reached since the last call that said so."""
+        """Whether a multiple of `n` was reached since the last call that returned True."""
         if self.n <= 0 or step // self.n <= self._passed:
             return False
         self._passed = step // self.n

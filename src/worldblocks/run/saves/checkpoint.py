@@ -1,4 +1,4 @@
-"""Checkpoints that a kill at any moment leaves whole, read without executing code."""
+"""Checkpoints that survive a kill at any moment, read without executing code."""
 
 import json
 import zlib
@@ -24,35 +24,35 @@ FORMAT = 1
 class Store(Protocol):
     """Something large that writes its own files, such as a replay buffer.
 
-    A manifest is a JSON-able dict; its `files` maps each file, named relative to the folder, to its
-    `size` and `crc32`. Files of earlier manifests are never overwritten or deleted.
+    A manifest is a JSON-able dict; its `files` maps the name of each file, relative to the folder,
+    to its `size` and `crc32`. A store never overwrites or deletes files of earlier manifests.
     """
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write what changed since the last save and return the manifest of the whole."""
+        """Write what changed since the last save and return the manifest of all files."""
         ...
 
     def load(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        """Check every file of the manifest, then take over its contents."""
+        """Check every file of the manifest, then load its contents."""
         ...
 
 
 class Checkpoint:
     """Saves and loads the state of a run in `<logdir>/checkpoint`.
 
-        manifest.json             which files are the checkpoint, with their sizes and CRC32
+        manifest.json             the files of the checkpoint, with their sizes and CRC32
         state-<n>.safetensors     save number n: tensors by path, the rest as JSON in the header
         <store>/...               files of each store
 
-    A save writes new files, waits for the disk, and then replaces the manifest in one step; only
-    then files that no manifest names are deleted. Killed at any moment, the run has its previous
-    checkpoint or the new one. Nothing is pickled: loading executes no code.
+    A save writes new files, waits for the disk and then replaces the manifest in one step. Only
+    then does it delete files that the manifest no longer names. A run that is killed at any moment
+    keeps its previous checkpoint or the new one. Nothing is pickled: loading executes no code.
     """
 
     def __init__(self, logdir: Path | str, keep: int = 1) -> None:
         """Args:
-        logdir: The run folder; its `checkpoint` folder is made by the first save.
-        keep: How many saves to keep, the newest included.
+        logdir: The run folder; the first save makes its `checkpoint` folder.
+        keep: Number of saves to keep, including the newest.
         """
         if keep < 1:
             raise ValueError(f"keep is the number of saves to keep, at least 1, got {keep}")
@@ -60,15 +60,15 @@ class Checkpoint:
         self.keep = keep
 
     def exists(self) -> bool:
-        """Whether a complete save is there.
+        """Whether there is a complete save.
 
         Raises:
-            FileNotFoundError: The manifest of earlier saves is gone. Starting afresh would delete
-                what it named.
+            FileNotFoundError: The manifest of earlier saves is missing. A new save would delete
+                their files.
         """
         if self._manifest.exists():
             return True
-        # A kill inside the very first save leaves its state file, number 1, and no manifest.
+        # A kill during the very first save leaves state file 1 without a manifest.
         states = sorted(self.folder.glob("state-*.safetensors"))
         if states and states[-1].name > _state_name(1):
             raise FileNotFoundError(
@@ -81,11 +81,11 @@ class Checkpoint:
         """Write a nested state of tensors, arrays, numbers, strings, bytes, None, lists and dicts.
 
         Args:
-            state: The state. Tensors come back on the CPU, everything else as it was.
-            stores: Objects that write files of their own, each into its folder.
+            state: The state. Tensors are loaded on the CPU, everything else as it was.
+            stores: Objects that write their own files, each into its folder.
 
         Raises:
-            TypeError: An entry is of another type. The previous checkpoint is unchanged.
+            TypeError: An entry has another type. The previous checkpoint is unchanged.
         """
         tensors, skeleton = flatten(state)
         saves = self._saves() if self.exists() else []
@@ -104,14 +104,14 @@ class Checkpoint:
         self._commit(saves)
 
     def load(self, back: int = 0) -> Any:
-        """The saved state, after checking its file and the sizes of the stores' files.
+        """The saved state. Checks the state file, and the sizes of the stores' files.
 
         Args:
-            back: 0 for the newest save, 1 for the one before, … (as many as are kept).
+            back: 0 for the newest save, 1 for the one before, … up to `keep - 1`.
 
         Raises:
-            FileNotFoundError: There is no checkpoint, or a file of it is missing.
-            ValueError: A file is truncated or corrupted, or the format is another one.
+            FileNotFoundError: There is no checkpoint, or one of its files is missing.
+            ValueError: A file is truncated or corrupted, or has another format version.
         """
         save = self._save(back)
         for store, manifest in save["stores"].items():
@@ -122,7 +122,7 @@ class Checkpoint:
             return unflatten(skeleton, _fetch(file))
 
     def header(self, back: int = 0) -> Any:
-        """The saved state with None for each tensor, array and bytes; the stores are not looked at.
+        """The saved state with None for each tensor, array and bytes; stores are not checked.
 
         Raises:
             FileNotFoundError: There is no checkpoint, or its state file is missing.
@@ -132,10 +132,10 @@ class Checkpoint:
             return unflatten(json.loads(file.metadata()["state"]), None)
 
     def load_stores(self, stores: Mapping[str, Store], back: int = 0) -> None:
-        """Let each store read its files; a store checks them before it changes.
+        """Load each store from its files; a store checks them before it changes.
 
         Raises:
-            KeyError: The checkpoint has no such store; the sentence names those it has.
+            KeyError: The checkpoint has no store of that name.
         """
         saved = self._save(back)["stores"]
         for name in stores:
@@ -147,12 +147,12 @@ class Checkpoint:
             store.load(self.folder / name, saved[name])
 
     def weights(self, prefix: str, back: int = 0) -> dict[str, Tensor]:
-        """Only the tensors under a path such as `agent/`, named without it.
+        """The tensors under a path such as `agent/`, named relative to it.
 
-        The stores are not looked at: a run whose replay was deleted still has its weights.
+        Stores are not checked: a run whose replay was deleted still has its weights.
 
         Raises:
-            KeyError: Nothing is there; the sentence names what is.
+            KeyError: There are no tensors under that path.
         """
         prefix = prefix.rstrip("/") + "/"
         with self._open(self._save(back)) as file:
@@ -169,7 +169,7 @@ class Checkpoint:
         return self.folder / "manifest.json"
 
     def _saves(self) -> list[dict[str, Any]]:
-        """The saves the manifest lists, the newest first."""
+        """The saves in the manifest, newest first."""
         if not self.exists():
             raise FileNotFoundError(
                 f"no checkpoint in {self.folder}: nothing has been saved there; start the run "
@@ -201,8 +201,8 @@ class Checkpoint:
         return extra("safetensors", "Checkpoint").safe_open(path, framework="pt")
 
     def _commit(self, saves: list[dict[str, Any]]) -> None:
-        """Make the new files durable, name them in the manifest, delete what it no longer names."""
-        saves = json.loads(json.dumps(saves))  # keys become the strings that a reader will find
+        """Sync the new files, name them in the manifest, delete files that it no longer names."""
+        saves = json.loads(json.dumps(saves))  # keys become strings, as they are read back
         new = [self.folder / name for name in _names(saves[:1])]
         for path in new:
             sync(path)
@@ -224,14 +224,14 @@ def _state_name(number: int) -> str:
 
 
 def _names(saves: list[dict[str, Any]]) -> set[str]:
-    """Every file of some saves, relative to the checkpoint's folder."""
+    """Every file of these saves, relative to the checkpoint folder."""
     states = {save["state"]["name"] for save in saves}
     stores = [item for save in saves for item in save["stores"].items()]
     return states | {f"{store}/{name}" for store, manifest in stores for name in manifest["files"]}
 
 
 def _fetch(file: Any) -> Callable[[str], Tensor]:
-    # A copy: the tensor of an open file is memory-mapped and would change with the file.
+    # A copy: tensors of an open file are memory-mapped and would change with it.
     return lambda name: file.get_tensor(name).clone()
 
 

@@ -1,4 +1,4 @@
-"""Files that survive a killed process, and how to tell whether they did."""
+"""Files that survive a killed process, and checks that they did."""
 
 import os
 import zlib
@@ -10,9 +10,9 @@ RESTORE = "restore it from a copy, or start again in another run folder"
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the entries of a folder."""
+    """Wait until a file, or the entries of a folder, are on disk."""
     if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders; its file system keeps its entries in order itself
+        return  # Windows cannot open folders; NTFS orders their entries itself
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(handle)
@@ -21,7 +21,7 @@ def sync(path: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Give a file new contents so that a reader finds the old or the new ones, whole."""
+    """Replace the contents of a file in one step: a reader sees all old or all new ones."""
     draft = path.with_name(path.name + ".new")
     draft.write_text(text, encoding="utf-8")
     sync(draft)
@@ -30,32 +30,32 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def fingerprint(path: Path) -> dict[str, int]:
-    """Size in bytes and CRC32 of a file, read in pieces."""
+    """Size in bytes and CRC32 of a file, read in chunks."""
     size, crc = 0, 0
     with path.open("rb") as file:
-        while piece := file.read(1 << 22):
-            size, crc = size + len(piece), zlib.crc32(piece, crc)
+        while chunk := file.read(1 << 22):
+            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
     return {"size": size, "crc32": crc}
 
 
 def check_size(path: Path, entry: Mapping[str, Any]) -> None:
-    """Raise a sentence unless a file is there with the size it was saved with."""
+    """Raise unless a file exists and has the size that was saved."""
     if not path.exists():
         raise FileNotFoundError(f"the checkpoint needs {path}, which is missing; {RESTORE}")
     size = path.stat().st_size
     if size != entry["size"]:
         how = "truncated" if size < entry["size"] else "too long"
         raise ValueError(
-            f"{path} is {how}: it has {size} bytes, {entry['size']} were saved; {RESTORE}"
+            f"{path} is {how}: it has {size} bytes, but {entry['size']} were saved; {RESTORE}"
         )
 
 
 def check_contents(path: Path, entry: Mapping[str, Any]) -> None:
-    """Raise a sentence unless a file has the size and the CRC32 it was saved with."""
+    """Raise unless a file has the size and the CRC32 that were saved."""
     check_size(path, entry)
     crc = fingerprint(path)["crc32"]
     if crc != entry["crc32"]:
         raise ValueError(
-            f"{path} is corrupted: its CRC32 is {crc:08x}, that of the saved file was "
-            f"{entry['crc32']:08x}; {RESTORE}"
+            f"{path} is corrupted: its CRC32 is {crc:08x}, but {entry['crc32']:08x} was saved; "
+            f"{RESTORE}"
         )

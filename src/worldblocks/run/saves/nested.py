@@ -1,8 +1,8 @@
 """A nested state as named tensors and a JSON skeleton, and back.
 
 Tensors are named by their path, `agent/encoder.conv.weight`; "/" and "~" inside a key are written
-"~1" and "~0" (RFC 6901). Everything else is in the skeleton, where an object of one key says what
-stands there: `{"tensor": name}`, `{"dict": {...}}`, `{"items": [[key, value], ...]}`, ...
+"~1" and "~0" (RFC 6901). Everything else is in the skeleton, where an object with one key gives the
+type of an entry: `{"tensor": name}`, `{"dict": {...}}`, `{"items": [[key, value], ...]}`, ...
 """
 
 from collections.abc import Callable, Mapping
@@ -19,14 +19,14 @@ def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
     """Tensors by path, on the CPU, and the skeleton that `unflatten` reads.
 
     Raises:
-        TypeError: Names the entry that is none of the types a checkpoint holds.
+        TypeError: An entry has a type that a checkpoint cannot hold.
     """
     tensors: dict[str, Tensor] = {}
     return tensors, _encode(state, "", tensors)
 
 
 def unflatten(skeleton: Any, fetch: Callable[[str], Tensor] | None) -> Any:
-    """The state of a skeleton; `fetch` returns the tensor of a name, or leaves out all if None."""
+    """Rebuild a state; `fetch` returns a tensor by name, and None puts None in place of each."""
     if isinstance(skeleton, list):
         return [unflatten(part, fetch) for part in skeleton]
     if not isinstance(skeleton, dict):
@@ -49,12 +49,12 @@ def unflatten(skeleton: Any, fetch: Callable[[str], Tensor] | None) -> Any:
 
 
 def escape(key: object) -> str:
-    """A key as one part of a path."""
+    """Quote a key for use in a path."""
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
 def unescape(name: str) -> str:
-    """The opposite of `escape`."""
+    """The inverse of `escape`."""
     return name.replace("~1", "/").replace("~0", "~")
 
 

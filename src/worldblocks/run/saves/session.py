@@ -1,4 +1,4 @@
-"""Everything a run continues from, saved and restored together."""
+"""Save and restore everything a run continues from."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,15 +10,15 @@ from worldblocks.run.device.devices import rng_state, set_rng_state
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.weights import load_module_state
 
-# Names of parts that recipes of earlier versions saved under another name.
+# Parts that earlier versions of the recipes saved under another name.
 EARLIER = {"train_ratio": "due", "video": "show", "search": "quest", "task_envs": "players"}
 
 
 class Stateful(Protocol):
-    """Something small that says its state as a nested dict: a module, an optimiser, a logger."""
+    """Something with a small state, such as a module, an optimiser or a logger."""
 
     def state_dict(self) -> Any:
-        """The state, of tensors, numbers, strings, bytes, lists and dicts."""
+        """The state: nested lists and dicts of tensors, numbers, strings and bytes."""
         ...
 
     def load_state_dict(self, state_dict: Any, /) -> Any:
@@ -27,10 +27,10 @@ class Stateful(Protocol):
 
 
 class Session:
-    """A checkpoint of the parts of a run and of where its loop stands.
+    """A checkpoint of the parts of a run, the position of its loop and the random states.
 
-    Random states are saved with it. A part that has `state_dict` goes into the state file, one that
-    writes its own files (a replay buffer, see `Store`) into a folder beside it.
+    A part with `state_dict` is saved in the state file. A part that writes its own files (a replay
+    buffer, see `Store`) has a folder next to it.
 
     >>> import tempfile
     >>> import torch
@@ -48,27 +48,27 @@ class Session:
     def __init__(self, checkpoint: Checkpoint, parts: Mapping[str, Stateful | Store]) -> None:
         """Args:
         checkpoint: Where to save.
-        parts: By the name under which each is saved.
+        parts: The parts by the names under which they are saved.
         """
         self.checkpoint = checkpoint
         self.stores = {k: p for k, p in parts.items() if not hasattr(p, "state_dict")}
         self.parts = {k: p for k, p in parts.items() if k not in self.stores}
 
     def save(self, **position: Any) -> None:
-        """Save every part, the random states, and the position: pytrees of numbers and tensors."""
+        """Save every part, the random states and the position (pytrees of numbers and tensors)."""
         state = {name: part.state_dict() for name, part in self.parts.items()}  # type: ignore[union-attr]
         state["position"] = {name: pytree.tree_leaves(value) for name, value in position.items()}
         self.checkpoint.save(state | {"rng": rng_state()}, stores=self.stores)  # type: ignore[arg-type]
 
     def restore(self, **position: Any) -> dict[str, Any]:
-        """Load what was saved into every part; without a checkpoint nothing changes.
+        """Load every part from the checkpoint; without a checkpoint nothing changes.
 
         Args:
-            position: Values of the structure that was saved, with their tensors on the devices
-                where they are wanted: those of a run that begins.
+            position: The position of a new run. A saved position must have the same structure; its
+                tensors are moved to the devices of these.
 
         Returns:
-            The position saved, or the one given where there is no checkpoint.
+            The saved position, or `position` if there is no checkpoint.
 
         Raises:
             ValueError: A file is truncated or corrupted, or a part does not fit.
@@ -84,11 +84,13 @@ class Session:
             else:
                 part.load_state_dict(saved)  # type: ignore[union-attr]
         set_rng_state(state["rng"])
-        return {name: _like(state["position"][name], value) for name, value in position.items()}
+        return {
+            name: unflatten_like(value, state["position"][name]) for name, value in position.items()
+        }
 
 
-def _like(leaves: list[Any], value: Any) -> Any:
-    """Saved leaves in the structure of a value, its tensors on the value's devices."""
+def unflatten_like(value: Any, leaves: list[Any]) -> Any:
+    """Saved leaves in the structure of `value`, tensors on the devices of its tensors."""
     if isinstance(value, list):
         return leaves
     own, structure = pytree.tree_flatten(value)

@@ -1,4 +1,4 @@
-"""Weights of a checkpoint into a module, all or none."""
+"""Load the weights of a checkpoint into a module, all or none."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,14 @@ from torch import nn
 
 
 def load_module_state(module: nn.Module, tensors: Mapping[str, Any]) -> None:
-    """Copy tensors into a module whose names and shapes are exactly theirs.
+    """Copy tensors into a module whose state dict has exactly their names and shapes.
 
     Args:
-        module: Its state dict says what is needed.
+        module: The module.
         tensors: Tensors by name, as `Checkpoint.weights` returns them.
 
     Raises:
-        ValueError: Names the first tensor that does not fit. The module is unchanged.
+        ValueError: A tensor is missing, superfluous or of another shape. The module is unchanged.
     """
     needed = module.state_dict()
     for name, own in needed.items():
