@@ -13,7 +13,7 @@ RUN = "bookkeeping of a run: tests/run"
 CONTAINER = "a container, whose fields are those of what is tested"
 PROTOCOL = "a protocol: what is written of a part, not a part"
 SHARES = "shares of a batch: tests/tasks/test_task_sampling.py"
-PLAYED = "how tasks are played: tests/tasks/test_stage.py"
+PLAYED = "several tasks: tests/tasks/test_suite.py"
 REASONS = {
     "transforms": "functions of numbers: identities and oracles in tests/test_transforms.py and "
     "tests/test_learnable_symlog.py",
@@ -35,10 +35,10 @@ REASONS = {
     "replay.relabel": "by hand: tests/language/test_imagined.py, tests/replay/test_mixture.py",
     "tasks.LearningProgress": SHARES,
     "tasks.OneTask": "a view of modules: tests/tasks/test_task_heads.py",
-    "tasks.Players": PLAYED,
+    "tasks.TaskEnvironments": PLAYED,
     "tasks.Proportional": SHARES,
     "tasks.Slots": "by hand and against a list: tests/tasks/test_slots.py",
-    "tasks.Stage": PLAYED,
+    "tasks.TaskSuite": PLAYED,
     "tasks.TaskHeads": "a shelf of heads: tests/tasks/test_task_heads.py",
     "tasks.TaskSampler": SHARES,
     "tasks.balanced": SHARES,
@@ -47,7 +47,7 @@ REASONS = {
     "tasks.judge": PLAYED,
     "tasks.plot_tasks": "a picture: tests/tasks/test_task_rewards.py",
     "tasks.principal_axes": "by hand and by identities: tests/tasks/test_task_rewards.py",
-    "tasks.recast": PLAYED,
+    "tasks.set_tasks": PLAYED,
     "tasks.renew": "by hand: tests/tasks/test_slots.py",
     "tasks.seen": PLAYED,
     "tasks.tasks_of": PLAYED,

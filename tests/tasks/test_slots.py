@@ -63,9 +63,9 @@ def test_a_head_begins_anew_where_it_is():
 
 
 def test_messages():
-    with pytest.raises(ValueError, match="take turns in one head or more, got 0"):
+    with pytest.raises(ValueError, match="must be at least one head, got 0"):
         Slots(0)
-    with pytest.raises(ValueError, match="3 tasks cannot be played at once with 2 heads; give"):
+    with pytest.raises(ValueError, match="3 tasks cannot share 2 heads at once; give"):
         Slots(2).use([1, 2, 3])
     with pytest.raises(KeyError, match=r"task 5 has no head; \[None, None\] have"):
         Slots(2).of(5)

@@ -200,17 +200,17 @@ def test_messages():
     with pytest.raises(ValueError, match=r"'joints' is .* and there is room for None; give t"):
         Padded(Body(2), {"time": Continuous()})
     with pytest.raises(
-        ValueError, match="'leg' has no place in this world, whose actions are 2 nu"
+        ValueError, match="'leg' does not fit this world model, whose actions are 2 nu"
     ):
         TaskSuite(make, ["finger"], ["leg"]).padding("leg")
-    with pytest.raises(ValueError, match="'finger' has no place in this world"):
+    with pytest.raises(ValueError, match="'finger' does not fit this world model"):
         task_suite(("leg",), ["finger"], conditioned=True).padding("finger")
     played = task_envs("leg")
-    with pytest.raises(ValueError, match="'leg' is played already; remove it before it is added"):
+    with pytest.raises(ValueError, match="'leg' has environments already; remove it before it"):
         played.add("leg", played.envs["leg"], None)
-    with pytest.raises(KeyError, match=r"'finger' is not played here; \['leg'\] are"):
+    with pytest.raises(KeyError, match=r"'finger' has no environments here; \['leg'\] have"):
         played.remove("finger")
     with pytest.raises(
-        ValueError, match=r"of the tasks \['finger'\] and \['leg'\] are played; add"
+        ValueError, match=r"has the tasks \['finger'\], but \['leg'\] were added; add"
     ):
         played.load_state_dict({"envs": {"finger": None}})

@@ -156,12 +156,14 @@ def test_messages():
             made.add(name, head())
     agent = nn.Module()
     agent.reward, agent.heads = nn.Identity(), made
-    with pytest.raises(ValueError, match=r"'walk' and what all tasks share both have \['reward'\]"):
+    with pytest.raises(ValueError, match=r"'walk' and the shared modules both have \['reward'\]"):
         OneTask(agent, "walk")
     actor = wb.heads.ActorHead(FEATURE, LEGS, units=5, layers=1)
-    with pytest.raises(ValueError, match="action of 5 numbers has no room in a world of 4; make"):
+    with pytest.raises(
+        ValueError, match="action of 5 numbers does not fit a world model of 4; make"
+    ):
         PaddedActor(actor, width=4)
-    with pytest.raises(ValueError, match="a world of 6 takes a padding of 1, got 2"):
+    with pytest.raises(ValueError, match="a world model of 6 takes a padding of 1, got 2"):
         PaddedActor(actor, width=6, padding=torch.zeros(2))
 
 

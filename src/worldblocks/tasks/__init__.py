@@ -1,4 +1,4 @@
-"""Several tasks on one world model: heads, sampling, padding, rewards known from features.
+"""Several tasks on one world model: heads, sampling, padding, rewards computed from features.
 
 The replay of several tasks is `wb.replay.MixtureReplay`, which imports no network.
 """

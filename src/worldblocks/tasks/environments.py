@@ -1,4 +1,4 @@
-"""Where several tasks are played, and what a run knows of its tasks."""
+"""The environments of several tasks, and the tasks of a run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ from worldblocks.run.saves.session import unflatten_like
 
 
 class TaskEnvironments:
-    """Environments of each task, and what the agent carries from row to row in each.
+    """The environments of each task, and what the agent carries from row to row in each.
 
-    It is a part of a `wb.run.Session`: a resumed run goes on in mid-episode in every task.
+    As a part of a `wb.run.Session`, it lets a resumed run continue every task in mid-episode.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class TaskEnvironments:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks, in the order in which they were added."""
+        """The tasks in the order in which they were added."""
         return list(self.envs)
 
     def __iter__(self) -> Iterator[tuple[str, EnvVector]]:
@@ -37,28 +37,30 @@ class TaskEnvironments:
 
     @property
     def stopped(self) -> str:
-        """Why it is no use to go on, of whichever task; "" while there is no reason."""
+        """Reason the run must stop, from any task; empty while there is none."""
         return "".join(envs.stopped for envs in self.envs.values())
 
     def add(self, task: str, envs: EnvVector, acting: Any) -> None:
-        """Begin to play a task: its environments are reset, `acting` is that of a first row.
+        """Add a task and reset its environments; `acting` is what the agent carries at first.
 
         Raises:
-            ValueError: it is played already.
+            ValueError: the task is there already.
         """
         if task in self.envs:
-            raise ValueError(f"{task!r} is played already; remove it before it is added again")
+            raise ValueError(
+                f"{task!r} has environments already; remove it before it is added again"
+            )
         envs.reset()
         self.envs[task], self.acting[task] = envs, acting
 
     def remove(self, task: str) -> None:
-        """Close the environments of a task and forget it.
+        """Close the environments of a task and remove it.
 
         Raises:
-            KeyError: it is not played.
+            KeyError: there is no such task.
         """
         if task not in self.envs:
-            raise KeyError(f"{task!r} is not played here; {self.tasks} are")
+            raise KeyError(f"{task!r} has no environments here; {self.tasks} have")
         self.envs.pop(task).close()
         del self.acting[task]
 
@@ -68,20 +70,20 @@ class TaskEnvironments:
             envs.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where every environment is, and the tensors that are carried."""
+        """The state of every environment, and the tensors that the agent carries."""
         leaves = {task: pytree.tree_leaves(acting) for task, acting in self.acting.items()}
         return {"envs": {k: own.state_dict() for k, own in self.envs.items()}, "carry": leaves}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`, in the same tasks.
+        """Continue from a `state_dict` of the same tasks.
 
         Raises:
-            ValueError: it is of other tasks.
+            ValueError: the state has other tasks.
         """
         if list(state["envs"]) != self.tasks:
             raise ValueError(
-                f"the state is of the tasks {list(state['envs'])} and {self.tasks} are played; add "
-                f"those that were played when it was saved"
+                f"the state has the tasks {list(state['envs'])}, but {self.tasks} were added; add "
+                f"those of the state"
             )
         for task, envs in self.envs.items():
             envs.load_state_dict(state["envs"][task])
@@ -89,13 +91,13 @@ class TaskEnvironments:
 
 
 def tasks_of(run: Path | str, tasks: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The tasks that the world of a run was made for, and those that its checkpoint has.
+    """The base tasks of a run, and the tasks in its checkpoint.
 
-    The first are `tasks` in its `config.json`, the others `tasks` in the position that was saved.
+    The base tasks are `tasks` in `config.json`, the others `tasks` in the saved position.
 
     Args:
-        run: a run folder, or where one is to be.
-        tasks: both, where there is none yet.
+        run: the run folder, which need not exist yet.
+        tasks: the tasks of a new run, returned for both.
     """
     run = Path(run)
     base_tasks = read_config(run)["tasks"] if (run / "config.json").exists() else tasks
@@ -105,19 +107,19 @@ def tasks_of(run: Path | str, tasks: Sequence[str]) -> tuple[tuple[str, ...], tu
 
 
 def changes(saved: Sequence[str], wanted: Sequence[str]) -> str:
-    """A line for each task that leaves a run or joins it; nothing where they are the same.
+    """One line for each task that leaves or joins a run; empty if none does.
 
     >>> print(changes(["walk", "run"], ["run", "stand"]), end="")
     walk leaves, with its head and its rows
     stand joins
 
     Raises:
-        ValueError: none stays: all that was learnt of policies would leave.
+        ValueError: no task stays, so every learnt policy would be lost.
     """
     if not set(saved) & set(wanted):
         raise ValueError(
             f"the run has learnt {', '.join(saved)}, and --tasks names {', '.join(wanted)} alone; "
-            f"name one of the former too, or begin another run"
+            f"name one of the former too, or start another run"
         )
     gone = [f"{task} leaves, with its head and its rows\n" for task in saved if task not in wanted]
     return "".join(gone + [f"{task} joins\n" for task in wanted if task not in saved])
@@ -131,17 +133,17 @@ def set_tasks(
     task_envs: TaskEnvironments,
     envs: Callable[[str], EnvVector],
 ) -> None:
-    """Let exactly these tasks be trained on: others leave, those that are new join.
+    """Train on exactly these tasks: remove the others, add the new ones.
 
-    A task that leaves takes with it its head, what the optimiser remembers of the head, its rows
-    and its environments. Whatever belongs to a task that stays is as before, to the bit.
+    For each removed task, its head, the optimiser's state of the head, its rows and its
+    environments are removed. Tasks that stay are unchanged, to the bit.
 
     Args:
-        tasks: wanted; new ones join in this order, behind those that stay.
-        agent: has `heads`, a `TaskHeads`; `head(task)` gives a new one and `initial(n)` the first
-            carry of n environments.
-        optimizer: the parameters of a new head become a new group of it.
-        replay, task_envs: of the same tasks.
+        tasks: the wanted tasks; new ones are added in this order, after those that stay.
+        agent: has `heads`, a `TaskHeads`; `head(task)` returns a new head and `initial(n)` the
+            first carry of n environments.
+        optimizer: gets one parameter group per new head.
+        replay, task_envs: have the same tasks.
         envs: opens the environments of a task.
     """
     for task in [task for task in task_envs.tasks if task not in tasks]:
@@ -158,5 +160,5 @@ def set_tasks(
 
 
 def trained(head: nn.Module) -> list[nn.Parameter]:
-    """The parameters that take a gradient: those of a slow copy take none."""
+    """The parameters with a gradient; those of a slow copy have none."""
     return [parameter for parameter in head.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""What a task adds to a world model, and the heads of several tasks."""
+"""The head of a task on a shared world model, and the heads of several tasks."""
 
 import copy
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from worldblocks.tasks.padding import PaddedActor
 
 
 class TaskHead(nn.Module):
-    """What one task adds to a world model that all tasks share.
+    """The modules of one task on a world model that all tasks share.
 
     Args:
-        reward: features to the task's reward.
-        actor: features to its policy.
-        value: features to its return.
+        reward: maps features to the task's reward.
+        actor: maps features to its policy.
+        value: maps features to its return.
         slow_value: the slow copy of `value`.
         return_scale: the scale of its returns.
 
-    Source: ours; the heads of DreamerV3, once for each task.
+    Source: ours; the heads of DreamerV3, once per task.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TaskHead(nn.Module):
 class TaskHeads(nn.Module):
     """The heads of several tasks, by name and in the order in which they were added.
 
-    A task that comes or goes leaves every other head as it is, to the bit.
+    Adding or removing a task leaves every other head unchanged, to the bit.
 
     >>> heads = TaskHeads()
     >>> heads.add("walk", nn.Linear(3, 1))
@@ -61,7 +61,7 @@ class TaskHeads(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """The tasks, in the order of the axis `task`."""
+        """The tasks in the order of the axis `task`."""
         return list(self.parts)
 
     def __len__(self) -> int:
@@ -80,14 +80,14 @@ class TaskHeads(nn.Module):
             KeyError: there is no such task.
         """
         if task not in self.parts:
-            raise KeyError(f"there is no head of a task {task!r}; there are heads of {self.names}")
+            raise KeyError(f"no head of a task {task!r}; there are heads of {self.names}")
         return self.parts[task]
 
     def add(self, task: str, head: nn.Module) -> None:
-        """Put in a head; it becomes the last.
+        """Append a head.
 
         Raises:
-            ValueError: the name is taken, or cannot be that of a module.
+            ValueError: the name is taken, or cannot be the name of a module.
         """
         if task in self.parts:
             raise ValueError(f"there is a head of {task!r} already; remove it, or name another")
@@ -99,16 +99,16 @@ class TaskHeads(nn.Module):
         self.parts[task] = head
 
     def copy(self, source: str, task: str) -> None:
-        """Add a head that begins as a copy of another one, which it does not share.
+        """Add a head that starts as a deep copy of another one.
 
         Raises:
             KeyError: there is no head to copy.
-            ValueError: as of `add`.
+            ValueError: as in `add`.
         """
         self.add(task, copy.deepcopy(self[source]))
 
     def remove(self, task: str) -> None:
-        """Take a head out.
+        """Remove a head.
 
         Raises:
             KeyError: there is no such task.
@@ -118,18 +118,18 @@ class TaskHeads(nn.Module):
 
 
 class OneTask(nn.Module):
-    """One task's agent: the head of the task and what all tasks share, under their own names.
+    """The agent of one task: the shared modules and the modules of the task's head, by name.
 
-    It shares the modules: whoever trains it trains the world of all tasks and the head of that one.
+    The modules are not copied: training it trains the shared world model and the task's head.
 
     Args:
         agent: a module whose child `heads` is a `TaskHeads`; all its other children are shared.
-        task: whose head.
+        task: the name of the task.
         options: further attributes.
 
     Raises:
         KeyError: there is no such task.
-        ValueError: the head has a part of the name of a shared one.
+        ValueError: the head has a module with the name of a shared one.
 
     >>> agent = nn.Module()
     >>> agent.world, agent.heads = nn.Linear(2, 3), TaskHeads()
@@ -144,7 +144,7 @@ class OneTask(nn.Module):
         own = dict(agent.heads[task].named_children())  # type: ignore[index]
         if both := sorted(shared.keys() & own.keys()):
             raise ValueError(
-                f"the head of {task!r} and what all tasks share both have {both}; rename one"
+                f"the head of {task!r} and the shared modules both have {both}; rename one"
             )
         for name, part in (shared | own).items():
             self.add_module(name, part)
@@ -163,16 +163,16 @@ def dreamer_head(
     slow_rate: float = 0.02,
     return_floor: float = 1.0,
 ) -> TaskHead:
-    """The heads of DreamerV3's released code, for one task of several.
+    """The heads of DreamerV3's released code for one of several tasks.
 
-    Reward head of 1 layer; actor and critic of 3; a slow copy that takes over `slow_rate` of the
-    critic at each update; returns scaled by max(`return_floor`, p95 - p5).
+    The reward head has 1 layer, actor and critic have 3. The slow copy moves by `slow_rate` towards
+    the critic at each update. Returns are scaled by max(`return_floor`, p95 - p5).
 
     Args:
         feature_dim: width of the feature vector.
         actions: the task's own action description.
-        units: of every MLP.
-        width, padding: of an action in the world, see `PaddedActor`.
+        units: width of every MLP.
+        width, padding: of an action in the world model; see `PaddedActor`.
         slow_rate: see `wb.ema.SlowCopy`.
         return_floor: see `wb.normalize.PercentileScale`.
 

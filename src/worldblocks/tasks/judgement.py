@@ -1,4 +1,4 @@
-"""Whether the agent of each task has learnt: its episodes beside those of a random policy."""
+"""Compare the agent of each task with a random policy."""
 
 import json
 from collections.abc import Callable
@@ -14,36 +14,36 @@ from worldblocks.run.saves.durable import replace_text
 from worldblocks.tasks.picture import plot_tasks
 from worldblocks.tasks.suite import TaskSuite
 
-MAPPED = 500  # states of a task on the map of latents
+MAPPED = 500  # states per task on the map of latents
 
 
 class Latents:
-    """A policy of an agent that also keeps features of states it meets, at equal distances.
+    """An agent's policy that also keeps the features of visited states, evenly spaced in time.
 
     Args:
-        policy: the agent's.
-        keep: how many states are kept, or up to twice as many.
-        n: environments.
+        policy: the agent's policy.
+        keep: number of states to keep; up to twice as many are kept.
+        n: number of environments.
     """
 
     def __init__(self, policy: AgentPolicy, keep: int, n: int) -> None:
         self.policy, self._keep = policy, -(-keep // n)
         self._kept: list[torch.Tensor] = []
-        self._met, self._every = 0, 1
+        self._calls, self._every = 0, 1
 
     def __call__(self, rows: Rows) -> torch.Tensor:
         action = self.policy(rows)
-        if self._met % self._every == 0:
+        if self._calls % self._every == 0:
             parts = self.policy.acting.dynamics.parts()
             self._kept.append(torch.cat(parts, -1).float().cpu())
         if len(self._kept) == 2 * self._keep:
             self._kept, self._every = self._kept[::2], 2 * self._every
-        self._met += 1
+        self._calls += 1
         return action
 
     @property
     def features(self) -> Float32[torch.Tensor, "batch feature"]:
-        """Features of states that were met."""
+        """Features of the kept states."""
         return torch.cat(self._kept)
 
 
@@ -58,26 +58,26 @@ def judge(
     envs: int = 10,
     gated: bool = True,
 ) -> str:
-    """Episodes of each task by a random policy and by its agent: `scores.json` and `tasks.png`.
+    """Play each task with a random policy and its agent; write `scores.json` and `tasks.png`.
 
     Args:
         run: the run folder.
         act: as in `wb.evaluate.AgentPolicy`.
-        agent: has `heads`, and `task(name)` gives the agent of one task.
-        suite: where they are played, the same episodes by both.
-        episodes: of each policy in each task; with 0 nothing is played or written.
-        seed: of the run; the seed of the episodes is a million more.
-        envs: played side by side.
+        agent: has `heads`; `task(name)` returns the agent of one task.
+        suite: opens the environments; both policies play the same episodes.
+        episodes: number per policy and task; with 0 nothing is played or written.
+        seed: seed of the run; episodes use it plus a million.
+        envs: number of environments played in parallel.
         gated: as in `wb.evaluate.verdict`.
 
     Returns:
-        What `wb.evaluate.verdict` says.
+        The text of `wb.evaluate.verdict`.
     """
     judged: dict[str, dict[str, Any]] = {}
     latents = {}
     for task in agent.heads if episodes else ():
-        n, far = min(envs, episodes), seed + 1_000_000
-        random, same = (suite.envs(task, n, seed=far) for _ in range(2))
+        n, episode_seed = min(envs, episodes), seed + 1_000_000
+        random, same = (suite.envs(task, n, seed=episode_seed) for _ in range(2))
         policy = Latents(AgentPolicy(act, agent.task(task), n), MAPPED, n)
         scores = {"random": play(random_policy(random, seed), random, episodes)}
         scores["trained"] = play(policy, same, episodes)

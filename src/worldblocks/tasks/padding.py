@@ -1,4 +1,4 @@
-"""Tasks with different observations and actions behind one world model."""
+"""One world model for tasks with different observations and actions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -16,15 +16,15 @@ from worldblocks.typing import typed
 
 
 def union(observations: Mapping[str, Spaces]) -> dict[str, Any]:
-    """The observations of all tasks as one description: every key, in its largest size.
+    """The observations of all tasks as one description: every key with its largest size.
 
-    Labels (`reward/…`) and features (`feat/…`) are left out: they are no observations.
+    Labels (`reward/…`) and features (`feat/…`) are not observations and are left out.
 
     Args:
-        observations: of each task.
+        observations: observation description by task.
 
     Raises:
-        ValueError: a key is of two kinds, or of two sizes and not a vector of numbers.
+        ValueError: a key has two different spaces that are not both vectors of numbers.
 
     >>> arm, body = {"angle": Continuous((2,))}, {"angle": Continuous((5,)), "up": Continuous()}
     >>> union({"reach": arm, "walk": body})
@@ -38,15 +38,15 @@ def union(observations: Mapping[str, Spaces]) -> dict[str, Any]:
                 continue
             if not (_vector(other) and _vector(space)):
                 raise ValueError(
-                    f"observation {key!r} is {space} in {task!r} and {other} in a task before; "
-                    f"only vectors of numbers are padded, so let one task name it otherwise"
+                    f"observation {key!r} is {space} in {task!r} and {other} in an earlier task; "
+                    f"only vectors of numbers are padded, so rename it in one task"
                 )
             found[key] = max(other, space, key=lambda one: one.size)
     return {key: found[key] for key in sorted(found)}
 
 
 def seen(spaces: Spaces) -> dict[str, Any]:
-    """What an agent may see of these observations: no labels and no features."""
+    """These observations without labels and features, which an agent must not see."""
     return {key: one for key, one in spaces.items() if not key.startswith((LABEL, FEATURE))}
 
 
@@ -55,17 +55,17 @@ def _vector(space: Any) -> bool:
 
 
 class Padded:
-    """An environment whose observations are filled up with zeros to those of all tasks.
+    """An environment whose observations are padded with zeros to those of all tasks.
 
-    A key it does not have is zeros, a shorter vector has zeros at its end. `mask` says which
-    numbers are its own. Labels and features stay as they are.
+    A missing key is all zeros, a shorter vector has zeros at its end. `mask` marks the
+    environment's own numbers. Labels and features are unchanged.
 
     Args:
-        environment: or a callable that builds it.
-        observation: what it is to observe, as `union` gives it.
+        environment: an environment, or a callable that builds it.
+        observation: the padded description, as returned by `union`.
 
     Raises:
-        ValueError: the environment observes what has no place there.
+        ValueError: an observation of the environment does not fit the padded description.
     """
 
     def __init__(
@@ -74,48 +74,50 @@ class Padded:
         self.environment: Any = environment() if callable(environment) else environment
         own = self.environment.observation
         for key, space in seen(own).items():
-            room: Any = observation.get(key)
-            if room != space and not (_vector(room) and _vector(space) and room.size >= space.size):
+            target: Any = observation.get(key)
+            if target != space and not (
+                _vector(target) and _vector(space) and target.size >= space.size
+            ):
                 raise ValueError(
-                    f"observation {key!r} is {space} and there is room for {room}; give the union "
-                    f"of the observations of all tasks"
+                    f"observation {key!r} is {space} and there is room for {target}; give the "
+                    f"union of the observations of all tasks"
                 )
         self.observation: Spaces = {**own, **observation}
         self.action = self.environment.action
 
     @property
     def mask(self) -> dict[str, Bool[np.ndarray, "..."]]:
-        """By key: which numbers of an observation are the environment's own."""
+        """By key, True for the environment's own numbers."""
         own = {key: np.ones(s.shape, bool) for key, s in self.environment.observation.items()}
-        return {key: _filled(own.get(key), space, bool) for key, space in self.observation.items()}
+        return {key: _padded(own.get(key), space, bool) for key, space in self.observation.items()}
 
     def reset(self, seed: int) -> Step:
-        """As the environment's."""
+        """Reset the environment."""
         return self._pad(self.environment.reset(seed))
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
-        """As the environment's."""
+        """Step the environment."""
         return self._pad(self.environment.step(action))
 
     def get_state(self) -> bytes | None:
-        """As the environment's."""
+        """The state of the environment."""
         return self.environment.get_state()
 
     def set_state(self, state: bytes) -> None:
-        """As the environment's."""
+        """Restore the state of the environment."""
         self.environment.set_state(state)
 
     def close(self) -> None:
-        """As the environment's."""
+        """Close the environment."""
         self.environment.close()
 
     def _pad(self, step: Step) -> Step:
         spaces = self.observation
-        return step._replace(obs={k: _filled(step.obs.get(k), s, None) for k, s in spaces.items()})
+        return step._replace(obs={k: _padded(step.obs.get(k), s) for k, s in spaces.items()})
 
 
-def _filled(value: np.ndarray | None, space: Any, dtype: Any) -> np.ndarray:
-    """A value at the beginning of zeros of a space."""
+def _padded(value: np.ndarray | None, space: Any, dtype: Any = None) -> np.ndarray:
+    """A value padded at its end with zeros to the shape of a space."""
     if value is not None and value.shape == space.shape:
         return value
     if dtype is None:
@@ -128,20 +130,19 @@ def _filled(value: np.ndarray | None, space: Any, dtype: Any) -> np.ndarray:
 
 
 class PaddedActor(nn.Module):
-    """A policy of one task for a world whose actions are wider: zeros follow its own numbers.
+    """A policy of one task for a world model with wider actions: pads its actions with zeros.
 
-    What it gives acts like the policy's own output, over vectors of `width` numbers: samples and
-    modes are filled up, log-probabilities and the entropy are of its own numbers alone (the mask of
-    TD-MPC2).
+    Its output is a distribution over vectors of `width` numbers. Samples and modes are padded;
+    log-probabilities and entropy are those of the task's own numbers (the mask of TD-MPC2).
 
     Args:
-        actor: features to a distribution over flat action vectors; has `actions`.
-        width: of an action in the world.
-        padding: what follows in place of zeros, up to `width`; None: zeros. A one-hot of the task
-            makes a world that is told which task it is.
+        actor: maps features to a distribution over flat action vectors; has `actions`.
+        width: width of an action in the world model.
+        padding: the numbers after the task's own, up to `width`; zeros if None. A one-hot of the
+            task conditions the world model on the task.
 
     Raises:
-        ValueError: the action is wider than the world's, or the padding does not fill it.
+        ValueError: the action is wider than `width`, or the padding does not fill the rest.
 
     Source: TD-MPC2 (arXiv:2310.16828), appendix on multi-task: zero-padded, masked actions.
     """
@@ -156,13 +157,13 @@ class PaddedActor(nn.Module):
         self.size = action_size(actor.actions)  # type: ignore[arg-type]
         if self.size > width:
             raise ValueError(
-                f"an action of {self.size} numbers has no room in a world of {width}; make the "
-                f"world as wide as the widest task"
+                f"an action of {self.size} numbers does not fit a world model of {width}; make it "
+                f"as wide as the widest task"
             )
         padding = torch.zeros(width - self.size) if padding is None else padding
         if len(padding) != width - self.size:
             raise ValueError(
-                f"an action of {self.size} in a world of {width} takes a padding of "
+                f"an action of {self.size} in a world model of {width} takes a padding of "
                 f"{width - self.size}, got {len(padding)}"
             )
         self.register_buffer("padding", padding, persistent=False)
@@ -174,7 +175,7 @@ class PaddedActor(nn.Module):
 
 
 class PaddedPolicy(Output):
-    """A distribution over the first numbers of a vector; the others are what `padding` says."""
+    """A distribution over the first numbers of a vector; the others equal `padding`."""
 
     def __init__(self, policy: Any, size: int, padding: Float[Tensor, " rest"]) -> None:
         super().__init__(event=1)
@@ -187,22 +188,22 @@ class PaddedPolicy(Output):
         """The same distribution without its history."""
         return type(self)(self.policy.detach(), self.size, self.padding)
 
-    def _fill(self, x: Tensor) -> Tensor:
+    def _pad(self, x: Tensor) -> Tensor:
         return torch.cat([x, self.padding.to(x.dtype).expand(*x.shape[:-1], -1)], -1)
 
     @property
     def mean(self) -> Float32[Tensor, "*batch action"]:
-        """The mean, filled up."""
-        return self._fill(self.policy.mean)
+        """The padded mean."""
+        return self._pad(self.policy.mean)
 
     @property
     def mode(self) -> Float32[Tensor, "*batch action"]:
-        """The mode, filled up."""
-        return self._fill(self.policy.mode)
+        """The padded mode."""
+        return self._pad(self.policy.mode)
 
     def sample(self, noise: Any = None) -> Float32[Tensor, "*batch action"]:
-        """A sample, filled up; `noise` as the policy takes it."""
-        return self._fill(self.policy.sample(noise))
+        """A padded sample; `noise` as in the policy."""
+        return self._pad(self.policy.sample(noise))
 
     def log_prob(self, x: Float[Tensor, "*batch action"]) -> Float32[Tensor, "*batch"]:
         """Log-probability of the first numbers of vectors."""
@@ -213,5 +214,5 @@ class PaddedPolicy(Output):
         return -self.log_prob(target.detach())
 
     def entropy(self) -> Float32[Tensor, "*batch"]:
-        """Of the policy, in nats."""
+        """Entropy of the policy in nats."""
         return self.policy.entropy()

@@ -1,4 +1,4 @@
-"""A run of several tasks as a picture: the return of each, and where their latents lie."""
+"""A picture of a run of several tasks: the scores of each, and a map of latents."""
 
 import json
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ from worldblocks.typing import typed
 def principal_axes(
     x: Float[Tensor, "batch feature"], count: int = 2
 ) -> tuple[Float[Tensor, "batch axes"], Float[Tensor, " axes"]]:
-    """Points along the directions in which they differ most, and their share of the variance.
+    """Points in the coordinates of their principal axes, and the axes' shares of the variance.
 
-    The sign of an axis is such that its largest coefficient is positive.
+    The sign of an axis makes its largest coefficient positive.
 
     Args:
         x: points.
-        count: axes.
+        count: number of axes.
 
     Raises:
-        ValueError: there are fewer points or numbers than axes.
+        ValueError: there are fewer points or features than axes.
 
     Source: principal component analysis, by the singular values of the centred points.
 
@@ -59,16 +59,16 @@ def plot_tasks(
 ) -> Path:
     """Draw `tasks.png` into a run folder.
 
-    Above, a chart for each task: its finished episodes against the environment steps made in it,
-    the mean of the last ten, the 95th percentile of a random policy's episodes, and the episodes
-    played after training, as far as `scores.json` has them. Below, latents on their first two
+    Above is a chart per task: finished episodes against environment steps in the task, the mean of
+    the last ten, the 95th percentile of a random policy's episodes and the episodes played after
+    training; the last two if `scores.json` has them. Below are the latents on their first two
     principal axes, coloured by task.
 
     Args:
         run: A folder with `episodes.jsonl`, whose lines name a task, and `scores.json`: by task
             `random` and `trained`, each with the `scores` of episodes.
         latents: Points by task; without them there is no map.
-        title: Heading; the folder's name if None.
+        title: Title; the name of the folder if None.
     """
     run = Path(run)
     lines = read_jsonl(run / "episodes.jsonl")

@@ -1,4 +1,4 @@
-"""Rewards of DeepMind Control as functions of features of its physics."""
+"""Rewards of DeepMind Control as functions of features of the physics."""
 
 import functools
 import math
@@ -19,12 +19,12 @@ Feature = Mapping[str, Float32[Tensor, "*batch repeat"]]
 def control_reward(task: str) -> Relabel | None:
     """The reward of a task of the DeepMind Control suite from features of `wb.envs.dmc`.
 
-    The features are methods of the domain's physics, `*batch repeat` each; the reward is the sum
-    over the control steps of a row. None where it is not known here.
+    Each feature is a method of the domain's physics, `*batch repeat`; the reward is the sum over
+    the control steps of a row. It equals that of the suite to float32.
 
-    Known are those of the domains `reacher` (by the distance from finger to target) and `walker`
-    (by height and uprightness of the torso and horizontal velocity). They are those of the suite,
-    to float32.
+    Known are the rewards of the domains `reacher` (from the distance of finger and target) and
+    `walker` (from height and uprightness of the torso, and horizontal velocity). For other tasks
+    the result is None.
 
     Source: dm_control, `suite/reacher.py`, `suite/walker.py`, `utils/rewards.py`.
 
@@ -37,15 +37,15 @@ def control_reward(task: str) -> Relabel | None:
 
 
 def control(task: str, *, relabel: bool = True, **options: Any) -> Environment:
-    """An environment of `wb.envs.dmc`, with the features that rewards of its body are written in.
+    """An environment of `wb.envs.dmc` with the features that rewards of its body need.
 
-    They are those of `control_reward`, one number for each control step, and those of the body as
-    `wb.envs.dmc_features` gives them, which expressions of `wb.language` are about.
+    These are the features of `control_reward`, one number per control step, and those of the body
+    (`wb.envs.dmc_features`), which the expressions of `wb.language` use.
 
     Args:
-        task: as of `wb.envs.dmc`.
-        relabel: whether to give them, as far as they are known.
-        options: of `wb.envs.dmc`.
+        task: as in `wb.envs.dmc`.
+        relabel: whether to add the features, where known.
+        options: options of `wb.envs.dmc`.
     """
     known = control_reward(task) if relabel else None
     make = dmc_features if relabel and task.split("_")[0] in BODIES else dmc
@@ -64,8 +64,8 @@ def tolerance(
 ) -> Float[Tensor, "*batch"]:
     """1 between two bounds, falling to `value` at a distance of `margin` from them.
 
-    It falls as a Gaussian, exp(d² ln(value) / margin²), or on a line to 0. Without a margin it is 0
-    outside.
+    It falls as a Gaussian, exp(d² ln(value) / margin²), or linearly to 0. Without a margin it is 0
+    outside the bounds.
 
     Source: dm_control, `utils/rewards.py`.
 
@@ -82,7 +82,7 @@ def tolerance(
 
 
 def _summed(feature: Feature, each: Float[Tensor, "*batch repeat"]) -> Tensor:
-    """Over the control steps that were made."""
+    """Sum over the control steps before the end of the episode."""
     return (each * feature["lived"]).sum(-1)
 
 
@@ -102,8 +102,8 @@ def _walk(feature: Feature, speed: float) -> Tensor:
     return _summed(feature, stand * (5 * move + 1) / 6)
 
 
-HEIGHT = 1.2  # of a torso that stands
-RADII = {"easy": 0.05 + 0.01, "hard": 0.015 + 0.01}  # of the target and of the finger
+HEIGHT = 1.2  # of the torso when standing
+RADII = {"easy": 0.05 + 0.01, "hard": 0.015 + 0.01}  # radius of the target plus that of the finger
 SPEEDS = {"stand": 0.0, "walk": 1.0, "run": 8.0}
 TORSO = ("torso_height", "torso_upright", "horizontal_velocity")
 KNOWN = {

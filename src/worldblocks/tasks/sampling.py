@@ -1,4 +1,4 @@
-"""How much of a batch, or of a day, each task gets."""
+"""Share a batch, or other draws, among tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 Weights = Callable[[Sequence[str]], Mapping[str, float]]
-"""The weight of each task, 0 or more; their sum is above 0."""
+"""Maps tasks to weights of 0 or more with a sum above 0."""
 
 
 def balanced(tasks: Sequence[str]) -> dict[str, float]:
@@ -15,7 +15,7 @@ def balanced(tasks: Sequence[str]) -> dict[str, float]:
 
 
 class Proportional:
-    """Weights in proportion to a size, such as the rows that are stored of each task.
+    """Weights in proportion to a size, such as the number of stored rows of each task.
 
     >>> Proportional({"walk": 300, "run": 100}.get)(["walk", "run"])
     {'walk': 300.0, 'run': 100.0}
@@ -30,23 +30,23 @@ class Proportional:
 
 
 class LearningProgress:
-    """More for tasks whose score is changing, up or down.
+    """More weight for tasks whose score is changing, up or down.
 
         progress = |fast - slow| / (highest - lowest score so far)
         weight   = floor / tasks + (1 - floor) progress / sum of progress
 
-    `fast` and `slow` are running means of the score that begin at the first one. Where no score has
-    moved, all tasks weigh the same.
+    `fast` and `slow` are running means of the score, starting at the first one. While no score has
+    changed, all tasks have the same weight.
 
     Args:
-        fast, slow: share of a new score in each mean.
-        floor: share that is spread over all tasks, so that none is forgotten.
+        fast, slow: weight of a new score in each mean.
+        floor: share that is spread evenly, so that no task is forgotten.
 
     Raises:
         ValueError: a share is out of range, or `slow` is not below `fast`.
 
     Source: Kanitscheider et al. 2021 (arXiv:2106.14876), bidirectional progress; the division by
-    the range is ours, since scores of tasks have different units.
+    the range is ours, because scores of tasks have different units.
     """
 
     def __init__(self, *, fast: float = 0.3, slow: float = 0.05, floor: float = 0.2) -> None:
@@ -59,14 +59,14 @@ class LearningProgress:
         self._means: dict[str, list[float]] = {}  # fast, slow, lowest, highest
 
     def observe(self, task: str, score: float) -> None:
-        """A finished episode of a task."""
+        """Update the means with the score of a finished episode."""
         fast, slow, low, high = self._means.get(task, [float(score)] * 4)
         fast += self.fast * (score - fast)
         slow += self.slow * (score - slow)
         self._means[task] = [fast, slow, min(low, float(score)), max(high, float(score))]
 
     def __call__(self, tasks: Sequence[str]) -> dict[str, float]:
-        """The weights; a task without a score has made no progress."""
+        """The weights; a task without a score has no progress."""
         progress = {}
         for task in tasks:
             fast, slow, low, high = self._means.get(task, [0.0] * 4)
@@ -87,15 +87,15 @@ class LearningProgress:
 
 
 class TaskSampler:
-    """Shares out a number of draws among tasks by their weights.
+    """Shares a number of draws among tasks by their weights.
 
     Of n draws a task with share p gets either ⌊n p⌋ or ⌈n p⌉, and n p in expectation (systematic
     sampling): a batch of 16 for three equal tasks has 5 or 6 windows of each.
 
     Args:
-        seed: of the draws.
-        weights: what gives the weights of tasks: `balanced`, a `Proportional`, a
-            `LearningProgress`, or a function of one's own.
+        seed: seed of the random numbers.
+        weights: maps tasks to weights: `balanced`, a `Proportional`, a `LearningProgress`, or your
+            own function.
 
     Source: Kitagawa 1996, systematic resampling.
 
@@ -111,15 +111,16 @@ class TaskSampler:
         """How many of n draws each task gets.
 
         Raises:
-            ValueError: no task, fewer than one draw, or weights that are no weights.
+            ValueError: there is no task, no draw, or a weight is missing, negative or not finite,
+                or all are 0.
         """
         weights = np.array([self.weights(tasks).get(task, np.nan) for task in tasks], float)
         good = len(weights) and np.isfinite(weights).all() and (weights >= 0).all()
         if n < 1 or not good or not weights.sum():
             raise ValueError(
-                f"{n} draws were to be shared by the weights "
-                f"{dict(zip(tasks, weights.tolist(), strict=True))}; it takes at least one draw, "
-                f"and finite weights of 0 or more whose sum is above 0"
+                f"cannot share {n} draws by the weights "
+                f"{dict(zip(tasks, weights.tolist(), strict=True))}; give at least one draw, and "
+                f"finite weights of 0 or more with a sum above 0"
             )
         edges = n * np.cumsum(weights) / weights.sum()
         edges[-1] = n
@@ -128,13 +129,13 @@ class TaskSampler:
         return dict(zip(tasks, np.diff(upto, prepend=0).tolist(), strict=True))
 
     def observe(self, task: str, scores: Sequence[float]) -> None:
-        """Tell the weights of finished episodes, if they ask for such (`LearningProgress`)."""
+        """Pass scores of finished episodes to weights that use them (`LearningProgress`)."""
         if hasattr(self.weights, "observe"):
             for score in scores:
                 self.weights.observe(task, score)  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the random numbers, and of the weights where they have one."""
+        """The state of the random numbers, and of the weights if they have one."""
         state: dict[str, Any] = {"random": self._random.bit_generator.state}
         if hasattr(self.weights, "state_dict"):
             state["weights"] = self.weights.state_dict()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Few heads for many tasks."""
+"""A few heads shared by many tasks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,18 +8,18 @@ from torch.optim import Optimizer
 
 
 class Slots:
-    """Which of many tasks has which of a few heads: the task used longest ago gives up its own.
+    """Assigns a few heads to many tasks: a new task replaces the least recently used one.
 
     Attributes:
-        tasks: the task of each head; None where none has it yet.
+        tasks: the task of each head; None if it is unused.
 
     Args:
-        count: heads.
+        count: number of heads.
 
     Raises:
         ValueError: fewer than one head.
 
-    Source: ours; the replacement of least recently used pages.
+    Source: ours; least-recently-used replacement.
 
     >>> slots = Slots(2)
     >>> slots.use([5, 7]), slots.use([5]), slots.use([9])
@@ -30,24 +30,24 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         if count < 1:
-            raise ValueError(f"tasks take turns in one head or more, got {count}")
+            raise ValueError(f"there must be at least one head, got {count}")
         self.tasks: list[int | None] = [None] * count
-        self._used: list[int] = []  # longest ago first
+        self._used: list[int] = []  # least recently first
 
     def use(self, tasks: Sequence[int]) -> list[int]:
-        """These tasks are played from now on, all of them at once.
+        """Give each of these tasks a head.
 
         Returns:
-            The heads that changed hands, whose parameters are another task's.
+            The heads that were reassigned, whose parameters belong to another task.
 
         Raises:
-            ValueError: there are more of them than heads.
+            ValueError: there are more tasks than heads.
         """
         wanted = list(dict.fromkeys(tasks))
         if len(wanted) > len(self.tasks):
             raise ValueError(
-                f"{len(wanted)} tasks cannot be played at once with {len(self.tasks)} heads; give "
-                f"as many heads, or play fewer"
+                f"{len(wanted)} tasks cannot share {len(self.tasks)} heads at once; give as many "
+                f"heads, or use fewer tasks"
             )
         changed = []
         for task in [task for task in wanted if task not in self.tasks]:
@@ -62,14 +62,14 @@ class Slots:
         """The head of a task.
 
         Raises:
-            KeyError: it has none.
+            KeyError: the task has no head.
         """
         if task not in self.tasks:
             raise KeyError(f"task {task} has no head; {self.tasks} have")
         return self.tasks.index(task)
 
     def state_dict(self) -> dict[str, Any]:
-        """Who has which head, and who was used when."""
+        """The task of each head, and the order of use."""
         return {"tasks": list(self.tasks), "used": list(self._used)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -78,14 +78,14 @@ class Slots:
 
 
 def renew(head: nn.Module, fresh: nn.Module, optimizer: Optimizer) -> None:
-    """Begin a head anew, in the tensors that are there: another task's, or a worn-out one.
+    """Reset a head in place, to reuse it for another task.
 
-    What the optimiser remembers of it is zeros afterwards, and a warm-up begins again.
+    The optimiser's state of the head becomes zeros, so its warm-up starts again.
 
     Args:
-        head: which an optimiser trains.
-        fresh: a new one of the same kind, whose values it takes on.
-        optimizer: of the head.
+        head: the head to reset.
+        fresh: a new head of the same structure, whose values are copied.
+        optimizer: the optimiser of the head.
     """
     head.load_state_dict(fresh.state_dict())
     for parameter in head.parameters():

@@ -1,4 +1,4 @@
-"""Where several tasks are played: environments of each, padded to one world."""
+"""Environments of several tasks, padded to one world model."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,24 +14,25 @@ from worldblocks.tasks.padding import Padded, union
 
 
 class TaskSuite:
-    """Opens environments of several tasks, all with the observations of one world.
+    """Opens environments of several tasks, all with the observations of one world model.
 
-    One environment of each task is opened and closed to see what it is made of.
+    One environment of each task is opened and closed to read its spaces.
 
     Args:
-        make: builds an environment of a task, by its name.
-        base_tasks: the tasks that the world is made for: what they observe together is observed in
-            every task (see `union` and `Padded`).
-        others: further tasks that are to be played in that world.
-        conditioned: whether actions in the world end with a one-hot of the task.
+        make: builds an environment of a task, by name.
+        base_tasks: the tasks that the world model is built for. Every task has the union of their
+            observations (see `union` and `Padded`).
+        others: further tasks for the same world model.
+        conditioned: whether actions end with a one-hot of the task.
 
     Attributes:
-        observation: of all tasks.
-        actions: of each task, by name.
-        width: of an action in the world: the widest of the base tasks', and the one-hot.
+        observation: the union of the base tasks' observations.
+        actions: action description by task.
+        width: width of an action in the world model: the widest of the base tasks, plus the
+            one-hot.
 
     Raises:
-        ValueError: observations of one name do not go together, or have no room in the world.
+        ValueError: observations of the same name cannot be padded to one description.
     """
 
     def __init__(
@@ -54,17 +55,17 @@ class TaskSuite:
         self.width += conditioned * len(self.base_tasks)
 
     def padding(self, task: str) -> Float[Tensor, " rest"]:
-        """What follows an action of a task in the world: zeros, or the task's one-hot at the end.
+        """The padding of a task's actions: zeros, ending with the task's one-hot if conditioned.
 
         Raises:
-            ValueError: the one-hot has no place for the task, or the action has none in the world.
+            ValueError: the task is not in the one-hot, or its action is too wide.
         """
         rest = self.width - action_size(self.actions[task])
         known = task in self.base_tasks or not self.conditioned
         if not known or rest < self.conditioned * len(self.base_tasks):
             raise ValueError(
-                f"{task!r} has no place in this world, whose actions are {self.width} numbers wide "
-                f"for the tasks {self.base_tasks}; make a world for it too"
+                f"{task!r} does not fit this world model, whose actions are {self.width} numbers "
+                f"wide for the tasks {self.base_tasks}; build one with it as a base task"
             )
         padding = torch.zeros(rest)
         if self.conditioned:
@@ -72,6 +73,6 @@ class TaskSuite:
         return padding
 
     def envs(self, task: str, n: int, *, seed: int, workers: bool = False) -> EnvVector:
-        """`n` environments of one task. Episodes depend only on the seed and the task's name."""
+        """`n` environments of one task. Episodes depend only on the seed and the task name."""
         make = partial(Padded, partial(self.make, task), self.observation)
         return EnvVector([make] * n, seed=seed + zlib.crc32(task.encode()), workers=workers)
