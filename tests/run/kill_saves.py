@@ -40,7 +40,7 @@ def save(folder, n):
 
 
 def found(folder):
-    """The number of the checkpoint that is there; raises where it is not whole."""
+    """The number of the checkpoint; raises if it is incomplete."""
     state, rows = Checkpoint(folder).load(), Rows()
     Checkpoint(folder).load_stores({"rows": rows})
     n = state["n"]
@@ -50,7 +50,7 @@ def found(folder):
 
 
 def die_at(count):
-    """SIGKILL before the `count`-th call that changes the disk; opening to write counts too."""
+    """SIGKILL before the `count`-th call that changes the disk, including opening for writing."""
     calls = [0]
 
     def dying(real):

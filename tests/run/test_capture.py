@@ -60,9 +60,9 @@ def test_inputs_are_copied_so_that_the_caller_may_change_them():
 
 
 def test_every_result_is_the_callers_own_and_has_no_gradient():
-    """That of a warm-up too: it would keep the graph of its gradients into the recording."""
+    """Also in the warm-up: a result would keep its autograd graph alive into the recording."""
     weight = nn.Parameter(torch.ones(3))
-    held = weakref.WeakSet()  # by the graph of each call
+    held = weakref.WeakSet()  # held by the autograd graph of each call
 
     def function(x):
         out = weight * x
@@ -85,7 +85,7 @@ class Hook:
 
 
 def test_an_optimiser_goes_on_as_without():
-    """Gradients, moments, counts and a learning rate that rises on the device, to the bit."""
+    """Gradients, moments, counts and a warm-up on the device, to the bit."""
     ends = []
     for record in (None, KernelRecorder()):
         torch.manual_seed(3)
@@ -148,7 +148,7 @@ def test_a_schedule_that_would_be_frozen():
 
 
 def test_a_state_may_be_loaded_after_the_recording():
-    """What PyTorch's optimisers would put elsewhere, LaProp writes where the graph reads it."""
+    """PyTorch's optimisers would replace tensors of the graph; LaProp writes to them."""
     ends = []
     for record in (None, KernelRecorder()):
         parameter = nn.Parameter(torch.zeros(3))
@@ -218,7 +218,7 @@ def test_a_capture_warms_up(warmup):
 
 
 class There(torch.Tensor):
-    """A tensor that says it is on a second GPU."""
+    """A tensor that claims to be on a second GPU."""
 
     device = property(lambda self: torch.device("cuda:1"))
 
@@ -229,7 +229,7 @@ def there(*shape):
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """In place of `torch.cuda`: what is entered, in order, and on which device and stream."""
+    """Replace `torch.cuda` by a log of the events, in order, with their device and stream."""
     log, now = [], {"device": "cuda:0", "stream": "the caller's"}
 
     class Stream:
@@ -292,7 +292,7 @@ def test_everything_happens_on_the_device_of_the_inputs_and_on_one_side_stream(c
 
 
 def test_a_graph_of_nothing_is_refused(cuda, monkeypatch):
-    """PyTorch warns when the capture ends; such a graph would train nothing, silently."""
+    """PyTorch only warns; such a graph would silently train nothing."""
 
     @contextlib.contextmanager
     def graph(*_, **__):

@@ -14,7 +14,7 @@ from worldblocks.run.saves.durable import fingerprint
 
 
 class Rows:
-    """A store of numbers: one file for every two of them, written once."""
+    """A store of numbers: one file per two numbers, written once."""
 
     def __init__(self, rows=()):
         self.rows = list(rows)
@@ -59,7 +59,7 @@ def test_round_trip(tmp_path):
     assert str(loaded) == str(state(3))
     assert list(loaded["optim"]) == [0, 1]
     assert loaded["env"][1].dtype == np.uint16
-    loaded["agent"]["bias"].add_(1)  # writable, and not the file
+    loaded["agent"]["bias"].add_(1)  # writable, without changing the file
     assert str(Checkpoint(tmp_path).load()) == str(state(3))
 
 
@@ -261,7 +261,7 @@ DURABLE = ("fsync", "replace", "unlink")
 
 
 def stop_at(monkeypatch, count):
-    """From the `count`-th call on that changes what is on the disk, raise instead."""
+    """Raise from the `count`-th call on that changes the disk."""
     calls = [0]
 
     def stopping(real):
@@ -279,7 +279,7 @@ def stop_at(monkeypatch, count):
 
 
 def test_stopped_anywhere_inside_a_save(tmp_path, monkeypatch):
-    """The old checkpoint or the new one, whole, and the next save works."""
+    """The old checkpoint or the new one is complete, and the next save works."""
     steps, count = [], 0
     while True:
         count += 1

@@ -14,7 +14,7 @@ from worldblocks.run.curve.__main__ import main
 
 @pytest.fixture
 def figure(monkeypatch):
-    """The figure that is saved, to look into."""
+    """The saved figure."""
     figures = []
     save = Figure.savefig
     monkeypatch.setattr(

@@ -24,14 +24,14 @@ class Replay:
 
 
 class Moments:
-    """What an optimiser would add to the checkpoint."""
+    """A large part, like the state of an optimiser."""
 
     def state_dict(self):
         return {"momentum": torch.ones(50_000)}
 
 
 def train(folder, steps=100, resume=False, **config):
-    """A run, or its continuation."""
+    """Start or continue a run."""
     torch.manual_seed(steps)
     agent = torch.nn.Linear(3, 2)
     config = {**CONFIG, "logdir": str(folder), "steps": steps, **config}

@@ -8,7 +8,7 @@ from worldblocks.run import Interrupt
 
 @pytest.fixture(autouse=True)
 def _handlers():
-    """SIGINT as a terminal sets it; a shell that runs jobs in the background ignores it."""
+    """The default SIGINT handler; a shell ignores SIGINT in background jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -27,7 +27,7 @@ def test_a_second_ctrl_c_stops_at_once():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
-        assert interrupt.signal == "SIGTERM"  # the first that asked
+        assert interrupt.signal == "SIGTERM"  # the first signal
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

@@ -23,7 +23,7 @@ from worldblocks.run.folder import FORMAT
 
 
 class Recorder:
-    """A sink that remembers what it was given."""
+    """A sink that records its calls."""
 
     def __init__(self):
         self.calls = []
@@ -114,7 +114,7 @@ def test_failures_of_workers_are_kept_with_their_traceback(tmp_path):
     line = {"step": 16, "env": 1, "what": failure.what, "traceback": "in step"}
     assert [json.loads(one) for one in lines(tmp_path, "failures")] == [line]
     assert lines(tmp_path, "episodes") == ['{"step": 16, "length": 7, "score": 3.0}']
-    assert [call[0] for call in recorder.calls] == ["write", "close"]  # a sink takes numbers alone
+    assert [call[0] for call in recorder.calls] == ["write", "close"]  # sinks get numbers only
 
 
 def test_a_video_is_a_file_that_the_sinks_are_told_of(tmp_path):
@@ -149,7 +149,7 @@ def test_a_sink_needs_two_methods(tmp_path):
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """A package of that name which remembers what it was asked for."""
+    """A fake package that records its calls."""
     calls = []
     module = types.ModuleType("wandb")
     module.calls = calls
@@ -207,7 +207,7 @@ def test_wrong_metrics(tmp_path, metrics, message):
 
 
 def run(logger, begin, end):
-    """A run whose figures depend on the step alone."""
+    """A run whose figures depend only on the step."""
     for step in range(begin, end):
         torch.manual_seed(step)
         logger.add({"a": torch.rand(()), "b": step / 3})
@@ -278,7 +278,7 @@ def test_episodes_are_counted_and_the_last_ten_averaged(tmp_path):
 
 
 def test_episodes_of_several_tasks(tmp_path):
-    """Each line names its task, sinks get a tag a task, and scores are averaged by task."""
+    """Each line names its task, sinks get a tag per task, scores are averaged per task."""
     recorder = Recorder()
     logger = Logger(tmp_path, sinks=[recorder])
     for score in range(12):

@@ -7,7 +7,7 @@ KB = 1000
 
 
 def test_by_hand():
-    """x is 4 kB; x + 1 and its square live together, the first then goes."""
+    """x is 4 kB; x + 1 and its square are alive together, then x + 1 is freed."""
     x = torch.zeros(KB, device="meta")
 
     def function():

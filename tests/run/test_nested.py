@@ -1,4 +1,4 @@
-"""What goes into a checkpoint comes back: values, types, structure."""
+"""A nested state round-trips: values, types, structure."""
 
 import collections
 import json

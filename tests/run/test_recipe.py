@@ -1,4 +1,4 @@
-"""Which code a run is played with: never what its folder says."""
+"""A run folder never decides which code is executed."""
 
 import json
 import sys

@@ -21,7 +21,7 @@ class Config:
 
 
 class Recorder:
-    """A sink that keeps what it is given."""
+    """A sink that records its calls."""
 
     def __init__(self, logdir=None):
         self.lines, self.closed = [], False
@@ -34,7 +34,7 @@ class Recorder:
 
 
 def play(cfg, *, at=-1, failure="", sign=None, may_change=()):
-    """A loop that adds 1 to a weight at each step; at one of them something happens."""
+    """A loop that adds 1 to a weight per step, with an event at one step."""
     layer, log = nn.Linear(1, 1), Every(2)
     nn.init.zeros_(layer.weight)
     with Run(cfg, "a/toy.py", {"layer": layer, "log": log}, may_change=may_change) as run:

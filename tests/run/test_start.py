@@ -23,7 +23,7 @@ PRESETS = {"cpu": Config(), "smoke": Config(env="mazes.small:make", steps=20)}
 
 
 class Recipe:
-    """A `main` that remembers its configurations; a run writes one episode."""
+    """A `main` that records its configurations; a run writes one episode."""
 
     def __init__(self, stop_at=None):
         self.made, self.stop_at = [], stop_at

@@ -119,7 +119,7 @@ def test_a_missing_package_is_a_sentence(tmp_path, monkeypatch):
 
 
 def test_lines_stand_above_the_frames():
-    """As high as the lines need, as wide as the longest; the frames themselves are as they were."""
+    """Bands fit the lines, the margin fits the longest; the frames are unchanged."""
     frames = np.full((2, 5, 40, 3), 7, np.uint8)
     titled = subtitled(frames, [["a", "b"], ["a", "a line that is longer than 40 pixels"]])
     assert titled.shape[:2] == (2, 5 + 2 * 18 + 8)

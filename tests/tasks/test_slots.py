@@ -1,4 +1,4 @@
-"""Few heads for many tasks."""
+"""A few heads shared by many tasks."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_who_was_used_longest_ago_leaves():
 
 
 def test_who_is_played_keeps_its_head():
-    """1 was used longest ago, but it is played beside the new one."""
+    """1 is the least recently used, but is used together with the new one."""
     slots = Slots(2)
     slots.use([1])
     slots.use([2])

@@ -1,4 +1,4 @@
-"""Tasks of other sizes in one world: spaces, padding, masks, environments, task_envs."""
+"""Tasks of different sizes: spaces, padding, masks, environments, adding and removing."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ def test_the_union_has_every_key_in_its_largest_size():
 
 
 def test_zeros_and_masks_by_hand():
-    """Features stay and are no part of the union."""
+    """Features are kept, and are not in the union."""
     padded = Padded(make("finger"), UNION)
     step = padded.reset(0)
     step = padded.step({"push": np.array([0.5, 0.0], np.float32)})
@@ -76,7 +76,7 @@ def test_episodes_of_a_task_do_not_depend_on_the_others():
 
 
 class Still:
-    """An agent that carries how often it acted."""
+    """An agent that carries the number of its actions."""
 
     def initial(self, n):
         carry = wb.rssm.Carry(torch.zeros(n, 2), torch.zeros(n, 1, 3))
@@ -168,7 +168,7 @@ def test_tasks_join_and_leave_without_a_trace():
         assert torch.equal(x, kept[name])
     for p, before in zip(agent.heads["leg"].parameters(), memory, strict=True):
         assert all(torch.equal(optimizer.state[p][name], before[name]) for name in before)
-    assert len(optimizer.state) == 4  # of world and leg; the new head begins with its first update
+    assert len(optimizer.state) == 4  # world and leg; a new head gets state at its first update
     train()
     assert [optimizer.state[p]["step"].item() for p in agent.heads["buttons"].parameters()] == [
         1,

@@ -111,7 +111,7 @@ def test_a_padded_policy_is_the_policy_and_zeros():
 
 @given(st.integers(0, 2))
 def test_what_follows_an_action_does_not_count(place):
-    """The mask: a policy is as sure of an action whatever the world reads behind it."""
+    """The mask: the probability of an action does not depend on its padding."""
     padding = nn.functional.one_hot(torch.tensor(place), 4).float()
     actor = wb.heads.ActorHead(FEATURE, ARM, units=5, layers=1)
     policy = PaddedActor(actor, width=WIDTH, padding=padding)(torch.ones(3, FEATURE))

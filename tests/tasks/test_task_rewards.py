@@ -1,4 +1,4 @@
-"""Rewards known from features against the simulator; principal axes; the picture."""
+"""Rewards from features against the simulator; principal axes; the picture."""
 
 import json
 
@@ -19,7 +19,7 @@ from worldblocks.tasks import (
 
 
 def test_tolerance_by_hand():
-    """Inside 1, at a margin's distance the value, beyond on the line to 0; a Gaussian never is."""
+    """1 inside, `value` at the margin, then linearly to 0; a Gaussian stays above 0."""
     x = torch.tensor([-1.0, 0.0, 1.5, 2.0, 3.0, 5.0])
     line = tolerance(x, 0.0, 2.0, margin=1.0, value=0.5, linear=True)
     assert line.tolist() == [0.5, 1.0, 1.0, 1.0, 0.5, 0.0]
@@ -47,7 +47,7 @@ def test_unknown_rewards_are_none():
 
 @pytest.mark.parametrize("task", ["reacher_easy", "reacher_hard", "walker_stand", "walker_run"])
 def test_the_reward_is_that_of_the_simulator(task):
-    """Summed over the control steps of an action, which may be cut by the end of the episode."""
+    """Summed over the control steps of an action, which the end of the episode may cut."""
     pytest.importorskip("dm_control", reason="needs the extra dmc")
     env, known = control(task, repeat=7), control_reward(task)
     random, steps = np.random.default_rng(0), [env.reset(1)]
@@ -105,7 +105,7 @@ def test_axes_that_are_not_there():
 
 
 def test_the_picture_of_a_run(tmp_path):
-    """Of one that is new, and of one that was judged."""
+    """The picture of a new run, and of a judged one."""
     pytest.importorskip("matplotlib", reason="needs the extra run")
     assert plot_tasks(tmp_path).stat().st_size > 0
     (tmp_path / "config.json").write_text(json.dumps({"repeat": 2}))

@@ -48,7 +48,10 @@ class JsonlSink:
 
     def write(self, step: int, metrics: Mapping[str, float | str]) -> None:
         """Append one line of numbers or strings."""
-        figures = {name: _json_value(metrics[name]) for name in sorted(metrics)}
+        figures = {}
+        for name, value in sorted(metrics.items()):
+            finite = isinstance(value, str) or math.isfinite(value)
+            figures[name] = value if finite else None
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab")
@@ -200,7 +203,3 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
                 f"that line"
             ) from error
     return lines
-
-
-def _json_value(value: float | str) -> float | str | None:
-    return value if isinstance(value, str) or math.isfinite(value) else None

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from worldblocks.run.folder import resume_command, run_folder
@@ -75,12 +74,7 @@ class Run:
         print(f"run folder {self.folder}", flush=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._loop.close()
         self.logger.close()
 
