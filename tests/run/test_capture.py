@@ -139,7 +139,7 @@ def test_a_schedule_that_would_be_frozen():
     parameter = nn.Parameter(torch.zeros(()))
     optimizer = LaProp([parameter], lr=1.0)
     warm_up(optimizer, 4)
-    with pytest.raises(RuntimeError, match="lr is a float, which a CUDA graph keeps as it is"):
+    with pytest.raises(RuntimeError, match="a float as lr, which a CUDA graph never changes"):
         recorded(functools.partial(move, optimizer, parameter), torch.ones(1))
     optimizer = LaProp([parameter], lr=torch.tensor(1.0))
     schedule = warm_up(optimizer, 4)
