@@ -29,7 +29,7 @@ def absent(rendered: set[str]) -> list[str]:
         f"{module}.{name}"
         for module in modules
         for name in public(module)
-        if not any(re.fullmatch(rf"worldblocks\.{module}\.([a-z_]+\.)?{name}", x) for x in rendered)
+        if not any(re.fullmatch(rf"worldblocks\.{module}\.([a-z_]+\.)*{name}", x) for x in rendered)
     ]
 
 

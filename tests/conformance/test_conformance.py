@@ -80,7 +80,7 @@ REASONS = {
     "envs.NotRestored": "an error",
     "envs.atari": "a simulator: tests/envs/test_ale.py, by hand and by recorded rows",
     "envs.atari_games": "a list of names: tests/envs/test_ale.py",
-    "envs.atari_image": "a function of images: tests/envs/test_pixels.py",
+    "envs.atari_image": "a function of images: tests/envs/test_images.py",
     "envs.BODIES": "numbers and phrases: tests/envs/test_features.py",
     "envs.Body": CONTAINER,
     "envs.ControlText": "sentences and numbers: tests/envs/test_features.py",

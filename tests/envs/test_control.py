@@ -8,7 +8,7 @@ import torch
 
 import worldblocks as wb
 from worldblocks.envs import rendering
-from worldblocks.envs.control import Control
+from worldblocks.envs.dmc.control import Control, _check_camera
 from worldblocks.spaces import Continuous, Image
 
 
@@ -193,10 +193,10 @@ def test_arguments():
         wb.envs.dmc("cartpole_swingup", repeat=0)
     model = SimpleNamespace(ncam=2, id2name=lambda i, kind: ["fixed", "lookat"][i])
     for camera in (0, 1, -1, "lookat"):
-        wb.envs.control._check_camera(model, "cartpole_swingup", camera)
+        _check_camera(model, "cartpole_swingup", camera)
     for camera in (2, "side"):
         with pytest.raises(ValueError, match=r"it has the cameras \['fixed', 'lookat'\], 0 to 1,"):
-            wb.envs.control._check_camera(model, "cartpole_swingup", camera)
+            _check_camera(model, "cartpole_swingup", camera)
 
 
 def test_a_missing_extra(monkeypatch):

@@ -7,7 +7,7 @@ from toy_environments import Walk
 
 from worldblocks.encoders import dreamer_encoder
 from worldblocks.envs import BODIES, EnvVector, Feature, Featured, split_features
-from worldblocks.envs.bodies import dmc_features
+from worldblocks.envs.dmc.bodies import dmc_features
 from worldblocks.spaces import Continuous
 
 

@@ -11,7 +11,7 @@ from toy_gymnasium import Toy
 
 import worldblocks as wb
 from worldblocks.envs import rendering
-from worldblocks.envs.conversion import channels_first
+from worldblocks.envs.gym.images import channels_first, resized
 from worldblocks.spaces import Continuous, Image
 from worldblocks.spaces import Discrete as Classes
 
@@ -239,9 +239,7 @@ def test_which_axis_holds_the_channels():
     space = Box(0, 255, (3, 50, 48), np.uint8)
     environment = gym(space)
     environment._env.look = lambda: pixel.transpose(2, 0, 1)
-    np.testing.assert_array_equal(
-        environment.reset(0).obs["image"], wb.envs.pixels.resized(pixel, 48)
-    )
+    np.testing.assert_array_equal(environment.reset(0).obs["image"], resized(pixel, 48))
 
 
 def test_what_a_string_names():
@@ -249,6 +247,7 @@ def test_what_a_string_names():
         assert wb.envs.gym(name, limit=3)._env.limit == 3
     assert wb.envs.gym("toy_gymnasium:ToyOfTheTests-v0", ends=3)._env.unwrapped.ends == 3
     assert isinstance(wb.envs.gym("toy_gymnasium:ours"), Walk)
+    assert isinstance(wb.envs.gym("worldblocks.envs:atari", game="pong"), wb.envs.Atari)
     assert isinstance(wb.envs.gym(Walk, length=2), Walk)
 
 

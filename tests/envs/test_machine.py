@@ -2,7 +2,7 @@ import ale_py
 import ale_py.roms
 import numpy as np
 
-from worldblocks.envs.machine import Machine
+from worldblocks.envs.atari.machine import Machine
 
 
 def test_the_emulator_has_no_randomness_of_its_own():

@@ -16,7 +16,8 @@ import torch
 from toy_environments import Faulty, Saved, Walk
 
 import worldblocks as wb
-from worldblocks.envs import EnvVector, Failure, serve, worker
+from worldblocks.envs import EnvVector, Failure
+from worldblocks.envs.vector import serve, worker
 
 ACTIONS = torch.randn(40, 3, 7, generator=torch.Generator().manual_seed(0))
 PUSHES = torch.rand(60, 2, 2, generator=torch.Generator().manual_seed(1))

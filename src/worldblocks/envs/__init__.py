@@ -1,22 +1,25 @@
-"""Environments behind one small protocol, and a vector of them with resets of its own.
+"""Environments behind one small protocol, and a vector that steps and resets several of them.
 
-Observations are NumPy arrays on the environment's side and torch tensors at the door of the vector.
-A simulator is imported by the factory that needs it, so that this module brings in none of them.
+An environment gives NumPy arrays; the vector turns them into torch tensors.
+Each factory imports its simulator when it is called; importing this module loads none of them.
+
+The folders have the names of their factories. `wb.envs.atari` is the function: importing a folder
+binds its name here once, and the imports below bind the function after that.
 """
 
-from worldblocks.envs.ale import Atari, atari, atari_games
-from worldblocks.envs.babyai_text import MiniGridText
-from worldblocks.envs.bodies import BODIES, Body, ControlText, dmc_features
-from worldblocks.envs.control import dmc
+from worldblocks.envs.atari.ale import Atari, atari, atari_games
+from worldblocks.envs.atari.image import atari_image
 from worldblocks.envs.crafter import crafter
-from worldblocks.envs.failure import Failure
+from worldblocks.envs.dmc.bodies import BODIES, Body, ControlText, dmc_features
+from worldblocks.envs.dmc.control import dmc
 from worldblocks.envs.features import Describer, Feature, Featured, Goal, split_features
-from worldblocks.envs.grids import minigrid
-from worldblocks.envs.gymnasium import gym
-from worldblocks.envs.pixels import atari_image
+from worldblocks.envs.gym.gymnasium import gym
+from worldblocks.envs.minigrid.babyai_text import MiniGridText
+from worldblocks.envs.minigrid.grids import minigrid
 from worldblocks.envs.record import Environment, Episode, NotRestored, Rows, Step
-from worldblocks.envs.reenact import ActionLog, reenact
-from worldblocks.envs.vector import EnvVector
+from worldblocks.envs.vector.failure import Failure
+from worldblocks.envs.vector.reenact import ActionLog, reenact
+from worldblocks.envs.vector.vector import EnvVector
 
 __all__ = [
     "BODIES",

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldblocks.envs import BODIES, Feature, Goal
-from worldblocks.envs.bodies import body
+from worldblocks.envs.dmc.bodies import body
 from worldblocks.language.rewards.spec import RewardSpec, RewardTerm
 
 ROWS = 256  # of a sample over the whole ranges

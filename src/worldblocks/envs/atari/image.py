@@ -41,22 +41,3 @@ def preprocess(frames: np.ndarray, size: int, gray: bool) -> np.ndarray:
         # As the reference writes it: another order of summation would truncate another way.
         image = (image * _GREY).sum(-1).astype(np.uint8)[:, :, None]
     return image
-
-
-def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """A `height width channel` uint8 image as `size size channel`.
-
-    Pillow's bilinear filter, which averages when it shrinks. An image that is smaller on both sides
-    is enlarged by its nearest pixels: the squares of a small grid world keep their edges.
-    """
-    from PIL import Image
-
-    height, width, channels = image.shape
-    if height == width == size:
-        return image
-    smaller = height <= size and width <= size
-    how = Image.Resampling.NEAREST if smaller else Image.Resampling.BILINEAR
-    # Pillow would read four channels as colour and opacity, and knows no other number above three.
-    parts = [image] if channels == 3 else [image[..., c] for c in range(channels)]
-    done = [np.asarray(Image.fromarray(part).resize((size, size), how)) for part in parts]
-    return done[0] if channels == 3 else np.stack(done, -1)

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.babyai_text import MiniGridText
-from worldblocks.envs.conversion import actions
 from worldblocks.envs.features import Featured
+from worldblocks.envs.gym.conversion import actions
+from worldblocks.envs.minigrid.babyai_text import MiniGridText
 from worldblocks.envs.record import Environment, Step
 from worldblocks.spaces import Actions, Discrete, Spaces
 

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from worldblocks.envs.checks import check_action, check_layout, check_numbers, check_steps
-from worldblocks.envs.failure import Failure, FailureWindow
-from worldblocks.envs.hosts import close_hosts, open_hosts
-from worldblocks.envs.local import Failed
 from worldblocks.envs.record import Environment, Episode, Rows, Step, repeated, stack, unstack
-from worldblocks.envs.seat import Seat
+from worldblocks.envs.vector.build import close_hosts, open_hosts
+from worldblocks.envs.vector.checks import check_action, check_layout, check_numbers, check_steps
+from worldblocks.envs.vector.failure import Failure, FailureWindow
+from worldblocks.envs.vector.handle import Failed
+from worldblocks.envs.vector.slot import Seat
 from worldblocks.spaces import action_size
 
 

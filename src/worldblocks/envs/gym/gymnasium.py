@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from worldblocks.envs.arguments import at_least_one
-from worldblocks.envs.conversion import actions, observations
-from worldblocks.envs.pixels import resized
+from worldblocks.envs.gym.conversion import actions, observations
+from worldblocks.envs.gym.images import resized
 from worldblocks.envs.record import Environment, Step
 from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Image, Spaces

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.machine import Machine
-from worldblocks.envs.packing import pack, unpack
-from worldblocks.envs.pixels import preprocess
+from worldblocks.envs.atari.image import preprocess
+from worldblocks.envs.atari.machine import Machine
+from worldblocks.envs.atari.packing import pack, unpack
 from worldblocks.envs.record import Step
 from worldblocks.spaces import Actions, Discrete, Image, Spaces
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from worldblocks.envs.control import dmc
+from worldblocks.envs.dmc.control import dmc
 from worldblocks.envs.features import Feature, Featured, Goal
 from worldblocks.envs.record import Environment
 from worldblocks.envs.rendering import choose_backend

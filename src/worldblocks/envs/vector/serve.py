@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from worldblocks.envs.checks import check_step
-from worldblocks.envs.local import perform
+from worldblocks.envs.vector.checks import check_step
+from worldblocks.envs.vector.handle import perform
 
 _SPARE = 30.0  # seconds after its limit at which a process that nobody ended ends itself
 

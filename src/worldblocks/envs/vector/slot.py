@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Float32
 from torch import Tensor
 
-from worldblocks.envs.local import Failed, Host
 from worldblocks.envs.record import Episode, Step
-from worldblocks.envs.reenact import ActionLog
+from worldblocks.envs.vector.handle import Failed, Host
+from worldblocks.envs.vector.reenact import ActionLog
 
 
 class Seat:

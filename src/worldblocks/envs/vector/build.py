@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from multiprocessing.util import Finalize
 from typing import Any
 
-from worldblocks.envs.checks import check_same_spaces
-from worldblocks.envs.local import Failed, Host, Local
 from worldblocks.envs.record import Environment
-from worldblocks.envs.worker import Worker, pack_factory
+from worldblocks.envs.vector.checks import check_same_spaces
+from worldblocks.envs.vector.handle import Failed, Host, Local
+from worldblocks.envs.vector.worker import Worker, pack_factory
 
 
 def open_hosts(

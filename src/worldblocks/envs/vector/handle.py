@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 from worldblocks.envs.record import Environment
-from worldblocks.envs.reenact import restore
+from worldblocks.envs.vector.reenact import restore
 from worldblocks.spaces import split_action
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.pixels import resized
+from worldblocks.envs.gym.images import channels_first, resized
 from worldblocks.spaces import Actions, Continuous, Discrete, Image, Space, Spaces
 
 _Observe = Callable[[Any], np.ndarray]
@@ -130,17 +130,6 @@ def _observed(space: Any, size: int) -> dict[str, tuple[Space, _Observe]] | None
         channels = 1 if len(space.shape) == 2 else space.shape[0 if first else 2]
         return {"": (Image(size, size, channels), _image_reader(size, first))}
     return {"": (Continuous(space.shape), lambda value: np.array(value, np.float32))}
-
-
-def channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether an image of three axes is `channel height width`.
-
-    The two axes of equal length are height and width; without such a pair, the channel axis is the
-    shorter one of the first and the last.
-    """
-    if shape[0] == shape[1] or shape[1] == shape[2]:
-        return shape[0] != shape[1]
-    return shape[0] < shape[2]
 
 
 def _image_reader(size: int, first: bool) -> _Observe:

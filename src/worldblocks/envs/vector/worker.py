@@ -17,8 +17,8 @@ from time import monotonic
 from types import ModuleType
 from typing import Any
 
-from worldblocks.envs.local import Failed
-from worldblocks.envs.serve import serve
+from worldblocks.envs.vector.handle import Failed
+from worldblocks.envs.vector.serve import serve
 
 _BUILD = 180.0  # seconds to import a simulator and build an environment, on a busy machine
 _UNKNOWN = 255  # the exit code where the fork server itself is gone, and could not say

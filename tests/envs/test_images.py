@@ -4,7 +4,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from worldblocks.envs import atari_image
-from worldblocks.envs.pixels import resized
+from worldblocks.envs.gym.images import resized
 
 
 def plain(*color):

@@ -1,0 +1,1 @@
+"""Several environments in lockstep, in this process or each in a worker."""
