@@ -43,7 +43,7 @@ def fault(tmp_path):
 
 
 def pids(vector):
-    return [seat.host.pid for seat in vector._seats]
+    return [slot.handle.pid for slot in vector._slots]
 
 
 def gone(pid, seconds=10.0):
@@ -171,10 +171,12 @@ def test_a_failing_step_ends_the_episode(tmp_path, fault, monkeypatch, what, sai
         before = vector.step(PUSHES[t, :1])
     old = pids(vector)[0]
     fault(f"step {what}")
-    monkeypatch.setattr(host := vector._seats[0].host, "_timeout", 0.3 if what == "hang" else 60.0)
+    monkeypatch.setattr(
+        handle := vector._slots[0].handle, "_timeout", 0.3 if what == "hang" else 60.0
+    )
     with pytest.warns(RuntimeWarning, match=f"^environment 0 at step 4 {said}; {BEGINS}$"):
         rows = vector.step(PUSHES[3, :1])
-    host._timeout = 60.0  # on a busy machine a process takes its time
+    handle._timeout = 60.0  # on a busy machine a process takes its time
     assert torch.equal(rows.obs["place"], before.obs["place"])
     assert [x.item() for x in rows[1:]] == [0.0, False, True, False]
     assert vector.finished == []

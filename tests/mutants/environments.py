@@ -192,15 +192,15 @@ class rewards_clipped(Changed):
 class seeds_shared(EnvVector):
     def __init__(self, environments, *, seed, **options):
         super().__init__(environments, seed=seed, **options)
-        for seat in self._seats:
-            seat._index = 0
+        for slot in self._slots:
+            slot._index = 0
 
 
 @mutant("vector", "the episodes after the first begin with the same seed again")
 class same_episode_again(EnvVector):
     def step(self, action):
-        for seat, over in zip(self._seats, self.rows.is_last.tolist(), strict=True):
-            seat.episode -= int(over)
+        for slot, over in zip(self._slots, self.rows.is_last.tolist(), strict=True):
+            slot.episode -= int(over)
         return super().step(action)
 
 

@@ -1,4 +1,4 @@
-"""The environments of a vector, each in this process or in a worker."""
+"""Build the environments of a vector, in this process or in workers."""
 
 from collections.abc import Callable, Sequence
 from multiprocessing.util import Finalize
@@ -6,57 +6,63 @@ from typing import Any
 
 from worldblocks.envs.record import Environment
 from worldblocks.envs.vector.checks import check_same_spaces
-from worldblocks.envs.vector.handle import Failed, Host, Local
+from worldblocks.envs.vector.handle import Failed, Handle, Local
 from worldblocks.envs.vector.worker import Worker, pack_factory
 
 
-def open_hosts(
+def build_handles(
     owner: Any,
     environments: Sequence[Environment | Callable[[], Environment]],
     timeout: float | None,
-) -> list[Host]:
-    """Every environment, built. Workers do not outlive their owner.
+) -> list[Handle]:
+    """Build every environment.
 
     Args:
-        owner: with it, workers are closed.
-        environments: built, or callables that build them.
-        timeout: seconds that a worker may take to answer; None: no workers.
+        owner: the workers are closed when it is deleted.
+        environments: instances, or callables that build them.
+        timeout: seconds that a worker may take to answer; None for no workers.
     """
     if not environments:
         raise ValueError("EnvVector got no environment; give it one or more")
     names = [f"environment {i}" for i in range(len(environments))]
     if timeout is None:
-        return _open_local(environments, names)
+        return _build_local(environments, names)
     packed = [_packed(one, name) for one, name in zip(environments, names, strict=True)]
-    hosts = [Worker(factory, timeout) for factory in packed]
-    # At exit too, before multiprocessing waits for its processes.
-    Finalize(owner, close_hosts, (hosts,), exitpriority=10)
+    workers = [Worker(factory, timeout) for factory in packed]
+    # Also at exit, before multiprocessing waits for its processes.
+    Finalize(owner, close_handles, (workers,), exitpriority=10)
     try:
-        for worker, name in zip(hosts, names, strict=True):
-            _build(worker, name)
-        check_same_spaces([worker.spaces for worker in hosts])
+        for worker, name in zip(workers, names, strict=True):
+            _wait_for(worker, name)
+        check_same_spaces([worker.spaces for worker in workers])
     except Exception:
-        close_hosts(hosts)
+        close_handles(workers)
         raise
-    return list(hosts)
+    return list(workers)
 
 
-def _open_local(environments: Sequence[Any], names: list[str]) -> list[Host]:
-    """In this process; where one cannot be opened, those that were built here are closed."""
-    local: list[Host] = []
-    ours: list[Host] = []
+def _build_local(environments: Sequence[Any], names: list[str]) -> list[Handle]:
+    """Build in this process; after an error, close what was built here, not what was given."""
+    handles: list[Handle] = []
+    built: list[Handle] = []
     try:
         for one, name in zip(environments, names, strict=True):
-            local.append(Local(_built(one, name)))
-            ours += [] if _is_built(one) else local[-1:]
-        check_same_spaces([host.spaces for host in local])
+            given = _is_instance(one)
+            if not (given or callable(one)):
+                raise ValueError(
+                    f"{name} is {one!r}; give an Environment, or a callable that builds one"
+                )
+            environment: Any = one if given else one()
+            handles.append(Local(environment))
+            built += [] if given else handles[-1:]
+        check_same_spaces([handle.spaces for handle in handles])
     except Exception:
-        close_hosts(ours)
+        close_handles(built)
         raise
-    return local
+    return handles
 
 
-def _build(worker: Worker, name: str) -> None:
+def _wait_for(worker: Worker, name: str) -> None:
     try:
         worker.build()
     except Failed as failed:
@@ -69,28 +75,20 @@ def _build(worker: Worker, name: str) -> None:
         ) from None
 
 
-def close_hosts(hosts: Sequence[Host]) -> None:
-    """Close all, those in workers at the same time."""
-    for host in hosts:
-        host.hang_up()
-    for host in hosts:
-        host.close()
+def close_handles(handles: Sequence[Handle]) -> None:
+    """Close all environments; workers close theirs at the same time."""
+    for handle in handles:
+        handle.close()
+    for handle in handles:
+        handle.join()
 
 
-def _is_built(one: Any) -> bool:
+def _is_instance(one: Any) -> bool:
     return hasattr(one, "step") and not isinstance(one, type)
 
 
-def _built(one: Any, name: str) -> Any:
-    if _is_built(one):
-        return one
-    if callable(one):
-        return one()
-    raise ValueError(f"{name} is {one!r}; give an Environment, or a callable that builds one")
-
-
 def _packed(one: Any, name: str) -> bytes:
-    if _is_built(one) or not callable(one):
+    if _is_instance(one) or not callable(one):
         raise ValueError(
             f"{name} is {one!r}, and workers build their own; give a callable that builds one, "
             f"such as functools.partial(wb.envs.atari, 'pong'), or take workers=False"

@@ -1,4 +1,4 @@
-"""What an `EnvVector` refuses: actions, rows and saved rows that do not fit its spaces."""
+"""Checks that actions, rows and saved rows of an `EnvVector` match its spaces."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ from worldblocks.spaces import Continuous, Discrete, Spaces
 
 
 def check_same_spaces(spaces: list[tuple[dict, dict]]) -> None:
-    """Raise unless all environments have the (observation, action) of the first."""
+    """Raise unless all (observation, action) are equal to the first."""
     for i, given in enumerate(spaces):
         if given != spaces[0]:
             raise ValueError(
@@ -22,17 +22,8 @@ def check_same_spaces(spaces: list[tuple[dict, dict]]) -> None:
             )
 
 
-def check_numbers(seed: int, timeout: float) -> None:
-    """Raise unless a vector can take them."""
-    if seed < 0 or not timeout > 0:
-        raise ValueError(
-            f"EnvVector got seed={seed}, timeout={timeout}; it takes a seed of 0 or more and "
-            f"a timeout above 0 seconds"
-        )
-
-
 def check_action(action: Tensor, count: int, size: int) -> np.ndarray:
-    """The actions as `env action` in NumPy."""
+    """The actions as a NumPy array `env action`; raise unless they are float32 and finite."""
     if action.shape != (count, size) or action.dtype != torch.float32:
         raise ValueError(
             f"EnvVector got actions {_describe(action)}; its {count} environments take "
@@ -44,15 +35,8 @@ def check_action(action: Tensor, count: int, size: int) -> np.ndarray:
     return vectors
 
 
-def check_steps(taken: int, steps: list[Step | None], observation: Spaces) -> None:
-    """Raise unless the rows that came, after `taken` others, are made of their space and finite."""
-    for i, step in enumerate(steps):
-        if step is not None:
-            check_step(f"environment {i} at step {taken}", step, observation)
-
-
 def check_step(where: str, step: Step, observation: Spaces) -> None:
-    """Raise unless a row is made of its space and finite; `where` begins the sentence."""
+    """Raise unless a row matches its space and is finite; `where` begins the message."""
     if step.obs.keys() != observation.keys():
         raise ValueError(
             f"{where} gave the observations {sorted(step.obs)}; its space has {sorted(observation)}"
@@ -72,7 +56,7 @@ def check_step(where: str, step: Step, observation: Spaces) -> None:
 
 
 def check_layout(rows: Rows, count: int, observation: Spaces) -> None:
-    """Raise unless saved rows are made of what `count` environments give."""
+    """Raise unless saved rows match the observations of `count` environments."""
     given = {key: _describe(value) for key, value in rows.obs.items()}
     wanted = {k: f"{_dtype(s)}{[count, *s.shape]}" for k, s in observation.items()}
     if given != wanted:

@@ -1,4 +1,4 @@
-"""What went wrong in a worker, and how often it may."""
+"""Failures of workers, and the limit on their number."""
 
 from typing import NamedTuple
 
@@ -7,10 +7,10 @@ class Failure(NamedTuple):
     """One failure of an environment in a worker.
 
     Attributes:
-        env: which environment.
-        step: rows that the vector had given before, counted as in its error messages.
-        what: what happened, the end of a sentence: "was killed by SIGKILL".
-        traceback: the environment's own, as text; empty where none was left.
+        env: index of the environment.
+        step: number of rows that the vector had returned before.
+        what: what happened, as the end of a sentence: "was killed by SIGKILL".
+        traceback: traceback of the environment as text; empty if there is none.
     """
 
     env: int
@@ -23,7 +23,7 @@ class Failure(NamedTuple):
 
 
 class FailureWindow:
-    """The failures of the last `window` steps, and what to say when there are too many.
+    """The failures of the last `window` steps; more than `most` of them set `stopped`.
 
     Raises:
         ValueError: a number is out of range.
@@ -40,7 +40,7 @@ class FailureWindow:
         self.stopped = ""
 
     def add(self, failure: Failure) -> None:
-        """Count a failure; the one too many sets `stopped`."""
+        """Count a failure."""
         oldest = failure.step - self._window
         self._recent = [one for one in self._recent if one.step > oldest] + [failure]
         if len(self._recent) > self._most and not self.stopped:
@@ -52,5 +52,5 @@ class FailureWindow:
             )
 
     def clear(self) -> None:
-        """Begin with a clean record."""
+        """Forget all failures."""
         self._recent, self.stopped = [], ""

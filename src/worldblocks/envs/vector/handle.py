@@ -1,4 +1,4 @@
-"""An environment asked first and answering later, and the one kind that lives in this process."""
+"""The handle of one environment: send it a request, then wait for the answer."""
 
 from typing import Any, Protocol
 
@@ -8,40 +8,40 @@ from worldblocks.spaces import split_action
 
 
 class Failed(Exception):
-    """A host has lost its environment: what happened, and the traceback if there is one."""
+    """A handle has lost its environment: what happened, and the traceback if there is one."""
 
     def __init__(self, what: str, trace: str = "") -> None:
         super().__init__(what)
         self.what, self.trace = what, trace
 
 
-class Host(Protocol):
-    """One environment, asked first and answering later; `spaces`: its observation and action."""
+class Handle(Protocol):
+    """An environment, here or in a worker; `spaces` holds its observation and action."""
 
     spaces: tuple[dict, dict]
 
-    def ask(self, request: str, *arguments: Any, patience: int = 1) -> None:
-        """Begin a request of `perform`; the answer may take `patience` times the usual limit."""
+    def ask(self, request: str, *arguments: Any, timeouts: int = 1) -> None:
+        """Start a request of `perform`; its answer may take `timeouts` times the timeout."""
         ...
 
     def answer(self) -> Any:
-        """What came of the request asked last.
+        """Wait for the result of the last request.
 
         Raises:
-            Failed: nothing did, and the environment is gone until `start`.
+            Failed: there is none, and the environment is gone until `start`.
         """
         ...
 
     def start(self) -> None:
-        """Build the environment again, if it is gone."""
-        ...
-
-    def hang_up(self) -> None:
-        """Say that nothing more will be asked."""
+        """Build the environment again if it is gone."""
         ...
 
     def close(self) -> None:
-        """Release everything."""
+        """Close the environment; does not wait for a worker."""
+        ...
+
+    def join(self) -> None:
+        """After `close`: wait until the environment is closed."""
         ...
 
 
@@ -55,27 +55,27 @@ def perform(environment: Environment, request: str, *arguments: Any) -> Any:
 
 
 class Local:
-    """An environment in this process: what it raises goes to the caller."""
+    """The handle of an environment in this process; its exceptions reach the caller unchanged."""
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.spaces = dict(environment.observation), dict(environment.action)
         self._request: tuple[Any, ...] = ()
 
-    def ask(self, request: str, *arguments: Any, patience: int = 1) -> None:
-        """Remember the request."""
+    def ask(self, request: str, *arguments: Any, timeouts: int = 1) -> None:
+        """Store the request."""
         self._request = (request, *arguments)
 
     def answer(self) -> Any:
-        """Do it."""
+        """Do the request."""
         return perform(self.environment, *self._request)
 
     def start(self) -> None:
-        """Nothing: it is there."""
-
-    def hang_up(self) -> None:
-        """Nothing: `close` does all."""
+        """Nothing to do: the environment is never gone."""
 
     def close(self) -> None:
         """Close the environment."""
         self.environment.close()
+
+    def join(self) -> None:
+        """Nothing to do: `close` has waited."""

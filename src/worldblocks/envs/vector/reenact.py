@@ -1,4 +1,4 @@
-"""Bringing an environment without a state of its own back to where it was: play it again."""
+"""Restore an environment without a state of its own: reset it and repeat the actions."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from worldblocks.spaces import split_action
 
 
 class ActionLog:
-    """The actions of one environment since its reset: a float32 array that doubles as it fills."""
+    """The actions of one environment since its reset: a float32 array that doubles when full."""
 
     def __init__(self, size: int) -> None:
         self._rows = np.empty((64, size), np.float32)
@@ -17,14 +17,14 @@ class ActionLog:
         return self._used
 
     def append(self, action: np.ndarray) -> None:
-        """Remember one flat action of `size` numbers."""
+        """Add one flat action of `size` numbers."""
         if self._used == len(self._rows):
             self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
         self._rows[self._used] = action
         self._used += 1
 
     def clear(self) -> None:
-        """Forget all: a new episode begins."""
+        """Remove all actions, for a new episode."""
         self._used = 0
 
     def rows(self) -> np.ndarray:
@@ -35,7 +35,7 @@ class ActionLog:
         """Take over the actions that `rows()` gave.
 
         Raises:
-            ValueError: they are of another action space.
+            ValueError: the actions belong to another action space.
         """
         if rows.ndim != 2 or rows.shape[1] != self._rows.shape[1]:
             raise ValueError(
@@ -48,9 +48,9 @@ class ActionLog:
 
 
 def reenact(environment: Environment, seed: int, actions: np.ndarray) -> Step | None:
-    """Reset with `seed`, do `actions` (`time action`) again, and give the row this leads to.
+    """Reset with `seed`, repeat `actions` (`time action`), and return the last row.
 
-    None if the episode ends before the actions do: it is another one already.
+    Returns None if the episode ends before the actions do: it is a different episode.
     """
     step = environment.reset(seed)
     for action in actions:
@@ -63,7 +63,7 @@ def reenact(environment: Environment, seed: int, actions: np.ndarray) -> Step | 
 def restore(
     environment: Environment, state: bytes | None, seed: int, actions: np.ndarray, row: Step
 ) -> str:
-    """Bring an environment back to `row`, by its state or by `reenact`; what went wrong, or ""."""
+    """Bring an environment back to `row`, by its state or by `reenact`; the error, or ""."""
     if state is not None:
         try:
             environment.set_state(state)
@@ -76,7 +76,7 @@ def restore(
 
 
 def _difference(step: Step, row: Step) -> str:
-    """Which part of a row is not what it was."""
+    """The first part of `step` that differs from `row`; "" if none does."""
     for key, value in row.obs.items():
         if not np.array_equal(step.obs[key], value):
             return f"the observation {key!r} differs"

@@ -1,4 +1,4 @@
-"""The far side of a worker: the process in which an environment lives."""
+"""The loop of a worker process, in which an environment lives."""
 
 import math
 import os
@@ -14,22 +14,22 @@ import torch
 from worldblocks.envs.vector.checks import check_step
 from worldblocks.envs.vector.handle import perform
 
-_SPARE = 30.0  # seconds after its limit at which a process that nobody ended ends itself
+_SPARE = 30.0  # seconds after the limit of a request until a process ends itself
 
 
 def serve(pipe: Any, factory: bytes, variables: dict[str, str], limit: float) -> None:
-    """Build an environment, do the requests that arrive, and leave when the pipe closes.
+    """Build an environment, do the requests that arrive, and exit when the pipe closes.
 
-    An answer is (True, result), or (False, what happened, traceback) and the process leaves: the
-    other side starts a new one.
+    An answer is (True, result) or (False, what happened, traceback). After the latter the process
+    exits, and the run starts a new one.
 
     Args:
-        pipe: requests `(name, arguments, seconds it may take)` in, answers out, all pickled.
+        pipe: receives requests `(name, arguments, seconds)` and sends answers, all pickled.
         factory: the pickled callable that builds the environment.
-        variables: the environment variables of the run as they are now.
+        variables: the current environment variables of the run.
         limit: seconds that building and closing may take.
     """
-    _settle(variables)
+    _set_up(variables)
     held: list[Any] = []
 
     def build() -> tuple[Any, Any]:
@@ -40,17 +40,17 @@ def serve(pipe: Any, factory: bytes, variables: dict[str, str], limit: float) ->
     while alive:
         try:
             request, arguments, seconds = pickle.loads(pipe.recv_bytes())
-        except (EOFError, OSError):  # the run has ended, or hung up
+        except (EOFError, OSError):  # the run has ended, or closed the pipe
             break
         alive = _answer(pipe, lambda r=request, a=arguments: _checked(held[0], r, *a), seconds)
     _expire(limit)
-    with suppress(Exception):  # nobody is left to hear of it
+    with suppress(Exception):  # nobody is left to report to
         for environment in held:
             environment.close()
 
 
 def _checked(environment: Any, request: str, *arguments: Any) -> Any:
-    """`perform`, where a row with NaN is a failure of the environment."""
+    """`perform`, and check its row: NaN is a failure of the environment."""
     answer = perform(environment, request, *arguments)
     if request in ("reset", "step"):
         check_step("the environment", answer, environment.observation)
@@ -58,7 +58,7 @@ def _checked(environment: Any, request: str, *arguments: Any) -> Any:
 
 
 def _answer(pipe: Any, work: Callable[[], Any], limit: float) -> bool:
-    """Do something and send what came of it; whether all went well."""
+    """Send the result of `work`, or its exception; returns whether both succeeded."""
     _expire(limit)
     try:
         answer = pickle.dumps((True, work()), pickle.HIGHEST_PROTOCOL)
@@ -74,11 +74,11 @@ def _answer(pipe: Any, work: Callable[[], Any], limit: float) -> bool:
     return well
 
 
-def _settle(variables: dict[str, str]) -> None:
-    """Take on the run's environment variables; leave its terminal, its signals and its cores."""
-    # Ctrl-C, or the SIGTERM of a scheduler, is for the run to decide on: it saves first, and a
-    # checkpoint needs the environments. A handler that does nothing, since processes that the
-    # environment starts would inherit SIG_IGN.
+def _set_up(variables: dict[str, str]) -> None:
+    """Use the environment variables of the run, one core, and no signals of its terminal."""
+    # Only the run handles Ctrl-C and the SIGTERM of a scheduler: it saves first, and a checkpoint
+    # needs the environments. The handler does nothing; processes that the environment starts would
+    # inherit SIG_IGN.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     if hasattr(os, "setsid"):
@@ -89,9 +89,9 @@ def _settle(variables: dict[str, str]) -> None:
 
 
 def _expire(seconds: float) -> None:
-    """End this process in so many seconds (0: not), also where Python no longer gets a turn.
+    """End this process after `seconds` and a spare time, even if Python hangs; 0 cancels it.
 
-    The run ends a worker that hangs; but the run itself may have been killed meanwhile.
+    The run ends a worker that hangs, but the run itself may have been killed.
     """
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -1,99 +1,104 @@
-"""One environment of a vector, and which episode it is in."""
+"""One environment of a vector, and the episode it is in."""
 
 import numpy as np
 from jaxtyping import Float32
 from torch import Tensor
 
 from worldblocks.envs.record import Episode, Step
-from worldblocks.envs.vector.handle import Failed, Host
+from worldblocks.envs.vector.handle import Failed, Handle
 from worldblocks.envs.vector.reenact import ActionLog
 
 
-class Seat:
-    """Environment `index` of a vector: its host, its episode, and how far that has come.
+class Slot:
+    """Environment `index` of a vector: its handle, and the number, score and length of its episode.
 
-    `log` holds the actions of the episode where the environment has no state of its own. Whoever
-    meets its failure sets `lost`: it is in no episode until the next begins.
+    `log` holds the actions of the episode if the environment has no state of its own. `lost` is
+    set by the caller after a failure; the environment is then in no episode until `begin`.
     """
 
-    def __init__(self, host: Host, index: int, size: int) -> None:
-        self.host, self._index, self._size = host, index, size
+    def __init__(self, handle: Handle, index: int, size: int) -> None:
+        self.handle, self._index, self._size = handle, index, size
         self.episode, self.score, self.length = -1, 0.0, 0
         self.log: ActionLog | None = None
         self.lost = False
 
     def begin(self, seed: int) -> None:
-        """Ask for the first row of the next episode; `seed` is the run's."""
+        """Ask for the first row of the next episode; `seed` is the seed of the run."""
         self.episode, self.lost = self.episode + 1, False
         self.score, self.length = 0.0, 0
         if self.log is not None:
             self.log.clear()
-        self.host.ask("reset", self._episode_seed(seed))
+        self.handle.ask("reset", self._episode_seed(seed))
 
     def act(self, action: np.ndarray) -> None:
-        """Ask for the row that one flat action leads to."""
+        """Ask for the row after one flat action."""
         if self.log is not None:
             self.log.append(action)
-        self.host.ask("step", action)
+        self.handle.ask("step", action)
 
     def answer(self, begins: bool) -> Step:
-        """The row asked for; `begins`: by `begin`.
+        """Wait for the row; `begins` if `begin` asked for it.
 
         Raises:
-            Failed: there is none.
+            Failed: the environment gave no row.
         """
-        step: Step = self.host.answer()
+        step: Step = self.handle.answer()
         if not begins:
             self.score += step.reward
             self.length += 1
         return step
 
     def finished(self) -> Episode:
-        """The episode, as it stands at its last row."""
+        """The episode, after its last row."""
         return Episode(self._index, self.score, self.length)
 
     def keep_log(self) -> None:
-        """Keep the actions from here on, if the environment gives no state of its own."""
+        """Record the actions from here on if the environment has no state of its own."""
         self.log = None
         self.ask_state()
         self.log = ActionLog(self._size) if self.state() is None else None
 
     def ask_state(self) -> None:
-        """Ask for the environment's state, if it has one."""
+        """Ask for the environment's state if it has one."""
         if self.log is None and not self.lost:
-            self.host.ask("get_state")
+            self.handle.ask("get_state")
 
     def state(self) -> bytes | None:
-        """The state asked for; None if it has none, or has failed: the next step meets that too."""
+        """Wait for the state; None if there is none or the environment failed.
+
+        A failure is not reported here: the next step meets it again.
+        """
         if self.log is not None or self.lost:
             return None
         try:
-            return self.host.answer()
+            return self.handle.answer()
         except Failed:
             return None
 
-    def ask_back(
+    def ask_restore(
         self,
         state: bytes | None,
         actions: Float32[Tensor, "time action"] | None,
         row: Step,
         seed: int,
     ) -> str | None:
-        """Ask for `row` again, `reenact`ing where there is no state; or say what is lost, if any.
+        """Ask to come back to `row`, by `state` or by repeating `actions`.
 
-        None: it was asked, and the answer says what is lost.
+        Returns None if it was asked: the answer of the handle is the error then. Otherwise the
+        error, or "" if there is nothing to restore.
         """
         self.lost, self.log = state is None and actions is None, None
         if actions is not None:
             self.log = ActionLog(self._size)
             self.log.replace(actions.numpy())
         if row.is_last and state is None:
-            return ""  # the next step resets: where it stood no longer matters
+            return ""  # the next step resets
         if self.lost:
             return "had failed when this was saved"
         played = None if self.log is None else self.log.rows()
-        patience = 1 if played is None else 1 + len(played)
-        self.host.ask("restore", state, self._episode_seed(seed), played, row, patience=patience)
+        timeouts = 1 if played is None else 1 + len(played)
+        arguments = (state, self._episode_seed(seed), played, row)
+        self.handle.ask("restore", *arguments, timeouts=timeouts)
         return None
 
     def _episode_seed(self, seed: int) -> int:

@@ -1,8 +1,8 @@
-"""An environment in a process of its own, that may crash or hang without taking the run along.
+"""An environment in its own process: if it crashes or hangs, the run continues.
 
 Processes come from a fork server: a small process without threads that has imported this package
-and nothing of the run. So a worker is there in milliseconds, and inherits neither locks nor a
-CUDA context.
+and nothing of the run. A worker starts in milliseconds and inherits neither locks nor a CUDA
+context.
 """
 
 import multiprocessing
@@ -21,15 +21,15 @@ from worldblocks.envs.vector.handle import Failed
 from worldblocks.envs.vector.serve import serve
 
 _BUILD = 180.0  # seconds to import a simulator and build an environment, on a busy machine
-_UNKNOWN = 255  # the exit code where the fork server itself is gone, and could not say
+_UNKNOWN = 255  # exit code if the fork server itself has died
 _GRACE = 1.0  # seconds that a process has to close its environment
 
 
 def pack_factory(factory: Callable[[], Any], name: str) -> bytes:
-    """A factory as a worker receives it; `name` begins the sentence.
+    """Pickle a factory for a worker; `name` begins the error message.
 
     Raises:
-        ValueError: no other process could find it.
+        ValueError: another process could not import it.
     """
     advice = (
         "give a function of a module, or a functools.partial of one such as "
@@ -37,11 +37,13 @@ def pack_factory(factory: Callable[[], Any], name: str) -> bytes:
     )
     try:
         packed = pickle.dumps(factory)
-    except Exception as cause:  # of many kinds
+    except Exception as cause:  # pickle raises many types
         raise ValueError(
             f"{name} is built by {factory!r}, which cannot be sent to a worker ({cause}); {advice}"
         ) from cause
-    if b"__main__" in packed and not _script():
+    main = sys.modules["__main__"]
+    importable = main.__spec__ is not None or Path(getattr(main, "__file__", "")).is_file()
+    if b"__main__" in packed and not importable:
         raise ValueError(
             f"{name} is built by {factory!r}, whose code stands in a notebook or a console, where "
             f"a worker cannot import it from; {advice}"
@@ -50,14 +52,14 @@ def pack_factory(factory: Callable[[], Any], name: str) -> bytes:
 
 
 class Worker:
-    """The near side of a process that holds one environment: a `Host`.
+    """The `Handle` of an environment in a process of its own.
 
     Args:
-        factory: what `pack_factory` gave.
-        timeout: seconds an answer may take.
+        factory: the result of `pack_factory`.
+        timeout: seconds that an answer may take.
     """
 
-    spaces: tuple[dict, dict]  # observation and action, once the environment is built
+    spaces: tuple[dict, dict]  # observation and action, after `build`
 
     def __init__(self, factory: bytes, timeout: float) -> None:
         methods = multiprocessing.get_all_start_methods()
@@ -75,11 +77,11 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """The process, if there is one."""
+        """Id of the process; None if there is none."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Begin a process that builds the environment, if there is none; does not wait for it."""
+        """Start a process that builds the environment if there is none; does not wait for it."""
         if self._lost is None or self._closed:
             return
         self._lost, self._built = None, False
@@ -94,7 +96,7 @@ class Worker:
             self._lose(f"could not be given a process: {cause!r}", wait=0.0)
 
     def build(self) -> None:
-        """Wait until the environment is there.
+        """Wait until the environment is built.
 
         Raises:
             Failed: it could not be built, or took too long.
@@ -105,15 +107,15 @@ class Worker:
             self.spaces = self._receive(_BUILD, monotonic() + _BUILD)
             self._built = True
 
-    def ask(self, request: str, *arguments: Any, patience: int = 1) -> None:
+    def ask(self, request: str, *arguments: Any, timeouts: int = 1) -> None:
         """Send a request, or keep it until the environment is built."""
-        self._limit = self._timeout * patience
+        self._limit = self._timeout * timeouts
         self._request = pickle.dumps((request, arguments, self._limit), pickle.HIGHEST_PROTOCOL)
         if self._built and not self._lost:
             self._send()
 
     def answer(self) -> Any:
-        """Wait for what came of the request.
+        """Wait for the result of the request.
 
         Raises:
             Failed: the process died, did not answer in time or sent an exception. It is gone.
@@ -121,23 +123,23 @@ class Worker:
         if self._lost or not self._built:
             self.build()
             self._send()
-        # Who comes late, after a long update, still looks.
+        # A caller that comes late, after a long update, still waits for up to a second.
         return self._receive(self._limit, max(self._until, monotonic() + min(self._limit, 1.0)))
 
-    def hang_up(self) -> None:
-        """Close the pipe: the process closes its environment and leaves."""
+    def close(self) -> None:
+        """Close the pipe: the process closes its environment and exits."""
         self._until, self._closed = monotonic() + _GRACE, True
         if self._pipe:
             self._pipe.close()
 
-    def close(self) -> None:
-        """End the process; if it does not leave by itself, by force."""
+    def join(self) -> None:
+        """Wait for the process to exit; kill it if it does not."""
         if self._lost is None:
             self._lose("was closed", wait=max(0.0, self._until - monotonic()))
 
     def _send(self) -> None:
         self._until = monotonic() + self._limit
-        with suppress(OSError):  # it is dead: `_receive` finds out of what
+        with suppress(OSError):  # the process is dead: `_receive` finds out why
             self._pipe.send_bytes(self._request)
 
     def _receive(self, limit: float, until: float) -> Any:
@@ -152,7 +154,7 @@ class Worker:
         return parts[0]
 
     def _lose(self, what: str, trace: str = "", *, wait: float) -> Failed:
-        """End the process after `wait` seconds; the failure, by default how the process ended."""
+        """End the process after `wait` seconds; `what` is by default how the process ended."""
         if self._pipe:
             self._pipe.close()
         process, self._process = self._process, None
@@ -163,7 +165,7 @@ class Worker:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
                 process.join(_GRACE)
-            if process.exitcode is not None:  # not stuck in a driver: nothing ends that
+            if process.exitcode is not None:  # else it is stuck in a driver
                 process.close()
             what = what or _ending(code)
         self._lost = Failed(what, trace)
@@ -180,18 +182,12 @@ def _ending(code: int | None) -> str:
     return f"ended its process with exit code {code}"
 
 
-def _script() -> bool:
-    """Whether a worker could import what the run's own script defines."""
-    main = sys.modules["__main__"]
-    return main.__spec__ is not None or Path(getattr(main, "__file__", "")).is_file()
-
-
 @contextmanager
 def _without_script(hide: bool) -> Iterator[None]:
-    """Start a process that does not import the run's script.
+    """Within this context, a new process does not import the script of the run.
 
-    It would import it for whatever the script defines, slowly, and where the script has no
-    `if __name__ == "__main__":` it would begin the run again.
+    The import would be slow, and a script without `if __name__ == "__main__":` would begin the run
+    again.
     """
     main = sys.modules["__main__"]
     if hide:
