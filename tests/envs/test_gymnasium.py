@@ -263,7 +263,7 @@ def test_what_a_string_names():
         ("toy_gymnasium.sub:make", ImportError, r"no module 'toy_gymnasium.sub'"),
         ("toy_gymnasium:maker", ValueError, "toy_gymnasium defines no 'maker', and no environment"),
         ("toy_gymnasium:number", TypeError, "is 3; it takes a function or class that makes"),
-        ("toy_gymnasium:nothing", TypeError, "a factory gives a gymnasium.Env or a wb.envs.Env"),
+        ("toy_gymnasium:nothing", TypeError, "a factory returns a gymnasium.Env or a wb.envs.E"),
         (3, TypeError, "got 3; it takes an id, 'package.module:factory', or a function"),
     ],
 )

@@ -25,5 +25,5 @@ def test_damage_is_noticed(data):
     at = data.draw(st.integers(0, len(state) - 1))
     altered = state[:at] + bytes([state[at] ^ data.draw(st.integers(1, 255))]) + state[at + 1 :]
     for damaged in (state[:at], altered):
-        with pytest.raises(ValueError, match=f"from {len(damaged)} bytes that are damaged or no"):
+        with pytest.raises(ValueError, match=f"from {len(damaged)} bytes that are damaged or not"):
             unpack(damaged)

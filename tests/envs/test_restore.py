@@ -85,7 +85,7 @@ def test_a_state_of_another_game_or_a_damaged_one():
     pong, state = make("pong"), make("boxing").get_state()
     with pytest.raises(ValueError, match="asked pong to continue from a state of boxing; give a"):
         pong.set_state(state)
-    with pytest.raises(ValueError, match="bytes that are damaged or no environment state"):
+    with pytest.raises(ValueError, match="bytes that are damaged or not an environment state"):
         pong.set_state(state[:-1])
 
 

@@ -1,10 +1,10 @@
-"""Crafter: an open world to survive in, one image, 17 actions."""
+"""Crafter: survival in an open world, with one image and 17 actions."""
 
 from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.arguments import at_least_one
+from worldblocks.envs.errors import at_least_one, missing_extra, no_episode, no_state
 from worldblocks.envs.record import Step
 from worldblocks.spaces import Actions, Discrete, Image, Spaces
 
@@ -16,9 +16,9 @@ def crafter(
 
     Args:
         size: height and width of the image.
-        reward: that of the game (achievements, health); without, it is 0 throughout.
-        length: steps after which an episode is cut; death alone is terminal.
-        area: height and width of the world. A reset makes a new one, which takes seconds.
+        reward: give the reward of the game (achievements, health) instead of 0.
+        length: time limit in steps; only death is terminal.
+        area: height and width of the world. A reset makes a new world, which takes seconds.
 
     Raises:
         ImportError: crafter is missing.
@@ -30,13 +30,11 @@ def crafter(
     try:
         import crafter as theirs
     except ImportError as cause:
-        raise ImportError(
-            "wb.envs.crafter needs the extra 'crafter': pip install \"worldblocks[crafter]\""
-        ) from cause
+        raise missing_extra("crafter") from cause
 
     class Ordered(theirs.Env):
-        """Crafter picks a creature to remove from a set, whose order is that of memory addresses;
-        in the order of their creation, an episode follows from its seed in any process.
+        """Crafter picks a creature to remove from a set, whose order depends on memory addresses.
+        Sorted by creation, the seed determines the episode in any process.
         """
 
         def _balance_chunk(self, chunk: Any, objs: Any) -> None:
@@ -47,9 +45,9 @@ def crafter(
 
 
 class Crafter:
-    """A Crafter world behind our protocol; built by `crafter`, which explains the arguments.
+    """A Crafter world as an `Environment`; built by `crafter`, which explains the arguments.
 
-    It has no state of its own: `get_state()` is None, and a vector plays the episode again.
+    There is no saved state: `get_state()` is None, and a vector plays the episode again.
     """
 
     def __init__(self, env: Any) -> None:
@@ -60,7 +58,7 @@ class Crafter:
 
     def reset(self, seed: int) -> Step:
         """Make a new world from `seed`."""
-        self._env._seed, self._env._episode = seed, 0  # what the seed of its next world is
+        self._env._seed, self._env._episode = seed, 0  # they determine its next world
         image = self._env.reset()
         self._over = False
         return Step({"image": np.ascontiguousarray(image)}, 0.0, True, False, False)
@@ -68,22 +66,17 @@ class Crafter:
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Do `action["action"]`, an index below 17."""
         if self._over:
-            raise ValueError(
-                "asked crafter for a step, but no episode is under way; reset(seed) begins one"
-            )
+            raise no_episode("crafter")
         image, reward, self._over, info = self._env.step(int(action["action"]))
         obs = {"image": np.ascontiguousarray(image)}
         return Step(obs, float(reward), False, bool(self._over), info["discount"] == 0)
 
     def get_state(self) -> None:
-        """None: the episode is played again instead."""
+        """None: a vector plays the episode again instead."""
 
     def set_state(self, state: bytes) -> None:
-        """Refused: there is no state that could be given."""
-        raise ValueError(
-            "asked crafter to continue from a state; it has none (get_state() is None), so "
-            "reset(seed) and play the actions again"
-        )
+        """Raises: there is no state."""
+        raise no_state("crafter")
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Nothing to do."""

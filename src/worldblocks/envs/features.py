@@ -1,8 +1,8 @@
-"""Named features of an environment: targets of predictions and what rewards are written in.
+"""Named features of an environment: targets of predictions, and the terms of rewards.
 
-They are numbers that the simulator knows (a height, whether a door was opened). In an observation
-they stand under `feat/<name>`. An encoder must not get them: they would tell the agent what its
-senses do not, and `split_features` takes them out.
+Features are numbers from the simulator (a height, whether a door was opened). In an observation
+they have the keys `feat/<name>`. They must not reach an encoder, because the agent could not
+observe them itself; `split_features` takes them out.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from worldblocks.envs.errors import no_state
 from worldblocks.envs.record import Environment, Step
 from worldblocks.spaces import Actions, Continuous, Spaces
 
@@ -19,7 +20,7 @@ Value = TypeVar("Value")
 
 
 class Feature(NamedTuple):
-    """The usual range of a feature, and whether it is only ever 0 or 1."""
+    """The usual range of a feature, and whether it is always 0 or 1."""
 
     low: float
     high: float
@@ -27,49 +28,49 @@ class Feature(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """Something that can be achieved: how it is said, and the feature that becomes 1 then."""
+    """A goal in words, and the feature that becomes 1 when it is achieved."""
 
     phrase: str
     feature: str
 
 
 class Describer(Protocol):
-    """What an environment can say of itself, in numbers and in English."""
+    """Describes an environment in numbers and in English."""
 
     @property
     def ranges(self) -> Mapping[str, Feature]:
-        """The features by name, the same for the whole life of the environment."""
+        """The features by name; they never change."""
         ...
 
     def features(self, is_first: bool) -> dict[str, float]:
-        """The value of each feature at this row; called once for every row."""
+        """The value of each feature at this row; call it exactly once for every row."""
         ...
 
     def describe(self) -> list[str]:
-        """Sentences about what is seen now."""
+        """Sentences about the current observation."""
         ...
 
     def events(self) -> list[str]:
-        """What became so with the last row."""
+        """Sentences about what happened at the last row."""
         ...
 
     def candidates(self) -> list[Goal]:
-        """What can be achieved here."""
+        """The goals that can be achieved now."""
         ...
 
     def frame(self) -> UInt8[np.ndarray, "height width 3"]:
-        """A picture of it, for people."""
+        """A picture of the environment, for people."""
         ...
 
 
 class Featured:
-    """An environment whose observations also have its describer's features, as `feat/<name>`.
+    """An environment that also observes the features of its describer, as `feat/<name>`.
 
-    The environment itself is untouched: what it observes, its rewards and its ends are the same.
+    Its other observations, its rewards and the ends of its episodes do not change.
 
     Args:
         env: any environment.
-        describer: reads the same simulator.
+        describer: reads the simulator of `env`.
     """
 
     def __init__(self, env: Environment, describer: Describer) -> None:
@@ -78,8 +79,7 @@ class Featured:
         names = {PREFIX + name: Continuous() for name in describer.ranges}
         if taken := sorted(names.keys() & env.observation.keys()):
             raise ValueError(
-                f"the environment already observes {taken}; features are added to one that does "
-                f"not have them"
+                f"the environment already observes {taken}; give one without these features"
             )
         self.observation: Spaces = {**env.observation, **names}
 
@@ -97,14 +97,11 @@ class Featured:
         return step._replace(obs={**step.obs, **more})
 
     def get_state(self) -> None:
-        """None: what a describer remembers of an episode comes with playing it again."""
+        """None: the describer's memory of the episode is restored by playing it again."""
 
     def set_state(self, state: bytes) -> None:
-        """Refused: there is no state that could be given."""
-        raise ValueError(
-            f"asked {self._env} with features to continue from a state; it has none "
-            f"(get_state() is None), so reset(seed) and play the actions again"
-        )
+        """Raises: there is no state."""
+        raise no_state(f"{self._env} with features")
 
     def close(self) -> None:
         """Close the environment."""
@@ -112,7 +109,7 @@ class Featured:
 
 
 def split_features(by_key: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
-    """Spaces or observations in two: what an encoder gets, and the features by their bare names.
+    """Split spaces or observations into inputs of an encoder and features by their bare names.
 
     >>> spaces = {"camera": Continuous((3,)), "feat/height": Continuous()}
     >>> observed, features = split_features(spaces)

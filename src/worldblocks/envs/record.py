@@ -1,4 +1,4 @@
-"""The one record every environment is adapted to, before and behind the vector."""
+"""The protocol of an environment, and its rows before and after the vector."""
 
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
@@ -12,10 +12,10 @@ from worldblocks.spaces import Actions, Spaces
 
 
 class Step(NamedTuple):
-    """What one environment gives at one moment: an observation and what arrived with it.
+    """One row of one environment: an observation, and the reward and flags that came with it.
 
-    `is_first` marks the row of a reset (its reward is 0). `is_last` ends an episode; without
-    `is_terminal` that is a time limit, and the state it stopped in is still worth something.
+    `is_first` marks the row of a reset (its reward is 0). `is_last` ends an episode. Without
+    `is_terminal` it is a time limit: the return bootstraps from the value of the last state.
     """
 
     obs: dict[str, np.ndarray]
@@ -26,24 +26,24 @@ class Step(NamedTuple):
 
 
 class NotRestored(RuntimeError):
-    """A saved state did not bring the environment back to where it was."""
+    """A saved state did not restore the environment."""
 
 
 class Environment(Protocol):
-    """One environment: spaces by key, seeded resets and, where it can, its exact state as bytes."""
+    """One environment: spaces by key, seeded resets and, if supported, its exact state as bytes."""
 
     @property
     def observation(self) -> Spaces:
-        """What an observation is made of."""
+        """The spaces of an observation."""
         ...
 
     @property
     def action(self) -> Actions:
-        """What an action is made of."""
+        """The spaces of an action."""
         ...
 
     def reset(self, seed: int) -> Step:
-        """Begin an episode whose randomness follows from `seed`; gives its `is_first` row."""
+        """Begin an episode whose randomness depends only on `seed`; returns its `is_first` row."""
         ...
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
@@ -51,19 +51,19 @@ class Environment(Protocol):
         ...
 
     def get_state(self) -> bytes | None:
-        """Everything the future depends on, or None: then a vector re-enacts the episode."""
+        """The complete state, or None: then a vector re-enacts the episode."""
         ...
 
     def set_state(self, state: bytes) -> None:
         """Continue from `get_state()`, in any process.
 
         Raises:
-            NotRestored: the environment is not where it was when the state was taken.
+            NotRestored: the environment did not return to the saved state.
         """
         ...
 
     def close(self) -> None:
-        """Release what the simulator holds."""
+        """Release the resources of the simulator."""
         ...
 
 
@@ -89,11 +89,6 @@ class Episode(NamedTuple):
     length: int
 
 
-def repeated(last: Step, is_first: bool) -> Step:
-    """What failed shows its last observation once more, and its episode ends."""
-    return Step(last.obs, reward=0.0, is_first=is_first, is_last=True, is_terminal=False)
-
-
 def stack(steps: list[Step], keys: Iterable[str]) -> Rows:
     """One row of every environment as tensors, the observations in the order of `keys`."""
     flags = ("is_first", "is_last", "is_terminal")
@@ -105,7 +100,7 @@ def stack(steps: list[Step], keys: Iterable[str]) -> Rows:
 
 
 def unstack(rows: Rows) -> list[Step]:
-    """The row of each environment again."""
+    """The row of each environment, from `stack`."""
     columns = [column.tolist() for column in rows[1:]]
     return [
         Step({key: value[i].numpy() for key, value in rows.obs.items()}, *row)

@@ -1,27 +1,27 @@
-"""Which OpenGL MuJoCo renders with: chosen before dm_control is imported, which fixes it."""
+"""Choose the OpenGL backend of MuJoCo, before the import of dm_control fixes it."""
 
 import ctypes
 import importlib
 import os
 import sys
 
-# What Debian and Ubuntu call them.
+# Packages of Debian and Ubuntu.
 _PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
 _DEVICES = 16
 _PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 
 
 def choose_backend(what: str) -> None:
-    """Set `MUJOCO_GL` to a backend that works on this machine; if it is set, check that it does.
+    """Set `MUJOCO_GL` to a backend that works on this machine; if it is set, check that it works.
 
-    EGL (graphics card, or Mesa without one), then OSMesa. Away from Linux, and where there is a
-    display, dm_control's own choice works too.
+    Tries EGL (on a graphics card, or Mesa without one), then OSMesa. On other systems than Linux,
+    or with a display, dm_control's own choice works too.
 
     Args:
-        what: what needs it, for the error.
+        what: the call that needs a backend, for the error message.
 
     Raises:
-        RuntimeError: none of them is there, or not the one asked for; names the Debian packages.
+        RuntimeError: no backend works, or not the requested one; names the Debian packages.
     """
     checks = {"egl": _egl_works, "osmesa": _osmesa_is_there}
     asked = os.environ.get("MUJOCO_GL", "").lower()
@@ -29,8 +29,8 @@ def choose_backend(what: str) -> None:
     chosen = next((name for name in names if name not in checks or checks[name]()), "")
     if asked and not chosen:
         raise RuntimeError(
-            f"{what} was to use MUJOCO_GL={asked}, which does not work on this machine; "
-            f"`apt-get install {_PACKAGES[asked]}` adds it, without MUJOCO_GL another is tried"
+            f"{what} should use MUJOCO_GL={asked}, which does not work on this machine; "
+            f"`apt-get install {_PACKAGES[asked]}` adds it; without MUJOCO_GL, another is tried"
         )
     if not chosen and sys.platform == "linux" and not os.environ.get("DISPLAY"):
         raise RuntimeError(
@@ -42,7 +42,7 @@ def choose_backend(what: str) -> None:
         os.environ["MUJOCO_GL"] = chosen
     renderer = sys.modules.get("dm_control._render")
     if renderer is not None and chosen not in ("", renderer.BACKEND):
-        # An environment without pixels was made first, and dm_control chose without asking.
+        # dm_control chose its own backend when an environment without pixels was built.
         importlib.reload(renderer)
 
 
@@ -57,7 +57,7 @@ def _osmesa_is_there() -> bool:
 
 
 def _egl_works() -> bool:
-    """Whether EGL is there and one of its devices starts; as dm_control will do it."""
+    """Whether EGL is installed and one of its devices starts, tried as dm_control does."""
     try:
         egl = ctypes.CDLL("libEGL.so.1")
         find = egl.eglGetProcAddress

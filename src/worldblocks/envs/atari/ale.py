@@ -1,6 +1,5 @@
 """Atari games through the Arcade Learning Environment, with the reference's preprocessing."""
 
-import difflib
 import functools
 from types import ModuleType
 from typing import Any
@@ -10,10 +9,11 @@ import numpy as np
 from worldblocks.envs.atari.image import preprocess
 from worldblocks.envs.atari.machine import Machine
 from worldblocks.envs.atari.packing import pack, unpack
+from worldblocks.envs.errors import at_least_one, missing_extra, no_episode, unknown
 from worldblocks.envs.record import Step
 from worldblocks.spaces import Actions, Discrete, Image, Spaces
 
-_POOL = 2  # frames the image is the maximum of
+_POOL = 2  # the image is the maximum over this many frames
 
 
 def atari(
@@ -34,26 +34,29 @@ def atari(
     danijar/dreamerv3 (commit e3f0224); sticky actions are Machado et al. 2018, section 5.2.
 
     Args:
-        game: ALE's name of the game, `pong`, `ms_pacman` … (`atari_games()` lists them).
+        game: ALE's name of the game: `pong`, `ms_pacman` … (`atari_games()` lists them).
         size: height and width of the image.
         gray: one channel instead of RGB.
         repeat: emulated frames per action; the image is the maximum over the last two.
-        sticky: probability, at each emulated frame, that the action of the frame before stays.
-        noops: a reset does 0 … `noops` frames without input, uniformly many.
+        sticky: probability, at each emulated frame, of repeating the action of the frame before.
+        noops: a reset starts with 0 to `noops` frames without input, drawn uniformly.
         full_actions: all 18 actions of the joystick instead of those the game reacts to.
-        max_frames: emulated frames after which an episode is cut, no-ops of the reset not counted.
-        timeout_is_terminal: mark that cut as terminal too, as the reference does.
+        max_frames: time limit in emulated frames, not counting the no-ops of the reset.
+        timeout_is_terminal: mark the time limit as terminal too, as the reference does.
 
     Raises:
         ImportError: ale_py or Pillow is missing.
         ValueError: an unknown game, or a number out of range.
     """
     ale_py = _ale_py()
-    _validate(size, repeat, sticky, noops, max_frames)
+    at_least_one("wb.envs.atari", size=size, repeat=repeat, max_frames=max_frames)
+    if noops < 0 or not 0 <= sticky < 1:
+        raise ValueError(
+            f"wb.envs.atari got noops={noops}, sticky={sticky}; it takes noops of 0 or more and a "
+            f"probability below 1"
+        )
     if game not in atari_games():
-        close = difflib.get_close_matches(str(game).lower(), atari_games(), 1, 0.5)
-        hint = f"did you mean {close[0]!r}?" if close else "wb.envs.atari_games() lists them"
-        raise ValueError(f"unknown Atari game {game!r}; {hint}")
+        raise unknown("Atari game", game, atari_games(), "wb.envs.atari_games() lists them")
     return Atari(
         Machine(ale_py, game),
         size=size,
@@ -69,19 +72,19 @@ def atari(
 
 @functools.cache
 def atari_games() -> tuple[str, ...]:
-    """The games that `atari` knows: the ROMs of ale_py that one player can play."""
+    """Names of the games that `atari` accepts: the single-player ROMs of ale_py."""
     interface, roms = _ale_py().ALEInterface, _ale_py().roms
     names = sorted(roms.get_all_rom_ids())
     return tuple(name for name in names if interface.isSupportedROM(roms.get_rom_path(name)))
 
 
 class Atari:
-    """A game on a machine; built by `atari`, which explains the arguments.
+    """An Atari game; built by `atari`, which explains the arguments.
 
-    The randomness of an episode (no-ops, sticky actions) comes from the seed of its reset alone;
-    the emulator itself has none. A few games (Assault, Beam Rider, Berzerk …) read memory that
-    their own reset leaves as it was: their episodes also depend on what was played before, as on
-    the real machine and in the reference. The state holds that memory too.
+    The randomness of an episode (no-ops, sticky actions) comes only from the seed of its reset; the
+    emulator itself is deterministic. A few games (Assault, Beam Rider, Berzerk …) read memory that
+    their own reset does not clear. Their episodes also depend on earlier ones, as on the real
+    machine and in the reference. The state includes that memory.
     """
 
     def __init__(
@@ -104,14 +107,14 @@ class Atari:
         self._timeout_is_terminal = timeout_is_terminal
         self._frames = np.zeros((_POOL, *machine.screen, 3), np.uint8)
         self._rng = np.random.Generator(np.random.PCG64(0))
-        self._held = 0  # the joystick at the last emulated frame
+        self._held = 0  # joystick code at the last emulated frame
         self._count = 0  # emulated frames since the reset
         self._over = True
         self.observation: Spaces = {"image": Image(size, size, 1 if gray else 3)}
         self.action: Actions = {"action": Discrete(len(self._codes))}
 
     def reset(self, seed: int) -> Step:
-        """Begin an episode: the game's reset, then 0 … `noops` frames without input."""
+        """Begin an episode: the game's reset, then 0 to `noops` frames without input."""
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._machine.reset()
         for _ in range(self._rng.integers(self._noops + 1)):
@@ -125,15 +128,22 @@ class Atari:
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Do `action["action"]`, an index below the number of actions, for `repeat` frames."""
-        code = self._code(int(action["action"]))
+        if self._over:
+            raise no_episode(self._machine.game)
+        index = int(action["action"])
+        if not 0 <= index < len(self._codes):
+            raise ValueError(
+                f"action {index} of {self._machine.game}; it has {len(self._codes)} actions, "
+                f"0 to {len(self._codes) - 1}"
+            )
         reward, terminal, last = 0.0, False, False
         for frame in range(self._repeat):
             if not (self._sticky and self._rng.random() < self._sticky):
-                self._held = code
+                self._held = self._codes[index]
             reward += self._machine.act(self._held)
             self._count += 1
             if frame >= self._repeat - _POOL:
-                # A game that ends earlier in the repeat leaves the older frames where they are.
+                # If the game ends before these frames, the image keeps older ones.
                 self._frames[1:] = self._frames[:-1]
                 self._machine.screen_into(self._frames[0])
             terminal = self._machine.over()
@@ -144,25 +154,12 @@ class Atari:
         terminal = terminal or (last and self._timeout_is_terminal)
         return self._row(reward, is_last=last, is_terminal=terminal)
 
-    def _code(self, index: int) -> int:
-        if self._over:
-            raise ValueError(
-                f"asked {self._machine.game} for a step, but no episode is under way; "
-                f"reset(seed) begins one"
-            )
-        if not 0 <= index < len(self._codes):
-            raise ValueError(
-                f"action {index} of {self._machine.game}; it has {len(self._codes)} actions, "
-                f"0 to {len(self._codes) - 1}"
-            )
-        return self._codes[index]
-
     def _row(self, reward: float, is_first=False, is_last=False, is_terminal=False) -> Step:
         image = preprocess(self._frames, self._size, self._gray)
         return Step({"image": image}, float(reward), is_first, is_last, is_terminal)
 
     def get_state(self) -> bytes:
-        """Machine, frames, generator and counters as one bytes object (about 10 kB)."""
+        """Emulator, frames, generator and counters as one bytes object (about 10 kB)."""
         values = {
             "game": self._machine.game,
             "rng": self._rng.bit_generator.state,
@@ -173,11 +170,11 @@ class Atari:
         return pack(values, {"frames": self._frames, **self._machine.save()})
 
     def set_state(self, state: bytes) -> None:
-        """Continue exactly where `get_state()` was called, in this process or another.
+        """Continue exactly from `get_state()`, in this process or another.
 
         Raises:
             ValueError: the bytes are damaged or of another game.
-            NotRestored: the emulator did not come back to the saved state (another ale_py?).
+            NotRestored: the emulator did not return to the saved state (another ale_py?).
         """
         values, arrays = unpack(state)
         if values["game"] != self._machine.game:
@@ -185,14 +182,14 @@ class Atari:
                 f"asked {self._machine.game} to continue from a state of {values['game']}; "
                 f"give a state that get_state() of {self._machine.game} returned"
             )
-        self._over = True  # until the machine is back
+        self._over = True  # until the emulator is restored
         self._machine.load(arrays)
         self._frames = arrays["frames"]
         self._rng.bit_generator.state = values["rng"]
         self._held, self._count, self._over = values["held"], values["count"], values["over"]
 
     def close(self) -> None:
-        """Nothing to release: the emulator goes with this object."""
+        """Nothing to do: the emulator is freed with this object."""
 
 
 def _ale_py() -> ModuleType:
@@ -201,16 +198,5 @@ def _ale_py() -> ModuleType:
         import ale_py.roms
         import PIL.Image  # noqa: F401
     except ImportError as cause:
-        raise ImportError(
-            "wb.envs.atari needs the extra 'atari': pip install \"worldblocks[atari]\""
-        ) from cause
+        raise missing_extra("atari") from cause
     return ale_py
-
-
-def _validate(size: int, repeat: int, sticky: float, noops: int, max_frames: int) -> None:
-    lowest = {"size": (size, 1), "repeat": (repeat, 1), "noops": (noops, 0)}
-    for name, (value, low) in {**lowest, "max_frames": (max_frames, 1)}.items():
-        if value < low:
-            raise ValueError(f"wb.envs.atari got {name}={value}; it takes {low} or more")
-    if not 0 <= sticky < 1:
-        raise ValueError(f"wb.envs.atari got sticky={sticky}; it takes a probability below 1")

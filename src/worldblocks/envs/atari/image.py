@@ -1,4 +1,4 @@
-"""From the frames of a simulator to the image the agent sees."""
+"""From the frames of the emulator to the image that the agent sees."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,12 +14,11 @@ def atari_image(
 ) -> UInt8[np.ndarray, "{size} {size} channel"]:
     """The reference's Atari preprocessing: maximum over frames, resize, then grey.
 
-    The maximum over the last raw frames is taken in RGB, at full size; Pillow resizes it
-    bilinearly; grey is `0.299 R + 0.587 G + 0.114 B` of the *resized* image, truncated (not
-    rounded) to uint8.
+    The maximum is taken in RGB at full size. Pillow resizes it bilinearly. Grey is
+    `0.299 R + 0.587 G + 0.114 B` of the *resized* image, truncated (not rounded) to uint8.
 
     Args:
-        frames: raw RGB frames; two, for the last two repeats of an action.
+        frames: raw RGB frames, usually the last two of an action.
         size: height and width of the result.
         gray: one channel instead of three.
 
@@ -32,12 +31,12 @@ def atari_image(
 
 
 def preprocess(frames: np.ndarray, size: int, gray: bool) -> np.ndarray:
-    """`atari_image` without the checks, for an environment to call at every step."""
+    """`atari_image` without type checks, for every step of an environment."""
     from PIL import Image
 
     largest = Image.fromarray(frames.max(0))
     image = np.array(largest.resize((size, size), Image.Resampling.BILINEAR))
     if gray:
-        # As the reference writes it: another order of summation would truncate another way.
+        # As in the reference: another order of summation would truncate differently.
         image = (image * _GREY).sum(-1).astype(np.uint8)[:, :, None]
     return image

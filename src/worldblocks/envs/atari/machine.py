@@ -1,4 +1,4 @@
-"""The Atari emulator: seeded, silent, without randomness of its own, and exactly restorable."""
+"""The Atari emulator: deterministic, silent, and exactly restorable."""
 
 import math
 from types import ModuleType
@@ -8,26 +8,26 @@ import numpy as np
 
 from worldblocks.envs.record import NotRestored
 
-_RESET = 255  # in the log, beside the 18 joystick codes
+_RESET = 255  # stands for a reset in the log, next to the 18 joystick codes
 _LOG = 64  # emulated frames from one anchor to the next
 _TRIES = 12
 _SLACK = 16  # bytes of the emulator's state that may differ after a replay
 
 
 class Machine:
-    """`ale_py.ALEInterface` with one game in it.
+    """`ale_py.ALEInterface` with one game loaded.
 
-    Randomness: ALE's own sticky actions are off. They must be set *before* the ROM is loaded (a
-    later call does nothing, and ALE's default is 0.25), and ALE keeps the last action outside the
-    state it saves; so the caller of `act` does them.
+    Randomness: ALE's own sticky actions are off, because ALE keeps the last action outside the
+    state that it saves. The caller of `act` implements them. The option must be set *before* the
+    ROM is loaded: a later call does nothing, and ALE's default is 0.25.
 
-    State: what ALE 0.12 saves misses one flag of the video chip (whether the frame is unfinished),
-    which loses Q*bert and Tetris in the next frame when the flag differs. The state is therefore a
-    slightly older one, the anchor, with the inputs since then: loading replays them, compares with
-    the state at the time of saving, and where it differs lets the machine run a little, which
-    changes the flag, and tries again. A wrong flag changes dozens of bytes; a few may differ
-    because ALE does not give back all it saves (a clock of Pitfall II is rounded to 1e-8, two
-    variables of Miniature Golf are lost).
+    State: ALE 0.12 does not save one flag of the video chip (whether the frame is unfinished). If
+    the flag differs, Q*bert and Tetris are lost in the next frame. Therefore `save` stores an
+    earlier state, the anchor, and the inputs since then. `load` replays them and compares the
+    result with the state at the time of saving. If they differ, it runs the emulator a little,
+    which changes the flag, and tries again. A wrong flag changes dozens of bytes. A few bytes may
+    differ because ALE does not restore all that it saves (a clock of Pitfall II is rounded to 1e-8,
+    two variables of Miniature Golf are lost).
     """
 
     def __init__(self, ale_py: ModuleType, game: str) -> None:
@@ -46,11 +46,11 @@ class Machine:
         self._stirs = False
 
     def reset(self) -> None:
-        """The game's own reset; memory that it does not clear stays."""
+        """The game's own reset, which may leave some memory as it was."""
         self._do(_RESET)
 
     def act(self, code: int) -> int:
-        """Emulate one frame with the joystick at `code`; the points it brought."""
+        """Emulate one frame with the joystick at `code`; returns the reward."""
         return self._do(code)
 
     def over(self) -> bool:
@@ -67,10 +67,10 @@ class Machine:
         return {name: np.frombuffer(part, np.uint8) for name, part in parts.items()}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Come back to a saved state.
+        """Return to a saved state.
 
         Raises:
-            NotRestored: the emulator does not arrive at it.
+            NotRestored: the emulator does not reach the saved state.
         """
         anchor, log, now = (state[name].tobytes() for name in ("anchor", "log", "now"))
         for slack in [0] * _TRIES + [_SLACK]:
@@ -101,7 +101,7 @@ class Machine:
         return self._ale.cloneState(include_rng=True).serialize()
 
     def _replay(self, anchor: bytes, log: bytes, now: bytes) -> float:
-        """Play from the anchor; the number of bytes that are not what they were."""
+        """Play from the anchor; returns the number of bytes that differ from `now`."""
         try:
             self._ale.restoreState(self._state_type(anchor))
         except (RuntimeError, SystemError):  # what ale_py raises for bytes it cannot read
@@ -114,7 +114,7 @@ class Machine:
         return sum(one != other for one, other in zip(arrived, now, strict=True))
 
     def _stir(self) -> None:
-        """Change the flag: after a failed replay, one more frame or a reset does."""
+        """Change the flag, by one more frame or by a reset, in turn."""
         self._stirs = not self._stirs
         if self._stirs:
             self._ale.reset_game()

@@ -12,7 +12,7 @@ _MAGIC = b"WBS1"
 
 
 def pack(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """JSON-able `values` and uint8 `arrays` as bytes that depend on nothing else.
+    """Pack `values` (as JSON) and uint8 `arrays`; equal inputs give equal bytes.
 
     >>> values, arrays = unpack(pack({"step": 3}, {"frame": np.arange(4, dtype=np.uint8)}))
     >>> values, arrays["frame"].tolist()
@@ -26,16 +26,16 @@ def pack(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(state: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The values and arrays that `pack` was given.
+    """The values and arrays given to `pack`.
 
     Raises:
-        ValueError: the bytes are cut, altered, or never came from `pack`.
+        ValueError: the bytes are truncated, altered, or not from `pack`.
     """
     body = state[8:]
     if state[:4] != _MAGIC or state[4:8] != struct.pack("<I", zlib.crc32(body)):
         raise ValueError(
-            f"asked to restore an environment from {len(state)} bytes that are damaged or no "
-            f"environment state; give what get_state() returned"
+            f"asked to restore an environment from {len(state)} bytes that are damaged or not "
+            f"an environment state; give the result of get_state()"
         )
     end = 4 + struct.unpack("<I", body[:4])[0]
     head, raw = json.loads(body[4:end]), zlib.decompress(body[end:])

@@ -1,4 +1,4 @@
-"""Bodies of the DeepMind Control suite in named numbers, and the phrases that they can be asked."""
+"""Features of bodies of the DeepMind Control suite, and phrases that describe what they can do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from worldblocks.envs.rendering import choose_backend
 
 @dataclass(frozen=True)
 class Body:
-    """What is known of a body: features with their ranges, how they are read, and its phrases.
+    """The features of a body and its phrases.
 
     Attributes:
         features: the usual range of each feature.
-        read: the values from dm_control's physics, in the order of `features`.
-        phrases: what it can be asked for, each with an expression of the features (`wb.language`).
-        helpers: phrases that say how, not what; alone they would reward doing nothing.
+        read: reads the values from dm_control's physics, in the order of `features`.
+        phrases: tasks in words, each with an expression of the features (`wb.language`).
+        helpers: phrases that describe how to do a task; alone they would reward doing nothing.
     """
 
     features: dict[str, Feature]
@@ -149,15 +149,15 @@ BODIES = {
         },
     ),
 }
-"""By domain of the Control Suite: the features of its body and how they are read."""
+"""The body of each supported domain of the Control Suite."""
 
 
 class ControlText:
     """Describes a body of the suite: its features, and sentences with their values.
 
     Args:
-        name: of `BODIES`.
-        physics: of dm_control.
+        name: a key of `BODIES`.
+        physics: dm_control's physics of the task.
     """
 
     def __init__(self, name: str, physics: Any) -> None:
@@ -165,39 +165,37 @@ class ControlText:
         self.ranges = self.body.features
 
     def features(self, is_first: bool) -> dict[str, float]:
-        """Each feature at this row; the effort is that of the action that led to it."""
-        return {
-            k: np.asarray(v).item()
-            for k, v in zip(self.ranges, self.body.read(self._physics), strict=True)
-        }
+        """The value of each feature at this row; `effort` belongs to the action before it."""
+        values = self.body.read(self._physics)
+        return {k: np.asarray(v).item() for k, v in zip(self.ranges, values, strict=True)}
 
     def describe(self) -> list[str]:
         """One sentence for each feature."""
         return [f"The {name} is {value:.2f}" for name, value in self.features(False).items()]
 
     def events(self) -> list[str]:
-        """None: a body moves, nothing happens once."""
+        """Empty: a body has no single events."""
         return []
 
     def candidates(self) -> list[Goal]:
-        """None: what a body does is chosen by the phrases of its menu, not achieved once."""
+        """Empty: tasks of a body are the phrases of its menu, not goals."""
         return []
 
     def frame(self) -> UInt8[np.ndarray, "height width 3"]:
         """The body from its first camera.
 
         Raises:
-            RuntimeError: there is nothing to render with.
+            RuntimeError: this machine has no OpenGL.
         """
         choose_backend("a picture of a body")
         return self._physics.render(height=240, width=320, camera_id=0)
 
 
 def body(name: str) -> Body:
-    """What is known of a body by its name.
+    """A body of `BODIES` by its name.
 
     Raises:
-        ValueError: it is none of `BODIES`.
+        ValueError: the name is not in `BODIES`.
     """
     if name not in BODIES:
         raise ValueError(f"no features are known of the body {name!r}; of {', '.join(BODIES)} are")
@@ -208,7 +206,7 @@ def dmc_features(task: str, **options: Any) -> Environment:
     """A task of the suite (see `dmc`) with the features of its body as `feat/<name>`.
 
     Raises:
-        ValueError: nothing is known of the body, or `dmc` refuses the task.
+        ValueError: the body is not in `BODIES`, or `dmc` does not know the task.
     """
     name = task.split("_")[0]
     body(name)

@@ -1,6 +1,5 @@
-"""The DeepMind Control suite, from its own numbers (proprioception) or from pixels."""
+"""Tasks of the DeepMind Control suite, from proprioception or from pixels."""
 
-import difflib
 import os
 import warnings
 from collections.abc import Sequence
@@ -8,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.arguments import at_least_one
+from worldblocks.envs.errors import at_least_one, missing_extra, no_episode, no_state, unknown
 from worldblocks.envs.features import PREFIX
 from worldblocks.envs.record import Step
 from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Continuous, Image, Spaces
 
 _CAMERAS = {"quadruped": 2}  # as in the reference
-_UNLIMITED = 1e10  # the bound dm_control gives for a motor without one (mjMAXVAL)
+_UNLIMITED = 1e10  # dm_control's bound of a motor that has none (mjMAXVAL)
 
 
 def dmc(
@@ -30,60 +29,59 @@ def dmc(
 ) -> "Control":
     """A task of the DeepMind Control suite as an `Environment`; action `action` in [-1, 1].
 
-    Without pixels the observations are those of the suite by their own names, float32, and nothing
-    is rendered. An episode ends by its time limit of 1000 control steps (`is_last` alone); the
-    two `lqr` tasks have none.
+    Without pixels, the observations are those of the suite under their own names, float32, and
+    nothing is rendered. An episode ends at its time limit of 1000 control steps (`is_last` only);
+    the two `lqr` tasks have no time limit.
 
     Args:
         task: domain and task, `cartpole_swingup`, `ball_in_cup_catch` …
         pixels: observe only the picture of a camera, as `image`.
         size: height and width of the image.
-        repeat: control steps an action lasts; their rewards are summed. Published DMC curves count
+        repeat: control steps per action; their rewards are summed. Published DMC curves count
             control steps.
         camera: index or name of the camera; None is 0, and 2 for the quadruped.
-        shadows: render them; without, rendering on a CPU is several times faster, and the image
-            another.
-        features: methods of the domain's physics that give a number, such as `torso_height` of the
-            walker. The observation `feat/torso_height` holds it after each of the `repeat` control
-            steps, and `feat/lived` 1 for each that was made: none at a reset, fewer at the end.
-            They are for targets and rewards; an agent is not to see them.
+        shadows: render shadows. Without them, rendering on a CPU is several times faster, but the
+            image differs.
+        features: methods of the domain's physics that return a number, such as `torso_height` of
+            the walker. The observation `feat/torso_height` holds its value after each of the
+            `repeat` control steps. `feat/lived` is 1 for each control step that was done: none at a
+            reset, fewer at the end. Use them as targets and for rewards, not as inputs of an agent.
 
     Raises:
         ImportError: dm_control is missing.
         ValueError: an unknown task, camera or feature, or a number out of range.
-        RuntimeError: something is to be rendered, and this machine has nothing for it.
+        RuntimeError: rendering is needed, and this machine has no OpenGL for it.
 
     Source: Tassa et al. 2018; `embodied/envs/dmc.py` of danijar/dreamerv3 (cameras, repeat).
     """
     at_least_one("wb.envs.dmc", size=size, repeat=repeat)
-    # quadruped_escape gives its terrain to OpenGL at each reset, seen or not. And what MUJOCO_GL
-    # names, dm_control imports.
+    # quadruped_escape passes its terrain to OpenGL at each reset, even if nothing is rendered, and
+    # dm_control imports the backend that MUJOCO_GL names.
     if pixels or task == "quadruped_escape" or os.environ.get("MUJOCO_GL"):
         choose_backend(f"wb.envs.dmc({task!r}, pixels={pixels})")
     suite = _suite()
     names = {f"{domain}_{name}": (domain, name) for domain, name in suite.ALL_TASKS}
     if task not in names:
-        close = difflib.get_close_matches(str(task).lower().replace("-", "_"), names, 1, 0.5)
-        hint = f"did you mean {close[0]!r}?" if close else "dm_control.suite.ALL_TASKS lists them"
-        raise ValueError(f"unknown DeepMind Control task {task!r}; {hint}")
+        where = "dm_control.suite.ALL_TASKS lists them"
+        raise unknown("DeepMind Control task", task, names, where)
     domain, name = names[task]
-    # A few tasks draw their model when they are loaded: the same one in every process.
+    # A few tasks draw their model when they are loaded; the seed makes it equal in every process.
     env = suite.load(domain, name, task_kwargs={"random": 0})
     camera = _CAMERAS.get(domain, 0) if camera is None else camera
     if pixels:
         _check_camera(env.physics.model, task, camera)
-    if unknown := [one for one in features if not hasattr(env.physics, one)]:
-        there = sorted(one for one in vars(type(env.physics)) if not one.startswith("_"))
-        raise ValueError(f"{task} has no features {unknown}; its physics has {there}")
+    if absent := [one for one in features if not hasattr(env.physics, one)]:
+        present = sorted(one for one in vars(type(env.physics)) if not one.startswith("_"))
+        raise ValueError(f"{task} has no features {absent}; its physics has {present}")
     options: dict[str, Any] = {"camera": camera, "shadows": shadows, "features": features}
     return Control(env, pixels=pixels, size=size, repeat=repeat, **options)
 
 
 class Control:
-    """A task of the suite behind our protocol; built by `dmc`, which explains the arguments.
+    """A task of the suite as an `Environment`; built by `dmc`, which explains the arguments.
 
-    An episode follows from the seed of its reset and its actions exactly, whatever was played
-    before. It has no state of its own: `get_state()` is None, and a vector plays the episode again
+    The seed of the reset and the actions determine an episode exactly, independently of earlier
+    ones. There is no saved state: `get_state()` is None, and a vector plays the episode again
     (a tenth of a second).
     """
 
@@ -117,63 +115,57 @@ class Control:
 
     @property
     def physics(self) -> Any:
-        """dm_control's physics of the task, to read from."""
+        """dm_control's physics of the task."""
         return self._env.physics
 
     def reset(self, seed: int) -> Step:
-        """Begin an episode, drawn from `seed` alone."""
+        """Begin an episode, which depends only on `seed`."""
         self._env.task.random.seed(seed)
-        moment = self._env.reset()
+        timestep = self._env.reset()
         self._over = False
-        return Step(self._shown(moment.observation, []), 0.0, True, False, False)
+        return Step(self._observe(timestep.observation, []), 0.0, True, False, False)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Do `action["action"]`, clipped to [-1, 1], for `repeat` control steps."""
         if self._over:
-            raise ValueError(
-                "asked a DeepMind Control task for a step, but no episode is under way; "
-                "reset(seed) begins one"
-            )
+            raise no_episode("a DeepMind Control task")
         share = (np.clip(action["action"], -1.0, 1.0).astype(np.float64) + 1) / 2
-        theirs = self._low * (1 - share) + self._high * share
-        moment = self._env.step(theirs)
-        reward, lived = float(moment.reward), [self._now()]
+        control = self._low * (1 - share) + self._high * share
+        timestep = self._env.step(control)
+        reward, lived = float(timestep.reward), [self._now()]
         for _ in range(self._repeat - 1):
-            if moment.last():
+            if timestep.last():
                 break
-            moment = self._env.step(theirs)
-            reward += float(moment.reward)
+            timestep = self._env.step(control)
+            reward += float(timestep.reward)
             lived.append(self._now())
-        self._over = moment.last()
-        terminal = self._over and bool(moment.discount == 0)
-        return Step(self._shown(moment.observation, lived), reward, False, self._over, terminal)
+        self._over = timestep.last()
+        terminal = self._over and bool(timestep.discount == 0)
+        return Step(self._observe(timestep.observation, lived), reward, False, self._over, terminal)
 
     def _now(self) -> list[float]:
         """The features after a control step."""
         return [float(getattr(self._env.physics, name)()) for name in self._features]
 
-    def _shown(self, values: dict[str, Any], lived: list[list[float]]) -> dict[str, np.ndarray]:
+    def _observe(self, values: dict[str, Any], lived: list[list[float]]) -> dict[str, np.ndarray]:
         if self._pixels:
-            shown = {"image": self._env.physics.render(**self._view)}
+            obs = {"image": self._env.physics.render(**self._view)}
         else:
-            seen = [key for key in self.observation if not key.startswith(PREFIX)]
-            shown = {key: np.array(values[key], np.float32) for key in seen}
+            keys = [key for key in self.observation if not key.startswith(PREFIX)]
+            obs = {key: np.array(values[key], np.float32) for key in keys}
         if self._features:
             rows = np.zeros((self._repeat, len(self._features) + 1), np.float32)
             rows[: len(lived)] = [[*row, 1.0] for row in lived] or 0.0
             names = [PREFIX + name for name in [*self._features, "lived"]]
-            shown |= zip(names, rows.T, strict=True)
-        return shown
+            obs |= zip(names, rows.T, strict=True)
+        return obs
 
     def get_state(self) -> None:
-        """None: the episode is played again instead."""
+        """None: a vector plays the episode again instead."""
 
     def set_state(self, state: bytes) -> None:
-        """Refused: there is no state that could be given."""
-        raise ValueError(
-            "asked a DeepMind Control task to continue from a state; it has none (get_state() is "
-            "None), so reset(seed) and play the actions again"
-        )
+        """Raises: there is no state."""
+        raise no_state("a DeepMind Control task")
 
     def close(self) -> None:
         """Release the simulator and its window."""
@@ -183,13 +175,11 @@ class Control:
 def _suite() -> Any:
     try:
         with warnings.catch_warnings():
-            # Without a display the import tries a window and complains; nothing renders there.
+            # Without a display, the import warns that it could not open a window.
             warnings.simplefilter("ignore")
             from dm_control import suite
     except ModuleNotFoundError as cause:
-        raise ImportError(
-            "wb.envs.dmc needs the extra 'dmc': pip install \"worldblocks[dmc]\""
-        ) from cause
+        raise missing_extra("dmc") from cause
     return suite
 
 

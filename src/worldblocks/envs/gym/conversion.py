@@ -1,5 +1,7 @@
-"""Gymnasium's spaces in the terms of `worldblocks.spaces`, and values across in both directions."""
+"""Convert gymnasium's spaces to `worldblocks.spaces`, and values in both directions."""
 
+import functools
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,14 +16,14 @@ _Build = Callable[[dict[str, np.ndarray]], Any]
 
 
 def observations(space: Any, size: int) -> tuple[Spaces, Callable[[Any], dict[str, np.ndarray]]]:
-    """Our description of a gymnasium observation space, and the function that converts a value.
+    """Convert a gymnasium observation space; also returns the function that converts its values.
 
     Args:
         space: the gymnasium space; `Dict` and `Tuple` are flattened, keys joined by "/".
         size: height and width of every image.
 
     Raises:
-        ValueError: nothing in the space can be observed, or two parts get the same key.
+        ValueError: no part of the space is supported, or two parts get the same key.
     """
     spaces: dict[str, Space] = {}
     readers: list[tuple[str, tuple, _Observe]] = []
@@ -48,15 +50,18 @@ def observations(space: Any, size: int) -> tuple[Spaces, Callable[[Any], dict[st
         )
 
     def observe(value: Any) -> dict[str, np.ndarray]:
-        return {key: reader(_at(value, path)) for key, path, reader in readers}
+        return {
+            key: reader(functools.reduce(operator.getitem, path, value))
+            for key, path, reader in readers
+        }
 
     return spaces, observe
 
 
 def actions(space: Any) -> tuple[Actions, _Build]:
-    """Our description of a gymnasium action space, and the function that builds its action.
+    """Convert a gymnasium action space; also returns the function that builds its actions.
 
-    That function takes the arrays of each key, as `worldblocks.spaces.split_action` gives them.
+    That function takes an array per key, as returned by `worldblocks.spaces.split_action`.
 
     Raises:
         ValueError: a part of the space is not supported, or two parts get the same key.
@@ -65,11 +70,15 @@ def actions(space: Any) -> tuple[Actions, _Build]:
     build = _builder(space, (), spaces)
     if not spaces:
         raise ValueError(f"wb.envs.gym got an environment without actions: {space}; it needs one")
-    loose = [key for key, box in _boxes(space) if not box.is_bounded()]
-    if loose:
+    unbounded = [
+        "/".join(map(str, path)) or "action"
+        for path, leaf in _leaves(space, ())
+        if hasattr(leaf, "is_bounded") and not leaf.is_bounded()
+    ]
+    if unbounded:
         warnings.warn(
-            f"the actions {loose} of this environment have no bounds: it is given the agent's "
-            f"numbers in [-1, 1] as they are; gymnasium.wrappers.TransformAction changes them",
+            f"the actions {unbounded} of this environment have no bounds: it gets the agent's "
+            f"numbers in [-1, 1] unchanged; gymnasium.wrappers.TransformAction changes them",
             stacklevel=4,
         )
     return spaces, build
@@ -88,20 +97,6 @@ def _leaves(space: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
         yield path, space
 
 
-def _boxes(space: Any) -> Iterator[tuple[str, Any]]:
-    from gymnasium import spaces as theirs
-
-    for path, leaf in _leaves(space, ()):
-        if isinstance(leaf, theirs.Box):
-            yield "/".join(map(str, path)) or "action", leaf
-
-
-def _at(value: Any, path: tuple) -> Any:
-    for key in path:
-        value = value[key]
-    return value
-
-
 def _add(spaces: dict, key: str, space: Space) -> None:
     if key in spaces:
         raise ValueError(
@@ -112,7 +107,7 @@ def _add(spaces: dict, key: str, space: Space) -> None:
 
 
 def _observed(space: Any, size: int) -> dict[str, tuple[Space, _Observe]] | None:
-    """What a space without parts becomes, by suffix of its key; None if it is left out."""
+    """The spaces and readers of a leaf, by suffix of its key; None if it is not supported."""
     from gymnasium import spaces as theirs
 
     if isinstance(space, theirs.Discrete):
@@ -150,9 +145,9 @@ def _indices_reader(where: Any, start: np.ndarray) -> _Observe:
 
 
 def _grouped(space: Any) -> dict[str, tuple[Discrete, Any, np.ndarray]]:
-    """A MultiDiscrete or MultiBinary as suffix -> (our space, where in the array, first class).
+    """A MultiDiscrete or MultiBinary by suffix: (space, index in the array, first class).
 
-    One entry if all have the same number of classes, else one for each place in the array.
+    One entry if all elements have the same number of classes, else one for each element.
     """
     shape = tuple(int(n) for n in space.shape)
     counts = np.broadcast_to(getattr(space, "nvec", 2), shape)
@@ -166,7 +161,7 @@ def _grouped(space: Any) -> dict[str, tuple[Discrete, Any, np.ndarray]]:
 
 
 def _builder(space: Any, path: tuple, found: dict[str, Continuous | Discrete]) -> _Build:
-    """Add the parts of an action space to `found`; gives the function that builds its value."""
+    """Add the parts of an action space to `found`; returns the function that builds its value."""
     from gymnasium import spaces as theirs
 
     if isinstance(space, theirs.Dict):
@@ -205,7 +200,7 @@ def _indices_builder(space: Any, key: str, found: dict[str, Continuous | Discret
 
 
 def _box_builder(space: Any, key: str) -> _Build:
-    """[-1, 1] to the bounds; an entry without bounds takes the number as it is."""
+    """Scale [-1, 1] to the bounds; an element without bounds gets the number unchanged."""
     low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
     bounded = np.isfinite(low) & np.isfinite(high)
     if (np.isfinite(low) != np.isfinite(high)).any():
@@ -220,7 +215,7 @@ def _box_builder(space: Any, key: str) -> _Build:
         share = (np.clip(action[key], -1.0, 1.0).astype(np.float64) + 1) / 2
         value = low * (1 - share) + high * share  # exactly `low` at -1 and `high` at 1
         value = np.asarray(np.rint(value) if whole else value, space.dtype)
-        # Rounding to float32 may step over a bound; and NumPy makes scalars of arrays without axes.
+        # Rounding to float32 may cross a bound, and NumPy turns arrays without axes into scalars.
         return np.asarray(np.clip(value, space.low, space.high), space.dtype)
 
     return build

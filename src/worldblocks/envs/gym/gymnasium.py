@@ -1,4 +1,4 @@
-"""Any gymnasium environment: by id, from a function of the user's, or one that is imported."""
+"""Any gymnasium environment, by id or from a function."""
 
 import difflib
 import functools
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.arguments import at_least_one
+from worldblocks.envs.errors import at_least_one, missing_extra, no_episode, no_state
 from worldblocks.envs.gym.conversion import actions, observations
 from worldblocks.envs.gym.images import resized
 from worldblocks.envs.record import Environment, Step
@@ -36,21 +36,21 @@ def gym(
     `vector`. Other spaces are left out with a warning.
 
     Actions: the same spaces (key `action` for a single one). A `Box` is scaled from [-1, 1] to its
-    bounds; where it has none, the number is given as it is, with a warning.
+    bounds; without bounds, the number is passed unchanged, with a warning.
 
     Args:
         env: an id such as `CartPole-v1`; `package.module:factory`, which is imported; or a function
-            that gives a `gymnasium.Env` (or an `Environment` of ours, which is returned as it is).
+            that returns a `gymnasium.Env` (or a `wb.envs.Environment`, which is used as it is).
         pixels: observe only the rendered frame, resized, as `image`.
         size: height and width of images.
-        repeat: steps an action lasts; their rewards are summed.
+        repeat: steps per action; their rewards are summed.
         **kwargs: for `gymnasium.make` or the factory.
 
     Raises:
         ImportError: gymnasium or the module is missing.
         ValueError: an unknown id, a space that is not supported, a number out of range.
-        TypeError: the factory is no function, or gives no environment.
-        RuntimeError: MuJoCo is to render, and this machine has nothing for it.
+        TypeError: the factory is not a function, or does not return an environment.
+        RuntimeError: MuJoCo must render, and this machine has no OpenGL for it.
     """
     gymnasium = _gymnasium()
     at_least_one("wb.envs.gym", size=size, repeat=repeat)
@@ -67,21 +67,21 @@ def gym(
         return GymnasiumEnvironment(made, pixels=pixels, size=size, repeat=repeat)
     if not all(hasattr(made, name) for name in _PROTOCOL):
         raise TypeError(
-            f"wb.envs.gym got {made!r} from {env!r}; a factory gives a gymnasium.Env or a "
+            f"wb.envs.gym got {made!r} from {env!r}; a factory returns a gymnasium.Env or a "
             f"wb.envs.Environment"
         )
     if pixels or repeat != 1:
         raise ValueError(
-            f"wb.envs.gym got pixels={pixels} and repeat={repeat} for {env!r}, which gives a "
+            f"wb.envs.gym got pixels={pixels} and repeat={repeat} for {env!r}, which returns a "
             f"wb.envs.Environment; that is used as it is: give them to the factory"
         )
     return made
 
 
 class GymnasiumEnvironment:
-    """A `gymnasium.Env` behind our protocol; built by `gym`, which explains the arguments.
+    """A `gymnasium.Env` as an `Environment`; built by `gym`, which explains the arguments.
 
-    It has no state of its own: `get_state()` is None, and a vector plays the episode again.
+    There is no saved state: `get_state()` is None, and a vector plays the episode again.
     """
 
     def __init__(self, env: Any, *, pixels: bool, size: int, repeat: int) -> None:
@@ -104,25 +104,23 @@ class GymnasiumEnvironment:
         """Begin an episode with the environment seeded."""
         obs, _ = self._env.reset(seed=seed)
         self._over = False
-        return Step(self._shown(obs), 0.0, True, False, False)
+        return Step(self._observation(obs), 0.0, True, False, False)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Do the action of each key `repeat` times, or until the episode ends."""
         if self._over:
-            raise ValueError(
-                f"asked {self._env} for a step, but no episode is under way; reset(seed) begins one"
-            )
-        theirs = self._build(action)
+            raise no_episode(self._env)
+        native = self._build(action)
         reward, obs, terminated, truncated = 0.0, None, False, False
         for _ in range(self._repeat):
-            obs, gained, terminated, truncated, _ = self._env.step(theirs)
+            obs, gained, terminated, truncated, _ = self._env.step(native)
             reward += float(gained)
             if terminated or truncated:
                 break
         self._over = bool(terminated or truncated)
-        return Step(self._shown(obs), reward, False, self._over, bool(terminated))
+        return Step(self._observation(obs), reward, False, self._over, bool(terminated))
 
-    def _shown(self, obs: Any) -> dict[str, np.ndarray]:
+    def _observation(self, obs: Any) -> dict[str, np.ndarray]:
         if not self._pixels:
             return self._observe(obs)
         frame = self._env.render()
@@ -135,14 +133,11 @@ class GymnasiumEnvironment:
         return {"image": resized(np.array(frame, np.uint8, order="C"), self._size)}
 
     def get_state(self) -> None:
-        """None: gymnasium has no way to ask for a state."""
+        """None: gymnasium has no method for a state."""
 
     def set_state(self, state: bytes) -> None:
-        """Refused: there is no state that could be given."""
-        raise ValueError(
-            f"asked {self._env} to continue from a state; it has none (get_state() is None), so "
-            f"reset(seed) and play the actions again"
-        )
+        """Raises: there is no state."""
+        raise no_state(self._env)
 
     def close(self) -> None:
         """Close the environment."""
@@ -154,14 +149,12 @@ def _gymnasium() -> ModuleType:
         import gymnasium
         import PIL.Image  # noqa: F401
     except ImportError as cause:
-        raise ImportError(
-            "wb.envs.gym needs the extra 'gym': pip install \"worldblocks[gym]\""
-        ) from cause
+        raise missing_extra("gym") from cause
     return gymnasium
 
 
 def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any]) -> Any:
-    """Make what a string names: `Id-v0`, `module:factory`, or gymnasium's own `module:Id-v0`."""
+    """Build an environment by name: `Id-v0`, `module:factory`, or gymnasium's `module:Id-v0`."""
     place, _, wanted = name.rpartition(":")
     if place:
         module = _module(name, place)
@@ -186,14 +179,14 @@ def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any
         return gymnasium.make(wanted, disable_env_checker=True, **kwargs)
     except gymnasium.error.Error as cause:
         if wanted in gymnasium.registry:
-            raise  # it is known, but something it needs is missing
+            raise  # the id is known, but a dependency is missing
         raise ValueError(
             f"unknown gymnasium environment {name!r}; {_close(gymnasium, wanted)}"
         ) from cause
 
 
 def _call(factory: Callable[..., Any], pixels: bool, kwargs: dict[str, Any]) -> Any:
-    """Call a factory; one that takes `render_mode` is told to give frames where they are asked."""
+    """Call a factory; for pixels, pass `render_mode="rgb_array"` if it takes that argument."""
     if pixels:
         takes = inspect.signature(factory).parameters.values()
         if any(one.name == "render_mode" or one.kind is one.VAR_KEYWORD for one in takes):
@@ -206,7 +199,7 @@ def _module(name: str, place: str) -> ModuleType:
         return importlib.import_module(place)
     except ModuleNotFoundError as cause:
         if cause.name is None or not f"{place}.".startswith(f"{cause.name}."):
-            raise  # the module is there, and something that it imports is not
+            raise  # the module exists, but a module that it imports does not
         raise ImportError(
             f"wb.envs.gym was asked for {name!r}, but there is no module {cause.name!r}; it is "
             f"searched as by `import {place}` (PYTHONPATH=. adds the folder you are in)"
@@ -214,7 +207,7 @@ def _module(name: str, place: str) -> ModuleType:
 
 
 def _close(gymnasium: ModuleType, name: str) -> str:
-    """A hint: registered ids that look like the name."""
+    """A hint: registered ids that are similar to the name."""
     ids = {known.lower(): known for known in gymnasium.registry}
     close = difflib.get_close_matches(name.lower(), ids, 3, 0.6)
     if close:

@@ -1,13 +1,13 @@
-"""Images of any size and layout, as the square `height width channel` that the agent sees."""
+"""Images of any size and layout as square `height width channel` images."""
 
 import numpy as np
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """A `height width channel` uint8 image as `size size channel`.
+    """Resize a `height width channel` uint8 image to `size size channel`.
 
-    Pillow's bilinear filter, which averages when it shrinks. An image that is smaller on both sides
-    is enlarged by its nearest pixels: the squares of a small grid world keep their edges.
+    Uses Pillow's bilinear filter, which averages when it shrinks. An image that is smaller on both
+    sides is enlarged by nearest pixels, so that the squares of a small grid world keep their edges.
     """
     from PIL import Image
 
@@ -16,7 +16,7 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
         return image
     smaller = height <= size and width <= size
     how = Image.Resampling.NEAREST if smaller else Image.Resampling.BILINEAR
-    # Pillow would read four channels as colour and opacity, and knows no other number above three.
+    # Pillow would read four channels as colour and opacity, and supports no larger number.
     parts = [image] if channels == 3 else [image[..., c] for c in range(channels)]
     done = [np.asarray(Image.fromarray(part).resize((size, size), how)) for part in parts]
     return done[0] if channels == 3 else np.stack(done, -1)

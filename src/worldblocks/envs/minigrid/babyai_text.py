@@ -1,7 +1,7 @@
-"""MiniGrid in words and bits: what is seen, what has been achieved, what can be.
+"""MiniGrid in words and bits: observations, events and goals.
 
 The sentences follow BabyAI-Text (Carta et al. 2023, "Grounding Large Language Models in Interactive
-Environments with Online Reinforcement Learning"), and read the environment without changing it.
+Environments with Online Reinforcement Learning"). The environment is only read, never changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,20 +21,20 @@ _DID = {"at": "reached", "carry": "picked up", "open": "opened"}
 class MiniGridText:
     """Describes a MiniGrid environment: sentences, events, and features that are 0 or 1.
 
-    For each verb and each coloured object that it can be done to there are two features: whether it
-    is so now (`at_red_ball`: in front of the agent; `carry_red_ball`; `open_red_door`;
-    `next_red_ball_blue_box`) and whether it has been done in this episode (`done_at_red_ball` …),
-    which stays 1. So what was achieved is visible in a single row, also of an imagined one.
-    As in BabyAI a thing that the agent faces at the start is reached only with a step.
+    Each verb and each coloured object that it applies to have two features. One is whether the fact
+    holds now (`at_red_ball`: in front of the agent; `carry_red_ball`; `open_red_door`;
+    `next_red_ball_blue_box`). The other is whether it was achieved in this episode
+    (`done_at_red_ball` …); it stays 1, so that a single row shows it, even an imagined one.
+    As in BabyAI, an object that the agent faces at the start counts as reached only after a step.
 
     Args:
         env: a `MiniGridEnv`, or a wrapper of one.
-        verbs: of `go to`, `pick up`, `open`.
-        colors, kinds: of objects; fewer make fewer features.
-        pairs: objects to be put next to each other, such as `("red ball", "blue box")`.
+        verbs: some of `go to`, `pick up`, `open`.
+        colors, kinds: of objects; fewer give fewer features.
+        pairs: objects to put next to each other, such as `("red ball", "blue box")`.
 
     Raises:
-        ValueError: a word is none of MiniGrid's.
+        ValueError: MiniGrid does not have the word, or no verb applies to any object.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class MiniGridText:
             self._facts[_name("next", a, b)] = f"put the {a} next to the {b}"
         if not self._facts:
             raise ValueError(
-                f"nothing can be done: {verbs} to {kinds}; doors are opened, all else "
-                f"is picked up, and one can go to everything"
+                f"nothing can be done: {verbs} to {kinds}; only doors can be opened, all other "
+                f"objects picked up, and the agent can go to everything"
             )
         bit = Feature(0.0, 1.0, bit=True)
         names = [*self._facts, *(f"done_{name}" for name in self._facts)]
@@ -75,11 +75,11 @@ class MiniGridText:
 
     @property
     def goals(self) -> list[Goal]:
-        """All that the features speak of, whether or not it is here."""
+        """The goals of all features, whether or not their objects are in the grid."""
         return [Goal(phrase, f"done_{name}") for name, phrase in self._facts.items()]
 
     def features(self, is_first: bool) -> dict[str, float]:
-        """Each feature at this row, 0 or 1; to be called once for every row."""
+        """The value of each feature at this row; call it exactly once for every row."""
         before, self._true = self._true, set(self._facts_now())
         if is_first:
             self._done, now = set(), set()
@@ -91,7 +91,7 @@ class MiniGridText:
         return {name: float(name in true) for name in self.ranges}
 
     def events(self) -> list[str]:
-        """What was achieved with the last row, for the first time in the episode."""
+        """The goals achieved at the last row for the first time in the episode."""
         return [_past(name, self._facts[name]) for name in self._new]
 
     def candidates(self) -> list[Goal]:
@@ -101,7 +101,7 @@ class MiniGridText:
         return [g for g in self.goals if not any(f"the {noun}" in g.phrase for noun in known)]
 
     def describe(self) -> list[str]:
-        """What the agent sees and carries, by steps forward and to a side."""
+        """What the agent sees, with its distance forward and to the side, and what it carries."""
         grid, visible = self._env.gen_obs_grid()
         middle, bottom = grid.width // 2, grid.height - 1
         lines = []
@@ -117,12 +117,12 @@ class MiniGridText:
         return lines + ([f"You carry {_thing(carried)}"] if carried is not None else [])
 
     def frame(self) -> UInt8[np.ndarray, "height width 3"]:
-        """The grid as it is, with what the agent sees lighter."""
+        """The whole grid; the fields that the agent sees are lighter."""
         return self._env.get_frame(highlight=True, tile_size=32)
 
     @property
     def mission(self) -> str:
-        """What the environment asks for in this episode."""
+        """The mission of this episode."""
         return self._env.mission
 
     def _facts_now(self) -> Iterator[str]:
@@ -160,7 +160,7 @@ def _possible(verb: str, noun: str) -> bool:
 
 
 def _touch(name: str, places: dict[str, list[tuple[int, int]]]) -> bool:
-    """Whether two objects of a pair stand beside each other, not across a corner."""
+    """Whether the objects of a pair are adjacent, not diagonally."""
     a, b = (" ".join(part) for part in zip(*[iter(name.split("_")[1:])] * 2, strict=True))
     near = [abs(x - u) + abs(y - v) for x, y in places.get(a, []) for u, v in places.get(b, [])]
     return 1 in near
@@ -174,7 +174,7 @@ def _past(name: str, phrase: str) -> str:
 
 
 def _thing(thing: Any) -> str:
-    """A thing with its article: `an open red door`, `a blue key`."""
+    """An object with its article: `an open red door`, `a blue key`."""
     if thing.type == "door":
         state = "open" if thing.is_open else "locked" if thing.is_locked else "closed"
         return f"{'an' if state == 'open' else 'a'} {state} {thing.color} door"
@@ -182,7 +182,7 @@ def _thing(thing: Any) -> str:
 
 
 def _wall(grid: Any, visible: Any, forward: int, right: int) -> list[str]:
-    """The nearest wall straight ahead or to a side, if it is seen."""
+    """The nearest wall straight ahead or to a side, if it is visible."""
     x, y = grid.width // 2, grid.height - 1
     for steps in range(1, grid.height):
         x, y = x + right, y - forward

@@ -1,17 +1,18 @@
-"""MiniGrid and BabyAI levels, unmodified, with the features of what can be achieved."""
+"""MiniGrid and BabyAI levels, unmodified, with features of their goals."""
 
 import difflib
 from typing import Any
 
 import numpy as np
 
+from worldblocks.envs.errors import missing_extra, no_episode, no_state, unknown
 from worldblocks.envs.features import Featured
 from worldblocks.envs.gym.conversion import actions
 from worldblocks.envs.minigrid.babyai_text import MiniGridText
 from worldblocks.envs.record import Environment, Step
 from worldblocks.spaces import Actions, Discrete, Spaces
 
-_TRIES = 2000  # episodes that are drawn to find one with the wanted mission
+_TRIES = 2000  # episodes drawn to find the mission
 _LAYERS = {"object": 11, "color": 6, "state": 3}
 
 
@@ -20,14 +21,14 @@ def minigrid(
 ) -> Environment:
     """A level of MiniGrid or BabyAI as an `Environment`, with `feat/<name>` keys (see `Featured`).
 
-    The agent observes what stands in each of the 7 by 7 fields in front of it (`object`, `color`,
-    `state`, classes) and the `direction` it faces. The mission is not observed; it is the
-    `describer.mission`. Reward and ends are the environment's own.
+    The agent observes the 7 by 7 fields in front of it (`object`, `color`, `state`, as classes) and
+    the `direction` that it faces. The mission is not observed; it is `describer.mission`. Rewards
+    and ends of episodes are those of the level.
 
     Args:
         level: its id, such as `BabyAI-GoToLocalS5N2-v0`.
-        mission: draw episodes until one has this mission ("a" and "the" count the same), so that a
-            run has one task though the level has many.
+        mission: draw episodes until one has this mission ("a" and "the" are equivalent), so that a
+            run has one task although the level has many.
         features: whether to add the features.
         words: a dict of arguments of `MiniGridText`, such as `{"verbs": ["go to"]}`.
         **kwargs: for `gymnasium.make`.
@@ -39,16 +40,14 @@ def minigrid(
     gymnasium = _gymnasium()
     known = [name for name in gymnasium.registry if name.startswith(("MiniGrid-", "BabyAI-"))]
     if level not in known:
-        close = difflib.get_close_matches(str(level), known, 1, 0.5)
-        hint = f"did you mean {close[0]!r}?" if close else "minigrid's documentation lists them"
-        raise ValueError(f"unknown MiniGrid level {level!r}; {hint}")
+        raise unknown("MiniGrid level", level, known, "minigrid's documentation lists them")
     made = gymnasium.make(level, disable_env_checker=True, **kwargs)
     env = MiniGrid(made, mission)
     return Featured(env, MiniGridText(made, **(words or {}))) if features else env
 
 
 class MiniGrid:
-    """A MiniGrid level behind our protocol; built by `minigrid`, which explains the arguments."""
+    """A MiniGrid level as an `Environment`; built by `minigrid`, which explains the arguments."""
 
     def __init__(self, env: Any, mission: str | None) -> None:
         self._env, self._mission, self._over = env, mission, True
@@ -59,7 +58,7 @@ class MiniGrid:
         self.action, self._build = actions(env.action_space)
 
     def reset(self, seed: int) -> Step:
-        """Begin an episode drawn from `seed`: the first with the wanted mission."""
+        """Begin the first episode drawn from `seed` that has the mission."""
         obs, _ = self._env.reset(seed=seed)
         seen = set()
         for _ in range(_TRIES):
@@ -74,27 +73,22 @@ class MiniGrid:
                 f"has, for example, {', '.join(map(repr, close))}"
             )
         self._over = False
-        return Step(_shown(obs), 0.0, True, False, False)
+        return Step(_observation(obs), 0.0, True, False, False)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Do the action."""
         if self._over:
-            raise ValueError(
-                f"asked {self._env} for a step, but no episode is under way; reset(seed) begins one"
-            )
+            raise no_episode(self._env)
         obs, reward, terminated, truncated, _ = self._env.step(self._build(action))
         self._over = bool(terminated or truncated)
-        return Step(_shown(obs), float(reward), False, self._over, bool(terminated))
+        return Step(_observation(obs), float(reward), False, self._over, bool(terminated))
 
     def get_state(self) -> None:
-        """None: an episode follows from its seed and actions, and a vector plays it again."""
+        """None: a vector plays the episode again instead."""
 
     def set_state(self, state: bytes) -> None:
-        """Refused: there is no state that could be given."""
-        raise ValueError(
-            f"asked {self._env} to continue from a state; it has none (get_state() is None), so "
-            f"reset(seed) and play the actions again"
-        )
+        """Raises: there is no state."""
+        raise no_state(self._env)
 
     def close(self) -> None:
         """Close the environment."""
@@ -106,13 +100,11 @@ def _gymnasium() -> Any:
         import gymnasium
         import minigrid  # noqa: F401
     except ImportError as cause:
-        raise ImportError(
-            "wb.envs.minigrid needs the extra 'minigrid': pip install \"worldblocks[minigrid]\""
-        ) from cause
+        raise missing_extra("minigrid") from cause
     return gymnasium
 
 
-def _shown(obs: dict[str, Any]) -> dict[str, np.ndarray]:
+def _observation(obs: dict[str, Any]) -> dict[str, np.ndarray]:
     layers = {key: obs["image"][..., i].astype(np.int64) for i, key in enumerate(_LAYERS)}
     return {**layers, "direction": np.asarray(obs["direction"], np.int64)}
 

@@ -1,0 +1,42 @@
+"""Errors that several environments raise in the same words."""
+
+import difflib
+from collections.abc import Iterable
+from numbers import Integral
+
+
+def at_least_one(function: str, **values: int) -> None:
+    """Raise unless all values are whole numbers of 1 or more; the message names the argument."""
+    for name, value in values.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{function} got {name}={value!r}; it takes a whole number from 1 up")
+
+
+def missing_extra(name: str) -> ImportError:
+    """The simulator of the factory `name` is not installed."""
+    return ImportError(
+        f"wb.envs.{name} needs the extra '{name}': pip install \"worldblocks[{name}]\""
+    )
+
+
+def unknown(kind: str, name: str, known: Iterable[str], otherwise: str) -> ValueError:
+    """`name` is not among `known`; suggests the closest, or `otherwise` if none is close."""
+    plain = {one.lower().replace("-", "_"): one for one in known}
+    close = difflib.get_close_matches(str(name).lower().replace("-", "_"), plain, 1, 0.5)
+    hint = f"did you mean {plain[close[0]]!r}?" if close else otherwise
+    return ValueError(f"unknown {kind} {name!r}; {hint}")
+
+
+def no_episode(environment: object) -> ValueError:
+    """A step was asked for before a reset."""
+    return ValueError(
+        f"asked {environment} for a step, but no episode is under way; reset(seed) begins one"
+    )
+
+
+def no_state(environment: object) -> ValueError:
+    """A state was given to an environment that has none."""
+    return ValueError(
+        f"asked {environment} to continue from a state; it has none (get_state() is None), so "
+        f"reset(seed) and play the actions again"
+    )
