@@ -409,7 +409,7 @@ def test_workers_outlive_ctrl_c_and_not_the_run(tmp_path):
 
 def deaf(seconds):
     serve._SPARE = 0.0
-    serve._expire(seconds)
+    serve._set_alarm(seconds)
     while True:
         sum(range(10**9))  # in C: no other thread, no handler gets a turn
 

@@ -57,7 +57,7 @@ class MiniGridText:
             _name(VERBS[verb], noun): f"{verb} the {noun}"
             for verb in verbs
             for noun in chosen
-            if _possible(verb, noun)
+            if verb == "go to" or (verb == "open") == noun.endswith("door")
         }
         for a, b in pairs:
             self._facts[_name("next", a, b)] = f"put the {a} next to the {b}"
@@ -96,9 +96,9 @@ class MiniGridText:
 
     def candidates(self) -> list[Goal]:
         """The goals whose objects are in the grid now."""
-        here = {f"{o.color} {o.type}" for _, o in self._objects()} | self._carried()
-        known = [noun for noun in (f"{c} {k}" for c in COLORS for k in KINDS) if noun not in here]
-        return [g for g in self.goals if not any(f"the {noun}" in g.phrase for noun in known)]
+        present = {f"{o.color} {o.type}" for _, o in self._objects()} | self._carried()
+        absent = {f"{color} {kind}" for color in COLORS for kind in KINDS} - present
+        return [g for g in self.goals if not any(f"the {noun}" in g.phrase for noun in absent)]
 
     def describe(self) -> list[str]:
         """What the agent sees, with its distance forward and to the side, and what it carries."""
@@ -108,8 +108,8 @@ class MiniGridText:
         for y in range(bottom, -1, -1):
             for x in range(grid.width):
                 thing = grid.get(x, y)
-                here = thing is not None and thing.type in KINDS and (x, y) != (middle, bottom)
-                if here and visible[x, y]:
+                named = thing is not None and thing.type in KINDS and (x, y) != (middle, bottom)
+                if named and visible[x, y]:
                     lines.append(f"You see {_thing(thing)} {_where(bottom - y, x - middle)}")
         for forward, right in ((1, 0), (0, -1), (0, 1)):
             lines += _wall(grid, visible, forward, right)
@@ -152,11 +152,6 @@ class MiniGridText:
 
 def _name(what: str, *nouns: str) -> str:
     return "_".join([what, *(noun.replace(" ", "_") for noun in nouns)])
-
-
-def _possible(verb: str, noun: str) -> bool:
-    door = noun.endswith("door")
-    return verb == "go to" or door == (verb == "open")
 
 
 def _touch(name: str, places: dict[str, list[tuple[int, int]]]) -> bool:

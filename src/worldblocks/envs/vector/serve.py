@@ -43,7 +43,7 @@ def serve(pipe: Any, factory: bytes, variables: dict[str, str], limit: float) ->
         except (EOFError, OSError):  # the run has ended, or closed the pipe
             break
         alive = _answer(pipe, lambda r=request, a=arguments: _checked(held[0], r, *a), seconds)
-    _expire(limit)
+    _set_alarm(limit)
     with suppress(Exception):  # nobody is left to report to
         for environment in held:
             environment.close()
@@ -59,19 +59,19 @@ def _checked(environment: Any, request: str, *arguments: Any) -> Any:
 
 def _answer(pipe: Any, work: Callable[[], Any], limit: float) -> bool:
     """Send the result of `work`, or its exception; returns whether both succeeded."""
-    _expire(limit)
+    _set_alarm(limit)
     try:
         answer = pickle.dumps((True, work()), pickle.HIGHEST_PROTOCOL)
-        well = True
+        ok = True
     except Exception as error:
         line = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
-        answer, well = pickle.dumps((False, f"raised {line}", traceback.format_exc())), False
-    _expire(0)
+        answer, ok = pickle.dumps((False, f"raised {line}", traceback.format_exc())), False
+    _set_alarm(0)
     try:
         pipe.send_bytes(answer)
     except OSError:
         return False
-    return well
+    return ok
 
 
 def _set_up(variables: dict[str, str]) -> None:
@@ -88,8 +88,8 @@ def _set_up(variables: dict[str, str]) -> None:
     torch.set_num_threads(1)
 
 
-def _expire(seconds: float) -> None:
-    """End this process after `seconds` and a spare time, even if Python hangs; 0 cancels it.
+def _set_alarm(seconds: float) -> None:
+    """End this process after `seconds` and `_SPARE`, even if Python hangs; 0 cancels the alarm.
 
     The run ends a worker that hangs, but the run itself may have been killed.
     """

@@ -36,8 +36,7 @@ class EnvVector:
         seed: seed of the run, 0 or more.
         workers: run each environment in its own process; the results are the same.
         timeout: seconds that a step or a reset may take in a worker.
-        max_failures: failures allowed within `window` steps; one more sets `stopped`.
-        window: a number of steps of the vector.
+        max_failures, window: failures allowed within `window` steps; one more sets `stopped`.
 
     Raises:
         ValueError: a number is out of range, an environment has other spaces than the first, or a
@@ -210,11 +209,20 @@ class EnvVector:
                 steps[i] = self._answer(i, begins)
         if self._rows is None and None in steps:
             raise RuntimeError(self.stopped)
-        rows = self._collect(steps, begun)
+        given: list[Step] = []
+        for i, step in enumerate(steps):
+            if step is None:  # it failed: the last observation again, as the end of the episode
+                step = Step(unstack(self.rows)[i].obs, 0.0, begun[i], True, False)
+            check_step(f"environment {i} at step {self._taken}", step, self.observation)
+            given.append(step)
+        self._taken += 1
+        self._rows = stack(given, self.observation)
+        pairs = zip(self._slots, steps, strict=True)
+        self.finished = [slot.finished() for slot, step in pairs if step and step.is_last]
         then = "" if self.stopped else "; it begins a new episode"
         for failure in self.failures:
             warnings.warn(f"{failure}{then}", RuntimeWarning, stacklevel=4)
-        return rows
+        return self._rows
 
     def _answer(self, i: int, begins: bool) -> Step | None:
         """Wait for the row of environment i; None if it failed."""
@@ -240,20 +248,3 @@ class EnvVector:
         self._slots[i].lost = True
         if not self.stopped:
             self._slots[i].handle.start()
-
-    def _collect(self, answers: list[Step | None], begun: list[bool]) -> Rows:
-        for i, step in enumerate(answers):
-            if step is not None:
-                check_step(f"environment {i} at step {self._taken}", step, self.observation)
-        self._taken += 1
-        pairs = zip(self._slots, answers, strict=True)
-        self.finished = [slot.finished() for slot, step in pairs if step and step.is_last]
-        # An environment that failed repeats its last observation, and its episode ends.
-        steps = [
-            Step(unstack(self.rows)[i].obs, 0.0, begun[i], is_last=True, is_terminal=False)
-            if step is None
-            else step
-            for i, step in enumerate(answers)
-        ]
-        self._rows = stack(steps, self.observation)
-        return self._rows

@@ -72,7 +72,7 @@ class Worker:
         self._pipe: Any = None
         self._request, self._limit, self._until = b"", 0.0, 0.0
         self._built = self._closed = False
-        self._lost: Failed | None = Failed("was not started")  # why there is no process
+        self._failure: Failed | None = Failed("was not started")  # why there is no process
         self.start()
 
     @property
@@ -82,18 +82,18 @@ class Worker:
 
     def start(self) -> None:
         """Start a process that builds the environment if there is none; does not wait for it."""
-        if self._lost is None or self._closed:
+        if self._failure is None or self._closed:
             return
-        self._lost, self._built = None, False
+        self._failure, self._built = None, False
         try:
-            self._pipe, theirs = self._context.Pipe()
-            with theirs, _without_script(b"__main__" not in self._factory):
-                arguments = (theirs, self._factory, dict(os.environ), _BUILD)
+            self._pipe, child_pipe = self._context.Pipe()
+            with child_pipe, _without_script(b"__main__" not in self._factory):
+                arguments = (child_pipe, self._factory, dict(os.environ), _BUILD)
                 self._process = self._context.Process(target=serve, args=arguments)
                 self._process.start()
         except (OSError, EOFError) as cause:
             self._process = None
-            self._lose(f"could not be given a process: {cause!r}", wait=0.0)
+            self._end(f"could not be given a process: {cause!r}", wait=0.0)
 
     def build(self) -> None:
         """Wait until the environment is built.
@@ -101,8 +101,8 @@ class Worker:
         Raises:
             Failed: it could not be built, or took too long.
         """
-        if self._lost:
-            raise self._lost
+        if self._failure:
+            raise self._failure
         if not self._built:
             self.spaces = self._receive(_BUILD, monotonic() + _BUILD)
             self._built = True
@@ -111,7 +111,7 @@ class Worker:
         """Send a request, or keep it until the environment is built."""
         self._limit = self._timeout * timeouts
         self._request = pickle.dumps((request, arguments, self._limit), pickle.HIGHEST_PROTOCOL)
-        if self._built and not self._lost:
+        if self._built and not self._failure:
             self._send()
 
     def answer(self) -> Any:
@@ -120,7 +120,7 @@ class Worker:
         Raises:
             Failed: the process died, did not answer in time or sent an exception. It is gone.
         """
-        if self._lost or not self._built:
+        if self._failure or not self._built:
             self.build()
             self._send()
         # A caller that comes late, after a long update, still waits for up to a second.
@@ -134,8 +134,8 @@ class Worker:
 
     def join(self) -> None:
         """Wait for the process to exit; kill it if it does not."""
-        if self._lost is None:
-            self._lose("was closed", wait=max(0.0, self._until - monotonic()))
+        if self._failure is None:
+            self._end("was closed", wait=max(0.0, self._until - monotonic()))
 
     def _send(self) -> None:
         self._until = monotonic() + self._limit
@@ -145,15 +145,15 @@ class Worker:
     def _receive(self, limit: float, until: float) -> Any:
         try:
             if not self._pipe.poll(max(0.0, until - monotonic())):
-                raise self._lose(f"gave no answer within {limit:g} seconds", wait=0.0)
-            well, *parts = pickle.loads(self._pipe.recv_bytes())
+                raise self._end(f"gave no answer within {limit:g} seconds", wait=0.0)
+            ok, *parts = pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):
-            raise self._lose("", wait=_GRACE) from None
-        if not well:
-            raise self._lose(*parts, wait=_GRACE)
+            raise self._end("", wait=_GRACE) from None
+        if not ok:
+            raise self._end(*parts, wait=_GRACE)
         return parts[0]
 
-    def _lose(self, what: str, trace: str = "", *, wait: float) -> Failed:
+    def _end(self, what: str, trace: str = "", *, wait: float) -> Failed:
         """End the process after `wait` seconds; `what` is by default how the process ended."""
         if self._pipe:
             self._pipe.close()
@@ -168,8 +168,8 @@ class Worker:
             if process.exitcode is not None:  # else it is stuck in a driver
                 process.close()
             what = what or _ending(code)
-        self._lost = Failed(what, trace)
-        return self._lost
+        self._failure = Failed(what, trace)
+        return self._failure
 
 
 def _ending(code: int | None) -> str:
