@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.errors import at_least_one, missing_extra, no_episode, no_state
+from worldblocks.envs.errors import at_least_one, extra, no_episode, no_state
 from worldblocks.envs.record import Step
 from worldblocks.spaces import Actions, Discrete, Image, Spaces
 
@@ -27,10 +27,8 @@ def crafter(
     Source: Hafner 2022, "Benchmarking the Spectrum of Agent Capabilities"; crafter 1.8.3.
     """
     at_least_one("wb.envs.crafter", size=size, length=length, area=area)
-    try:
+    with extra("crafter"):
         import crafter as theirs
-    except ImportError as cause:
-        raise missing_extra("crafter") from cause
 
     class Ordered(theirs.Env):
         """Crafter picks a creature to remove from a set, whose order depends on memory addresses.

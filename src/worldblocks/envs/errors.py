@@ -1,7 +1,8 @@
 """Errors that several environments raise in the same words."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Integral
 
 
@@ -12,11 +13,15 @@ def at_least_one(function: str, **values: int) -> None:
             raise ValueError(f"{function} got {name}={value!r}; it takes a whole number from 1 up")
 
 
-def missing_extra(name: str) -> ImportError:
-    """The simulator of the factory `name` is not installed."""
-    return ImportError(
-        f"wb.envs.{name} needs the extra '{name}': pip install \"worldblocks[{name}]\""
-    )
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Within this context, a missing module names the extra of the factory `name`."""
+    try:
+        yield
+    except ModuleNotFoundError as cause:
+        raise ImportError(
+            f"wb.envs.{name} needs the extra '{name}': pip install \"worldblocks[{name}]\""
+        ) from cause
 
 
 def unknown(kind: str, name: str, known: Iterable[str], otherwise: str) -> ValueError:

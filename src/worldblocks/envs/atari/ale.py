@@ -9,7 +9,7 @@ import numpy as np
 from worldblocks.envs.atari.image import preprocess
 from worldblocks.envs.atari.machine import Machine
 from worldblocks.envs.atari.packing import pack, unpack
-from worldblocks.envs.errors import at_least_one, missing_extra, no_episode, unknown
+from worldblocks.envs.errors import at_least_one, extra, no_episode, unknown
 from worldblocks.envs.record import Step
 from worldblocks.spaces import Actions, Discrete, Image, Spaces
 
@@ -193,10 +193,8 @@ class Atari:
 
 
 def _ale_py() -> ModuleType:
-    try:
+    with extra("atari"):
         import ale_py
         import ale_py.roms
         import PIL.Image  # noqa: F401
-    except ImportError as cause:
-        raise missing_extra("atari") from cause
     return ale_py

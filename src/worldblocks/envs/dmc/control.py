@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.errors import at_least_one, missing_extra, no_episode, no_state, unknown
+from worldblocks.envs.errors import at_least_one, extra, no_episode, no_state, unknown
 from worldblocks.envs.features import PREFIX
 from worldblocks.envs.record import Step
 from worldblocks.envs.rendering import choose_backend
@@ -59,7 +59,10 @@ def dmc(
     # dm_control imports the backend that MUJOCO_GL names.
     if pixels or task == "quadruped_escape" or os.environ.get("MUJOCO_GL"):
         choose_backend(f"wb.envs.dmc({task!r}, pixels={pixels})")
-    suite = _suite()
+    with extra("dmc"), warnings.catch_warnings():
+        # Without a display, the import warns that it could not open a window.
+        warnings.simplefilter("ignore")
+        from dm_control import suite
     names = {f"{domain}_{name}": (domain, name) for domain, name in suite.ALL_TASKS}
     if task not in names:
         where = "dm_control.suite.ALL_TASKS lists them"
@@ -170,17 +173,6 @@ class Control:
     def close(self) -> None:
         """Release the simulator and its window."""
         self._env.close()
-
-
-def _suite() -> Any:
-    try:
-        with warnings.catch_warnings():
-            # Without a display, the import warns that it could not open a window.
-            warnings.simplefilter("ignore")
-            from dm_control import suite
-    except ModuleNotFoundError as cause:
-        raise missing_extra("dmc") from cause
-    return suite
 
 
 def _check_camera(model: Any, task: str, camera: int | str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.errors import at_least_one, missing_extra, no_episode, no_state
+from worldblocks.envs.errors import at_least_one, extra, no_episode, no_state
 from worldblocks.envs.gym.conversion import actions, observations
 from worldblocks.envs.gym.images import resized
 from worldblocks.envs.record import Environment, Step
@@ -52,7 +52,9 @@ def gym(
         TypeError: the factory is not a function, or does not return an environment.
         RuntimeError: MuJoCo must render, and this machine has no OpenGL for it.
     """
-    gymnasium = _gymnasium()
+    with extra("gym"):
+        import gymnasium
+        import PIL.Image  # noqa: F401
     at_least_one("wb.envs.gym", size=size, repeat=repeat)
     if isinstance(env, str):
         made = _named(gymnasium, env, pixels, kwargs)
@@ -142,15 +144,6 @@ class GymnasiumEnvironment:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
-
-
-def _gymnasium() -> ModuleType:
-    try:
-        import gymnasium
-        import PIL.Image  # noqa: F401
-    except ImportError as cause:
-        raise missing_extra("gym") from cause
-    return gymnasium
 
 
 def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any]) -> Any:

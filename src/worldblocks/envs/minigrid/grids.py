@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.errors import missing_extra, no_episode, no_state, unknown
+from worldblocks.envs.errors import extra, no_episode, no_state, unknown
 from worldblocks.envs.features import Featured
 from worldblocks.envs.gym.conversion import actions
 from worldblocks.envs.minigrid.babyai_text import MiniGridText
@@ -37,7 +37,9 @@ def minigrid(
         ImportError: minigrid is missing.
         ValueError: an unknown level, or a mission that it does not have.
     """
-    gymnasium = _gymnasium()
+    with extra("minigrid"):
+        import gymnasium
+        import minigrid  # noqa: F401
     known = [name for name in gymnasium.registry if name.startswith(("MiniGrid-", "BabyAI-"))]
     if level not in known:
         raise unknown("MiniGrid level", level, known, "minigrid's documentation lists them")
@@ -93,15 +95,6 @@ class MiniGrid:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
-
-
-def _gymnasium() -> Any:
-    try:
-        import gymnasium
-        import minigrid  # noqa: F401
-    except ImportError as cause:
-        raise missing_extra("minigrid") from cause
-    return gymnasium
 
 
 def _observation(obs: dict[str, Any]) -> dict[str, np.ndarray]:
