@@ -49,7 +49,7 @@ def test_a_reset_fills_the_frames_with_the_first_one():
     environment, machine = scripted()
     environment.reset(0)
     act(environment)
-    machine.frame = 90  # nothing of it may be left after the reset
+    machine.frame = 90  # must not remain after the reset
     assert shown(environment.reset(1)) == 0
     assert not environment._frames.any()
 
@@ -57,9 +57,9 @@ def test_a_reset_fills_the_frames_with_the_first_one():
 @pytest.mark.parametrize(
     ("end", "frames"),
     [
-        (5, [4, 3]),  # over in the first frame of the second step: none of its frames is kept
+        (5, [4, 3]),  # ends in the first frame of the second step: none of its frames is pooled
         (6, [4, 3]),
-        (7, [7, 4]),  # over in the third: it is kept beside an older one
+        (7, [7, 4]),  # ends in the third: it is pooled with an older one
         (8, [8, 7]),
     ],
 )
@@ -85,7 +85,7 @@ def test_a_time_limit_counts_frames_and_is_terminal_on_request_only(terminal):
     assert len(machine.acts) - begun == 10
 
 
-def test_the_recorded_quirk_is_the_flag(golden):
+def test_the_flag_reproduces_the_recorded_time_limit(golden):
     arrays = np.load(golden / "m_atari_image.npz")
     environment, _ = scripted(max_frames=4, timeout_is_terminal=True)
     environment.reset(0)
@@ -117,7 +117,7 @@ def test_sticky_actions_repeat_the_frame_before():
     environment.reset(0)
     for index in range(4000):
         act(environment, 1 + index % 2)  # codes 1 and 3 in turn
-    # At the first frame of a step the old code stays in a quarter of them, at the last in 1/256.
+    # The old code is repeated at the first frame of 1/4 of the steps, at the last of 1/256.
     codes = np.array(machine.acts).reshape(-1, 4)
     wanted = np.where(np.arange(4000) % 2, 3, 1)[:, None]
     missed = (codes != wanted).mean(0)

@@ -13,7 +13,7 @@ from worldblocks.spaces import Continuous, Image
 
 
 class Timer:
-    """As much of a dm_control environment as the adapter uses: step t rewards t, and ends."""
+    """The parts of a dm_control environment that the adapter uses; step t has reward t."""
 
     def __init__(self, ends, discount=1.0, low=-1.0, high=1.0):
         self.ends, self.discount, self.actions = ends, discount, []
@@ -60,7 +60,7 @@ def test_rewards_of_a_repeat_and_how_an_episode_ends():
         push(environment)
     assert environment.reset(0)[1:] == (0.0, True, False, False)
     assert push(environment)[1:] == (1 + 2, False, False, False)
-    last = push(environment)  # the second control step of the repeat is never done
+    last = push(environment)  # without the second control step of the repeat
     assert last[1:] == (3, False, True, False)
     assert last.obs["time"].tolist() == [3]
     with pytest.raises(ValueError, match="asked a DeepMind Control task for a step, but no epis"):
@@ -79,7 +79,7 @@ def test_actions_are_clipped_and_scaled_to_the_bounds():
     assert env.actions == [[-3, 10], [-1, 5], [1, 0]]
 
 
-def test_a_motor_without_bounds_takes_the_number_as_it_is():
+def test_a_motor_without_bounds_gets_the_number_unchanged():
     env = Timer(9, low=[-1e10, 0], high=[1e10, 10])
     environment = control(env, repeat=1)
     environment.reset(0)
@@ -110,7 +110,7 @@ def test_the_time_limit_is_not_terminal():
     assert flags == [(False, False)] * 3 + [(True, False)]
 
 
-# Contacts, a warm start of the solver and a model changed at each reset: what could be left over.
+# State that could leak between episodes: contacts, a warm start of the solver, a changed model.
 @pytest.mark.parametrize("task", ["cartpole_swingup", "walker_walk", "finger_turn_hard"])
 def test_a_seed_gives_the_episode_of_a_freshly_loaded_task(task):
     from dm_control import suite
@@ -150,7 +150,7 @@ def test_a_vector_re_enacts_the_episode():
 
 
 def test_pixels_after_an_environment_without(monkeypatch):
-    """With MUJOCO_GL unset: dm_control has chosen before pixels are asked for."""
+    """With MUJOCO_GL unset, dm_control has chosen a backend before pixels are requested."""
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     without = wb.envs.dmc("cartpole_swingup")
     without.reset(0)
@@ -236,7 +236,7 @@ def test_no_backend(monkeypatch):
         wb.envs.dmc("cartpole_swingup", pixels=True)
     machine(monkeypatch, False, False, DISPLAY=":0")
     rendering.choose_backend("a test")
-    assert "MUJOCO_GL" not in os.environ  # dm_control will find a window
+    assert "MUJOCO_GL" not in os.environ  # dm_control will open a window
 
 
 def test_the_backend_that_is_asked_for(monkeypatch):
@@ -249,7 +249,7 @@ def test_the_backend_that_is_asked_for(monkeypatch):
         wb.envs.dmc("cartpole_swingup")
 
 
-def test_dm_control_is_told_when_it_has_chosen_already(monkeypatch):
+def test_dm_controls_own_choice_is_replaced(monkeypatch):
     reloaded = []
     monkeypatch.setattr(rendering.importlib, "reload", reloaded.append)
     for chosen, times in (("egl", 0), ("glfw", 1)):

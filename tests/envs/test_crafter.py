@@ -29,7 +29,7 @@ def test_a_seed_fixes_the_episode():
 
 
 class Fake:
-    """As much of a crafter.Env as the adapter uses; the seed says how it ends."""
+    """The parts of a crafter.Env that the adapter uses; the seed determines how it ends."""
 
     class observation_space:
         shape = (8, 8, 3)

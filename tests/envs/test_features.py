@@ -1,4 +1,4 @@
-"""Features of environments: added as targets, kept from the encoder, right by the simulator."""
+"""Features of environments: added as targets, kept from the encoder, equal to the simulator."""
 
 import numpy as np
 import pytest
@@ -44,8 +44,7 @@ def test_features_are_added_and_nothing_else_changes():
 
 
 def test_an_encoder_does_not_receive_features():
-    """Built of what `split_features` leaves, it is the encoder of the environment without them,
-    and giving it a feature is an error."""
+    """An encoder built after `split_features` ignores features, and refuses one as input."""
     env = featured()
     observed, features = split_features(env.observation)
     assert observed == dict(Walk.observation)

@@ -93,7 +93,7 @@ def test_values_of_observations():
 
 @pytest.mark.parametrize("name", ACTIONS)
 def test_every_action_is_one_of_the_space(name):
-    """The toy asserts it. A policy of the same description makes them, corners included."""
+    """The toy asserts it, for actions of a random policy, corners included."""
     space, ours = ACTIONS[name]
     vector = wb.envs.EnvVector([gym(action=space, limit=200)], seed=0)
     vector.reset()
@@ -126,7 +126,7 @@ def test_values_of_actions():
 
 
 def test_the_agent_reads_and_answers_every_space():
-    """Encoder, decoder and actor on the rows of each pair of spaces, through the vector."""
+    """Encoder, decoder and actor on rows of a vector, for each pair of spaces."""
     latent = SimpleNamespace(parts=lambda: (torch.zeros(1, 8), torch.zeros(1, 8)))
     pairs = zip(list(OBSERVATIONS) * 2, [*list(ACTIONS), "discrete", "nested"], strict=False)
     for observed, acted in pairs:
@@ -200,7 +200,7 @@ def test_pixels():
 
 
 @pytest.mark.parametrize("factory", [Toy, lambda **given: Toy(**given)])
-def test_a_factory_is_asked_for_frames(factory):
+def test_a_factory_gets_the_render_mode(factory):
     environment = wb.envs.gym(factory, pixels=True, size=8)
     assert (environment.reset(0).obs["image"] == 0).all()
     assert (environment.step({"action": np.int64(0)}).obs["image"] == 1).all()
@@ -208,7 +208,7 @@ def test_a_factory_is_asked_for_frames(factory):
     assert environment._env.closed
 
 
-def test_frames_that_are_none():
+def test_invalid_frames():
     with pytest.raises(ValueError, match="render_mode=None; make it with render_mode='rgb_array'"):
         wb.envs.gym(lambda: Toy(), pixels=True)
     for frame, what in (([1], r"gave \[1\]"), (np.zeros((3, 3)), r"array of shape \(3, 3\)")):
@@ -242,7 +242,7 @@ def test_which_axis_holds_the_channels():
     np.testing.assert_array_equal(environment.reset(0).obs["image"], resized(pixel, 48))
 
 
-def test_what_a_string_names():
+def test_known_names():
     for name in ("toy_gymnasium:Toy", "toy_gymnasium:make", "toy_gymnasium:Nested.toy"):
         assert wb.envs.gym(name, limit=3)._env.limit == 3
     assert wb.envs.gym("toy_gymnasium:ToyOfTheTests-v0", ends=3)._env.unwrapped.ends == 3
@@ -267,12 +267,12 @@ def test_what_a_string_names():
         (3, TypeError, "got 3; it takes an id, 'package.module:factory', or a function"),
     ],
 )
-def test_names_that_lead_nowhere(name, error, message):
+def test_unknown_names(name, error, message):
     with pytest.raises(error, match=message):
         wb.envs.gym(name)
 
 
-def test_a_module_that_lacks_something_itself(tmp_path, monkeypatch):
+def test_a_module_with_a_missing_import(tmp_path, monkeypatch):
     (tmp_path / "broken_toy.py").write_text("import not_installed_here")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="No module named 'not_installed_here'"):

@@ -13,7 +13,7 @@ def plain(*color):
 
 @pytest.mark.parametrize(
     ("color", "gray"),
-    # 0.587 * 255 = 149.685 is cut to 149, not rounded to 150
+    # 0.587 * 255 = 149.685 is truncated to 149, not rounded to 150
     [((10, 20, 40), 19), ((255, 0, 0), 76), ((0, 255, 0), 149), ((0, 0, 255), 29)],
 )
 def test_gray_is_weighted_and_truncated(color, gray):
@@ -57,11 +57,11 @@ def test_float_frames_are_refused():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 12])
-def test_a_resized_image_has_its_channels_apart(channels):
+def test_channels_are_resized_separately(channels):
     image = np.random.default_rng(0).integers(256, size=(30, 50, channels), dtype=np.uint8)
     small = resized(image, 8)
     assert (small.shape, small.dtype) == ((8, 8, channels), np.uint8)
-    for c in range(channels):  # a fourth channel is no opacity, which Pillow would multiply with
+    for c in range(channels):  # Pillow must not use a fourth channel as opacity
         alone = PIL.Image.fromarray(image[..., c]).resize((8, 8), PIL.Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(small[..., c], alone)
 

@@ -36,7 +36,7 @@ def test_taking_a_state_often_or_late_gives_the_same_game():
 
 
 def test_a_few_bytes_that_the_emulator_loses_do_not_stop_it():
-    # Miniature Golf never gives back two of its variables, and plays on the same.
+    # Two variables of Miniature Golf are never restored; the game continues unchanged.
     one, other = Machine(ale_py, "miniature_golf"), Machine(ale_py, "miniature_golf")
     one.reset()
     for code in range(100):

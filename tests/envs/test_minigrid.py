@@ -1,4 +1,4 @@
-"""MiniGrid levels: what is observed, described, achieved; against BabyAI's own success."""
+"""MiniGrid levels: observations, descriptions and goals, compared with BabyAI's own success."""
 
 import functools
 
@@ -22,7 +22,7 @@ def act(env, action):
 
 @pytest.fixture(scope="module")
 def world():
-    """An empty room in which each test puts what it needs."""
+    """An empty room; each test places its own objects."""
     import gymnasium
 
     env = gymnasium.make("MiniGrid-Empty-8x8-v0", disable_env_checker=True)
@@ -32,7 +32,7 @@ def world():
 
 @pytest.fixture
 def room(world):
-    """The agent at (2, 4) looking right; in front of it three fields, and a closed door behind."""
+    """The agent at (2, 4) looking right, with a ball, a key and a box in front of it."""
     base = world.unwrapped
     world.reset(seed=0)
     base.grid = Grid(8, 8)
@@ -48,8 +48,8 @@ def facts(text, is_first=False):
     return {name for name, value in text.features(is_first).items() if value}
 
 
-def test_what_is_seen_by_hand(room):
-    """The view is the agent's: right of it is down in the grid."""
+def test_the_view_by_hand(room):
+    """The view is the agent's: its right is down in the grid."""
     assert sorted(MiniGridText(room).describe()) == [
         "You see a blue key 1 step forward and 1 step right",
         "You see a green box 4 steps forward",
@@ -59,7 +59,7 @@ def test_what_is_seen_by_hand(room):
     ]
 
 
-def test_doors_and_what_is_carried(room):
+def test_doors_and_a_carried_object(room):
     room.grid.set(3, 4, Door("red", is_open=True))
     room.grid.set(4, 4, Door("blue", is_locked=True))
     room.carrying = Ball("grey")
@@ -70,7 +70,7 @@ def test_doors_and_what_is_carried(room):
 
 
 def test_facts_follow_the_episode(room):
-    """Reach the ball, take it, put it down beside the key."""
+    """Reach the ball, take it, put it down next to the key."""
     text = MiniGridText(room, pairs=[("red ball", "blue key")])
     assert facts(text, is_first=True) == set()
     room.step(room.actions.forward)
@@ -83,7 +83,7 @@ def test_facts_follow_the_episode(room):
     assert "You carry a red ball" in text.describe()
     room.step(room.actions.drop)
     both = "next_red_ball_blue_key"
-    assert facts(text) == {"at_red_ball"} | done, "across a corner is not beside"
+    assert facts(text) == {"at_red_ball"} | done, "diagonal is not adjacent"
     room.step(room.actions.pickup)
     room.step(room.actions.left)
     room.step(room.actions.left)
@@ -92,7 +92,7 @@ def test_facts_follow_the_episode(room):
     room.step(room.actions.drop)
     assert facts(text) >= {both, f"done_{both}"}
     assert text.events() == ["put the red ball next to the blue key"]
-    assert facts(text, is_first=True) == {both, "at_red_ball"}, "another episode: nothing is done"
+    assert facts(text, is_first=True) == {both, "at_red_ball"}, "a new episode: nothing is done"
 
 
 def test_a_thing_faced_at_the_start_is_reached_with_a_step(room):
@@ -111,7 +111,7 @@ def test_doors_are_opened(room):
     assert text.events() == ["opened the red door"]
 
 
-def test_goals_that_are_here(room):
+def test_goals_whose_objects_are_present(room):
     phrases = {goal.phrase for goal in MiniGridText(room).candidates()}
     things = ("red ball", "blue key", "green box")
     assert phrases == {f"{verb} the {x}" for verb in ("go to", "pick up") for x in things}
@@ -135,7 +135,7 @@ def test_fewer_words_make_fewer_features(room):
 
 
 def test_babyais_success_is_the_goal_of_its_mission():
-    """On every row of random play: rewarded exactly when the mission's goal is done."""
+    """On every row of random play, the reward is positive exactly when the goal is done."""
     env = wb.envs.minigrid("BabyAI-GoToLocalS5N2-v0")
     random, won = np.random.default_rng(0), 0
     for seed in range(12):
@@ -164,7 +164,7 @@ def test_it_keeps_the_promises_of_environments():
     wb.testing.check_env(make, limit=None, steps=60)
 
 
-def test_what_is_refused():
+def test_errors():
     with pytest.raises(ValueError, match="unknown MiniGrid level 'BabyAI-GoToLocal'; did you mean"):
         wb.envs.minigrid("BabyAI-GoToLocal")
     env = wb.envs.minigrid("MiniGrid-Empty-5x5-v0", mission="win", features=False)

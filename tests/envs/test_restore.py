@@ -10,8 +10,8 @@ import pytest
 
 import worldblocks as wb
 
-# Q*bert and Tetris: the emulator's own save does not bring these back. Assault and Beam Rider:
-# memory that survives a reset. Krull, Ms. Pac-Man: larger screens and cartridges.
+# Q*bert and Tetris are not restored by the emulator's own save. Assault and Beam Rider have memory
+# that survives a reset. Krull and Ms. Pac-Man have larger screens and cartridges.
 GAMES = ["assault", "beam_rider", "boxing", "breakout", "krull", "ms_pacman", "qbert", "tetris"]
 OPTIONS = {"sticky": 0.25, "full_actions": True, "max_frames": 240}
 
@@ -21,7 +21,7 @@ def make(game):
 
 
 def play(environment, steps, seed, over):
-    """Checksums of the images and all that came with them; resets as it goes."""
+    """Checksums of the images, rewards and flags; resets at the end of an episode."""
     rng, rows = np.random.default_rng(seed), []
     for t in range(steps):
         if over:
@@ -34,7 +34,7 @@ def play(environment, steps, seed, over):
 
 
 def restored(states):
-    """What a fresh process makes of each game's state: the entry point of the child."""
+    """Continue each game from its state: the entry point of the child process."""
     rows = {}
     for game, state in states.items():
         environment = make(game)

@@ -81,7 +81,7 @@ def test_a_resumed_vector_continues_exactly(lengths, at, saved):
         assert vector.finished == copy.finished
 
 
-def test_what_does_not_come_back_is_marked_last_and_begins_anew():
+def test_an_environment_that_is_not_restored_is_marked_last():
     vector, copy = walks(Drift, (2, 6, 7)), walks(Drift, (2, 6, 7))
     vector.reset()
     for t in range(2):
@@ -89,7 +89,7 @@ def test_what_does_not_come_back_is_marked_last_and_begins_anew():
     state = vector.state_dict()
     with pytest.warns(UserWarning, match="it begins a new episode") as said:
         loaded = copy.load_state_dict(state)
-    # environment 0 had ended: there is nothing to come back to
+    # environment 0 had ended: there is nothing to restore
     assert [str(one.message) for one in said] == [
         f"environment {i} did not re-enact its episode: after 2 actions the observation 'place' "
         "differs; it begins a new episode"
@@ -122,7 +122,7 @@ def test_an_episode_of_another_length_or_reward_is_not_the_same():
     assert "after 3 actions the reward is 0.0, not " in texts[2]
 
 
-def test_a_lost_state_is_said_and_begins_anew():
+def test_a_lost_state_warns_and_begins_a_new_episode():
     vector, copy = walks(Saved), walks(Saved)
     vector.reset()
     state = vector.state_dict()
@@ -175,7 +175,7 @@ def test_the_adapters_are_environments():
 
 
 class Broken(Walk):
-    """Gives whatever `change` makes of its rows."""
+    """A walk whose rows are changed by `change`."""
 
     def __init__(self, change):
         super().__init__()
@@ -241,7 +241,7 @@ def test_wrong_construction():
         EnvVector([Walk(), Other()], seed=0)
 
 
-def test_what_was_built_for_a_vector_that_fails_is_closed():
+def test_environments_built_by_a_failing_constructor_are_closed():
     made = []
 
     def walk():
@@ -252,7 +252,7 @@ def test_what_was_built_for_a_vector_that_fails_is_closed():
     wanted = "environment 2 is 3; give an Environment, or a callable that builds one"
     with pytest.raises(ValueError, match=wanted):
         EnvVector([walk, given, 3], seed=0)
-    assert (made[0].closed, given.closed) == (True, False)  # what was given is the caller's
+    assert (made[0].closed, given.closed) == (True, False)  # the caller closes what it gave
 
 
 def test_wrong_calls():

@@ -1,4 +1,4 @@
-"""Environments in processes of their own: the same rows, and what happens when one is lost."""
+"""Environments in their own processes: the same rows, and recovery from failures."""
 
 import functools
 import gc
@@ -31,7 +31,7 @@ def faulty(folder, count=2, saved=False, workers=True, **options):
 
 @pytest.fixture
 def fault(tmp_path):
-    """Say what shall happen, each once, and nothing else."""
+    """Schedule faults, each to happen once, and cancel all others."""
 
     def say(*faults):
         for path in tmp_path.iterdir():
@@ -47,7 +47,7 @@ def pids(vector):
 
 
 def gone(pid, seconds=10.0):
-    """Whether a process ends in time; one that waits to be reaped has ended."""
+    """Whether a process ends in time; a zombie counts as ended."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
@@ -76,7 +76,7 @@ def test_workers_give_the_same_rows_and_states(kind):
         assert here.finished == there.finished
     states = here.state_dict(), there.state_dict()
     assert str(states[0]) == str(states[1])
-    # Each goes on from the state of the other.
+    # Each continues from the state of the other.
     rows = here.load_state_dict(states[1]), there.load_state_dict(states[0])
     assert same(*rows)
     for t in range(12, 24):
@@ -86,7 +86,7 @@ def test_workers_give_the_same_rows_and_states(kind):
     there.close()
 
 
-def test_a_lost_state_is_said_by_a_worker_too():
+def test_a_lost_state_in_a_worker_warns_too():
     vector = EnvVector([Saved] * 3, seed=1, workers=True)
     vector.reset()
     state = vector.state_dict()
@@ -94,7 +94,7 @@ def test_a_lost_state_is_said_by_a_worker_too():
     with pytest.warns(UserWarning, match=rf"environment 1 did not come back .*version\); {BEGINS}"):
         assert vector.load_state_dict(state).is_last.tolist() == [False, True, False]
     assert vector.step(ACTIONS[0]).is_first.tolist() == [False, True, False]
-    assert vector.failures == []  # nothing was wrong with the worker
+    assert vector.failures == []  # the worker did not fail
     vector.close()
 
 
@@ -124,7 +124,7 @@ def test_a_killed_worker_leaves_replay_as_it_should_be(tmp_path):
             assert vector.failures == []
         scores += vector.finished
     assert {episode.length for episode in scores} == {7}
-    assert len(scores) == 10  # the two that were cut are not among them
+    assert len(scores) == 10  # without the two that were cut
     vector.close()
     batch = replay.sample(200, online=False)
     check_consistent(batch)
@@ -133,7 +133,7 @@ def test_a_killed_worker_leaves_replay_as_it_should_be(tmp_path):
 
 
 def check_consistent(batch):
-    """Every row is what the environment gives after the row before it, or its last once more."""
+    """Every row follows from the row before it, or repeats the last observation."""
     seed, clock, pushed = batch.obs["place"].unbind(-1)
     env, time = batch.row % 2, batch.row // 2
     assert torch.equal(batch.carry[:, 0], time[:, 0].float() - 1)  # of the row before row 0
@@ -183,7 +183,7 @@ def test_a_failing_step_ends_the_episode(tmp_path, fault, monkeypatch, what, sai
     assert vector.failures[0][:3] == (0, 4, said)
     assert traced in vector.failures[0].traceback
     assert gone(old)
-    after = vector.step(PUSHES[4, :1])  # episode 1, with the seed that it always has
+    after = vector.step(PUSHES[4, :1])  # episode 1, with its usual seed
     assert [x.item() for x in after[1:]] == [0.0, True, False, False]
     assert vector.failures == []
     other = faulty(tmp_path, count=1, workers=False)
@@ -196,7 +196,7 @@ def test_a_failing_step_ends_the_episode(tmp_path, fault, monkeypatch, what, sai
     vector.close()
 
 
-def test_a_row_that_is_no_row_is_a_failure_of_its_environment(tmp_path, fault):
+def test_an_invalid_row_is_a_failure_of_its_environment(tmp_path, fault):
     vector = faulty(tmp_path, count=1)
     vector.reset()
     fault("step nan")
@@ -239,7 +239,7 @@ def test_a_factory_that_fails_again_and_again_stops_the_run(tmp_path, fault):
     assert vector.stopped == ""
     with pytest.warns(RuntimeWarning, match="raised ValueError: a joint broke in __init__"):
         rows = vector.step(PUSHES[7])
-    # Three more: the reset was tried until it was too much. Its row is an episode of one row.
+    # Three more: the reset was repeated up to the limit. Its row is an episode of one row.
     assert len(vector.failures) == 3
     assert vector.stopped.startswith(
         f"environment {env} at step 8 raised ValueError: a joint broke in __init__: 4 failures in "
@@ -249,17 +249,17 @@ def test_a_factory_that_fails_again_and_again_stops_the_run(tmp_path, fault):
     )
     assert vector.stopped.endswith("ValueError: a joint broke in __init__\n")
     assert (rows.is_first[env].item(), rows.is_last[env].item()) == (True, True)
-    state = vector.state_dict()  # what a run saves that stops here
+    state = vector.state_dict()  # a run that stops here saves this
     assert state["environments"][env] is None
     with pytest.warns(
         RuntimeWarning, match="step 9 .* in __init__$"
-    ):  # whoever goes on all the same
+    ):  # a caller that continues all the same
         rows = vector.step(PUSHES[8])
     assert (rows.is_first[env].item(), rows.is_last[env].item()) == (True, True)
     fault()
     again = faulty(tmp_path, saved=True)
     assert same(again.load_state_dict(state), vector.load_state_dict(state))
-    assert (again.stopped, vector.stopped) == ("", "")  # with a clean record
+    assert (again.stopped, vector.stopped) == ("", "")  # earlier failures are forgotten
     assert again.step(PUSHES[9]).is_first[env]
     again.close()
     vector.close()
@@ -301,7 +301,7 @@ def test_a_worker_lost_while_the_run_is_saved_or_restored(tmp_path, fault):
     assert [place is None for place in state["environments"]] == [False, True]
     with pytest.warns(RuntimeWarning, match="environment 1 at step 2 was killed by SIGKILL"):
         vector.step(PUSHES[1])
-    vector.state_dict()  # environment 1 is in no episode now: it is not asked
+    vector.state_dict()  # environment 1 is in no episode: no request is sent
     fault("set_state raise")
     with pytest.warns(UserWarning, match=BEGINS) as said:
         rows = vector.load_state_dict(state)
@@ -316,7 +316,7 @@ def test_a_worker_lost_while_the_run_is_saved_or_restored(tmp_path, fault):
     vector.close()
 
 
-def test_an_environment_that_cannot_be_built_is_said_at_once(tmp_path, fault):
+def test_an_environment_that_cannot_be_built_raises_at_once(tmp_path, fault):
     fault("__init__ raise")
     message = r"environment \d could not be built in a worker: it raised ValueError: a joint"
     with pytest.raises(RuntimeError, match=rf"{message} broke in __init__\nTraceback (.*\n)*"):
@@ -327,7 +327,7 @@ def test_an_environment_that_cannot_be_built_is_said_at_once(tmp_path, fault):
         faulty(tmp_path, count=1)
 
 
-def test_what_a_worker_cannot_build(monkeypatch):
+def test_factories_that_a_worker_cannot_import(monkeypatch):
     with pytest.raises(ValueError, match=r"environment 1 is <toy.*, and workers build their own"):
         EnvVector([Walk, Walk()], seed=0, workers=True)
     with pytest.raises(ValueError, match="environment 0 is 'pong'; give an Environment, or a cal"):
@@ -380,7 +380,7 @@ def test_closing_is_quick_and_leaves_nothing(tmp_path, fault):
 
 
 def held_run(pipe, folder):
-    """A run whose terminal and whose life the test disposes of."""
+    """A run in its own session, which the test interrupts and kills."""
     os.setsid()
     vector = faulty(folder)
     vector.reset()
@@ -398,7 +398,7 @@ def test_workers_outlive_ctrl_c_and_not_the_run(tmp_path):
     run = context.Process(target=held_run, args=(theirs, tmp_path))
     run.start()
     processes = ours.recv()
-    for pid in processes:  # what a scheduler does
+    for pid in processes:  # as a scheduler does
         os.kill(pid, signal.SIGTERM)
     os.killpg(run.pid, signal.SIGINT)
     assert ours.recv() == ("SIGINT", [1, 1])
@@ -411,10 +411,10 @@ def deaf(seconds):
     serve._SPARE = 0.0
     serve._set_alarm(seconds)
     while True:
-        sum(range(10**9))  # in C: no other thread, no handler gets a turn
+        sum(range(10**9))  # in C: no other thread and no handler can run
 
 
-def test_a_worker_that_hangs_when_nobody_is_left_ends_itself():
+def test_a_worker_that_hangs_without_a_run_ends_itself():
     process = multiprocessing.get_context("forkserver").Process(target=deaf, args=(0.5,))
     process.start()
     process.join(10)

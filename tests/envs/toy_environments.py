@@ -1,4 +1,4 @@
-"""Small environments and a scripted emulator whose every number can be worked out by hand."""
+"""Small environments and a scripted emulator with numbers that can be worked out by hand."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from worldblocks.spaces import Continuous, Discrete, Image
 
 
 class Walk:
-    """A walk of `length` steps whose start and noise follow from the seed.
+    """A walk of `length` steps; the seed determines its start and noise.
 
     The reward is the move plus half of the second push, as given.
     """
@@ -53,7 +53,7 @@ class Walk:
 
 
 class Drift(Walk):
-    """Not a function of its seed: each instance starts elsewhere."""
+    """Not determined by its seed: each instance starts elsewhere."""
 
     instances = 0
 
@@ -69,7 +69,7 @@ class Drift(Walk):
 
 
 class Saved(Walk):
-    """Has a state: the number of its steps; it refuses the state `b"lost"`."""
+    """Its state is the number of its steps; it refuses the state `b"lost"`."""
 
     def __init__(self, length=4):
         super().__init__(length)

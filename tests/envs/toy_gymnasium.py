@@ -9,7 +9,7 @@ from toy_environments import Walk
 
 
 class Toy(gymnasium.Env):
-    """Observes samples of its space; refuses actions that are not of the other one.
+    """Observes samples of its observation space; asserts that actions are in its action space.
 
     Step t gives reward t. `ends` is the step that terminates, `limit` the one that truncates.
     """
