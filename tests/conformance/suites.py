@@ -17,7 +17,7 @@ from mutants.distributions import BINS, grouped, joint, normal
 from worldblocks import distributions as dists
 from worldblocks import testing
 from worldblocks.spaces import Continuous, Discrete
-from worldblocks.testing.compare import stirred
+from worldblocks.testing.promise.compare import stirred
 
 FEATURE = perception.FEATURE
 SPACES = perception.SPACES

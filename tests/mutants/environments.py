@@ -5,7 +5,7 @@ import torch
 
 from worldblocks.envs import EnvVector
 from worldblocks.spaces import Continuous, Discrete
-from worldblocks.testing.world import World
+from worldblocks.testing.worlds.base import World
 
 from .mutant import mutant
 

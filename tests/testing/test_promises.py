@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 
 from worldblocks import testing
 from worldblocks.returns import lambda_return
-from worldblocks.testing.compare import deviation, expect_compiles, expect_untouched, stirred
 from worldblocks.testing.promise import Found, NotHere, Promises, for_all, searching
+from worldblocks.testing.promise.compare import (
+    deviation,
+    expect_compiles,
+    expect_untouched,
+    stirred,
+)
 
 
 def known():

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from worldblocks.testing.promise import Found
-from worldblocks.testing.statistics import (
+from worldblocks.testing.promise.statistics import (
     ALARM,
     chi_squared,
     expect_mean,

@@ -5,30 +5,17 @@ given, and known answers: small environments, and the ladder they make.
 """
 
 from worldblocks.testing.agent import check_agent
-from worldblocks.testing.decoders import check_decoder
 from worldblocks.testing.distributions import check_distribution
 from worldblocks.testing.dynamics import check_dynamics
-from worldblocks.testing.encoders import check_encoder
-from worldblocks.testing.env_vectors import check_vector
-from worldblocks.testing.environments import check_env
+from worldblocks.testing.envs.env import check_env
+from worldblocks.testing.envs.vector import check_vector
 from worldblocks.testing.episodes import Trajectory, trajectories
-from worldblocks.testing.heads import check_head
-from worldblocks.testing.kl import check_kl
-from worldblocks.testing.ladder import (
-    RUNGS,
-    Result,
-    Rung,
-    climb,
-    format_ladder,
-)
-from worldblocks.testing.normalizers import check_normalizer
-from worldblocks.testing.optimizers import check_optimizer
-from worldblocks.testing.pixels import Catch, Grid
+from worldblocks.testing.language import ScriptedLM
+from worldblocks.testing.modules.decoder import check_decoder
+from worldblocks.testing.modules.encoder import check_encoder
+from worldblocks.testing.modules.head import check_head
 from worldblocks.testing.promise import BrokenPromise, Promise, Report, promises, suite
 from worldblocks.testing.replay import check_replay
-from worldblocks.testing.returns import check_return
-from worldblocks.testing.scripted import ScriptedLM
-from worldblocks.testing.slow_copies import check_slow_copy
 from worldblocks.testing.strategies import (
     action_spaces,
     actions,
@@ -39,7 +26,20 @@ from worldblocks.testing.strategies import (
     parameters,
     vectors,
 )
-from worldblocks.testing.worlds import Bandit, Delayed, First, Memory, Scaled, Target
+from worldblocks.testing.training.kl import check_kl
+from worldblocks.testing.training.normalizer import check_normalizer
+from worldblocks.testing.training.optimizer import check_optimizer
+from worldblocks.testing.training.returns import check_return
+from worldblocks.testing.training.slow_copy import check_slow_copy
+from worldblocks.testing.worlds.ladder import (
+    RUNGS,
+    Result,
+    Rung,
+    climb,
+    format_ladder,
+)
+from worldblocks.testing.worlds.pixels import Catch, Grid
+from worldblocks.testing.worlds.vectors import Bandit, Delayed, First, Memory, Scaled, Target
 
 __all__ = [
     "RUNGS",

@@ -5,7 +5,7 @@ import pytest
 
 import worldblocks as wb
 from benchmarks.learning import predictable
-from worldblocks.testing.world import World
+from worldblocks.testing.worlds.base import World
 
 
 @pytest.fixture(autouse=True)

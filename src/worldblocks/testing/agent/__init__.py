@@ -17,9 +17,9 @@ from worldblocks.testing.agent.scripted import (
     expected_losses,
     scripted_agent,
 )
-from worldblocks.testing.compare import expect, expect_equal, gradients, seeded, weighted
 from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.promise import Names, Promises, Report, for_all
+from worldblocks.testing.promise.compare import expect, expect_equal, gradients, seeded, weighted
 
 promise = Promises()
 OBSERVATION = {"vector": Continuous((5,))}

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldblocks.testing.compare import (
+from worldblocks.testing.promise import NotHere, Promises
+from worldblocks.testing.promise.compare import (
     seeded,
 )
-from worldblocks.testing.promise import NotHere, Promises
 
 promise = Promises()
 BATCH, TIME = 3, 4

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldblocks.testing.compare import seeded
 from worldblocks.testing.promise import Found
-from worldblocks.testing.statistics import ALARM, chi_squared, kolmogorov_smirnov
+from worldblocks.testing.promise.compare import seeded
+from worldblocks.testing.promise.statistics import ALARM, chi_squared, kolmogorov_smirnov
 
 DRAWS = 4000
 FEW = 32  # values; a number that takes more is a real number

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from worldblocks.testing.compare import (
+from worldblocks.testing.distributions.case import BATCH, TIME, Case, promise
+from worldblocks.testing.promise import Found, NotHere, for_all
+from worldblocks.testing.promise.compare import (
     SAME,
     expect,
     expect_compiles,
     expect_equal,
     gradients,
 )
-from worldblocks.testing.distributions.case import BATCH, TIME, Case, promise
-from worldblocks.testing.promise import Found, NotHere, for_all
 from worldblocks.testing.strategies import parameters
 
 

@@ -3,17 +3,17 @@
 import torch
 
 from worldblocks.distributions import modes
-from worldblocks.testing.compare import (
+from worldblocks.testing.distributions.case import Case, promise
+from worldblocks.testing.distributions.chance import continuous_part, discrete_part, draw, numbers
+from worldblocks.testing.promise import Found, NotHere
+from worldblocks.testing.promise.compare import (
     expect,
     expect_equal,
     gradients,
     seeded,
     weighted,
 )
-from worldblocks.testing.distributions.case import Case, promise
-from worldblocks.testing.distributions.chance import continuous_part, discrete_part, draw, numbers
-from worldblocks.testing.promise import Found, NotHere
-from worldblocks.testing.statistics import expect_mean
+from worldblocks.testing.promise.statistics import expect_mean
 
 
 @promise(

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from worldblocks.testing.compare import cloned, steady, stirred
 from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.promise import NotHere, Promises
+from worldblocks.testing.promise.compare import cloned, steady, stirred
 from worldblocks.testing.strategies import reached
 
 promise = Promises()

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from worldblocks.testing.compare import (
+from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, chosen, promise
+from worldblocks.testing.promise import NotHere
+from worldblocks.testing.promise.compare import (
     CLOSE,
     SAME,
     deviation,
@@ -17,9 +19,7 @@ from worldblocks.testing.compare import (
     seeded,
     weighted,
 )
-from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, chosen, promise
-from worldblocks.testing.promise import NotHere
-from worldblocks.testing.statistics import expect_same_moments
+from worldblocks.testing.promise.statistics import expect_same_moments
 
 DRAWS = 8000
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from worldblocks.testing.compare import (
+from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promise
+from worldblocks.testing.promise.compare import (
     SAME,
     deviation,
     expect,
@@ -18,7 +19,6 @@ from worldblocks.testing.compare import (
     tensors,
     weighted,
 )
-from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promise
 
 STOPS = "detach() and no_grad() between the inputs of a step and its state"
 

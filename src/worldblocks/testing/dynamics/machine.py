@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from worldblocks.testing.compare import (
+from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promise
+from worldblocks.testing.episodes import Trajectory
+from worldblocks.testing.promise import NotHere
+from worldblocks.testing.promise.compare import (
     expect,
     expect_compiles,
     expect_equal,
@@ -16,9 +19,6 @@ from worldblocks.testing.compare import (
     stirred,
     tensors,
 )
-from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promise
-from worldblocks.testing.episodes import Trajectory
-from worldblocks.testing.promise import NotHere
 
 DRIFT = 0.1  # of a feature under autocast to bfloat16, relative, of the median element
 FIRST = PLAIN._replace(begins=(True, False, True))

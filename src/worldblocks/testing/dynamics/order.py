@@ -6,16 +6,6 @@ import torch
 from torch.utils import _pytree as pytree
 
 from worldblocks.rssm.imagination import imagine
-from worldblocks.testing.compare import (
-    SAME,
-    expect_different,
-    expect_equal,
-    gradients,
-    leaves_of,
-    rows,
-    steady,
-    weighted,
-)
 from worldblocks.testing.dynamics.case import (
     PLAIN,
     Case,
@@ -27,6 +17,16 @@ from worldblocks.testing.dynamics.case import (
 )
 from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.promise import for_all
+from worldblocks.testing.promise.compare import (
+    SAME,
+    expect_different,
+    expect_equal,
+    gradients,
+    leaves_of,
+    rows,
+    steady,
+    weighted,
+)
 
 LOOP = "the loop over rows of `observe`: which carry, action and flag each step is given"
 AXES = "reshapes, transposes and means over the batch axis; the axes are `batch time ...`"

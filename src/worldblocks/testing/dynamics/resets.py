@@ -6,15 +6,6 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from worldblocks.testing.compare import (
-    SAME,
-    cloned,
-    expect,
-    expect_equal,
-    gradients,
-    leaves_of,
-    weighted,
-)
 from worldblocks.testing.dynamics.case import (
     MASKS,
     Case,
@@ -26,6 +17,15 @@ from worldblocks.testing.dynamics.case import (
 )
 from worldblocks.testing.episodes import Trajectory
 from worldblocks.testing.promise import for_all
+from worldblocks.testing.promise.compare import (
+    SAME,
+    cloned,
+    expect,
+    expect_equal,
+    gradients,
+    leaves_of,
+    weighted,
+)
 
 
 def before_first(is_first: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,8 @@
 
 import torch
 
-from worldblocks.testing.compare import expect_equal
 from worldblocks.testing.promise import for_all
+from worldblocks.testing.promise.compare import expect_equal
 from worldblocks.testing.replay.case import (
     Case,
     Sizes,

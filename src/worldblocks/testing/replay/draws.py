@@ -4,10 +4,10 @@ from collections import Counter
 
 import torch
 
-from worldblocks.testing.compare import expect
 from worldblocks.testing.promise import Found, NotHere, for_all
+from worldblocks.testing.promise.compare import expect
+from worldblocks.testing.promise.statistics import ALARM, chi_squared
 from worldblocks.testing.replay.case import STARTS, Case, Sizes, flags, promise, row, sizes, uniform
-from worldblocks.testing.statistics import ALARM, chi_squared
 
 FULL = Sizes(share=7, streams=2, length=3, context=0, rows=20, flags=0)
 DRAWS = 8000

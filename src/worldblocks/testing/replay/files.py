@@ -4,8 +4,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from worldblocks.testing.compare import expect, expect_equal
 from worldblocks.testing.promise import for_all
+from worldblocks.testing.promise.compare import expect, expect_equal
 from worldblocks.testing.replay.case import Case, Sizes, flags, promise, row, sizes
 
 

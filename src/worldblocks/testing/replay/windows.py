@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from worldblocks.testing.compare import expect, expect_equal
 from worldblocks.testing.promise import for_all
+from worldblocks.testing.promise.compare import expect, expect_equal
 from worldblocks.testing.replay.case import Case, Sizes, flags, promise, row, sizes, uniform
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from worldblocks.spaces import Image, Spaces
-from worldblocks.testing import modules
-from worldblocks.testing.compare import (
+from worldblocks.testing.modules import module as modules
+from worldblocks.testing.promise import Names, NotHere, Promises, Report, for_all
+from worldblocks.testing.promise.compare import (
     SAME,
     expect,
     expect_different,
@@ -16,7 +17,6 @@ from worldblocks.testing.compare import (
     steady,
     stirred,
 )
-from worldblocks.testing.promise import Names, NotHere, Promises, Report, for_all
 from worldblocks.testing.strategies import observations
 
 promise = Promises()

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from worldblocks.distributions import ImageMSE, OneHot, SymlogMSE
 from worldblocks.spaces import Spaces
-from worldblocks.testing import modules
-from worldblocks.testing.compare import expect, seeded, steady, stirred, tensors
-from worldblocks.testing.encoders import draw
+from worldblocks.testing.modules import module as modules
+from worldblocks.testing.modules.encoder import draw
 from worldblocks.testing.promise import Found, Names, Promises, Report
+from worldblocks.testing.promise.compare import expect, seeded, steady, stirred, tensors
 from worldblocks.transforms import symexp
 
 promise = Promises()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from worldblocks.spaces import Discrete, Image, Spaces
-from worldblocks.testing.world import World, whole
+from worldblocks.testing.worlds.base import World, whole
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # row, column: up, down, left, right
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from worldblocks.envs import Environment, NotRestored, Step
 from worldblocks.spaces import Continuous, Discrete, Image
-from worldblocks.testing.compare import expect
 from worldblocks.testing.promise import Found, Names, NotHere, Promises, Report
+from worldblocks.testing.promise.compare import expect
 
 promise = Promises()
 EPISODES = 4

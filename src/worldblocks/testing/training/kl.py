@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.testing.compare import (
+from worldblocks.testing.promise import Names, Promises, Report, for_all
+from worldblocks.testing.promise.compare import (
     SAME,
     expect,
     expect_compiles,
@@ -16,8 +17,7 @@ from worldblocks.testing.compare import (
     seeded,
     weighted,
 )
-from worldblocks.testing.promise import Names, Promises, Report, for_all
-from worldblocks.testing.statistics import expect_mean
+from worldblocks.testing.promise.statistics import expect_mean
 from worldblocks.testing.strategies import parameters
 
 promise = Promises()

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldblocks.testing.compare import cloned, expect, expect_equal, seeded
 from worldblocks.testing.promise import Names, Promises, Report
+from worldblocks.testing.promise.compare import cloned, expect, expect_equal, seeded
 
 promise = Promises()
 

@@ -11,7 +11,7 @@ import numpy as np
 from worldblocks import envs
 from worldblocks.envs import Environment, Step
 from worldblocks.spaces import Actions, Continuous, Discrete, Spaces
-from worldblocks.testing.world import World, arm, whole
+from worldblocks.testing.worlds.base import World, arm, whole
 
 
 class Bandit(World):

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from worldblocks.testing.compare import expect, expect_equal
 from worldblocks.testing.promise import Found, Names, NotHere, Promises, Report
+from worldblocks.testing.promise.compare import expect, expect_equal
 
 promise = Promises()
 SHAPES = ((3, 2), (4,), ())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from worldblocks.testing.compare import (
+from worldblocks.testing.promise.compare import (
     SAME,
     cloned,
     expect,

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from worldblocks.envs import Step
 from worldblocks.spaces import Continuous, Discrete, action_size
-from worldblocks.testing.compare import cloned, expect, expect_equal
 from worldblocks.testing.promise import Found, Names, Promises, Report
-from worldblocks.testing.world import World
+from worldblocks.testing.promise.compare import cloned, expect, expect_equal
+from worldblocks.testing.worlds.base import World
 
 promise = Promises()
 COUNT = 3

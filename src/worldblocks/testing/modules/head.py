@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from worldblocks.testing import modules
-from worldblocks.testing.compare import expect, seeded, steady, stirred
+from worldblocks.testing.modules import module as modules
 from worldblocks.testing.promise import Found, Names, Promises, Report
+from worldblocks.testing.promise.compare import expect, seeded, steady, stirred
 
 promise = Promises()
 BATCH, TIME = 3, 4

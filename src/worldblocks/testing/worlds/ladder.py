@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from worldblocks.envs import Environment
 from worldblocks.evaluate import Check, format_report
-from worldblocks.testing.pixels import Catch, Grid
-from worldblocks.testing.worlds import Bandit, Delayed, First, Memory, Scaled, Target
+from worldblocks.testing.worlds.pixels import Catch, Grid
+from worldblocks.testing.worlds.vectors import Bandit, Delayed, First, Memory, Scaled, Target
 
 Factory = Callable[[], Environment]
 Train = Callable[[Factory, int, int], float]

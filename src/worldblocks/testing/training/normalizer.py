@@ -7,8 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.testing.compare import expect, expect_equal, expect_untouched, seeded, tensors
 from worldblocks.testing.promise import Names, NotHere, Promises, Report
+from worldblocks.testing.promise.compare import (
+    expect,
+    expect_equal,
+    expect_untouched,
+    seeded,
+    tensors,
+)
 
 promise = Promises()
 UPDATES = 20

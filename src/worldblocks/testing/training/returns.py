@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.testing.compare import (
+from worldblocks.testing.episodes import Trajectory, trajectories
+from worldblocks.testing.promise import Names, NotHere, Promises, Report, for_all
+from worldblocks.testing.promise.compare import (
     SAME,
     expect,
     expect_compiles,
@@ -16,8 +18,6 @@ from worldblocks.testing.compare import (
     gradients,
     weighted,
 )
-from worldblocks.testing.episodes import Trajectory, trajectories
-from worldblocks.testing.promise import Names, NotHere, Promises, Report, for_all
 
 promise = Promises()
 ROWS = "which row each of reward, discount and value is taken from: all are of the destination"

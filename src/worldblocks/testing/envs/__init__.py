@@ -1,0 +1,1 @@
+"""Checks of environments and of vectors of them."""

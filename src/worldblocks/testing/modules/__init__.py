@@ -1,0 +1,1 @@
+"""Checks of encoders, decoders and heads."""

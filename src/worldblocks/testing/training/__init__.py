@@ -1,0 +1,1 @@
+"""Checks of the parts of a training step: returns, KL, normalisers, optimisers, slow copies."""
