@@ -17,7 +17,7 @@ from mutants.distributions import BINS, grouped, joint, normal
 from worldblocks import distributions as dists
 from worldblocks import testing
 from worldblocks.spaces import Continuous, Discrete
-from worldblocks.testing.promise.compare import stirred
+from worldblocks.testing.promise.compare import perturbed
 
 FEATURE = perception.FEATURE
 SPACES = perception.SPACES
@@ -25,7 +25,7 @@ VECTORS = {key: space for key, space in SPACES.items() if key != "image"}
 PICTURE = {"image": SPACES["image"]}
 ACTIONS = {"jump": Discrete(3), "arm": Continuous((2,))}
 STATE = perception.STATE
-TRAINED = stirred(wb.transforms.LearnableSymlog)  # one that is not symlog
+TRAINED = perturbed(wb.transforms.LearnableSymlog)  # one that is not symlog
 
 
 SOME = 0.25  # of the examples, where other parts are the same

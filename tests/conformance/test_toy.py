@@ -37,7 +37,7 @@ def test_a_twin_is_named(twin, promise, word):
     assert word in said
     page = PAGE.read_text(encoding="utf-8")
     for line in said.splitlines():
-        if "largest deviation" not in line:
+        if "largest difference" not in line:
             assert line in page, line
 
 

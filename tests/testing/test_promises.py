@@ -1,4 +1,4 @@
-"""How promises are kept, and what is said of broken ones."""
+"""Promises: how they are tested, and the message about broken ones."""
 
 import math
 import sys
@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from worldblocks import testing
 from worldblocks.returns import lambda_return
-from worldblocks.testing.promise import Found, NotHere, Promises, for_all, searching
+from worldblocks.testing.promise import NotApplicable, Promises, Violation, for_all, searching
 from worldblocks.testing.promise.compare import (
-    deviation,
+    difference,
     expect_compiles,
     expect_untouched,
-    stirred,
+    perturbed,
 )
 
 
@@ -25,7 +25,7 @@ def known():
     @promise("even", "The number is even.", "the factor 2")
     def even(number):
         if number % 2:
-            raise Found("it is odd", example=number, deviation=1.0, allowed=0.5)
+            raise Violation("it is odd", example=number, difference=1.0, allowed=0.5)
 
     @promise("small", "The number is below 10.", "the size")
     def small(number):
@@ -35,11 +35,11 @@ def known():
     @promise("positive", "The number is positive.", "the sign")
     def positive(number):
         if number == 0:
-            raise NotHere("0 has no sign")
+            raise NotApplicable("0 has no sign")
 
-    @promise.of
+    @promise.check
     def check_number(number, *, only=(), skip=()):
-        return promise.keep(number, number, only, skip)
+        return promise.run(number, number, only, skip)
 
     return check_number
 
@@ -58,13 +58,13 @@ def test_a_broken_promise_is_a_sentence_for_a_person():
         "int breaks 2 of the promises of check_number",
         "",
         "even: The number is even.",
-        "  seen: it is odd",
+        "  found: it is odd",
         "  smallest example: 11",
-        "  largest deviation: 1 (0.5 is kept)",
+        "  largest difference: 1 (allowed: 0.5)",
         "  look at: the factor 2",
         "",
         "small: The number is below 10.",
-        "  seen: ZeroDivisionError: too large",
+        "  found: ZeroDivisionError: too large",
         "  look at: the size",
     ]
 
@@ -97,16 +97,16 @@ def test_the_suite_is_parametrised_by_promise():
     assert [*mark.args[1], "compiles"] == names
 
 
-def test_the_smallest_example_is_told_with_the_largest_deviation():
+def test_the_smallest_example_is_shown_with_the_largest_difference():
     def body(number):
         if number >= 3:
-            raise Found("three or more", deviation=float(number))
+            raise Violation("three or more", difference=float(number))
 
-    with pytest.raises(Found) as error:
+    with pytest.raises(Violation) as error:
         for_all(st.integers(0, 1000), body)
     assert error.value.example == 3
-    assert error.value.deviation > 3
-    with pytest.raises(Found) as error:
+    assert error.value.difference > 3
+    with pytest.raises(Violation) as error:
         for_all(st.just(0), body, also=[0, 7])
     assert error.value.example == 7
 
@@ -121,26 +121,26 @@ def test_examples_are_the_same_in_every_run():
     assert len(seen[0]) >= 4
 
 
-def test_deviations():
-    """Relative where numbers are large, absolute where they are small, infinite beside NaN."""
+def test_differences():
+    """Relative for large numbers, absolute for small ones, infinite where only one is NaN."""
     x = torch.tensor([1.0, 200.0])
-    assert deviation([x], [x + 2]) == pytest.approx(2 / 202)
-    assert deviation([x / 1000], [x / 1000 + 0.1]) == pytest.approx(0.1)
+    assert difference([x], [x + 2]) == pytest.approx(2 / 202)
+    assert difference([x / 1000], [x / 1000 + 0.1]) == pytest.approx(0.1)
     nan = torch.tensor([math.nan, 200.0])
-    assert (deviation([x], [nan]), deviation([nan], [nan])) == (math.inf, 0.0)
-    with pytest.raises(Found, match="1 tensors came where 2 had come before"):
-        deviation([x], [x, x])
-    with pytest.raises(Found, match=r"a tensor of shape \(2,\) came for one of \(1,\)"):
-        deviation([x], [x[:1]])
+    assert (difference([x], [nan]), difference([nan], [nan])) == (math.inf, 0.0)
+    with pytest.raises(Violation, match="got 1 tensors where 2 were expected"):
+        difference([x], [x, x])
+    with pytest.raises(Violation, match=r"got a tensor of shape \(2,\) where \(1,\) was expected"):
+        difference([x], [x[:1]])
 
 
-def test_a_stirred_block_is_the_same_every_time_and_costs_no_random_numbers():
+def test_a_perturbed_block_is_the_same_every_time_and_leaves_the_random_state():
     torch.manual_seed(1)
-    told = torch.rand(())
+    expected = torch.rand(())
     torch.manual_seed(1)
-    first, second = (stirred(lambda: torch.nn.Linear(2, 3)) for _ in range(2))
+    first, second = (perturbed(lambda: torch.nn.Linear(2, 3)) for _ in range(2))
     assert torch.equal(first.weight, second.weight)
-    assert torch.equal(torch.rand(()), told)
+    assert torch.equal(torch.rand(()), expected)
 
 
 def test_what_cannot_be_captured_or_writes_is_found():
@@ -149,7 +149,7 @@ def test_what_cannot_be_captured_or_writes_is_found():
 
     with pytest.raises(Exception, match=r"[Dd]ata-dependent"):
         expect_compiles(branch, [torch.ones(3)], "a branch")
-    with pytest.raises(Found, match="it wrote"):
+    with pytest.raises(Violation, match="it wrote"):
         expect_untouched(lambda x: x.add_(1), [torch.ones(3)], "it wrote")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from worldblocks.testing.promise import Found
+from worldblocks.testing.promise import Violation
 from worldblocks.testing.promise.statistics import (
     ALARM,
     chi_squared,
@@ -52,7 +52,7 @@ def test_false_alarms_are_as_rare_as_it_says():
 
 
 def test_a_small_error_is_seen():
-    """A normal whose deviation is off by a fifth, 4 000 samples."""
+    """A normal whose standard deviation is off by a fifth, 4 000 samples."""
     samples = 1.2 * torch.from_numpy(np.random.default_rng(0).normal(size=4000))
     gap, allowed = kolmogorov_smirnov(samples, torch.special.ndtr)
     assert gap > allowed
@@ -61,9 +61,9 @@ def test_a_small_error_is_seen():
 def test_means_and_moments():
     samples = torch.from_numpy(np.random.default_rng(0).normal(size=(4000, 2)))
     expect_mean(samples, torch.zeros(2), "fine")
-    message = "off: the average of 4000 samples is .*, it should be 0.2"
-    with pytest.raises(Found, match=message):
+    message = "off: the mean of 4000 samples is .*, expected 0.2"
+    with pytest.raises(Violation, match=message):
         expect_mean(samples, torch.tensor([0.0, 0.2]), "off")
     expect_same_moments(samples, samples.flip(0), "fine")
-    with pytest.raises(Found, match="off: mean square"):
+    with pytest.raises(Violation, match="off: mean square"):
         expect_same_moments(samples, 1.3 * samples, "off")

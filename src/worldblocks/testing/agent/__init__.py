@@ -212,7 +212,7 @@ def gradients_are_cleared(case: Case) -> None:
     expect_equal(ours, told, what, allowed=1e-6)
 
 
-@promise.of
+@promise.check
 def check_agent(recipe: Any, *, cfg: Any, only: Names = (), skip: Names = ()) -> Report:
     """Test the losses of an agent that is written like our recipes: DreamerV3, or a variant of it.
 
@@ -220,9 +220,9 @@ def check_agent(recipe: Any, *, cfg: Any, only: Names = (), skip: Names = ()) ->
         recipe: a module, or anything with the functions `world_model_loss`, `actor_critic_loss`,
             `update` and `build` of `recipes/dreamerv3_gym.py`; its actor learns by REINFORCE.
         cfg: a small configuration of it, on the CPU and in float32.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(recipe, cfg), recipe, only, skip)
+    return promise.run(Case(recipe, cfg), recipe, only, skip)

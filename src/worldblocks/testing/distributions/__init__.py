@@ -14,7 +14,7 @@ ROOMS = (losses, samples)
 promise.order(ROOMS, first="shape")
 
 
-@promise.of
+@promise.check
 def check_distribution(
     make: Callable[[Float[Tensor, "batch time size"]], Any],
     *,
@@ -37,9 +37,9 @@ def check_distribution(
         target: `target(output)` gives what a regression predicts as a target; for a distribution
             its samples serve.
         pathwise: whether samples have a gradient.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make, size, target, pathwise), make, only, skip)
+    return promise.run(Case(make, size, target, pathwise), make, only, skip)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldblocks.testing.promise import NotHere, Promises
+from worldblocks.testing.promise import NotApplicable, Promises
 from worldblocks.testing.promise.compare import (
     seeded,
 )
@@ -41,15 +41,15 @@ class Case:
     def sampled(self) -> None:
         """Raise if this output draws nothing."""
         if not hasattr(type(self.make(self.raw())), "sample"):
-            raise NotHere("this output is a regression: it has no sample()")
+            raise NotApplicable("this output is a regression: it has no sample()")
 
     def has(self, name: str) -> None:
         """Raise unless this output is a distribution that knows it."""
         self.sampled()
         if not hasattr(type(self.make(self.raw())), name):
-            raise NotHere(f"this distribution has no {name}")
+            raise NotApplicable(f"this distribution has no {name}")
 
     def regressed(self) -> None:
         """Raise unless there is a target that fits a regression best."""
         if hasattr(type(self.make(self.raw())), "sample"):
-            raise NotHere("this output is a distribution: it has sample()")
+            raise NotApplicable("this output is a distribution: it has sample()")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldblocks.testing.promise import Found
+from worldblocks.testing.promise import Violation
 from worldblocks.testing.promise.compare import seeded
 from worldblocks.testing.promise.statistics import ALARM, chi_squared, kolmogorov_smirnov
 
@@ -51,7 +51,9 @@ def discrete_part(make: Callable[[Tensor], Any], raw: Tensor, drawn: Tensor) -> 
         probability = told.exp()
         rest = 1 - probability.sum()
         if rest < -1e-3:
-            raise Found(f"the probabilities of the values that were drawn sum to {1 - rest:.4g}")
+            raise Violation(
+                f"the probabilities of the values that were drawn sum to {1 - rest:.4g}"
+            )
         probability = torch.cat([probability, rest.clamp(min=0).unsqueeze(0)])
         counts = torch.cat([counts, counts.new_zeros(1)])
     else:  # beside real numbers: up to their density
@@ -61,11 +63,11 @@ def discrete_part(make: Callable[[Tensor], Any], raw: Tensor, drawn: Tensor) -> 
         share = counts.double() / len(drawn)
         worst = int((share - probability).abs().argmax())
         at = "another value" if worst == len(values) else f"the value {points[worst].tolist()}"
-        raise Found(
+        raise Violation(
             f"{at} was drawn {counts[worst]} times of {len(drawn)}, its log-probability says "
             f"{probability[worst] * len(drawn):.1f} (χ² has a probability of {alarm:.1g}; "
             f"{ALARM:.0g} is kept)",
-            deviation=(share - probability).abs().max().item(),
+            difference=(share - probability).abs().max().item(),
         )
 
 
@@ -93,4 +95,4 @@ def continuous_part(make: Callable[[Tensor], Any], raw: Tensor, drawn: Tensor) -
         if not gap <= allowed:
             what = f"number {column} of an event is not distributed as its log-probability says "
             what += "(Kolmogorov-Smirnov)"
-            raise Found(what, deviation=gap, allowed=allowed)
+            raise Violation(what, difference=gap, allowed=allowed)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from worldblocks.testing.distributions.case import BATCH, TIME, Case, promise
-from worldblocks.testing.promise import Found, NotHere, for_all
+from worldblocks.testing.promise import NotApplicable, Violation, for_all
 from worldblocks.testing.promise.compare import (
     SAME,
     expect,
@@ -54,7 +54,7 @@ def mean_fits_best(case: Case) -> None:
         gap = (own - other).max().item()
         if gap > 1e-6:
             what = "the prediction of another element has a smaller loss than the element's own"
-            raise Found(what, deviation=gap, allowed=1e-6)
+            raise Violation(what, difference=gap, allowed=1e-6)
 
 
 @promise("slope", "The gradient of the loss is its slope.", "the dtype of the loss; detach()")
@@ -79,7 +79,7 @@ def target_not_trained(case: Case) -> None:
     output = case.make(raw)
     target = case.target(output)
     if not target.is_floating_point():
-        raise NotHere("targets are whole numbers")
+        raise NotApplicable("targets are whole numbers")
     target.requires_grad_()
     (found,) = gradients(output.nll(target).sum(), [target])
     expect_equal(found, torch.zeros_like(found), "the loss trains its target", allowed=0.0)
@@ -141,7 +141,7 @@ def refuses_other_shapes(case: Case) -> None:
         except Exception:
             continue
         shapes = f"{tuple(wrong.shape)} for {tuple(target.shape)}"
-        raise Found(f"a target of shape {shapes} broadcast without an error")
+        raise Violation(f"a target of shape {shapes} broadcast without an error")
 
 
 @promise(

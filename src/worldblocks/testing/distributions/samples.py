@@ -5,7 +5,7 @@ import torch
 from worldblocks.distributions import modes
 from worldblocks.testing.distributions.case import Case, promise
 from worldblocks.testing.distributions.chance import continuous_part, discrete_part, draw, numbers
-from worldblocks.testing.promise import Found, NotHere
+from worldblocks.testing.promise import NotApplicable, Violation
 from worldblocks.testing.promise.compare import (
     expect,
     expect_equal,
@@ -71,7 +71,7 @@ def mode_is_likeliest(case: Case) -> None:
     expect(possible, f"the mode {value.tolist()} is no value that is ever drawn")
     gap = (drawn - mode).max().item()
     if gap > 1e-4:
-        raise Found("a sample is likelier than the mode", deviation=gap, allowed=1e-4)
+        raise Violation("a sample is likelier than the mode", difference=gap, allowed=1e-4)
 
 
 @promise(
@@ -109,7 +109,7 @@ def noise_of_its_own(case: Case) -> None:
 def samples_have_gradients(case: Case) -> None:
     case.sampled()
     if not case.pathwise:
-        raise NotHere("samples of this distribution are said to have no gradient")
+        raise NotApplicable("samples of this distribution are said to have no gradient")
     raw = case.raw().requires_grad_()
     with seeded():
         drawn = case.make(raw).sample()

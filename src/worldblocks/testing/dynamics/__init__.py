@@ -14,7 +14,7 @@ ROOMS = (resets, order, learning, chance, machine)
 promise.order(ROOMS)
 
 
-@promise.of
+@promise.check
 def check_dynamics(
     make: Callable[[], Any],
     *,
@@ -39,9 +39,9 @@ def check_dynamics(
         prior: `prior(block, state)` gives what the block expects at a state before its observation:
             a distribution with `mean` and `sample()`. Without it three promises are skipped.
         latent: `latent(state)` gives the sampled part of a state, of the prior's shape.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make, embed_dim, action_dim, prior, latent), make, only, skip)
+    return promise.run(Case(make, embed_dim, action_dim, prior, latent), make, only, skip)

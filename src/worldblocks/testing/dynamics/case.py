@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from worldblocks.testing.episodes import Trajectory, trajectories
-from worldblocks.testing.promise import NotHere, Promises
-from worldblocks.testing.promise.compare import cloned, steady, stirred
+from worldblocks.testing.promise import NotApplicable, Promises
+from worldblocks.testing.promise.compare import cloned, perturbed, steady
 from worldblocks.testing.strategies import reached
 
 promise = Promises()
@@ -39,7 +39,7 @@ class Case:
         latent: Callable[[Any], Tensor] | None,
     ) -> None:
         self.make, self.embed_dim, self.action_dim = make, embed_dim, action_dim
-        self.block = stirred(make)
+        self.block = perturbed(make)
         self._reached: dict[tuple[int, int], Any] = {}
         self._prior, self._latent = prior, latent
 
@@ -77,13 +77,13 @@ class Case:
     def prior(self, state: Any) -> Any:
         """What the block expects at a state before its observation."""
         if self._prior is None:
-            raise NotHere("pass prior=lambda block, state: ... to have it tested")
+            raise NotApplicable("pass prior=lambda block, state: ... to have it tested")
         return self._prior(self.block, state)
 
     def latent(self, state: Any) -> Tensor:
         """The sampled part of a state."""
         if self._latent is None:
-            raise NotHere("pass latent=lambda state: ... to have it tested")
+            raise NotApplicable("pass latent=lambda state: ... to have it tested")
         return self._latent(state)
 
 

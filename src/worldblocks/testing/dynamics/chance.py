@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, chosen, promise
-from worldblocks.testing.promise import NotHere
+from worldblocks.testing.promise import NotApplicable
 from worldblocks.testing.promise.compare import (
     CLOSE,
     SAME,
-    deviation,
+    difference,
     expect,
     expect_equal,
     gradients,
@@ -50,16 +50,16 @@ def noise_of_its_own(case: Case) -> None:
     some = False
     for name, call in calls.items():
         (drawn,) = draws_by_seed(case, call)
-        if deviation(drawn[:1].expand_as(drawn), drawn) <= SAME:
+        if difference(drawn[:1].expand_as(drawn), drawn) <= SAME:
             continue
         some = True
         axes = {"elements of a batch": 1, "rows of a sequence": 2}
         for axis, at in list(axes.items())[: drawn.ndim - 2]:
             alike = drawn.select(at, 0).unsqueeze(at).expand_as(drawn)
             what = f"equal {axis} draw equal samples in {name}"
-            expect(deviation(drawn, alike) > SAME, what, example=f"{rows} equal {axis}")
+            expect(difference(drawn, alike) > SAME, what, example=f"{rows} equal {axis}")
     if not some:
-        raise NotHere("this block draws nothing")
+        raise NotApplicable("this block draws nothing")
 
 
 @promise(

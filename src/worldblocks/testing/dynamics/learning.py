@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promise
 from worldblocks.testing.promise.compare import (
     SAME,
-    deviation,
+    difference,
     expect,
     expect_different,
     gradients,
@@ -70,7 +70,7 @@ def influences(step: Callable[[Any], Any], carry: Any, place: int, before: list[
         leaves, form = pytree.tree_flatten(carry)
         tensor = tensors(carry)[place]
         moved = [leaf + torch.randn_like(leaf) if leaf is tensor else leaf for leaf in leaves]
-        return deviation(every(step(pytree.tree_unflatten(moved, form))), before) > SAME
+        return difference(every(step(pytree.tree_unflatten(moved, form))), before) > SAME
 
 
 @promise(

@@ -9,14 +9,14 @@ from torch.utils import _pytree as pytree
 
 from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promise
 from worldblocks.testing.episodes import Trajectory
-from worldblocks.testing.promise import NotHere
+from worldblocks.testing.promise import NotApplicable
 from worldblocks.testing.promise.compare import (
     expect,
     expect_compiles,
     expect_equal,
     expect_untouched,
+    perturbed,
     steady,
-    stirred,
     tensors,
 )
 
@@ -97,7 +97,7 @@ def saves(case: Case) -> None:
     file = io.BytesIO()
     torch.save(case.block.state_dict(), file)
     file.seek(0)
-    other = stirred(case.make, seed=5)
+    other = perturbed(case.make, seed=5)
     other.load_state_dict(torch.load(file, weights_only=True))
     given = case.inputs(PLAIN)
     what = "a block with the same state dict gave other states"
@@ -112,7 +112,7 @@ def saves(case: Case) -> None:
 def carry_saves(case: Case) -> None:
     block = case.block
     if not (hasattr(block, "pack") and hasattr(block, "unpack")):
-        raise NotHere("this block has no pack and unpack")
+        raise NotApplicable("this block has no pack and unpack")
     for carry in (case.carry(3), block.initial(3)):
         again = block.unpack(block.pack(carry))
         expect_equal(again, carry, "unpack(pack(carry)) is another carry", allowed=0.0)
@@ -125,7 +125,7 @@ def carry_saves(case: Case) -> None:
     "constants and `initial`: new tensors come from a parameter or an input, not from a dtype",
 )
 def moves_to_float64(case: Case) -> None:
-    block = stirred(case.make).double()
+    block = perturbed(case.make).double()
     given = pytree.tree_map(
         lambda x: x.double() if x.is_floating_point() else x, case.inputs(FIRST)
     )
@@ -152,7 +152,7 @@ def moves_to_a_device(case: Case) -> None:
     # The meta device has shapes and no numbers: it is another device on every machine.
     devices = ["meta", *["cuda"] * torch.cuda.is_available()]
     for device in devices:
-        block = stirred(case.make).to(device)
+        block = perturbed(case.make).to(device)
         given = pytree.tree_map(lambda x, to=device: x.to(to), case.inputs(FIRST))
         start = block.initial(FIRST.batch)
         with steady():

@@ -6,7 +6,7 @@ import numpy as np
 
 from worldblocks.envs import Environment, NotRestored, Step
 from worldblocks.spaces import Continuous, Discrete, Image
-from worldblocks.testing.promise import Found, Names, NotHere, Promises, Report
+from worldblocks.testing.promise import Names, NotApplicable, Promises, Report, Violation
 from worldblocks.testing.promise.compare import expect
 
 promise = Promises()
@@ -121,7 +121,7 @@ def ends(case: Case) -> None:
 )
 def time_limit(case: Case) -> None:
     if case.limit is None:
-        raise NotHere("pass limit=, the actions after which an episode is cut")
+        raise NotApplicable("pass limit=, the actions after which an episode is cut")
     cut = 0
     for seed in range(20 * EPISODES):
         rows = case.episode(seed)
@@ -176,7 +176,7 @@ def actions_matter(case: Case) -> None:
         one, other = (case.episode(seed, policy=policy) for policy in (1, 2))
         if not alike(one, other):
             return
-    raise Found("other actions led to the same rows in every episode")
+    raise Violation("other actions led to the same rows in every episode")
 
 
 @promise(
@@ -207,12 +207,12 @@ def restores(case: Case) -> None:
     environment.reset(1)
     state = environment.get_state()
     if state is None:
-        raise NotHere("this environment has no state of its own (get_state gives None)")
+        raise NotApplicable("this environment has no state of its own (get_state gives None)")
     fresh.reset(2)
     try:
         fresh.set_state(state)
     except NotRestored as error:
-        raise Found(f"a new copy refused the state: {error}") from error
+        raise Violation(f"a new copy refused the state: {error}") from error
     for t in range(case.steps):
         action = case.action(random)
         ours, told = fresh.step(action), environment.step(action)
@@ -222,7 +222,7 @@ def restores(case: Case) -> None:
     fresh.close()
 
 
-@promise.of
+@promise.check
 def check_env(
     make: Callable[[], Environment],
     *,
@@ -237,10 +237,10 @@ def check_env(
         make: gives a new copy.
         limit: the number of actions after which an episode is cut, if it ever is.
         steps: how far an episode is played at most.
-        only, skip: names of promises that alone are tested, or are not. Where nothing is drawn at
+        only, skip: names of promises to test alone, or to leave out. Where nothing is drawn at
             random, skip `seeds-differ`.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make, limit, steps), make, only, skip)
+    return promise.run(Case(make, limit, steps), make, only, skip)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worldblocks.envs import Step
 from worldblocks.spaces import Continuous, Discrete, action_size
-from worldblocks.testing.promise import Found, Names, Promises, Report
+from worldblocks.testing.promise import Names, Promises, Report, Violation
 from worldblocks.testing.promise.compare import cloned, expect, expect_equal
 from worldblocks.testing.worlds.base import World
 
@@ -158,7 +158,9 @@ def actions_go_home(case: Case) -> None:
             expect(call[0] == "step", what)
             gap = abs(float(call[1]["move"][0]) - action[i, 0].item())
             if gap > 1e-6:
-                raise Found(f"environment {i} was given another action at row {t}", deviation=gap)
+                raise Violation(
+                    f"environment {i} was given another action at row {t}", difference=gap
+                )
 
 
 @promise(
@@ -188,7 +190,7 @@ def has_its_own_memory(case: Case) -> None:
         rows = after
 
 
-@promise.of
+@promise.check
 def check_vector(
     make: Callable[..., Any],
     *,
@@ -199,9 +201,9 @@ def check_vector(
 
     Args:
         make: `make(environments, seed=)` gives the vector; the environments are scripted ones.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make), make, only, skip)
+    return promise.run(Case(make), make, only, skip)

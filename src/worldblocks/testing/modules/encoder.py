@@ -1,4 +1,4 @@
-"""What an encoder promises."""
+"""Promises of encoders."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,41 +6,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldblocks.spaces import Image, Spaces
-from worldblocks.testing.modules import module as modules
-from worldblocks.testing.promise import Names, NotHere, Promises, Report, for_all
+from worldblocks.spaces import Discrete, Image, Space, Spaces
+from worldblocks.testing.modules import module
+from worldblocks.testing.promise import Names, NotApplicable, Promises, Report, for_all
 from worldblocks.testing.promise.compare import (
     SAME,
     expect,
     expect_different,
     expect_equal,
+    perturbed,
     steady,
-    stirred,
 )
 from worldblocks.testing.strategies import observations
 
 promise = Promises()
 BATCH, TIME = 2, 3
-DRIFT = 0.05  # under autocast to bfloat16
-SEEN = 1e-3  # change of an embedding, relative, that another image makes at least
+CHANGE = 1e-3  # least relative change of an embedding between two images
 
 
-class Case:
-    """An encoder and what it reads."""
+class Case(module.ModuleCase):
+    """An encoder and its observations."""
 
     def __init__(self, make: Callable[[], nn.Module], spaces: Spaces, width: int | None) -> None:
         self.make, self.spaces = make, dict(spaces)
-        self.module = stirred(make, amount=0.1)
+        self.module = perturbed(make, amount=0.1)
         self.width = self.module.embed_dim if width is None else width
 
-    def obs(self, seed: int = 0, *batch: int) -> dict[str, Tensor]:
-        """Random observations of a seed, `batch time ...`."""
+    def inputs(self, seed: int = 0, *batch: int) -> dict[str, Tensor]:
+        """Random observations `batch time ...`."""
         generator, shape = torch.Generator().manual_seed(seed), batch or (BATCH, TIME)
         return {key: draw(space, shape, generator) for key, space in self.spaces.items()}
 
-    def call(self, module: Any, obs: dict[str, Tensor]) -> list[Tensor]:
+    def call(self, module: Any, inputs: dict[str, Tensor]) -> list[Tensor]:
         """The embedding."""
-        return [module(obs)]
+        return [module(inputs)]
 
     def embed(self, obs: dict[str, Tensor]) -> Tensor:
         """The embedding, without a gradient."""
@@ -48,54 +47,48 @@ class Case:
             return self.module(obs)
 
 
-def draw(space: Any, batch: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw(space: Space, batch: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """A random value of a space."""
     shape = (*batch, *space.shape)
     if isinstance(space, Image):
         return torch.randint(256, shape, generator=generator).to(torch.uint8)
-    if hasattr(space, "classes"):
+    if isinstance(space, Discrete):
         return torch.randint(space.classes, shape, generator=generator)
     return torch.randn(shape, generator=generator)
 
 
-@promise("shape", "The embedding has the batch axes and `embed_dim` numbers, finite.", "embed_dim")
+@promise("shape", "The embedding is `*batch embed_dim` and finite.", "embed_dim")
 def shape(case: Case) -> None:
     def body(obs: dict[str, Tensor]) -> None:
         out = case.embed(obs)
-        told = (BATCH, TIME, case.width)
-        expect(tuple(out.shape) == told, f"the embedding has shape {tuple(out.shape)}, not {told}")
+        right = (BATCH, TIME, case.width)
+        expect(tuple(out.shape) == right, f"the embedding is {tuple(out.shape)}, expected {right}")
         expect(bool(out.isfinite().all()), "the embedding is not finite")
 
     for_all(observations(case.spaces, BATCH, TIME), body, share=0.5)
 
 
-@promise("axes", "Batch axes are free, and each row is encoded alone.", "reshapes")
-def axes(case: Case) -> None:
-    modules.expect_axes(case.module, case.obs(), case.call)
-
-
-@promise("batch", "Elements of a batch do not see each other.", "norms over the batch axis")
-def batch(case: Case) -> None:
-    modules.expect_batch(case.module, case.obs(), case.obs(1), case.call)
+promise.include(module.promise, "axes", "batch")
 
 
 @promise(
     "every-key",
-    "Each observation changes the embedding, and so does each of its numbers.",
+    "Each number of each observation changes the embedding.",
     "keys that are left out, crops, and one-hots of the wrong width",
 )
 def every_key(case: Case) -> None:
-    obs = case.obs(0, 1)
+    obs = case.inputs(0, 1)
     before = case.embed(obs)
     for key, space in case.spaces.items():
-        parts = (corners if isinstance(space, Image) else numbers)(obs[key], space)  # type: ignore[arg-type]
+        value = obs[key]
+        parts = corners(value, space) if isinstance(space, Image) else numbers(value, space)
         for name, changed in parts.items():
             what = f"{name} of {key!r} does not change the embedding"
             expect_different(case.embed({**obs, key: changed}), before, what)
 
 
 def corners(image: Tensor, space: Image) -> dict[str, Tensor]:
-    """The image with one quarter of a channel inverted, by name."""
+    """Copies of an image with one quarter of one channel inverted, by name."""
     rows, columns = space.height // 2, space.width // 2
     found = {}
     for row in (0, rows):
@@ -108,16 +101,15 @@ def corners(image: Tensor, space: Image) -> dict[str, Tensor]:
     return found
 
 
-def numbers(value: Tensor, space: Any) -> dict[str, Tensor]:
-    """The vector with one number changed, by name."""
+def numbers(value: Tensor, space: Space) -> dict[str, Tensor]:
+    """Copies of a vector with one number changed, by name."""
     found = {}
     for place in range(value[0].numel()):
         changed = value.clone().reshape(1, -1)
-        changed[0, place] = (
-            (changed[0, place] + 1) % space.classes
-            if hasattr(space, "classes")
-            else changed[0, place] + 0.5
-        )
+        if isinstance(space, Discrete):
+            changed[0, place] = (changed[0, place] + 1) % space.classes
+        else:
+            changed[0, place] += 0.5
         if not torch.equal(changed.reshape(value.shape), value):
             found[f"number {place}"] = changed.reshape(value.shape)
     return found
@@ -125,67 +117,38 @@ def numbers(value: Tensor, space: Any) -> dict[str, Tensor]:
 
 @promise(
     "sees-contrast",
-    "Two images differ in the embedding whether dark, grey or bright.",
-    "the scale of pixels: once from 0…255 to a range of 1",
+    "Two images have different embeddings, whether they are dark, grey or bright.",
+    "the scale of pixels: 0 … 255 is mapped once to a range of 1",
 )
 def sees_contrast(case: Case) -> None:
     images = {key: space for key, space in case.spaces.items() if isinstance(space, Image)}
     if not images:
-        raise NotHere("no images are observed")
-    one, other = case.obs(0, 1), case.obs(1, 1)
+        raise NotApplicable("no images are observed")
+    one, other = case.inputs(0, 1), case.inputs(1, 1)
     for key in images:
         for low, high in ((0, 63), (96, 159), (192, 255)):
             dim = [{**one, key: low + x[key] // 4} for x in (one, other)]
             a, b = (case.embed(obs).double() for obs in dim)
             change = ((a - b).norm() / a.norm().clamp(min=SAME)).item()
-            what = f"two images {key!r} with pixels in {low} … {high} change the embedding by a "
-            expect(change >= SEEN, f"{what}share of {change:.2g} (at least {SEEN} is kept)")
+            what = f"the embeddings of two images {key!r} with pixels in {low} … {high} differ by "
+            expect(change >= CHANGE, f"{what}{change:.2g} (relative; at least {CHANGE})")
 
 
-@promise("gradients-reach-parameters", "The embedding trains every parameter.", "no_grad()")
-def gradients_reach_parameters(case: Case) -> None:
-    modules.expect_trained(case.module, case.obs(), case.call)
-
-
-@promise("repeatable", "In evaluation a call depends on its input alone.", "dropout, batch norm")
-def repeatable(case: Case) -> None:
-    modules.expect_repeatable(case.module, case.obs(), case.call)
-
-
-@promise("leaves-inputs-alone", "Nothing is written into the observation.", "operations in place")
-def leaves_inputs_alone(case: Case) -> None:
-    modules.expect_quiet(case.module, case.obs(), case.call)
+promise.include(module.promise, "gradients-reach-parameters", "repeatable", "leaves-inputs-alone")
 
 
 @promise("order-of-keys", "The order of the keys does not matter.", "sorted() over the keys")
 def order_of_keys(case: Case) -> None:
-    obs = case.obs()
-    turned = dict(reversed(obs.items()))
+    obs = case.inputs()
     what = "the keys in another order give another embedding"
-    expect_equal(case.embed(turned), case.embed(obs), what, allowed=0.0)
+    reverse = dict(reversed(obs.items()))
+    expect_equal(case.embed(reverse), case.embed(obs), what, allowed=0.0)
 
 
-@promise("saves", "An encoder that loads the state dict of another is the other.", "buffers")
-def saves(case: Case) -> None:
-    modules.expect_saved(case.make, case.obs(), case.call)
+promise.include(module.promise, "saves", "moves-to-a-device", "bfloat16", "compiles")
 
 
-@promise("moves-to-a-device", "On another device all is computed there.", "plain attributes")
-def moves_to_a_device(case: Case) -> None:
-    modules.expect_moves(case.make, case.obs(), case.call)
-
-
-@promise("bfloat16", f"Under autocast the embedding drifts by at most {DRIFT}.", "norms in float32")
-def bfloat16(case: Case) -> None:
-    modules.expect_bfloat16(case.module, case.obs(), case.call, DRIFT)
-
-
-@promise("compiles", "One graph, with the values of eager mode.", "Python branches on values")
-def compiles(case: Case) -> None:
-    modules.expect_graph(case.module, case.obs(), case.call)
-
-
-@promise.of
+@promise.check
 def check_encoder(
     make: Callable[[], nn.Module],
     *,
@@ -197,13 +160,12 @@ def check_encoder(
     """Test an encoder: a module from observations by key to an embedding `*batch embed`.
 
     Args:
-        make: gives a new encoder. One that takes a tensor instead of a dict goes in with a line
-            around it.
+        make: returns a new encoder. Wrap an encoder that takes a tensor instead of a dict.
         spaces: the observations by key.
         embed_dim: width of the embedding; by default the module's own `embed_dim`.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make, spaces, embed_dim), make, only, skip)
+    return promise.run(Case(make, spaces, embed_dim), make, only, skip)

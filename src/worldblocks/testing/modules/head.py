@@ -1,4 +1,4 @@
-"""What a head promises."""
+"""Promises of heads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,19 +7,18 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from worldblocks.testing.modules import module as modules
-from worldblocks.testing.promise import Found, Names, Promises, Report
-from worldblocks.testing.promise.compare import expect, seeded, steady, stirred
+from worldblocks.testing.modules import module
+from worldblocks.testing.promise import Names, Promises, Report, Violation
+from worldblocks.testing.promise.compare import expect, perturbed, seeded, steady
 
 promise = Promises()
 BATCH, TIME = 3, 4
 STEPS = 200
-NEAR = 0.1  # what training leaves of the distance to a target, relative
-DRIFT = 0.05  # under autocast to bfloat16
+NEAR = 0.1  # relative error that may remain after training
 
 
-class Case:
-    """A head, what it reads, and what it learns."""
+class Case(module.ModuleCase):
+    """A head, its features, and targets to learn."""
 
     def __init__(
         self,
@@ -29,62 +28,46 @@ class Case:
         read: Callable[[Any], Tensor],
     ) -> None:
         self.make, self.feature_dim, self.target, self.read = make, feature_dim, target, read
-        self.module = stirred(make)
+        self.module = perturbed(make)
         with seeded(3):
             self._target = target(1)[0]  # the same for every row
 
-    def features(self, seed: int = 0) -> Tensor:
-        """Features `batch time feature`."""
+    def inputs(self, seed: int = 0) -> Tensor:
+        """Random features `batch time feature`."""
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(BATCH, TIME, self.feature_dim, generator=generator)
 
-    def call(self, module: Any, features: Tensor) -> list[Tensor]:
-        """Loss of a target that stays, and mean."""
-        output = module(features)
-        target = self.targets(*features.shape[:-1])
-        return [output.nll(target.to(features.device)), output.mean]
-
-    def targets(self, *batch: int) -> Tensor:
-        """The same targets every time."""
-        return self._target.expand(*batch, *self._target.shape).contiguous()
+    def call(self, module: Any, inputs: Tensor) -> list[Tensor]:
+        """The loss of a fixed target, and the mean."""
+        output = module(inputs)
+        target = self._target.expand(*inputs.shape[:-1], *self._target.shape).contiguous()
+        return [output.nll(target.to(inputs.device)), output.mean]
 
 
-@promise("axes", "Batch axes are free, and each row is predicted alone.", "reshapes of the output")
-def axes(case: Case) -> None:
-    modules.expect_axes(case.module, case.features(), case.call)
+promise.include(module.promise, "axes")
 
 
-@promise(
-    "loss-by-row", "The loss has one number for each row.", "which axes the loss is summed over"
-)
+@promise("loss-by-row", "The loss has one number for each row.", "the axes of the loss's sum")
 def loss_by_row(case: Case) -> None:
-    loss = case.call(case.module, case.features())[0]
-    expect(loss.shape == (BATCH, TIME), f"the loss of axes {(BATCH, TIME)}: {tuple(loss.shape)}")
+    loss = tuple(case.call(case.module, case.inputs())[0].shape)
+    expect(loss == (BATCH, TIME), f"the loss has shape {loss}, expected {(BATCH, TIME)}")
 
 
-@promise("batch", "Elements of a batch do not see each other.", "norms over the batch axis")
-def batch(case: Case) -> None:
-    modules.expect_batch(case.module, case.features(), case.features(1), case.call)
-
-
-@promise("gradients-reach-features", "The loss trains what is below the head.", "detach()")
-def gradients_reach_features(case: Case) -> None:
-    modules.expect_reached(case.module, case.features(), case.call)
-
-
-@promise("gradients-reach-parameters", "The loss trains every parameter.", "detach(), no_grad()")
-def gradients_reach_parameters(case: Case) -> None:
-    modules.expect_trained(case.module, case.features(), case.call)
+promise.include(module.promise, "batch")
+promise("gradients-reach-features", "The loss has a gradient for every feature.", "detach()")(
+    module.reaches_inputs
+)
+promise.include(module.promise, "gradients-reach-parameters")
 
 
 @promise(
     "learns",
-    f"{STEPS} steps of Adam on one batch bring the prediction to its targets.",
-    "the space that targets are compared in, and that the prediction is read in",
+    f"{STEPS} steps of Adam on one batch bring the predictions to their targets.",
+    "the space of the targets, and the space in which the prediction is read",
 )
 def learns(case: Case) -> None:
     with seeded():
-        features = case.features()[:, 0]
+        features = case.inputs()[:, 0]
         target = case.target(BATCH)
         module = case.make()
         optimizer = torch.optim.Adam(module.parameters(), lr=3e-2)
@@ -96,51 +79,28 @@ def learns(case: Case) -> None:
             gap = (case.read(module(features)) - target).abs().max()
         size = target.abs().max()
         if not gap <= NEAR * size:
-            raise Found(
-                f"targets up to {size:.3g} in absolute value are still missed after training",
-                deviation=gap.item(),
+            raise Violation(
+                f"after training the head still misses targets up to {size:.3g} in absolute value",
+                difference=gap.item(),
                 allowed=NEAR * size.item(),
             )
 
 
-@promise("repeatable", "In evaluation a call depends on its input alone.", "dropout, batch norm")
-def repeatable(case: Case) -> None:
-    modules.expect_repeatable(case.module, case.features(), case.call)
+promise.include(module.promise, "repeatable")
 
 
 @promise("large-features", "Features of 1e4 give finite predictions.", "norms and bounds")
 def large_features(case: Case) -> None:
     with steady():
-        for x in case.call(case.module, 1e4 * case.features()):
+        for x in case.call(case.module, 1e4 * case.inputs()):
             expect(bool(x.isfinite().all()), "a prediction or loss is not finite")
 
 
-@promise("leaves-inputs-alone", "Nothing is written into what is given.", "operations in place")
-def leaves_inputs_alone(case: Case) -> None:
-    modules.expect_quiet(case.module, case.features(), case.call)
+promise.include(module.promise, "leaves-inputs-alone")
+promise.include(module.promise, "saves", "moves-to-a-device", "bfloat16", "compiles")
 
 
-@promise("saves", "A head that loads the state dict of another is the other.", "plain attributes")
-def saves(case: Case) -> None:
-    modules.expect_saved(case.make, case.features(), case.call)
-
-
-@promise("moves-to-a-device", "On another device all is computed there.", "plain attributes")
-def moves_to_a_device(case: Case) -> None:
-    modules.expect_moves(case.make, case.features(), case.call)
-
-
-@promise("bfloat16", f"Under autocast a result drifts by at most {DRIFT}.", "float32 in the output")
-def bfloat16(case: Case) -> None:
-    modules.expect_bfloat16(case.module, case.features(), case.call, DRIFT)
-
-
-@promise("compiles", "One graph, with the values and gradients of eager mode.", "Python branches")
-def compiles(case: Case) -> None:
-    modules.expect_graph(case.module, case.features(), case.call)
-
-
-@promise.of
+@promise.check
 def check_head(
     make: Callable[[], nn.Module],
     *,
@@ -153,13 +113,13 @@ def check_head(
     """Test a head: a module from features `... feature` to an output with `mean` and `nll`.
 
     Args:
-        make: gives a new head.
-        feature_dim: width of the features it reads.
-        target: `target(batch)` draws targets that it should be able to learn.
-        read: what an output predicts, in the terms of a target.
-        only, skip: names of promises that alone are tested, or are not.
+        make: returns a new head.
+        feature_dim: width of the features.
+        target: `target(batch)` draws targets that the head should be able to learn.
+        read: the prediction of an output, in the units of a target.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make, feature_dim, target, read), make, only, skip)
+    return promise.run(Case(make, feature_dim, target, read), make, only, skip)

@@ -1,9 +1,7 @@
-"""What encoders, decoders and heads promise alike, as modules.
-
-`call(module, inputs)` gives the tensors that a module puts out.
-"""
+"""Promises that encoders, decoders and heads share."""
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from worldblocks.testing.promise import Promises
 from worldblocks.testing.promise.compare import (
     SAME,
     cloned,
@@ -19,110 +18,149 @@ from worldblocks.testing.promise.compare import (
     expect_equal,
     expect_untouched,
     gradients,
+    leaves_of,
+    perturbed,
     rows,
     steady,
-    stirred,
     weighted,
 )
 
-Call = Callable[[Any, Any], list[Tensor]]
+promise = Promises()
+DRIFT = 0.05  # under autocast to bfloat16, relative norm
 
 
-def expect_axes(module: nn.Module, inputs: Any, call: Call) -> None:
-    """Batch axes are free: `batch time` is the same as both in one, and as rows one by one."""
+class ModuleCase(ABC):
+    """A module under test, its factory and its inputs."""
+
+    make: Callable[[], nn.Module]
+    module: nn.Module
+
+    @abstractmethod
+    def inputs(self, seed: int = 0) -> Any:
+        """Random inputs `batch time ...`."""
+
+    @abstractmethod
+    def call(self, module: Any, inputs: Any) -> list[Tensor]:
+        """The outputs of a module."""
+
+
+@promise("axes", "Batch axes are free, and each row is computed alone.", "reshapes")
+def axes(case: ModuleCase) -> None:
+    inputs = case.inputs()
     with steady():
-        both = call(module, inputs)
-        flat = call(module, pytree.tree_map(lambda x: x.flatten(0, 1), inputs))
-        first = call(module, rows(inputs, 0))
-    what = "batch and time in one axis give another result"
+        both = case.call(case.module, inputs)
+        flat = case.call(case.module, pytree.tree_map(lambda x: x.flatten(0, 1), inputs))
+        first = case.call(case.module, rows(inputs, 0))
+    what = "flattening batch and time into one axis changes the result"
     expect_equal([x.flatten(0, 1) for x in both], flat, what)
     what = "the rows of element 0 alone give another result than in a batch"
     expect_equal([x[0] for x in both], first, what)
 
 
-def expect_batch(module: nn.Module, inputs: Any, other: Any, call: Call) -> None:
-    """Elements do not see each other, in values and gradients."""
-
+@promise("batch", "Elements of a batch are independent.", "norms over the batch axis")
+def batch(case: ModuleCase) -> None:
     def mix(a: Tensor, b: Tensor) -> Tensor:
         return torch.cat([a[:1], b[1:]])
 
+    inputs, other = case.inputs(), case.inputs(1)
     with steady():
-        ours = call(module, pytree.tree_map(mix, inputs, other))
-        theirs = call(module, inputs)
+        ours = case.call(case.module, pytree.tree_map(mix, inputs, other))
+        theirs = case.call(case.module, inputs)
     what = "the result of element 0 changed with another element"
     expect_equal([x[:1] for x in ours], [x[:1] for x in theirs], what, allowed=SAME)
 
 
-def expect_repeatable(module: nn.Module, inputs: Any, call: Call) -> None:
-    """In evaluation a second call gives the same."""
-    module.eval()
+@promise("gradients-reach-parameters", "Every parameter has a gradient.", "detach(), no_grad()")
+def gradients_reach_parameters(case: ModuleCase) -> None:
+    with steady():
+        loss = weighted(case.call(case.module, case.inputs()))
+    named = {name: p for name, p in case.module.named_parameters() if p.requires_grad}
+    found = gradients(loss, list(named.values()))
+    missing = [name for name, g in zip(named, found, strict=True) if not g.ne(0).any()]
+    expect(not missing, f"no gradient reaches {', '.join(missing)}")
+
+
+@promise(
+    "repeatable",
+    "In evaluation mode the result depends on the input alone.",
+    "dropout, batch norm",
+)
+def repeatable(case: ModuleCase) -> None:
+    case.module.eval()
     with torch.no_grad():
-        first, second = call(module, inputs), call(module, inputs)
-    module.train()
+        first, second = (case.call(case.module, case.inputs()) for _ in range(2))
+    case.module.train()
     expect_equal(second, first, "a second call in evaluation gave another result", allowed=0.0)
 
 
-def expect_trained(module: nn.Module, inputs: Any, call: Call) -> None:
-    """Every parameter has a gradient."""
-    with steady():
-        loss = weighted(call(module, inputs))
-    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    found = gradients(loss, list(named.values()))
-    silent = [name for name, g in zip(named, found, strict=True) if not g.ne(0).any()]
-    expect(not silent, f"no gradient reaches {', '.join(silent)}")
+@promise("leaves-inputs-alone", "A call does not modify its inputs.", "in-place operations")
+def leaves_inputs_alone(case: ModuleCase) -> None:
+    what = "the inputs changed during a call"
+    expect_untouched(lambda *given: case.call(case.module, given[0]), [case.inputs()], what)
 
 
-def expect_saved(make: Callable[[], nn.Module], inputs: Any, call: Call) -> None:
-    """A module that loads the state dict of another is the other."""
-    module, other, file = stirred(make), stirred(make, seed=5), io.BytesIO()
+@promise(
+    "saves",
+    "Two modules with the same state dict compute the same.",
+    "state that is neither a parameter nor a persistent buffer",
+)
+def saves(case: ModuleCase) -> None:
+    module, other, file = perturbed(case.make), perturbed(case.make, seed=5), io.BytesIO()
     torch.save(module.state_dict(), file)
     file.seek(0)
     other.load_state_dict(torch.load(file, weights_only=True))
     with steady():
-        ours, theirs = call(other, inputs), call(module, inputs)
+        ours, theirs = case.call(other, case.inputs()), case.call(module, case.inputs())
     expect_equal(ours, theirs, "a module with the same state dict gave another result")
 
 
-def expect_moves(make: Callable[[], nn.Module], inputs: Any, call: Call) -> None:
-    """Moved to another device, a module computes there alone."""
+@promise(
+    "moves-to-a-device",
+    "A module that was moved to another device computes there.",
+    "tensors that are plain attributes instead of buffers",
+)
+def moves_to_a_device(case: ModuleCase) -> None:
     for device in ("meta", *["cuda"] * torch.cuda.is_available()):
-        module = stirred(make).to(device)
+        module = perturbed(case.make).to(device)
         with steady():
-            out = call(module, pytree.tree_map(lambda x, to=device: x.to(to), inputs))
+            inputs = pytree.tree_map(lambda x, to=device: x.to(to), case.inputs())
+            out = case.call(module, inputs)
         found = {x.device.type for x in out}
         expect(found == {device}, f"a module on {device!r} gave tensors on {sorted(found)}")
 
 
-def expect_bfloat16(module: nn.Module, inputs: Any, call: Call, drift: float) -> None:
-    """Under autocast the result stays near."""
+@promise(
+    "bfloat16",
+    f"Under autocast to bfloat16 the result drifts by at most {DRIFT}.",
+    "norms and losses that are not computed in float32",
+)
+def bfloat16(case: ModuleCase) -> None:
     with steady(), torch.no_grad():
-        exact = call(module, inputs)
+        exact = case.call(case.module, case.inputs())
         with torch.autocast("cpu", torch.bfloat16):
-            rough = call(module, inputs)
+            rough = case.call(case.module, case.inputs())
     for a, b in zip(rough, exact, strict=True):
         gap = (a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-6)
         what = "a result drifted under autocast to bfloat16 (relative norm)"
-        expect_equal(gap, torch.zeros_like(gap), what, allowed=drift)
+        expect_equal(gap, torch.zeros_like(gap), what, allowed=DRIFT)
 
 
-def expect_quiet(module: nn.Module, inputs: Any, call: Call) -> None:
-    """Nothing is written into what is given."""
-    what = "the inputs changed during a call"
-    expect_untouched(lambda *given: call(module, given[0]), [inputs], what)
-
-
-def expect_graph(module: nn.Module, inputs: Any, call: Call) -> None:
-    """A call is one graph."""
-    expect_compiles(lambda given: call(module, given), [cloned(inputs)], "a call")
-
-
-def expect_reached(module: nn.Module, inputs: Any, call: Call) -> None:
-    """Each floating-point input of each element has a gradient from the result."""
-    given = pytree.tree_map(
-        lambda x: x.detach().clone().requires_grad_(x.is_floating_point()), inputs
+@promise(
+    "compiles",
+    "A call compiles to one graph with its eager values and gradients.",
+    "Python branches on values",
+)
+def compiles(case: ModuleCase) -> None:
+    expect_compiles(
+        lambda given: case.call(case.module, given), [cloned(case.inputs())], "the call"
     )
+
+
+def reaches_inputs(case: ModuleCase) -> None:
+    """Every floating-point input of every element has a gradient."""
+    given = leaves_of(case.inputs())
     with steady():
-        loss = weighted(call(module, given))
+        loss = weighted(case.call(case.module, given))
     for place, found in enumerate(gradients(loss, given)):
         reached = found.flatten(1).ne(0).any(1)
-        expect(bool(reached.all()), f"input {place} has no gradient from the result")
+        expect(bool(reached.all()), f"the result has no gradient with respect to input {place}")

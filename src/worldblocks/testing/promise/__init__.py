@@ -1,4 +1,4 @@
-"""Promises of blocks: how they are kept, and what is said of one that is broken."""
+"""Promises of blocks: how they are declared, tested and reported."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ Names = str | Iterable[str]
 
 
 class Promise(NamedTuple):
-    """One thing that every block of a kind does, and how to find out."""
+    """A property that every block of a kind has, and its test."""
 
     name: str
     sentence: str
@@ -22,38 +22,39 @@ class Promise(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a check found: the promises that were kept, and why others did not apply."""
+    """The result of a check: the promises that hold, and why others did not apply."""
 
     kept: tuple[str, ...]
     skipped: dict[str, str]
 
 
-class Found(AssertionError):
-    """A promise does not hold: what was seen, and by how much.
+class Violation(AssertionError):
+    """A promise does not hold.
 
     Attributes:
-        example: the input at which it was seen, in words.
-        deviation: the largest that was seen; NaN counts as infinite.
-        allowed: what would have been kept.
+        what: a sentence that says what went wrong.
+        example: the input that shows it, in words.
+        difference: the largest difference; NaN if none was measured.
+        allowed: the largest difference that is still accepted.
     """
 
     def __init__(
-        self, what: str, *, example: Any = None, deviation: float = math.nan, allowed: float = 0.0
+        self, what: str, *, example: Any = None, difference: float = math.nan, allowed: float = 0.0
     ) -> None:
         super().__init__(what)
         self.what, self.example, self.allowed = what, example, allowed
-        self.deviation = deviation
+        self.difference = difference
 
 
-class NotHere(Exception):
-    """A promise does not apply to this block; the reason."""
+class NotApplicable(Exception):
+    """A promise does not apply to this block; the message gives the reason."""
 
 
 class BrokenPromise(AssertionError):
-    """Promises that a block does not keep.
+    """A block breaks one or more promises.
 
-    The message says of each: the promise, what was seen, the smallest example that shows it, the
-    largest deviation, and where to look.
+    The message lists for each: the promise, what went wrong, the smallest example that shows it,
+    the largest difference, and where to look.
 
     Attributes:
         names: of the broken promises.
@@ -70,40 +71,44 @@ class Promises:
 
     def __init__(self) -> None:
         self.all: list[Promise] = []
-        self.check = ""  # its name
+        self.name = ""  # of the check
 
     def __call__(self, name: str, sentence: str, where: str) -> Callable[[Any], Any]:
-        """Enter a test: it takes what the check made of its arguments, and raises `Found`."""
+        """Register a test, which takes the check's `Case` and raises `Violation`."""
 
-        def enter(test: Callable[[Any], None]) -> Callable[[Any], None]:
+        def register(test: Callable[[Any], None]) -> Callable[[Any], None]:
             self.all.append(Promise(name, sentence, where, test))
             return test
 
-        return enter
+        return register
+
+    def include(self, other: "Promises", *names: str) -> None:
+        """Register promises of another kind of block that hold for this kind too."""
+        self.all += choose(other.name, other.all, names, ())
 
     def order(self, modules: Iterable[ModuleType], first: str = "protocol") -> None:
-        """The order in which promises are tested: one before all, then module by module."""
+        """Sort the promises: the one named `first`, then module by module."""
         place = {module.__name__: number for number, module in enumerate(modules)}
         self.all.sort(key=lambda one: (one.name != first, place[one.test.__module__]))
 
-    def of(self, check: F) -> F:
-        """Say that a check is of these promises."""
-        self.check = check.__name__
+    def check(self, check: F) -> F:
+        """Decorator of the function that tests these promises."""
+        self.name = check.__name__
         check.promises = tuple(self.all)  # type: ignore[attr-defined]
         return check
 
-    def keep(self, case: Any, subject: Any, only: Names, skip: Names) -> Report:
-        """Test promises one by one; all that are broken are told at once.
+    def run(self, case: Any, subject: Any, only: Names, skip: Names) -> Report:
+        """Test the promises one by one and report all that are broken at once.
 
         Raises:
             BrokenPromise: names each promise that is broken.
-            ValueError: there is no promise of such a name.
+            ValueError: an unknown name in `only` or `skip`.
         """
         kept, skipped, broken = [], {}, []
-        for promise in choose(self.check, self.all, only, skip):
+        for promise in choose(self.name, self.all, only, skip):
             try:
                 promise.test(case)
-            except NotHere as reason:
+            except NotApplicable as reason:
                 skipped[promise.name] = str(reason)
             except Exception as error:
                 broken.append((promise, error))
@@ -112,12 +117,12 @@ class Promises:
             else:
                 kept.append(promise.name)
         if broken:
-            raise BrokenPromise(self.check, named(subject), broken) from broken[0][1]
+            raise BrokenPromise(self.name, named(subject), broken) from broken[0][1]
         return Report(tuple(kept), skipped)
 
 
 def choose(check: str, promises: Iterable[Promise], only: Names, skip: Names) -> list[Promise]:
-    """The promises that are asked for, by name."""
+    """The promises selected by name."""
     promises = list(promises)
     only, skip = ([name] if isinstance(name, str) else list(name) for name in (only, skip))
     names = [promise.name for promise in promises]
@@ -127,24 +132,24 @@ def choose(check: str, promises: Iterable[Promise], only: Names, skip: Names) ->
 
 
 def describe(promise: Promise, error: Exception) -> str:
-    """What is said of one broken promise."""
+    """The paragraph of the message about one broken promise."""
     lines = [f"{promise.name}: {promise.sentence}"]
-    if isinstance(error, Found):
-        lines.append(f"  seen: {error.what}")
+    if isinstance(error, Violation):
+        lines.append(f"  found: {error.what}")
         if error.example is not None:
             lines.append(f"  smallest example: {error.example}")
-        if not math.isnan(error.deviation):
-            kept = f"({error.allowed:.3g} is kept)"
-            lines.append(f"  largest deviation: {error.deviation:.3g} {kept}")
+        if not math.isnan(error.difference):
+            allowed = f"(allowed: {error.allowed:.3g})"
+            lines.append(f"  largest difference: {error.difference:.3g} {allowed}")
     else:
         text = str(error).strip().split("\n\n")[0]
-        lines.append(f"  seen: {type(error).__name__}: {text[:400]}")
+        lines.append(f"  found: {type(error).__name__}: {text[:400]}")
     lines.append(f"  look at: {promise.where}")
     return "\n".join(lines)
 
 
 def named(subject: Any) -> str:
-    """What a person would call it."""
+    """The name of a block or factory, as a person would write it."""
     while isinstance(subject, functools.partial):
         subject = subject.func
     name = getattr(subject, "__qualname__", None) or getattr(subject, "__name__", None)
@@ -163,14 +168,14 @@ def promises(check: Check) -> tuple[Promise, ...]:
 
 
 def suite(check: Check, *args: Any, **options: Any) -> Callable[[str], None]:
-    """A pytest test of each promise of a check.
+    """A pytest test with one case for each promise of a check.
 
     `test_my_rssm = wb.testing.suite(wb.testing.check_dynamics, make, embed_dim=8, action_dim=2)` in
-    a test file gives `test_my_rssm[a-reset-forgets]` and so on. `only` and `skip` are names of
-    promises; one that does not apply to the block is a skipped test that says why.
+    a test file gives `test_my_rssm[reset-forgets]` and so on. `only` and `skip` take names of
+    promises. A promise that does not apply to the block becomes a skipped test with the reason.
 
     Raises:
-        ValueError: there is no promise of such a name.
+        ValueError: an unknown name in `only` or `skip`.
     """
     import pytest
 
@@ -187,11 +192,11 @@ def suite(check: Check, *args: Any, **options: Any) -> Callable[[str], None]:
 
 
 class Search(NamedTuple):
-    """How promises are tested: examples a promise, small examples, all promises or the first."""
+    """How counterexamples are searched for."""
 
-    share: float = 1.0
-    shrink: bool = True
-    first_only: bool = False
+    share: float = 1.0  # of the examples of the hypothesis profile
+    shrink: bool = True  # to the smallest example
+    first_only: bool = False  # stop at the first broken promise
 
 
 _search = Search()
@@ -199,7 +204,7 @@ _search = Search()
 
 @contextmanager
 def searching(**changes: Any) -> Iterator[None]:
-    """Inside, promises are tested in another way (see `Search`)."""
+    """Change the fields of `Search` inside the context."""
     global _search
     before, _search = _search, _search._replace(**changes)
     try:
@@ -211,10 +216,11 @@ def searching(**changes: Any) -> Iterator[None]:
 def for_all(
     strategy: Any, body: Callable[[Any], None], *, share: float = 1.0, also: Iterable[Any] = ()
 ) -> None:
-    """Run a test on examples of a strategy; what it raises is that of the smallest example.
+    """Run a test on examples of a strategy; the error raised is that of the smallest example.
 
-    There are as many as the hypothesis profile says, times `share`, the same in every run of the
-    same code (constants of the loaded modules are among them); those of `also` come last.
+    The number of examples is that of the hypothesis profile times `share`. The same code draws the
+    same examples in every run (hypothesis also uses constants of the loaded modules). Examples in
+    `also` come last.
     """
     import hypothesis
 
@@ -224,9 +230,9 @@ def for_all(
         nonlocal worst
         try:
             body(example)
-        except Found as found:
-            worst = max(worst, found.deviation)
-            found.example = example if found.example is None else found.example
+        except Violation as error:
+            worst = max(worst, error.difference)
+            error.example = example if error.example is None else error.example
             raise
 
     count = hypothesis.settings.default.max_examples * share * _search.share  # type: ignore[union-attr]
@@ -245,6 +251,6 @@ def for_all(
         settings(hypothesis.given(strategy)(run))()
         for example in also:
             run(example)
-    except Found as found:
-        found.deviation = max(worst, found.deviation)
+    except Violation as error:
+        error.difference = max(worst, error.difference)
         raise

@@ -1,4 +1,4 @@
-"""How results are compared, and how a block is made to stand still for it."""
+"""Comparing results: fixed random numbers, tolerances, gradients and graphs."""
 
 import logging
 import math
@@ -11,31 +11,31 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from worldblocks.distributions import modes
-from worldblocks.testing.promise import Found
+from worldblocks.testing.promise import Violation
 
 M = TypeVar("M", bound=nn.Module)
-CLOSE = 1e-4  # of the same sum in another order, float32
-SAME = 1e-6  # of the same operation on the same numbers
+CLOSE = 1e-4  # the same sum in another order, float32
+SAME = 1e-6  # the same operation on the same numbers
 
 
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Inside, torch draws from a seed; outside, as if nothing had been drawn."""
+    """Seed torch inside the context and restore its random state afterwards."""
     with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would note its call stack for each device that is not there.
+        # torch.manual_seed would record a call stack for each missing device.
         torch.default_generator.manual_seed(seed)
         yield
 
 
 @contextmanager
 def steady(seed: int = 0) -> Iterator[None]:
-    """Inside, samples are modes where a block draws through our distributions, else seeded."""
+    """Replace samples of our distributions by modes inside the context; seed all others."""
     with seeded(seed), modes():
         yield
 
 
-def stirred(make: Callable[[], M], seed: int = 0, amount: float = 0.3) -> M:
-    """A new block whose every weight has moved a little, as no fault shows where all is zero."""
+def perturbed(make: Callable[[], M], seed: int = 0, amount: float = 0.3) -> M:
+    """A new block with noise added to its weights: faults do not show where a weight is zero."""
     with seeded(seed):
         block = make()
         if isinstance(block, nn.Module):
@@ -52,17 +52,17 @@ def tensors(tree: Any) -> list[Tensor]:
 
 
 def rows(tree: Any, index: Any) -> Any:
-    """A part of the batch axes of every tensor."""
+    """Index every tensor of a pytree."""
     return pytree.tree_map(lambda leaf: leaf[index] if torch.is_tensor(leaf) else leaf, tree)
 
 
 def cloned(tree: Any) -> Any:
-    """A copy of every tensor, without its history."""
+    """A detached copy of every tensor of a pytree."""
     return pytree.tree_map(lambda x: x.detach().clone() if torch.is_tensor(x) else x, tree)
 
 
 def leaves_of(tree: Any) -> Any:
-    """A copy whose every floating-point tensor takes a gradient."""
+    """A copy of a pytree whose floating-point tensors require a gradient."""
     return pytree.tree_map(
         lambda x: (
             x.detach().clone().requires_grad_(x.is_floating_point()) if torch.is_tensor(x) else x
@@ -71,15 +71,20 @@ def leaves_of(tree: Any) -> Any:
     )
 
 
-def deviation(ours: Any, theirs: Any) -> float:
-    """The largest difference of two trees, relative where numbers exceed 1; inf beside NaN."""
+def difference(ours: Any, theirs: Any) -> float:
+    """The largest difference of two pytrees, relative where numbers exceed 1.
+
+    It is infinite where one is NaN and the other is not.
+    """
     a, b = tensors(ours), tensors(theirs)
     if len(a) != len(b):
-        raise Found(f"{len(a)} tensors came where {len(b)} had come before")
+        raise Violation(f"got {len(a)} tensors where {len(b)} were expected")
     worst = 0.0
     for x, y in zip(a, b, strict=True):
         if x.shape != y.shape:
-            raise Found(f"a tensor of shape {tuple(x.shape)} came for one of {tuple(y.shape)}")
+            raise Violation(
+                f"got a tensor of shape {tuple(x.shape)} where {tuple(y.shape)} was expected"
+            )
         if not x.numel():
             continue
         x, y = x.detach().double(), y.detach().double()
@@ -93,37 +98,37 @@ def deviation(ours: Any, theirs: Any) -> float:
 def expect_equal(
     ours: Any, theirs: Any, what: str, *, allowed: float = CLOSE, example: Any = None
 ) -> None:
-    """Raise unless two trees agree."""
-    gap = deviation(ours, theirs)
+    """Raise if two pytrees differ by more than `allowed`."""
+    gap = difference(ours, theirs)
     if not gap <= allowed:
-        raise Found(what, deviation=gap, allowed=allowed, example=example)
+        raise Violation(what, difference=gap, allowed=allowed, example=example)
 
 
 def expect_different(
     ours: Any, theirs: Any, what: str, *, least: float = SAME, example: Any = None
 ) -> None:
-    """Raise if two trees agree."""
-    if not deviation(ours, theirs) > least:
-        raise Found(what, example=example)
+    """Raise unless two pytrees differ by more than `least`."""
+    if not difference(ours, theirs) > least:
+        raise Violation(what, example=example)
 
 
 def expect(holds: bool, what: str, *, example: Any = None) -> None:
-    """Raise unless it holds."""
+    """Raise unless a condition holds."""
     if not holds:
-        raise Found(what, example=example)
+        raise Violation(what, example=example)
 
 
 def weighted(tree: Any) -> Tensor:
-    """One number to differentiate: the sum with weights that differ, so that no two cancel."""
+    """A weighted sum to differentiate; the weights are random so that no terms cancel."""
     parts = [x.double() for x in tensors(tree) if x.requires_grad]
     if not parts:
-        raise Found("nothing that came out has a gradient")
+        raise Violation("no output requires a gradient")
     with seeded(1):
         return torch.stack([(x * (1 + torch.rand(x.shape))).sum() for x in parts]).sum()
 
 
 def gradients(output: Tensor, inputs: Any) -> list[Tensor]:
-    """By each floating-point tensor of the inputs; zeros where nothing comes."""
+    """Gradients with respect to the inputs that require one; zeros where there is none."""
     leaves = [x for x in tensors(inputs) if x.requires_grad]
     if not leaves or not output.requires_grad:
         return [torch.zeros_like(x) for x in leaves]
@@ -133,8 +138,8 @@ def gradients(output: Tensor, inputs: Any) -> list[Tensor]:
 
 @contextmanager
 def compiled(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """Inside, the function as one graph; what cannot be captured raises an error."""
-    # Each step of a trace is a log record, and a test runner would format them all.
+    """Compile a function as one graph inside the context; a graph break is an error."""
+    # Tracing logs each step, and a test runner would format all the records.
     log = logging.getLogger("torch.__trace")
     before, log.propagate = log.propagate, False
     torch.compiler.reset()
@@ -145,7 +150,7 @@ def compiled(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
 
 def outcome(call: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, list[Tensor]]:
-    """Values of a call, and the gradients of their weighted sum by each argument."""
+    """Values of a call, and the gradients of their weighted sum for each argument."""
     given = leaves_of(list(arguments))
     with steady():
         out = call(*given)
@@ -154,7 +159,7 @@ def outcome(call: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, li
 
 
 def expect_compiles(function: Callable[..., Any], arguments: Sequence[Any], what: str) -> None:
-    """Raise unless a function is one graph with the values and gradients of its eager calls."""
+    """Raise unless a function compiles to one graph with its eager values and gradients."""
     eager = outcome(function, arguments)
     with compiled(function) as graph:
         ours = outcome(graph, arguments)
@@ -163,7 +168,7 @@ def expect_compiles(function: Callable[..., Any], arguments: Sequence[Any], what
 
 
 def expect_untouched(call: Callable[..., Any], arguments: Sequence[Any], what: str) -> None:
-    """Raise if a call writes into what it was given."""
+    """Raise if a call writes into its arguments."""
     given = cloned(list(arguments))
     kept = cloned(given)
     with steady(), torch.no_grad():

@@ -1,7 +1,7 @@
-"""Tests of samples, each with a bound on how often it is wrong.
+"""Statistical tests of samples, each with a bound on its false alarms.
 
-A check draws from fixed seeds: what passes once passes always. The bounds say how likely a correct
-block is to fail at the first look, or when its random numbers change.
+Checks draw from fixed seeds, so a check that passes once passes always. The bounds limit the
+probability that a correct block fails its first run, or fails after its random numbers change.
 """
 
 import math
@@ -11,17 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.testing.promise import Found
+from worldblocks.testing.promise import Violation
 
 ALARM = 1e-6  # probability that a correct distribution fails one comparison
-DEVIATIONS = 5.5  # of a normal: 4e-8 lie beyond; for means of thousands of samples
+STANDARD_ERRORS = 5.5  # for means of thousands of samples; exceeded with probability 4e-8
 
 
 def chi_squared(counts: Float[Tensor, " bins"], expected: Float[Tensor, " bins"]) -> float:
-    """The probability of counts that lie at least as far from those expected.
+    """The p-value of Pearson's χ² test with `bins - 1` degrees of freedom.
 
-    Bins in which fewer than 20 are expected are joined, so that the distribution is close to the
-    χ² of as many degrees of freedom as there are bins but one.
+    Bins with an expected count below 20 are merged, so that the χ² approximation holds.
 
     >>> even = torch.full((4,), 250.0)
     >>> round(chi_squared(torch.tensor([240.0, 260.0, 250.0, 250.0]), even), 2)
@@ -47,17 +46,17 @@ def chi_squared(counts: Float[Tensor, " bins"], expected: Float[Tensor, " bins"]
 def kolmogorov_smirnov(
     samples: Float[Tensor, " draws"], cdf: Callable[[Tensor], Tensor]
 ) -> tuple[float, float]:
-    """The largest gap of two distribution functions, and what it may be for so many samples.
+    """The largest gap between the empirical and the given distribution function, and its bound.
 
-    The bound holds for every continuous distribution and number of samples:
-    P(gap > ε) ≤ 2 exp(-2 n ε²) (Dvoretzky, Kiefer & Wolfowitz 1956, with Massart's constant of
-    1990), solved for a probability of `ALARM`.
+    P(gap > ε) ≤ 2 exp(-2 n ε²) for every continuous distribution and number of samples n
+    (Dvoretzky, Kiefer & Wolfowitz 1956, with Massart's constant of 1990). The bound is the ε at
+    which this probability is `ALARM`.
     """
     ordered = samples.double().sort().values
     n = len(ordered)
-    told = cdf(ordered)
+    expected = cdf(ordered)
     steps = torch.arange(n, dtype=torch.float64)
-    gap = max((told - steps / n).max().item(), ((steps + 1) / n - told).max().item())
+    gap = max((expected - steps / n).max().item(), ((steps + 1) / n - expected).max().item())
     return gap, math.sqrt(math.log(2 / ALARM) / (2 * n))
 
 
@@ -67,16 +66,16 @@ def expect_mean(
     what: str,
     slack: float = 0.0,
 ) -> None:
-    """Raise if an average lies more than `DEVIATIONS` standard errors from what it should be."""
+    """Raise if the sample mean is more than `STANDARD_ERRORS` from the expected mean."""
     error = samples.double().std(0) / math.sqrt(len(samples))
     gap = (samples.double().mean(0) - mean.double()).abs()
-    allowed = DEVIATIONS * error + slack + 1e-5 * mean.double().abs()
+    allowed = STANDARD_ERRORS * error + slack + 1e-5 * mean.double().abs()
     worst = int((gap - allowed).argmax())
     if not bool((gap <= allowed).all()):
-        raise Found(
-            f"{what}: the average of {len(samples)} samples is {samples[:, worst].mean():.4g}, it "
-            f"should be {mean[worst]:.4g}",
-            deviation=gap[worst].item(),
+        raise Violation(
+            f"{what}: the mean of {len(samples)} samples is {samples[:, worst].mean():.4g}, "
+            f"expected {mean[worst]:.4g}",
+            difference=gap[worst].item(),
             allowed=allowed[worst].item(),
         )
 
@@ -84,15 +83,15 @@ def expect_mean(
 def expect_same_moments(
     ours: Float[Tensor, "draws size"], theirs: Float[Tensor, "draws size"], what: str
 ) -> None:
-    """Raise if two sets of samples have other means or mean squares than chance explains."""
+    """Raise if the means or mean squares of two sets of samples differ significantly."""
     for power, name in ((1, "mean"), (2, "mean square")):
         a, b = ours.detach().double() ** power, theirs.detach().double() ** power
         error = ((a.var(0) + b.var(0)) / len(a)).sqrt()
-        gap, allowed = (a.mean(0) - b.mean(0)).abs(), DEVIATIONS * error + 1e-5
+        gap, allowed = (a.mean(0) - b.mean(0)).abs(), STANDARD_ERRORS * error + 1e-5
         if not bool((gap <= allowed).all()):
             worst = int((gap - allowed).argmax())
-            raise Found(
+            raise Violation(
                 f"{what}: {name} {a[:, worst].mean():.4g} and {b[:, worst].mean():.4g}",
-                deviation=gap[worst].item(),
+                difference=gap[worst].item(),
                 allowed=allowed[worst].item(),
             )

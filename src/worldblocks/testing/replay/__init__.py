@@ -11,7 +11,7 @@ ROOMS = (windows, draws, carries, files)
 promise.order(ROOMS)
 
 
-@promise.of
+@promise.check
 def check_replay(
     make: Callable[..., Any],
     *,
@@ -25,9 +25,9 @@ def check_replay(
 
     Args:
         make: `make(capacity=, streams=, length=, context=, seed=)` gives an empty replay.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make), make, only, skip)
+    return promise.run(Case(make), make, only, skip)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from worldblocks.testing.promise import NotHere, Promises
+from worldblocks.testing.promise import NotApplicable, Promises
 
 promise = Promises()
 STARTS = "the first and the last start that may be drawn: rows oldest … newest - window + 1"
@@ -109,7 +109,7 @@ class Case:
         """Raise if the replay lacks a method."""
         replay = self.empty(Sizes(2, 1, 2, 0, 3, 0))
         if missing := [name for name in names if not hasattr(replay, name)]:
-            raise NotHere(f"this replay has no {' and no '.join(missing)}")
+            raise NotApplicable(f"this replay has no {' and no '.join(missing)}")
 
 
 def uniform(replay: Any, count: int) -> Any:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import torch
 
-from worldblocks.testing.promise import Found, NotHere, for_all
+from worldblocks.testing.promise import NotApplicable, Violation, for_all
 from worldblocks.testing.promise.compare import expect
 from worldblocks.testing.promise.statistics import ALARM, chi_squared
 from worldblocks.testing.replay.case import STARTS, Case, Sizes, flags, promise, row, sizes, uniform
@@ -60,7 +60,7 @@ def draws_are_even(case: Case) -> None:
         if len(counts) != bins or not chance > ALARM:
             what = f"{DRAWS} draws of {bins} starts: {counts.int().tolist()}"
             even = (counts * bins / DRAWS - 1).abs().max().item()
-            raise Found(what, deviation=even, example=size)
+            raise Violation(what, difference=even, example=size)
 
 
 @promise(
@@ -76,7 +76,7 @@ def draws_are_independent(case: Case) -> None:
     counts, expected = (torch.stack([x, DRAWS - 1 - x]) for x in (equal, torch.tensor(told)))
     if not chi_squared(counts, expected.double()) > ALARM:
         what = f"{int(equal)} of {DRAWS - 1} neighbours in a batch are equal, expected {told:.0f}"
-        raise Found(what, example=FULL)
+        raise Violation(what, example=FULL)
 
 
 @promise(
@@ -108,7 +108,7 @@ def queue_gives_each_once(case: Case) -> None:
                 which = replay.sample(take, online=True).obs["which"]
                 seen += (which[:, 0] - size.context * size.streams).tolist()
                 if len(seen) > 4 * size.rows * size.streams:
-                    raise Found("the queue does not run dry")
+                    raise Violation("the queue does not run dry")
         rows = Counter(
             (start // size.streams + k, start % size.streams)
             for start in seen
@@ -137,7 +137,7 @@ def queue_comes_first(case: Case) -> None:
     replay = case.filled(size)
     queued = replay.queued
     if not queued:
-        raise NotHere("the queue is empty after 13 rows")
+        raise NotApplicable("the queue is empty after 13 rows")
     which = replay.sample(queued + 2, online=True).obs["which"][:, 0]
     told = len(set(which[:queued].tolist()))
     expect(told == queued, f"the queue has {queued} windows, a batch began with {told} of them")

@@ -186,7 +186,7 @@ def compiles(case: Case) -> None:
     expect_compiles(lambda post, prior: case.kl(post, prior, 0.5), given, "the KL")
 
 
-@promise.of
+@promise.check
 def check_kl(
     kl: Callable[..., tuple[Float[Tensor, "batch time"], Float[Tensor, "batch time"]]],
     *,
@@ -205,9 +205,9 @@ def check_kl(
         distribution: makes of raw parameters, any real numbers, what `kl` is given: a distribution
             with `sample` and `log_prob`.
         size: of the raw parameters of one row.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(kl, distribution, size), kl, only, skip)
+    return promise.run(Case(kl, distribution, size), kl, only, skip)

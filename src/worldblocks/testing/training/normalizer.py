@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.testing.promise import Names, NotHere, Promises, Report
+from worldblocks.testing.promise import Names, NotApplicable, Promises, Report
 from worldblocks.testing.promise.compare import (
     expect,
     expect_equal,
@@ -92,7 +92,7 @@ def every_number_counts(case: Case) -> None:
 )
 def converges(case: Case) -> None:
     if case.statistic is None:
-        raise NotHere("pass statistic=..., what it should come to, to have it tested")
+        raise NotApplicable("pass statistic=..., what it should come to, to have it tested")
     for scale in (1.0, 1e-6, 1e-3):
         signal = scale * case.signal()
         told = [torch.as_tensor(x) for x in tensors_of(case.statistic(signal))]
@@ -112,7 +112,7 @@ def tensors_of(x: Any) -> list[Any]:
 )
 def start_corrected(case: Case) -> None:
     if not case.corrected or case.statistic is None:
-        raise NotHere("this scale is said to start at 0 without a correction")
+        raise NotApplicable("this scale is said to start at 0 without a correction")
     for updates in (1, 2, 7):
         told = [torch.as_tensor(x) for x in tensors_of(case.statistic(case.signal()))]
         ours = case.after(*[case.signal()] * updates)
@@ -161,7 +161,7 @@ def leaves_inputs_alone(case: Case) -> None:
     expect_untouched(case.make(), [case.signal()], "the numbers that were given changed")
 
 
-@promise.of
+@promise.check
 def check_normalizer(
     make: Callable[[], nn.Module],
     *,
@@ -177,9 +177,9 @@ def check_normalizer(
         statistic: what it comes to when it is given the same numbers again and again, in as many
             numbers as the module gives.
         corrected: whether its average is corrected for its start at 0.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make, statistic, corrected), make, only, skip)
+    return promise.run(Case(make, statistic, corrected), make, only, skip)

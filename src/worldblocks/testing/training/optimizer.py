@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from worldblocks.testing.promise import Found, Names, NotHere, Promises, Report
+from worldblocks.testing.promise import Names, NotApplicable, Promises, Report, Violation
 from worldblocks.testing.promise.compare import expect, expect_equal
 
 promise = Promises()
@@ -75,7 +75,7 @@ def descends(case: Case) -> None:
     gap = (parameters[0] - 1).abs().max().item()
     if not gap < 1.0:
         what = "300 updates did not bring a parameter from 3 half of the way to the minimum at 1"
-        raise Found(what, deviation=gap, allowed=1.0)
+        raise Violation(what, difference=gap, allowed=1.0)
 
 
 @promise(
@@ -85,7 +85,7 @@ def descends(case: Case) -> None:
 )
 def is_its_definition(case: Case) -> None:
     if case.definition is None:
-        raise NotHere("pass definition=..., a loop over gradients, to have it tested")
+        raise NotApplicable("pass definition=..., a loop over gradients, to have it tested")
     for count in (1, 2, 3, UPDATES):
         given = noise(count)
         ours = case.run(starts(), given)
@@ -202,7 +202,7 @@ def float64(case: Case) -> None:
     expect_equal(ours, told, "float64 and float32 move otherwise", allowed=1e-4)
 
 
-@promise.of
+@promise.check
 def check_optimizer(
     make: Callable[[list[nn.Parameter]], Optimizer],
     *,
@@ -219,10 +219,10 @@ def check_optimizer(
         make: `make(parameters)` gives the optimiser, with a rate of about 0.1.
         definition: `definition(parameter, gradients)` gives one parameter after these gradients: a
             slow loop that is obviously right.
-        only, skip: names of promises that alone are tested, or are not. An optimiser that clips the
+        only, skip: names of promises to test alone, or to leave out. An optimiser that clips the
             gradients of all parameters together breaks `parameters-alone`.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make, definition), make, only, skip)
+    return promise.run(Case(make, definition), make, only, skip)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldblocks.testing.episodes import Trajectory, trajectories
-from worldblocks.testing.promise import Names, NotHere, Promises, Report, for_all
+from worldblocks.testing.promise import Names, NotApplicable, Promises, Report, for_all
 from worldblocks.testing.promise.compare import (
     SAME,
     expect,
@@ -93,7 +93,7 @@ def consistent_values(case: Case) -> None:
 )
 def is_its_definition(case: Case) -> None:
     if case.definition is None:
-        raise NotHere("pass definition=..., a loop over lists, to have it tested")
+        raise NotApplicable("pass definition=..., a loop over lists, to have it tested")
     define = case.definition
 
     def body(trajectory: Trajectory) -> None:
@@ -155,7 +155,7 @@ def ends(case: Case) -> None:
 )
 def cuts(case: Case) -> None:
     if not case.cuts:
-        raise NotHere("this estimator is given no cuts (cuts=True)")
+        raise NotApplicable("this estimator is given no cuts (cuts=True)")
 
     def body(trajectory: Trajectory) -> None:
         rows = destination(trajectory)
@@ -226,7 +226,7 @@ def compiles(case: Case) -> None:
     expect_compiles(lambda *rows: case(Rows(*rows)), destination(PLAIN), "the estimator")
 
 
-@promise.of
+@promise.check
 def check_return(
     estimator: Callable[..., Float[Tensor, "batch time"]],
     *,
@@ -246,9 +246,9 @@ def check_return(
         estimator: gives the return of each row; `cut` is bool, set where an episode is cut.
         definition: the same for lists of one element: a slow loop that is obviously right.
         cuts: whether the estimator knows cuts; else it is called without the last argument.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(estimator, definition, cuts), estimator, only, skip)
+    return promise.run(Case(estimator, definition, cuts), estimator, only, skip)

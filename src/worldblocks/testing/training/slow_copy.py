@@ -91,7 +91,7 @@ def saves(case: Case) -> None:
     expect_equal(other(X), slow(X), "a copy with the same state dict is another", allowed=0.0)
 
 
-@promise.of
+@promise.check
 def check_slow_copy(
     make: Callable[[nn.Module], Any],
     *,
@@ -104,9 +104,9 @@ def check_slow_copy(
     Args:
         make: `make(source)` gives the copy.
         rate: share of the source in an update.
-        only, skip: names of promises that alone are tested, or are not.
+        only, skip: names of promises to test alone, or to leave out.
 
     Raises:
-        BrokenPromise: names each promise that is broken, and says how.
+        BrokenPromise: names each promise that is broken, and explains how.
     """
-    return promise.keep(Case(make, rate), make, only, skip)
+    return promise.run(Case(make, rate), make, only, skip)
