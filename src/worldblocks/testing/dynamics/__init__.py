@@ -1,4 +1,4 @@
-"""What a dynamics block promises."""
+"""Promises of dynamics blocks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,18 +27,17 @@ def check_dynamics(
 ) -> Report:
     """Test a dynamics block by its protocol (`worldblocks.rssm.Dynamics`) alone.
 
-    The block is made anew several times, in modest size, and all its weights are moved a little by
-    noise. Where it samples through `worldblocks.distributions`, its samples stand still for a
-    comparison; where it draws by itself, it draws from the same seed each time, and must do so in
-    the order of its steps.
+    The check builds several blocks, which should be small, and adds noise to their weights. In
+    comparisons, samples drawn through `worldblocks.distributions` are replaced by modes. A block
+    that draws otherwise is seeded, and must draw in the order of its steps.
 
     Args:
-        make: gives a new block, a module.
-        embed_dim: width of the embedding it observes.
-        action_dim: width of its action.
-        prior: `prior(block, state)` gives what the block expects at a state before its observation:
-            a distribution with `mean` and `sample()`. Without it three promises are skipped.
-        latent: `latent(state)` gives the sampled part of a state, of the prior's shape.
+        make: returns a new block, a module.
+        embed_dim: width of the embedding.
+        action_dim: width of the action.
+        prior: `prior(block, state)` returns the prior of a state, a distribution with `mean` and
+            `sample()`. Without it three promises are skipped.
+        latent: `latent(state)` returns the sampled part of a state, of the prior's shape.
         only, skip: names of promises to test alone, or to leave out.
 
     Raises:

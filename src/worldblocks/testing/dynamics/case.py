@@ -1,15 +1,13 @@
-"""A dynamics block under test, and what it is given."""
+"""A dynamics block under test, and its inputs."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.promise import NotApplicable, Promises
-from worldblocks.testing.promise.compare import cloned, perturbed, steady
+from worldblocks.testing.promise.compare import cloned, perturbed, steady, tensors
 from worldblocks.testing.strategies import reached
 
 promise = Promises()
@@ -51,7 +49,7 @@ class Case:
         return cloned(self._reached[batch, seed])
 
     def inputs(self, trajectory: Trajectory, other: int = 0) -> Inputs:
-        """What `observe` takes for a trajectory; other numbers for each `other`."""
+        """The arguments of `observe` for a trajectory; each `other` gives other numbers."""
         return Inputs(
             self.carry(trajectory.batch, trajectory.seed + 100 * other),
             trajectory.normal(self.embed_dim, key=1 + 10 * other),
@@ -60,36 +58,36 @@ class Case:
         )
 
     def observe(self, inputs: Inputs, block: Any = None) -> Any:
-        """The states of a sequence, its samples standing still."""
+        """The states of a sequence, without random samples."""
         with steady():
             return (block or self.block).observe(*inputs)
 
     def step(self, inputs: Inputs, t: int = 0) -> Any:
-        """The state of row t alone, from the carry that is given."""
+        """The state of row t, without random samples."""
         with steady():
             return self.block.observe_step(inputs.carry, *(x[:, t] for x in inputs[1:]))
 
     def imagine(self, carry: Any, action: Tensor) -> Any:
-        """The state after an action, its sample standing still."""
+        """The state after an action, without a random sample."""
         with steady():
             return self.block.imagine_step(carry, action)
 
     def prior(self, state: Any) -> Any:
-        """What the block expects at a state before its observation."""
+        """The prior of a state."""
         if self._prior is None:
-            raise NotApplicable("pass prior=lambda block, state: ... to have it tested")
+            raise NotApplicable("pass prior=lambda block, state: ... to test it")
         return self._prior(self.block, state)
 
     def latent(self, state: Any) -> Tensor:
         """The sampled part of a state."""
         if self._latent is None:
-            raise NotApplicable("pass latent=lambda state: ... to have it tested")
+            raise NotApplicable("pass latent=lambda state: ... to test it")
         return self._latent(state)
 
 
 def every(state: Any) -> list[Tensor]:
-    """All that a state says: its tensors, and the feature that heads read."""
-    return [x for x in pytree.tree_leaves(state) if torch.is_tensor(x)] + [state.feature()]
+    """The tensors of a state and its feature."""
+    return [*tensors(state), state.feature()]
 
 
 def some_trajectories(batch: tuple[int, int] = (1, 3), time: tuple[int, int] = (1, 5)) -> Any:
@@ -98,5 +96,5 @@ def some_trajectories(batch: tuple[int, int] = (1, 3), time: tuple[int, int] = (
 
 
 def chosen(tree: Any, mask: Tensor) -> list[Tensor]:
-    """The rows `batch time` of every tensor at which a mask is set."""
+    """The rows of every tensor at which a mask `batch time` is set."""
     return [leaf[mask] for leaf in every(tree)]

@@ -1,4 +1,4 @@
-"""Promises about samples, and about the prior."""
+"""Promises about samples and the prior."""
 
 from typing import Any
 
@@ -24,19 +24,19 @@ from worldblocks.testing.promise.statistics import expect_same_moments
 DRAWS = 8000
 
 
-def draws_by_seed(case: Case, call: Any, seeds: int = 6) -> list[Tensor]:
-    """The feature under several seeds, stacked; first axis: the seed."""
+def draws_by_seed(call: Any, seeds: int = 6) -> Tensor:
+    """The feature for each of several seeds, `seed ...`."""
     found = []
     for seed in range(seeds):
         with seeded(seed), torch.no_grad():
             found.append(call().feature())
-    return [torch.stack(found)]
+    return torch.stack(found)
 
 
 @promise(
     "noise-of-its-own",
-    "Elements and rows that are equal in all they are given draw samples of their own.",
-    "the shape of the noise: one number for each element, row and sampled variable",
+    "Elements and rows with equal inputs draw different samples.",
+    "the shape of the noise: it needs a number for each element, row and sampled variable",
 )
 def noise_of_its_own(case: Case) -> None:
     rows = 8
@@ -49,22 +49,22 @@ def noise_of_its_own(case: Case) -> None:
     }
     some = False
     for name, call in calls.items():
-        (drawn,) = draws_by_seed(case, call)
+        drawn = draws_by_seed(call)
         if difference(drawn[:1].expand_as(drawn), drawn) <= SAME:
             continue
         some = True
         axes = {"elements of a batch": 1, "rows of a sequence": 2}
         for axis, at in list(axes.items())[: drawn.ndim - 2]:
             alike = drawn.select(at, 0).unsqueeze(at).expand_as(drawn)
-            what = f"equal {axis} draw equal samples in {name}"
+            what = f"{axis} with equal inputs draw equal samples in {name}"
             expect(difference(drawn, alike) > SAME, what, example=f"{rows} equal {axis}")
     if not some:
-        raise NotApplicable("this block draws nothing")
+        raise NotApplicable("this block has no random samples")
 
 
 @promise(
     "imagines-from-its-prior",
-    "What imagination samples is distributed as the prior of its own state.",
+    "Samples of imagination have the distribution of the prior.",
     "`imagine_step`: a sample (not the mode) of the prior (not the posterior), unimix included",
 )
 def imagines_from_its_prior(case: Case) -> None:
@@ -74,15 +74,15 @@ def imagines_from_its_prior(case: Case) -> None:
         carry = pytree.tree_map(lambda x, k=k: x[k].expand(DRAWS, *x.shape[1:]), given.carry)
         with seeded(), torch.no_grad():
             state = case.block.imagine_step(carry, action)
-            told = case.prior(state).sample()
-        what = "the samples of imagine_step and of the prior have other moments"
-        expect_same_moments(case.latent(state).flatten(1), told.flatten(1), what)
+            expected = case.prior(state).sample()
+        what = "the samples of imagine_step and of the prior have different moments"
+        expect_same_moments(case.latent(state).flatten(1), expected.flatten(1), what)
 
 
 @promise(
     "prior-is-blind",
-    "The prior of a row does not see that row's observation.",
-    "what the prior reads: the deterministic state before the posterior has corrected it",
+    "The prior of a row does not depend on the observation of that row.",
+    "the input of the prior: the deterministic state, without the posterior sample of the row",
 )
 def prior_is_blind(case: Case) -> None:
     given = Inputs(*leaves_of(list(case.inputs(PLAIN))))
@@ -100,20 +100,20 @@ def prior_is_blind(case: Case) -> None:
 
 @promise(
     "one-transition",
-    "The prior is the same whether a row is imagined or observed.",
-    "what `observe_step` and `imagine_step` give the transition: carry and action in one form",
+    "`observe_step` and `imagine_step` give the same prior.",
+    "the inputs of the transition: both steps pass the same carry and the same form of action",
 )
 def one_transition(case: Case) -> None:
     given = case.inputs(PLAIN)
-    seen, dreamt = case.step(given), case.imagine(given.carry, given.prev_action[:, 0])
-    what = "observe_step and imagine_step expect another latent from the same carry and action"
-    ours, theirs = case.prior(dreamt).mean, case.prior(seen).mean
+    observed, imagined = case.step(given), case.imagine(given.carry, given.prev_action[:, 0])
+    what = "observe_step and imagine_step have different priors for the same carry and action"
+    ours, theirs = case.prior(imagined).mean, case.prior(observed).mean
     expect_equal(ours, theirs, what, allowed=CLOSE, example=PLAIN)
 
 
 @promise(
     "nan-stays",
-    "NaN in one row raises an error, or stays in its element and in the rows after it.",
+    "NaN in a row either raises an error or affects only that row and later ones of its element.",
     "sums and norms over the batch axis",
 )
 def nan_stays(case: Case) -> None:

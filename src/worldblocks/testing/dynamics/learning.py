@@ -1,4 +1,4 @@
-"""Promises about what learns: gradients reach what they should."""
+"""Promises about gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,8 +41,8 @@ def gradients_through_time(case: Case) -> None:
 
 @promise(
     "gradients-through-the-carry",
-    "A part of the carry that changes the next state has a gradient from it.",
-    f"{STOPS}: a part of the carry is detached on its way",
+    "Each part of the carry that changes the next state has a gradient.",
+    f"{STOPS}: a part of the carry is detached",
 )
 def gradients_through_the_carry(case: Case) -> None:
     given = case.inputs(PLAIN)
@@ -57,15 +57,15 @@ def gradients_through_the_carry(case: Case) -> None:
         slopes = iter(gradients(weighted(out), carry))
         for place, leaf in enumerate(tensors(carry)):
             if leaf.requires_grad and influences(step, carry, place, out):
-                what = f"part {place} of the carry (shape {tuple(leaf.shape)}) changes the state "
-                what += f"of {name}, which has no gradient with respect to it"
+                what = f"the state of {name} depends on part {place} of the carry (shape "
+                what += f"{tuple(leaf.shape)}) and has no gradient with respect to it"
                 expect(bool(next(slopes).ne(0).any()), what, example=PLAIN)
             elif leaf.requires_grad:
                 next(slopes)
 
 
 def influences(step: Callable[[Any], Any], carry: Any, place: int, before: list[Tensor]) -> bool:
-    """Whether a state changes with one tensor of the carry."""
+    """True if a state changes with one tensor of the carry."""
     with seeded(3), torch.no_grad():
         leaves, form = pytree.tree_flatten(carry)
         tensor = tensors(carry)[place]
@@ -75,15 +75,15 @@ def influences(step: Callable[[Any], Any], carry: Any, place: int, before: list[
 
 @promise(
     "gradients-of-features",
-    "Each number of a feature, sampled ones too, has a gradient with respect to what came in.",
+    "Each number of a feature, sampled ones included, has a gradient with respect to the inputs.",
     "the sample: straight-through for one-hots, mean + std * noise for normals; and detach()",
 )
 def gradients_of_features(case: Case) -> None:
     given = Inputs(*leaves_of(list(case.inputs(PLAIN))))
     with seeded():
-        seen = case.block.observe(*given)
-        dreamt = case.block.imagine_step(given.carry, given.prev_action[:, 0])
-    features = {"observe": seen.feature()[:, -1], "imagine_step": dreamt.feature()}
+        observed = case.block.observe(*given)
+        imagined = case.block.imagine_step(given.carry, given.prev_action[:, 0])
+    features = {"observe": observed.feature()[:, -1], "imagine_step": imagined.feature()}
     for name, feature in features.items():
         for column in range(feature.shape[-1]):
             found = gradients(feature[:, column].sum(), given)
@@ -94,30 +94,30 @@ def gradients_of_features(case: Case) -> None:
 
 @promise(
     "gradients-reach-parameters",
-    "Every parameter has a gradient from observing and imagining together.",
-    "parameters that nothing uses, and detach() above them",
+    "Every parameter has a gradient from observation or imagination.",
+    "unused parameters, and detach() behind used ones",
 )
 def gradients_reach_parameters(case: Case) -> None:
     given = case.inputs(PLAIN)
-    seen = case.observe(given)
-    dreamt = case.imagine(given.carry, given.prev_action[:, 0])
-    loss = weighted([*every(seen), *every(dreamt)])
+    observed = case.observe(given)
+    imagined = case.imagine(given.carry, given.prev_action[:, 0])
+    loss = weighted([*every(observed), *every(imagined)])
     named = {name: p for name, p in case.block.named_parameters() if p.requires_grad}
     found = gradients(loss, list(named.values()))
-    silent = [name for name, g in zip(named, found, strict=True) if not g.ne(0).any()]
-    expect(not silent, f"no gradient reaches {', '.join(silent)}", example=PLAIN)
+    missing = [name for name, g in zip(named, found, strict=True) if not g.ne(0).any()]
+    expect(not missing, f"no gradient reaches {', '.join(missing)}", example=PLAIN)
 
 
 @promise(
     "imagination-follows",
-    "The state of `imagine_step` depends on its action and on its carry.",
-    "`imagine_step`: is the action given to the transition?",
+    "The state of `imagine_step` depends on its action and its carry.",
+    "`imagine_step`: is the action passed to the transition?",
 )
 def imagination_follows(case: Case) -> None:
     given, other = case.inputs(PLAIN), case.inputs(PLAIN, other=1)
     action, another = given.prev_action[:, 0], other.prev_action[:, 0]
     here = every(case.imagine(given.carry, action))
-    what = "another action imagines the same state"
+    what = "another action led to the same imagined state"
     expect_different(here, every(case.imagine(given.carry, another)), what, example=PLAIN)
-    what = "another carry imagines the same state"
+    what = "another carry led to the same imagined state"
     expect_different(here, every(case.imagine(other.carry, action)), what, example=PLAIN)

@@ -1,4 +1,4 @@
-"""Promises about files, dtypes, devices, graphs, and memory."""
+"""Promises about shapes, memory, files, dtypes, devices and graphs."""
 
 import io
 import warnings
@@ -20,15 +20,15 @@ from worldblocks.testing.promise.compare import (
     tensors,
 )
 
-DRIFT = 0.1  # of a feature under autocast to bfloat16, relative, of the median element
+DRIFT = 0.1  # relative, of the median feature under autocast to bfloat16
 FIRST = PLAIN._replace(begins=(True, False, True))
 
 
 @promise(
     "protocol",
-    "States are tensors, batch first; a state has a carry like the initial one, and a feature of "
+    "States are batch-first tensors with a carry like the initial one and a feature of "
     "`feature_dim` numbers.",
-    "the shapes and dtypes of what `initial`, `observe_step`, `observe` and `imagine_step` return",
+    "shapes and dtypes of the results of `initial`, `observe_step`, `observe` and `imagine_step`",
 )
 def protocol(case: Case) -> None:
     given = case.inputs(FIRST)
@@ -41,24 +41,24 @@ def protocol(case: Case) -> None:
     }
     for name, (state, axes) in states.items():
         shapes = [tuple(x.shape) for x in every(state)]
-        what = f"{name} gave tensors of shapes {shapes} for the batch axes {axes}"
+        what = f"{name} returned tensors of shapes {shapes} for the batch axes {axes}"
         expect(all(shape[: len(axes)] == axes for shape in shapes), what)
-        what = f"{name} gave a feature of shape {shapes[-1]}; feature_dim is {width}"
+        what = f"{name} returned a feature of shape {shapes[-1]}; feature_dim is {width}"
         expect(shapes[-1] == (*axes, width), what)
-        expect(all(bool(x.isfinite().all()) for x in every(state)), f"{name} gave NaN or inf")
+        expect(all(bool(x.isfinite().all()) for x in every(state)), f"{name} returned NaN or inf")
         ours, theirs = layout(state.carry, len(axes)), layout(start, 1)
         what = f"the carry of {name} is {ours}, the initial one {theirs} (dtype and shape)"
         expect(ours == theirs, what)
 
 
 def layout(carry: Any, axes: int) -> list[tuple[torch.dtype, tuple[int, ...]]]:
-    """Dtype and shape of every part, without the batch axes."""
+    """Dtype and shape of every part, batch axes left out."""
     return [(x.dtype, tuple(x.shape[axes:])) for x in tensors(carry)]
 
 
 @promise(
     "no-hidden-state",
-    "A step depends on its arguments alone, not on what was called before.",
+    "A step depends on its arguments alone, not on earlier calls.",
     "attributes that a step writes",
 )
 def no_hidden_state(case: Case) -> None:
@@ -70,14 +70,14 @@ def no_hidden_state(case: Case) -> None:
     again = every(case.imagine(given.carry, action))
     case.imagine(other.carry, action)
     again += every(case.step(given))
-    what = "the same call gave another state after other calls"
+    what = "the same call returned another state after other calls"
     expect_equal(again, before, what, example=PLAIN)
 
 
 @promise(
     "leaves-inputs-alone",
-    "Nothing is written into what a block is given.",
-    "operations in place: masks, `x[is_first] = 0`, methods that end in `_`",
+    "A block does not modify its arguments.",
+    "in-place operations: masks, `x[is_first] = 0`, methods that end in `_`",
 )
 def leaves_inputs_alone(case: Case) -> None:
     given, block = case.inputs(FIRST), case.block
@@ -90,7 +90,7 @@ def leaves_inputs_alone(case: Case) -> None:
 
 @promise(
     "saves",
-    "A block that loads the state dict of another is the other.",
+    "Two blocks with the same state dict compute the same.",
     "tensors that are neither parameters nor persistent buffers",
 )
 def saves(case: Case) -> None:
@@ -100,14 +100,14 @@ def saves(case: Case) -> None:
     other = perturbed(case.make, seed=5)
     other.load_state_dict(torch.load(file, weights_only=True))
     given = case.inputs(PLAIN)
-    what = "a block with the same state dict gave other states"
+    what = "a block with the same state dict returned other states"
     expect_equal(every(case.observe(given, other)), every(case.observe(given)), what)
 
 
 @promise(
     "carry-saves",
-    "A carry survives `pack` and `unpack` exactly, the initial one too.",
-    "what `pack` leaves out, and the dtype it keeps",
+    "`unpack(pack(carry))` is the carry, exactly; the initial one included.",
+    "parts that `pack` leaves out, and its dtypes",
 )
 def carry_saves(case: Case) -> None:
     block = case.block
@@ -121,8 +121,8 @@ def carry_saves(case: Case) -> None:
 
 @promise(
     "moves-to-float64",
-    "Moved to float64, carry and feature are float64 and the numbers are the same.",
-    "constants and `initial`: new tensors come from a parameter or an input, not from a dtype",
+    "A block in float64 returns carries and features in float64, with the same numbers.",
+    "constants and `initial`: take the dtype of new tensors from a parameter or an input",
 )
 def moves_to_float64(case: Case) -> None:
     block = perturbed(case.make).double()
@@ -131,25 +131,25 @@ def moves_to_float64(case: Case) -> None:
     )
     start = block.initial(FIRST.batch)
     with steady(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of norms in float32 with weights in float64
+        warnings.simplefilter("ignore")  # norms in float32 with weights in float64
         states = block.observe(given.carry, *given[1:])
-        dreamt = block.imagine_step(given.carry, given.prev_action[:, 0])
-    told = {"initial": start, "observe": states.carry, "imagine_step": dreamt.carry}
-    told |= {"the feature of observe": states.feature()}
-    for name, carry in told.items():
+        imagined = block.imagine_step(given.carry, given.prev_action[:, 0])
+    results = {"initial": start, "observe": states.carry, "imagine_step": imagined.carry}
+    results |= {"the feature of observe": states.feature()}
+    for name, carry in results.items():
         dtypes = {x.dtype for x in tensors(carry) if x.is_floating_point()}
-        expect(dtypes <= {torch.float64}, f"{name} gave {dtypes} in a float64 block")
-    what = "a float64 block gave other features"
+        expect(dtypes <= {torch.float64}, f"{name} returned {dtypes} in a float64 block")
+    what = "a float64 block returned other features"
     expect_equal(states.feature(), case.observe(case.inputs(FIRST)).feature(), what, allowed=1e-3)
 
 
 @promise(
     "moves-to-a-device",
-    "Moved to another device, a block computes there alone.",
-    "tensors that are made without `device=`, and plain attributes that are no buffers",
+    "A block that was moved to another device computes there.",
+    "tensors created without `device=`, and tensors that are plain attributes instead of buffers",
 )
 def moves_to_a_device(case: Case) -> None:
-    # The meta device has shapes and no numbers: it is another device on every machine.
+    # The meta device exists on every machine; its tensors have shapes and no numbers.
     devices = ["meta", *["cuda"] * torch.cuda.is_available()]
     for device in devices:
         block = perturbed(case.make).to(device)
@@ -157,15 +157,15 @@ def moves_to_a_device(case: Case) -> None:
         start = block.initial(FIRST.batch)
         with steady():
             states = block.observe(start, *given[1:])
-            dreamt = block.imagine_step(given.carry, given.prev_action[:, 0])
-        found = {x.device.type for x in [*tensors(start), *every(states), *every(dreamt)]}
-        expect(found == {device}, f"a block on {device!r} gave tensors on {sorted(found)}")
+            imagined = block.imagine_step(given.carry, given.prev_action[:, 0])
+        found = {x.device.type for x in [*tensors(start), *every(states), *every(imagined)]}
+        expect(found == {device}, f"a block on {device!r} returned tensors on {sorted(found)}")
 
 
 @promise(
     "compiles",
-    "A step is one graph, with the values and gradients of eager mode.",
-    "Python branches on a tensor's value, .item(), shapes that depend on values",
+    "A step compiles to one graph with its eager values and gradients.",
+    "Python branches on values, .item(), shapes that depend on values",
 )
 def compiles(case: Case) -> None:
     given = case.inputs(FIRST)
@@ -178,7 +178,7 @@ def compiles(case: Case) -> None:
 @promise(
     "bfloat16",
     f"Under autocast to bfloat16 a feature drifts by at most {DRIFT} (relative, median element).",
-    "norms, softmaxes, logarithms and sums over time: they stay in float32",
+    "norms, softmaxes, logarithms and sums over time: compute them in float32",
 )
 def bfloat16(case: Case) -> None:
     trajectory = Trajectory((True,) * 8, ("." * 6,) * 8, seed=0)

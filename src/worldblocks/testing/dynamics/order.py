@@ -1,4 +1,4 @@
-"""Promises about the axes: batch elements, rows, and the two ways to walk through them."""
+"""Promises about batch elements and the order of rows."""
 
 from typing import Any
 
@@ -28,12 +28,12 @@ from worldblocks.testing.promise.compare import (
     weighted,
 )
 
-LOOP = "the loop over rows of `observe`: which carry, action and flag each step is given"
+LOOP = "the loop over rows in `observe`: the carry, action and flag of each step"
 AXES = "reshapes, transposes and means over the batch axis; the axes are `batch time ...`"
 
 
 def one_changed(case: Case, given: Inputs, trajectory: Trajectory, element: int) -> Inputs:
-    """Other numbers and flags for one element."""
+    """The inputs with other numbers and flags for one element."""
     other = case.inputs(trajectory, other=1)
     mine = torch.arange(trajectory.batch) == element
 
@@ -47,7 +47,7 @@ def one_changed(case: Case, given: Inputs, trajectory: Trajectory, element: int)
     return Inputs(carry, embed, action, flags)
 
 
-@promise("batch", "Elements of a batch do not see each other.", AXES)
+@promise("batch", "Elements of a batch are independent.", AXES)
 def batch(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
         given, last = case.inputs(trajectory), trajectory.batch - 1
@@ -60,7 +60,7 @@ def batch(case: Case) -> None:
     for_all(some_trajectories(batch=(2, 3)), body, share=0.5)
 
 
-@promise("batch-gradients", "No gradient goes from one element of a batch to another.", AXES)
+@promise("batch-gradients", "No gradient flows from one element of a batch to another.", AXES)
 def batch_gradients(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
         given = Inputs(*leaves_of(list(case.inputs(trajectory))))
@@ -88,7 +88,7 @@ def causal(case: Case) -> None:
     for_all(some_trajectories(time=(2, 5)), body, share=0.5)
 
 
-@promise("causal-gradients", "No gradient goes from a state to later rows.", LOOP)
+@promise("causal-gradients", "No gradient flows from a state to later rows.", LOOP)
 def causal_gradients(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
         given, half = Inputs(*leaves_of(list(case.inputs(trajectory)))), trajectory.time // 2
@@ -103,7 +103,7 @@ def causal_gradients(case: Case) -> None:
 
 @promise(
     "observe-is-steps",
-    "`observe` is `observe_step` repeated, in values and in gradients.",
+    "`observe` has the values and gradients of repeated `observe_step`.",
     LOOP,
 )
 def observe_is_steps(case: Case) -> None:
@@ -116,8 +116,8 @@ def observe_is_steps(case: Case) -> None:
             loss = weighted(every(states))
             outcomes.append((every(states), gradients(loss, [given, weights])))
         (ours, slopes), (theirs, their_slopes) = outcomes
-        expect_equal(ours, theirs, "`observe` gives other states than its steps")
-        what = "`observe` gives other gradients than its steps"
+        expect_equal(ours, theirs, "`observe` and repeated `observe_step` give different states")
+        what = "`observe` and repeated `observe_step` give different gradients"
         expect_equal(slopes, their_slopes, what, allowed=1e-3)
 
     for_all(some_trajectories(), body, share=0.5)
@@ -133,23 +133,25 @@ def by_steps(case: Case, given: Inputs) -> Any:
     return pytree.tree_map(lambda *parts: torch.stack(parts, 1), *states)
 
 
-@promise("observe-in-pieces", "Observing in two pieces is observing at once.", LOOP)
+@promise("observe-in-pieces", "Two halves give the same states as the whole sequence.", LOOP)
 def observe_in_pieces(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
         given, half = case.inputs(trajectory), trajectory.time // 2
-        with steady():  # once for both: the second piece draws what comes after the first
+        with (
+            steady()
+        ):  # one context for both, so that the second piece continues the random numbers
             first = case.block.observe(given.carry, *(x[:, :half] for x in given[1:]))
             carry = rows(first, (slice(None), half - 1)).carry
             second = case.block.observe(carry, *(x[:, half:] for x in given[1:]))
         pieces = [torch.cat(pair, 1) for pair in zip(every(first), every(second), strict=True)]
-        what = f"cut before row {half}, the sequence has other states"
+        what = f"the sequence has other states when it is cut before row {half}"
         expect_equal(pieces, every(case.observe(given)), what)
 
     for_all(trajectories(batch=(1, 2), time=(2, 5)), body, share=0.25)
 
 
 def changed_row(case: Case, field: str, t: int) -> tuple[Any, Any]:
-    """States without a reset, and those after row t of one input was changed."""
+    """States before and after row t of one input changes; no resets."""
     given = case.inputs(PLAIN)
     value = getattr(given, field).clone()
     value[:, t] = getattr(case.inputs(PLAIN, other=1), field)[:, t]
@@ -157,6 +159,7 @@ def changed_row(case: Case, field: str, t: int) -> tuple[Any, Any]:
 
 
 def row_of(states: Any, t: int) -> list[torch.Tensor]:
+    """Row t of every tensor of the states."""
     mask = torch.zeros(PLAIN.batch, PLAIN.time, dtype=torch.bool)
     mask[:, t] = True
     return chosen(states, mask)
@@ -164,8 +167,8 @@ def row_of(states: Any, t: int) -> list[torch.Tensor]:
 
 @promise(
     "action-of-its-row",
-    "`prev_action` of a row is what led to it: it changes that row's state, and none before.",
-    "which action the step of a row is given: prev_action[:, t], the action chosen at row t - 1",
+    "`prev_action` of a row led to it: it changes the state of that row and of no earlier row.",
+    "the action of each step: prev_action[:, t], which was chosen at row t - 1",
 )
 def action_of_its_row(case: Case) -> None:
     for t in range(PLAIN.time):
@@ -180,8 +183,8 @@ def action_of_its_row(case: Case) -> None:
 
 @promise(
     "observation-of-its-row",
-    "The embedding of a row changes that row's state.",
-    "the posterior: does it read the embedding, and of this row?",
+    "The embedding of a row changes the state of that row.",
+    "the posterior: does it read the embedding of this row?",
 )
 def observation_of_its_row(case: Case) -> None:
     for t in range(PLAIN.time):
@@ -192,20 +195,20 @@ def observation_of_its_row(case: Case) -> None:
 
 @promise(
     "remembers",
-    "What was observed changes later states, as long as no reset comes between.",
-    "the carry: is it passed from row to row, and not reset in each?",
+    "An observation changes later states, up to the next reset.",
+    "the carry: is it passed from row to row without a reset?",
 )
 def remembers(case: Case) -> None:
     before, after = changed_row(case, "embed", 0)
-    what = f"row 0 was observed otherwise, and row {PLAIN.time - 1} does not know"
     last = PLAIN.time - 1
+    what = f"another observation of row 0 did not change the state of row {last}"
     expect_different(row_of(before, last), row_of(after, last), what, example=PLAIN)
 
 
 @promise(
     "continues",
-    "`observe` continues from the carry it is given.",
-    "the first step of `observe`: which carry does it take?",
+    "`observe` continues from its carry argument.",
+    "the carry of the first step of `observe`",
 )
 def continues(case: Case) -> None:
     given = case.inputs(PLAIN)
@@ -216,26 +219,21 @@ def continues(case: Case) -> None:
 
 @promise(
     "imagine-is-steps",
-    "Imagining is `imagine_step` repeated: a state follows from the carry and the action before.",
-    "`imagine_step`: does it keep anything to itself between calls? And `repeated_step`, if the "
-    "block has one: is it the same step?",
+    "Imagination is repeated `imagine_step`: a state follows from the last carry and action.",
+    "`imagine_step`: does it keep a state of its own between calls? And `repeated_step`, if the "
+    "block has one: does it compute the same step?",
 )
 def imagine_is_steps(case: Case) -> None:
-    _imagine_is_steps(case)
-    with torch.no_grad():  # where `repeated_step` may be another
-        _imagine_is_steps(case)
-
-
-def _imagine_is_steps(case: Case) -> None:
     given = case.inputs(PLAIN)
-    start = case.step(given)
-    chosen_actions = PLAIN.normal(case.action_dim, key=5)
-    turn = iter(chosen_actions.unbind(1))
-    with steady():
-        states, _ = imagine(case.block, start, lambda state: next(turn), PLAIN.time - 1)
-    with steady():
-        state = start
-        for t in range(PLAIN.time - 1):
-            state = case.block.imagine_step(state.carry, chosen_actions[:, t])
-            what = f"row {t + 1} of an imagination is not the step from row {t}"
-            expect_equal(row_of(states, t + 1), every(state), what, example=PLAIN)
+    actions = PLAIN.normal(case.action_dim, key=5)
+    for trained in (True, False):  # `repeated_step` may compute differently without gradients
+        turn = iter(actions.unbind(1))
+        with torch.set_grad_enabled(trained):
+            state = start = case.step(given)
+            with steady():
+                states, _ = imagine(case.block, start, lambda state: next(turn), PLAIN.time - 1)  # noqa: B023
+            with steady():
+                for t in range(PLAIN.time - 1):
+                    state = case.block.imagine_step(state.carry, actions[:, t])
+                    what = f"row {t + 1} of an imagined sequence is not the step from row {t}"
+                    expect_equal(row_of(states, t + 1), every(state), what, example=PLAIN)

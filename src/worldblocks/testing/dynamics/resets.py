@@ -29,16 +29,16 @@ from worldblocks.testing.promise.compare import (
 
 
 def before_first(is_first: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows before the first reset of their element, and whether an element has one."""
+    """Masks of the rows before the first reset of their element, and of elements with a reset."""
     return (is_first.cumsum(1) == 0) & is_first.any(1)[:, None], is_first.any(1)
 
 
 def with_history(case: Case, given: Inputs, trajectory: Trajectory, number: float) -> Inputs:
-    """Other numbers for all that came before the first reset of each element."""
+    """The inputs with other numbers for everything before the first reset of each element."""
     before, reset = before_first(given.is_first)
     other = case.inputs(trajectory, other=1)
     led = before.clone()
-    led[:, 1:] |= before[:, :-1]  # the action at the reset itself is of the old episode
+    led[:, 1:] |= before[:, :-1]  # the action at the reset belongs to the old episode
     led |= given.is_first & (given.is_first.cumsum(1) == 1)
 
     def replace(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -54,18 +54,19 @@ def with_history(case: Case, given: Inputs, trajectory: Trajectory, number: floa
 
 
 def forgets(case: Case, trajectory: Trajectory, number: float = 0.0) -> None:
+    """Raise if a state after a reset changes with its history."""
     given = case.inputs(trajectory)
     before, _ = before_first(given.is_first)
     ours = case.observe(with_history(case, given, trajectory, number))
-    what = "a state after a reset changed with what came before it"
-    what += f" (which was {number} here)" if number else ""
+    what = "a state after a reset changed with the inputs before it"
+    what += f" (which were {number})" if number else ""
     expect_equal(chosen(ours, ~before), chosen(case.observe(given), ~before), what, allowed=SAME)
 
 
 @promise(
     "reset-forgets",
-    "A reset makes history irrelevant: carry, observations and actions before it, and the action "
-    "at it, change nothing after it.",
+    "States after a reset do not depend on the carry, observations and actions before it, or on "
+    "`prev_action` of its row.",
     MASKS,
 )
 def reset_forgets(case: Case) -> None:
@@ -74,8 +75,8 @@ def reset_forgets(case: Case) -> None:
 
 @promise(
     "reset-stops-nan",
-    "What came before a reset may be NaN or infinite.",
-    f"{MASKS}: torch.where(is_first, 0, x) does it, x * (1 - is_first) leaves NaN",
+    "NaN and infinity before a reset do not reach the states after it.",
+    f"{MASKS}; torch.where(is_first, 0, x) does it, x * (1 - is_first) leaves NaN",
 )
 def reset_stops_nan(case: Case) -> None:
     for number in (math.nan, math.inf):
@@ -85,7 +86,7 @@ def reset_stops_nan(case: Case) -> None:
 @promise(
     "reset-stops-gradients",
     "No gradient crosses a reset.",
-    f"{MASKS}; a gradient that is exactly 0 needs the mask in the graph too",
+    f"{MASKS}; for a gradient of exactly 0 the mask must be part of the graph",
 )
 def reset_stops_gradients(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
@@ -99,7 +100,7 @@ def reset_stops_gradients(case: Case) -> None:
         expect_equal(
             crossing,
             [torch.zeros_like(x) for x in crossing],
-            "a state after a reset has a gradient with respect to what came before it",
+            "a state after a reset has a gradient with respect to inputs before it",
             allowed=0.0,
         )
 
@@ -108,9 +109,8 @@ def reset_stops_gradients(case: Case) -> None:
 
 @promise(
     "reset-starts-fresh",
-    "A row with is_first is what the initial carry and the zero action give.",
-    f"{MASKS}, and `initial`; the action of a first row is the zero vector, not the one-hot of "
-    f"action 0",
+    "A row with `is_first` has the state of the initial carry and the zero action.",
+    f"{MASKS}, and `initial`; the action of a first row is the zero vector, not a one-hot",
 )
 def reset_starts_fresh(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
@@ -122,7 +122,7 @@ def reset_starts_fresh(case: Case) -> None:
             torch.zeros_like(given.prev_action),
             torch.zeros_like(given.is_first),
         )
-        what = "the state of a first row is not that of a new episode"
+        what = "the state of a first row is not that of the initial carry"
         expect_equal(every(case.step(now)), every(case.step(fresh)), what)
 
     for_all(some_trajectories(time=(1, 1)), body, share=0.25)
@@ -130,8 +130,8 @@ def reset_starts_fresh(case: Case) -> None:
 
 @promise(
     "no-reset-no-change",
-    "Flags of one element and row are looked at there alone: False resets nothing.",
-    f"{MASKS}; a flag that is reduced with any() over the batch resets everyone",
+    "A reset affects its own element and row alone.",
+    f"{MASKS}; any() over the batch resets every element",
 )
 def no_reset_no_change(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
@@ -145,6 +145,6 @@ def no_reset_no_change(case: Case) -> None:
                 (a[k].double() - b[k].double()).abs().max().item()
                 for a, b in zip(cloned(every(ours)), cloned(every(theirs)), strict=True)
             )
-            expect(gap > SAME, "a row without is_first did not go on from its carry")
+            expect(gap > SAME, "a row without is_first did not continue from its carry")
 
     for_all(some_trajectories(time=(1, 1)), body, share=0.5)
