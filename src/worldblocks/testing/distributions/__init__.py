@@ -1,4 +1,4 @@
-"""What a distribution, or a regression that is read like one, promises."""
+"""Promises of distributions, and of regressions with the same interface."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,17 +26,16 @@ def check_distribution(
 ) -> Report:
     """Test a distribution, or a regression: an output with `mean` and `nll`, which can be sliced.
 
-    The numbers of one event are taken to be independent given the parameters, but for groups of
-    finitely many values (one-hots), of which all combinations are looked at. A distribution without
-    `entropy` or without `mode`, where there is no closed form, is not asked for it.
+    The real numbers of an event are assumed to be independent given the parameters; for discrete
+    ones (one-hots) all combinations are counted. Promises about `entropy` and `mode` are skipped
+    where a distribution has none.
 
     Args:
-        make: gives the output of raw parameters `*batch size`, any real numbers: where a deviation
-            must be positive, make it so.
-        size: how many raw numbers an element has.
-        target: `target(output)` gives what a regression predicts as a target; for a distribution
-            its samples serve.
-        pathwise: whether samples have a gradient.
+        make: returns the output for raw parameters `*batch size`, which are any real numbers: map
+            them to a positive standard deviation and the like.
+        size: number of raw parameters of an element.
+        target: `target(output)` returns a regression's prediction as a target; by default a sample.
+        pathwise: True if samples have a gradient.
         only, skip: names of promises to test alone, or to leave out.
 
     Raises:

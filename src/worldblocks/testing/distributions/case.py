@@ -1,4 +1,4 @@
-"""A distribution of raw parameters under test."""
+"""A distribution under test."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,16 +7,14 @@ import torch
 from torch import Tensor
 
 from worldblocks.testing.promise import NotApplicable, Promises
-from worldblocks.testing.promise.compare import (
-    seeded,
-)
+from worldblocks.testing.promise.compare import seeded
 
 promise = Promises()
 BATCH, TIME = 3, 4
 
 
 class Case:
-    """A distribution of raw parameters."""
+    """A distribution and its raw parameters."""
 
     def __init__(
         self,
@@ -29,27 +27,27 @@ class Case:
         self._target = target
 
     def raw(self, seed: int = 0, *batch: int) -> Tensor:
-        """Raw parameters."""
+        """Random raw parameters `*batch size`."""
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(*(batch or (BATCH, TIME)), self.size, generator=generator)
 
     def target(self, output: Any) -> Tensor:
-        """Something that the output may be asked about."""
+        """A target of the output: its prediction or a sample."""
         with seeded(), torch.no_grad():
             return (self._target(output) if self._target else output.sample()).detach()
 
     def sampled(self) -> None:
-        """Raise if this output draws nothing."""
+        """Skip the promise for outputs that have no samples."""
         if not hasattr(type(self.make(self.raw())), "sample"):
             raise NotApplicable("this output is a regression: it has no sample()")
 
     def has(self, name: str) -> None:
-        """Raise unless this output is a distribution that knows it."""
+        """Skip the promise for distributions that lack a method."""
         self.sampled()
         if not hasattr(type(self.make(self.raw())), name):
             raise NotApplicable(f"this distribution has no {name}")
 
     def regressed(self) -> None:
-        """Raise unless there is a target that fits a regression best."""
+        """Skip the promise for distributions."""
         if hasattr(type(self.make(self.raw())), "sample"):
             raise NotApplicable("this output is a distribution: it has sample()")

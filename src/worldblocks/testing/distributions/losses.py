@@ -1,4 +1,4 @@
-"""Promises about losses, slices and numbers."""
+"""Promises about losses, shapes and numerics."""
 
 import torch
 from torch import Tensor
@@ -15,21 +15,22 @@ from worldblocks.testing.promise.compare import (
 from worldblocks.testing.strategies import parameters
 
 
-@promise("shape", "A loss has the batch axes alone; so have log-probability and entropy.", "sums")
+@promise("shape", "Loss, log-probability and entropy have the shape of the batch axes.", "sums")
 def shape(case: Case) -> None:
     output = case.make(case.raw())
     target = case.target(output)
-    told = {"nll": output.nll(target)}
+    results = {"nll": output.nll(target)}
     if hasattr(type(output), "log_prob"):
-        told["log_prob"] = output.log_prob(target)
+        results["log_prob"] = output.log_prob(target)
     if hasattr(type(output), "entropy"):
-        told["entropy"] = output.entropy()
-    for name, x in told.items():
-        expect(x.shape == (BATCH, TIME), f"{name} of batch axes {(BATCH, TIME)}: {tuple(x.shape)}")
+        results["entropy"] = output.entropy()
+    for name, x in results.items():
+        what = f"{name} has shape {tuple(x.shape)}, expected {(BATCH, TIME)}"
+        expect(x.shape == (BATCH, TIME), what)
         expect(x.dtype == torch.float32, f"{name} is {x.dtype}")
 
 
-@promise("loss-is-log-prob", "The loss of a value is its negative log-probability.", "nll()")
+@promise("loss-is-log-prob", "The loss is the negative log-probability.", "nll()")
 def loss_is_log_prob(case: Case) -> None:
     case.sampled()
     output = case.make(case.raw())
@@ -40,8 +41,8 @@ def loss_is_log_prob(case: Case) -> None:
 
 @promise(
     "mean-fits-best",
-    "Nothing has a smaller loss than what the prediction says.",
-    "the space that targets are compared in: scaled once, and the axes as they are",
+    "The loss is smallest at the prediction.",
+    "the space of the targets: scaled once, order of the axes",
 )
 def mean_fits_best(case: Case) -> None:
     case.regressed()
@@ -57,20 +58,25 @@ def mean_fits_best(case: Case) -> None:
             raise Violation(what, difference=gap, allowed=1e-6)
 
 
-@promise("slope", "The gradient of the loss is its slope.", "the dtype of the loss; detach()")
+@promise(
+    "slope",
+    "The gradient of the loss matches finite differences.",
+    "the dtype of the loss; detach()",
+)
 def slope(case: Case) -> None:
     step, direction = 1e-3, case.raw(5)
     raw = case.raw().requires_grad_()
     output = case.make(raw)
     target = case.target(output)
     if not hasattr(type(output), "sample"):
-        target = target.roll(1, 0)  # what a regression says itself is where its error has no slope
+        target = target.roll(1, 0)  # the loss of a regression has slope 0 at its own prediction
     ours = (gradients(output.nll(target).sum(), [raw])[0] * direction).sum(-1)
-    told = [
+    above, below = (
         case.make(raw.detach() + sign * step * direction).nll(target).double() for sign in (1, -1)
-    ]
-    told = (told[0] - told[1]) / (2 * step)
-    expect_equal(ours, told, "the gradient of the loss is not its slope", allowed=0.02)
+    )
+    expected = (above - below) / (2 * step)
+    what = "the gradient of the loss differs from finite differences"
+    expect_equal(ours, expected, what, allowed=0.02)
 
 
 @promise("target-not-trained", "The loss has no gradient with respect to its target.", "detach()")
@@ -79,33 +85,38 @@ def target_not_trained(case: Case) -> None:
     output = case.make(raw)
     target = case.target(output)
     if not target.is_floating_point():
-        raise NotApplicable("targets are whole numbers")
+        raise NotApplicable("targets are integers")
     target.requires_grad_()
     (found,) = gradients(output.nll(target).sum(), [target])
-    expect_equal(found, torch.zeros_like(found), "the loss trains its target", allowed=0.0)
+    expect_equal(
+        found,
+        torch.zeros_like(found),
+        "the loss has a gradient with respect to its target",
+        allowed=0.0,
+    )
 
 
 @promise(
     "asked-without-gradients",
-    "What was asked inside no_grad() takes no gradient from what is asked after it.",
-    "results that are kept for the next question: they belong to the mode they were computed in",
+    "Calls inside no_grad() do not change the gradients of later calls.",
+    "cached results: those computed inside no_grad() have no gradient",
 )
 def asked_without_gradients(case: Case) -> None:
     raw = case.raw().requires_grad_()
     target = case.target(case.make(raw))
-    fresh, asked = case.make(raw), case.make(raw)
+    fresh, used = case.make(raw), case.make(raw)
     with torch.no_grad():
-        asked.nll(target)
+        used.nll(target)
         for name in ("mean", "mode", "sample", "entropy"):
-            if hasattr(type(asked), name):
-                found = getattr(asked, name)
+            if hasattr(type(used), name):
+                found = getattr(used, name)
                 _ = found() if callable(found) else found
-    ours, told = (gradients(output.nll(target).sum(), [raw]) for output in (asked, fresh))
-    what = "a distribution that was sampled inside no_grad() has another gradient afterwards"
-    expect_equal(ours, told, what, allowed=SAME)
+    ours, expected = (gradients(output.nll(target).sum(), [raw]) for output in (used, fresh))
+    what = "a distribution has another gradient after it was used inside no_grad()"
+    expect_equal(ours, expected, what, allowed=SAME)
 
 
-@promise("batch", "Elements of a batch do not see each other.", "means and norms over the batch")
+@promise("batch", "Elements of a batch are independent.", "means and norms over the batch")
 def batch(case: Case) -> None:
     raw, target = case.raw(), case.target(case.make(case.raw()))
     mixed = torch.cat([raw[:1], case.raw(3)[1:]])
@@ -115,22 +126,26 @@ def batch(case: Case) -> None:
     expect_equal(ours.mean[:1], theirs.mean[:1], what, allowed=SAME)
 
 
-@promise("slices", "A slice of an output is the output of a slice.", "what __getitem__ slices")
+@promise(
+    "slices",
+    "A slice of an output is the output of a slice.",
+    "the tensors that __getitem__ slices",
+)
 def slices(case: Case) -> None:
     raw = case.raw()
     output = case.make(raw)
     target = case.target(output)
     for index in ((slice(None), slice(1, None)), (1,), (slice(None), -1)):
         ours, theirs = output[index], case.make(raw[index])
-        what = f"output[{index}] is not the output of the parameters [{index}]"
+        what = f"output[{index}] is not the output of parameters[{index}]"
         expect_equal(ours.mean, theirs.mean, what, allowed=1e-5)
         expect_equal(ours.nll(target[index]), theirs.nll(target[index]), what, allowed=1e-5)
 
 
 @promise(
     "refuses-other-shapes",
-    "A target that would broadcast is an error.",
-    "the comparison of shapes before the first operation",
+    "A target whose shape would broadcast is an error.",
+    "the check of shapes before the first operation",
 )
 def refuses_other_shapes(case: Case) -> None:
     output = case.make(case.raw())
@@ -141,12 +156,12 @@ def refuses_other_shapes(case: Case) -> None:
         except Exception:
             continue
         shapes = f"{tuple(wrong.shape)} for {tuple(target.shape)}"
-        raise Violation(f"a target of shape {shapes} broadcast without an error")
+        raise Violation(f"a target of shape {shapes} was broadcast without an error")
 
 
 @promise(
     "extremes",
-    "Parameters of any magnitude, 1e-30 to 1e30, give no NaN, in values and gradients.",
+    "Parameters from 1e-30 to 1e30 give no NaN in values or gradients.",
     "exp, log and division: log_softmax, logsigmoid, and floors",
 )
 def extremes(case: Case) -> None:
@@ -154,12 +169,12 @@ def extremes(case: Case) -> None:
         raw = raw.clone().requires_grad_()
         output = case.make(raw)
         target = case.target(output)
-        told = {"mean": output.mean, "nll": output.nll(target)}
+        results = {"mean": output.mean, "nll": output.nll(target)}
         if hasattr(type(output), "entropy"):
-            told |= {"mode": output.mode, "entropy": output.entropy(), "sample": target}
-        for name, x in told.items():
+            results |= {"mode": output.mode, "entropy": output.entropy(), "sample": target}
+        for name, x in results.items():
             expect(not x.isnan().any(), f"{name} is NaN")
-        (found,) = gradients(told["nll"].sum(), [raw])
+        (found,) = gradients(results["nll"].sum(), [raw])
         expect(not found.isnan().any(), "the gradient of the loss is NaN")
 
     for_all(parameters(BATCH, TIME, case.size), body)
@@ -167,19 +182,25 @@ def extremes(case: Case) -> None:
 
 @promise(
     "float32-inside",
-    "Parameters in bfloat16 are computed with in float32.",
-    "the constructor: .float() on what comes in",
+    "Parameters in bfloat16 are converted to float32.",
+    "the constructor: .float() on its arguments",
 )
 def float32_inside(case: Case) -> None:
     raw = case.raw().bfloat16()
     rough, exact = case.make(raw), case.make(raw.float())
     target = case.target(exact)
-    expect(rough.nll(target).dtype == torch.float32, "the loss of bfloat16 parameters is shorter")
-    what = "bfloat16 parameters and the same numbers in float32 differ"
+    expect(
+        rough.nll(target).dtype == torch.float32, "the loss of bfloat16 parameters is not float32"
+    )
+    what = "bfloat16 parameters and the same numbers in float32 have different losses"
     expect_equal(rough.nll(target), exact.nll(target), what, allowed=0.02)
 
 
-@promise("compiles", "The loss is one graph, as in eager mode.", "Python branches on values")
+@promise(
+    "compiles",
+    "The loss compiles to one graph with its eager results.",
+    "Python branches on values",
+)
 def compiles(case: Case) -> None:
     target = case.target(case.make(case.raw()))
     expect_compiles(lambda raw: case.make(raw).nll(target), [case.raw()], "the loss")

@@ -18,9 +18,9 @@ from worldblocks.testing.promise.statistics import expect_mean
 
 @promise(
     "samples-match-log-prob",
-    "Samples are distributed as the log-probability says: χ² for finitely many values, "
-    "Kolmogorov-Smirnov for real numbers.",
-    "what sample() and log_prob() do not share: unimix, a squashing, deviation or variance, order",
+    "Samples match the log-probability: χ² for discrete values, Kolmogorov-Smirnov for real "
+    "numbers.",
+    "a difference of sample() and log_prob(): unimix, squashing, variance or standard deviation",
 )
 def samples_match_log_prob(case: Case) -> None:
     case.sampled()
@@ -34,7 +34,7 @@ def samples_match_log_prob(case: Case) -> None:
 @promise(
     "entropy-matches-samples",
     "The entropy is the mean of -log_prob over samples.",
-    "sign and sum of the entropy, and the constant of the log-probability",
+    "sign and sum of the entropy, and constants of the log-probability",
 )
 def entropy_matches_samples(case: Case) -> None:
     case.has("entropy")
@@ -42,22 +42,22 @@ def entropy_matches_samples(case: Case) -> None:
     drawn = draw(case.make, raw)
     many = case.make(raw.expand(len(drawn), -1))
     surprise = -many.log_prob(drawn)[:, None]
-    expect_mean(surprise, many.entropy()[:1], "the entropy is not that of the samples")
+    expect_mean(surprise, many.entropy()[:1], "the entropy does not match the samples")
 
 
 @promise(
     "mean-matches-samples",
-    "The mean is that of the samples.",
-    "mean and mode: have they changed places?",
+    "The mean is the mean of the samples.",
+    "mean and mode: are they exchanged?",
 )
 def mean_matches_samples(case: Case) -> None:
     case.sampled()
     raw = case.raw(0, 1)
     drawn = numbers(draw(case.make, raw))
-    expect_mean(drawn, case.make(raw).mean.reshape(-1), "the mean is not that of the samples")
+    expect_mean(drawn, case.make(raw).mean.reshape(-1), "the mean does not match the samples")
 
 
-@promise("mode-is-likeliest", "No sample is likelier than the mode.", "mode and mean")
+@promise("mode-is-likeliest", "No sample has a higher probability than the mode.", "mode and mean")
 def mode_is_likeliest(case: Case) -> None:
     case.has("mode")
     raw = case.raw(0, 1)
@@ -68,28 +68,30 @@ def mode_is_likeliest(case: Case) -> None:
     value = case.make(raw).mode.reshape(1, -1)
     finite = len(known) < 100
     possible = not finite or bool((known == value).all(1).any())
-    expect(possible, f"the mode {value.tolist()} is no value that is ever drawn")
+    expect(possible, f"the mode {value.tolist()} is never drawn")
     gap = (drawn - mode).max().item()
     if gap > 1e-4:
-        raise Violation("a sample is likelier than the mode", difference=gap, allowed=1e-4)
+        raise Violation(
+            "a sample has a higher probability than the mode", difference=gap, allowed=1e-4
+        )
 
 
 @promise(
     "one-door",
-    "Inside `modes()` a sample is the mode; the mean, where there is no mode.",
-    "sample(): does it ask wants_mode()?",
+    "Inside `modes()` a sample is the mode, or the mean where there is no mode.",
+    "sample(): does it call wants_mode()?",
 )
 def one_door(case: Case) -> None:
     case.sampled()
     output = case.make(case.raw())
-    likeliest = getattr(output, "mode" if hasattr(type(output), "mode") else "mean")
+    expected = getattr(output, "mode" if hasattr(type(output), "mode") else "mean")
     with modes():
-        expect_equal(output.sample(), likeliest, "a sample inside modes() is not the mode")
+        expect_equal(output.sample(), expected, "a sample inside modes() is not the mode")
 
 
 @promise(
     "noise-of-its-own",
-    "Elements that are equal draw samples of their own.",
+    "Elements with equal parameters draw different samples.",
     "the shape of the noise",
 )
 def noise_of_its_own(case: Case) -> None:
@@ -98,18 +100,18 @@ def noise_of_its_own(case: Case) -> None:
         drawn = case.make(torch.zeros(64, 2, case.size)).sample()
     for axis, name in ((0, "elements"), (1, "rows")):
         alike = bool((drawn == drawn.select(axis, 0).unsqueeze(axis)).all())
-        expect(not alike, f"equal {name} of a batch drew equal samples")
+        expect(not alike, f"{name} with equal parameters drew equal samples")
 
 
 @promise(
     "samples-have-gradients",
-    "A sample has a gradient by the parameters: straight-through, or along the noise.",
+    "Samples have a gradient: straight-through or reparametrised.",
     "detach() and no_grad() in sample()",
 )
 def samples_have_gradients(case: Case) -> None:
     case.sampled()
     if not case.pathwise:
-        raise NotApplicable("samples of this distribution are said to have no gradient")
+        raise NotApplicable("pathwise=False: samples have no gradient")
     raw = case.raw().requires_grad_()
     with seeded():
         drawn = case.make(raw).sample()

@@ -145,7 +145,7 @@ def moves_to_float64(case: Case) -> None:
 
 @promise(
     "moves-to-a-device",
-    "A block that was moved to another device computes there.",
+    "A block on another device computes there.",
     "tensors created without `device=`, and tensors that are plain attributes instead of buffers",
 )
 def moves_to_a_device(case: Case) -> None:

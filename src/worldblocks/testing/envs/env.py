@@ -153,11 +153,7 @@ def seeded_episodes(case: Case) -> None:
     fresh.close()
 
 
-@promise(
-    "seeds-differ",
-    "Episodes of other seeds are others.",
-    "the seed: is it used?",
-)
+@promise("seeds-differ", "Episodes of other seeds are others.", "the seed: is it used?")
 def seeds_differ(case: Case) -> None:
     told = [case.episode(seed, policy=0) for seed in range(8)]
     expect(

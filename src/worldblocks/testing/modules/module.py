@@ -116,7 +116,7 @@ def saves(case: ModuleCase) -> None:
 
 @promise(
     "moves-to-a-device",
-    "A module that was moved to another device computes there.",
+    "A module on another device computes there.",
     "tensors that are plain attributes instead of buffers",
 )
 def moves_to_a_device(case: ModuleCase) -> None:

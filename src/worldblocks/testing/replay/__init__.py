@@ -1,4 +1,4 @@
-"""What a sequence replay promises."""
+"""Promises of sequence replay."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,11 +20,11 @@ def check_replay(
 ) -> Report:
     """Test a replay of sequences by the interface of `worldblocks.replay.SequenceReplay`.
 
-    It needs `add`, `sample`, `len` and batches as `worldblocks.replay.Batch`; an online queue
-    (`online=` of `sample`), `write_back`, and `save` and `load` are tested where there are any.
+    It needs `add`, `sample`, `len` and batches of type `worldblocks.replay.Batch`. An online queue
+    (`online=` of `sample`), `write_back`, `save` and `load` are tested where they exist.
 
     Args:
-        make: `make(capacity=, streams=, length=, context=, seed=)` gives an empty replay.
+        make: `make(capacity=, streams=, length=, context=, seed=)` returns an empty replay.
         only, skip: names of promises to test alone, or to leave out.
 
     Raises:

@@ -1,4 +1,6 @@
-"""Promises about the carries that are stored with rows."""
+"""Promises about stored carries."""
+
+from typing import Any
 
 import torch
 
@@ -15,7 +17,7 @@ from worldblocks.testing.replay.case import (
     uniform,
 )
 
-BEFORE = "the row that a carry is gathered from: the one before row 0 of the window"
+BEFORE = "the row that the carry is taken from: the one before row 0 of the window"
 
 
 @promise(
@@ -25,17 +27,17 @@ def carry_of_the_row_before(case: Case) -> None:
     def body(size: Sizes) -> None:
         size = size._replace(context=1, rows=size.rows + 1)
         batch = uniform(case.filled(size), 16)
-        told = carry_of(batch.obs["which"][:, 0] - size.streams)
+        expected = carry_of(batch.obs["which"][:, 0] - size.streams)
         what = "the carry of a window is not that of the row before it"
-        expect_equal(batch.carry, told, what, allowed=0.0)
+        expect_equal(batch.carry, expected, what, allowed=0.0)
 
     for_all(sizes(), body, share=0.5)
 
 
 @promise(
     "writes-back",
-    "A carry that is written back is the one a later window continues from, and no other changes.",
-    "the slot of a row: its time, its stream, and whether it is still kept",
+    "A later window continues from the carry that was written back; no other carry changes.",
+    "the slot of a row: its time and stream, and the test that it is still stored",
 )
 def writes_back(case: Case) -> None:
     case.needs("write_back")
@@ -46,34 +48,35 @@ def writes_back(case: Case) -> None:
         batch = uniform(replay, 5)
         replay.write_back(batch.row, carry_of(batch.obs["which"] + 10_000))
         written = set(batch.obs["which"].flatten().tolist())
-        later = uniform(replay, 40)
-        before = (later.obs["which"][:, 0] - size.streams).tolist()
-        told = torch.tensor([which + 10_000 * (which in written) for which in before])
         what = "after carries were written back, a window continues from another one"
-        expect_equal(later.carry, carry_of(told), what, allowed=0.0)
+        expect_written(uniform(replay, 40), size, written, what)
 
     for_all(sizes(), body, share=0.5)
 
 
+def expect_written(batch: Any, size: Sizes, written: set[int], what: str) -> None:
+    """Raise unless each window continues from its written carry, or else its first one."""
+    before = (batch.obs["which"][:, 0] - size.streams).tolist()
+    expected = torch.tensor([which + 10_000 * (which in written) for which in before])
+    expect_equal(batch.carry, carry_of(expected), what, allowed=0.0)
+
+
 @promise(
     "writes-back-what-is-kept",
-    "A carry for a row that was evicted since is dropped.",
-    "the slot of an evicted row belongs to another row by now",
+    "A carry is dropped if its row was evicted in the meantime.",
+    "the slot of an evicted row, which belongs to another row by now",
 )
 def writes_back_what_is_kept(case: Case) -> None:
     case.needs("write_back")
     for more in (1, 3, 7):
         size = Sizes(share=4, streams=2, length=2, context=1, rows=12 + more, flags=0)
-        replay, told = case.empty(size), flags(size)
+        replay, marks = case.empty(size), flags(size)
         for time in range(12):
-            replay.add(**row(size, time, told))
+            replay.add(**row(size, time, marks))
         batch = uniform(replay, 20)
         for time in range(12, size.rows):
-            replay.add(**row(size, time, told))
+            replay.add(**row(size, time, marks))
         replay.write_back(batch.row, carry_of(batch.obs["which"] + 10_000))
         written = set(batch.obs["which"].flatten().tolist())
-        later = uniform(replay, 60)
-        before = (later.obs["which"][:, 0] - size.streams).tolist()
-        numbers = torch.tensor([which + 10_000 * (which in written) for which in before])
         what = f"carries written back {more} rows late went to other rows"
-        expect_equal(later.carry, carry_of(numbers), what, allowed=0.0)
+        expect_written(uniform(replay, 60), size, written, what)

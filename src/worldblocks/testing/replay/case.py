@@ -1,4 +1,4 @@
-"""A replay under test, and rows whose every number says which they are."""
+"""A replay under test, and rows whose numbers identify them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,27 +9,27 @@ from torch import Tensor
 from worldblocks.testing.promise import NotApplicable, Promises
 
 promise = Promises()
-STARTS = "the first and the last start that may be drawn: rows oldest … newest - window + 1"
+STARTS = "the first and last start that can be drawn: rows oldest … newest - window + 1"
 
 
 class Sizes(NamedTuple):
-    """Of a replay, and how many rows were added to each stream."""
+    """The sizes of a replay and the number of rows added to each stream."""
 
-    share: int  # window starts that a stream keeps
+    share: int  # window starts stored per stream
     streams: int
     length: int
     context: int
     rows: int
-    flags: int  # seed of them
+    flags: int  # seed of the episode flags
 
     @property
     def window(self) -> int:
-        """Rows of a window, the one before it counted."""
+        """Rows of a window, including the context."""
         return self.length + self.context
 
     @property
     def oldest(self) -> int:
-        """The first row that is still kept."""
+        """The oldest row still stored."""
         return max(0, self.rows - (self.share + self.window - 1))
 
     @property
@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
 
 
 def sizes() -> Any:
-    """Small replays with at least one window, empty, full and gone around."""
+    """Small replays with at least one window, some of them full or wrapped around."""
     from hypothesis import strategies as st
 
     def of(drawn: tuple[int, int, int, int, int, int]) -> Sizes:
@@ -51,7 +51,7 @@ def sizes() -> Any:
 
 
 class Flags(NamedTuple):
-    """Of all rows that were added, `row stream`."""
+    """The flags of all rows added, `row stream`."""
 
     is_first: Tensor
     is_last: Tensor
@@ -59,30 +59,30 @@ class Flags(NamedTuple):
 
 
 def flags(size: Sizes) -> Flags:
-    """Episodes that begin, end, are cut and are abandoned."""
+    """Random flags: terminals, time limits, and abandoned episodes."""
     generator = torch.Generator().manual_seed(size.flags)
-    letter = torch.randint(5, (size.rows, size.streams), generator=generator)  # 0, 1: goes on
+    letter = torch.randint(5, (size.rows, size.streams), generator=generator)  # 0, 1: no end
     over = letter >= 2
     first = torch.cat([torch.ones_like(over[:1]), over[:-1]])
     return Flags(first, (letter == 2) | (letter == 3), letter == 2)
 
 
-def row(size: Sizes, time: int, told: Flags) -> dict[str, Any]:
+def row(size: Sizes, time: int, marks: Flags) -> dict[str, Any]:
     """The arguments of `add` for one row."""
     which = time * size.streams + torch.arange(size.streams)
     return {
         "obs": {"which": which.clone(), "number": which[:, None].float().repeat(1, 2)},
         "prev_action": (which + 0.5)[:, None].float().repeat(1, 2),
         "reward": which.float(),
-        "is_first": told.is_first[time].clone(),
-        "is_last": told.is_last[time].clone(),
-        "is_terminal": told.is_terminal[time].clone(),
+        "is_first": marks.is_first[time].clone(),
+        "is_last": marks.is_last[time].clone(),
+        "is_terminal": marks.is_terminal[time].clone(),
         "carry": carry_of(which),
     }
 
 
 def carry_of(which: Tensor) -> dict[str, Tensor]:
-    """The carry that stands for a number, `*batch` leading."""
+    """The carry that encodes a row number, `*batch` leading."""
     return {"number": which.clone(), "deter": which[..., None].float().repeat_interleave(2, -1)}
 
 
@@ -100,18 +100,18 @@ class Case:
 
     def filled(self, size: Sizes, seed: int = 0) -> Any:
         """A replay with all rows added."""
-        replay, told = self.empty(size, seed), flags(size)
+        replay, marks = self.empty(size, seed), flags(size)
         for time in range(size.rows):
-            replay.add(**row(size, time, told))
+            replay.add(**row(size, time, marks))
         return replay
 
     def needs(self, *names: str) -> None:
-        """Raise if the replay lacks a method."""
+        """Skip the promise if the replay lacks a method."""
         replay = self.empty(Sizes(2, 1, 2, 0, 3, 0))
         if missing := [name for name in names if not hasattr(replay, name)]:
             raise NotApplicable(f"this replay has no {' and no '.join(missing)}")
 
 
 def uniform(replay: Any, count: int) -> Any:
-    """A batch that is drawn without the online queue, where there is one."""
+    """A batch drawn uniformly, without the online queue."""
     return replay.sample(count, online=False) if hasattr(replay, "queued") else replay.sample(count)

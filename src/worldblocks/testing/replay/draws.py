@@ -1,4 +1,4 @@
-"""Promises about which windows are drawn."""
+"""Promises about the choice of windows."""
 
 from collections import Counter
 
@@ -15,31 +15,33 @@ DRAWS = 8000
 
 @promise(
     "keeps-what-it-says",
-    "So many windows can be drawn as the capacity says, none less and none more, at any time.",
-    f"{STARTS}; and how many rows a stream keeps",
+    "At any time, exactly as many windows can be drawn as the capacity allows.",
+    f"{STARTS}; and the number of rows stored per stream",
 )
 def keeps_what_it_says(case: Case) -> None:
     def body(size: Sizes) -> None:
-        replay, told = case.empty(size), flags(size)
+        replay, marks = case.empty(size), flags(size)
         for time in range(size.rows):
-            replay.add(**row(size, time, told))
+            replay.add(**row(size, time, marks))
             starts = size._replace(rows=time + 1).starts
-            what = f"after {time + 1} rows len() is {len(replay)}, there are {len(starts)} starts "
+            what = f"after {time + 1} rows len() is {len(replay)}, expected {len(starts)} starts "
             what += f"in each of {size.streams} streams"
             expect(len(replay) == size.streams * len(starts), what)
 
     for_all(sizes(), body, share=0.5)
 
 
-@promise("every-start", "Every window that is kept is drawn, the oldest and newest too.", STARTS)
+@promise(
+    "every-start", "Every stored window can be drawn, including the oldest and the newest.", STARTS
+)
 def every_start(case: Case) -> None:
     def body(size: Sizes) -> None:
         kept = size.streams * len(size.starts)
-        count = 40 * kept  # each is missed with a probability of e^-40
+        count = 40 * kept  # each is missed with probability e^-40
         which = uniform(case.filled(size), count).obs["which"][:, 0] - size.context * size.streams
-        seen = set(which.tolist())
-        told = {time * size.streams + s for time in size.starts for s in range(size.streams)}
-        missing = sorted(told - seen)
+        drawn = set(which.tolist())
+        expected = {time * size.streams + s for time in size.starts for s in range(size.streams)}
+        missing = sorted(expected - drawn)
         expect(not missing, f"of {kept} starts {missing} were not drawn in {count} draws")
 
     for_all(sizes(), body, share=0.5)
@@ -47,7 +49,7 @@ def every_start(case: Case) -> None:
 
 @promise(
     "draws-are-even",
-    "Every start of every stream is drawn equally often (χ², a false alarm in a million).",
+    "All starts of all streams are drawn equally often (χ², one false alarm in a million).",
     "the distribution of starts, and of streams",
 )
 def draws_are_even(case: Case) -> None:
@@ -65,24 +67,24 @@ def draws_are_even(case: Case) -> None:
 
 @promise(
     "draws-are-independent",
-    "What is drawn next to a window in a batch does not depend on it.",
-    "draws without replacement, or one draw for two windows",
+    "The windows of a batch are drawn independently.",
+    "draws without replacement, or one draw used for two windows",
 )
 def draws_are_independent(case: Case) -> None:
     which = uniform(case.filled(FULL), DRAWS).obs["which"][:, 0]
     bins = FULL.streams * len(FULL.starts)
     equal = (which[1:] == which[:-1]).sum().double()
-    told = (DRAWS - 1) / bins
-    counts, expected = (torch.stack([x, DRAWS - 1 - x]) for x in (equal, torch.tensor(told)))
+    mean = (DRAWS - 1) / bins
+    counts, expected = (torch.stack([x, DRAWS - 1 - x]) for x in (equal, torch.tensor(mean)))
     if not chi_squared(counts, expected.double()) > ALARM:
-        what = f"{int(equal)} of {DRAWS - 1} neighbours in a batch are equal, expected {told:.0f}"
+        what = f"{int(equal)} of {DRAWS - 1} neighbours in a batch are equal, expected {mean:.0f}"
         raise Violation(what, example=FULL)
 
 
 @promise(
     "seeds",
-    "Two replays of one seed draw the same windows, of another seed others.",
-    "where the random numbers come from",
+    "Replays with the same seed draw the same windows; another seed draws others.",
+    "the source of the random numbers",
 )
 def seeds(case: Case) -> None:
     drawn = [uniform(case.filled(FULL, seed), 64).obs["which"] for seed in (0, 0, 1)]
@@ -92,43 +94,43 @@ def seeds(case: Case) -> None:
 
 @promise(
     "queue-gives-each-once",
-    "The online queue gives each stretch of new rows once, in the order they came, and drops none.",
-    "the next entry of the queue, and when a window is complete",
+    "The online queue returns each stretch of new rows once, in order of arrival.",
+    "the next entry of the queue, and the row at which a window is complete",
 )
 def queue_gives_each_once(case: Case) -> None:
     case.needs("queued")
 
     def body(size: Sizes) -> None:
         size = size._replace(share=40)
-        replay, told, seen = case.empty(size), flags(size), []
+        replay, marks, taken = case.empty(size), flags(size), []
         for time in range(size.rows):
-            replay.add(**row(size, time, told))
+            replay.add(**row(size, time, marks))
             while replay.queued:
                 take = min(replay.queued, 1 + time % 2)
                 which = replay.sample(take, online=True).obs["which"]
-                seen += (which[:, 0] - size.context * size.streams).tolist()
-                if len(seen) > 4 * size.rows * size.streams:
-                    raise Violation("the queue does not run dry")
+                taken += (which[:, 0] - size.context * size.streams).tolist()
+                if len(taken) > 4 * size.rows * size.streams:
+                    raise Violation("the queue never becomes empty")
         rows = Counter(
             (start // size.streams + k, start % size.streams)
-            for start in seen
+            for start in taken
             for k in range(size.window)
         )
         twice = sorted(key for key, count in rows.items() if count > 1)
-        expect(not twice, f"rows (time, stream) {twice} came twice from the queue")
+        expect(not twice, f"the queue returned rows (time, stream) {twice} twice")
         whole = (size.rows - 1) // size.window * size.window
         expected_rows = {(1 + t, s) for t in range(whole) for s in range(size.streams)}
         missing = sorted(expected_rows - set(rows))
-        expect(not missing, f"rows (time, stream) {missing} never came from the queue")
-        order = [start // size.streams for start in seen]
-        expect(order == sorted(order), f"the queue gave windows in the order of rows {order}")
+        expect(not missing, f"the queue never returned rows (time, stream) {missing}")
+        order = [start // size.streams for start in taken]
+        expect(order == sorted(order), f"the queue returned windows in the order of rows {order}")
 
     for_all(sizes(), body)
 
 
 @promise(
     "queue-comes-first",
-    "A batch takes what the queue has before it draws.",
+    "A batch takes all queued windows before it draws others.",
     "the order of queue and draws in sample()",
 )
 def queue_comes_first(case: Case) -> None:
@@ -139,6 +141,6 @@ def queue_comes_first(case: Case) -> None:
     if not queued:
         raise NotApplicable("the queue is empty after 13 rows")
     which = replay.sample(queued + 2, online=True).obs["which"][:, 0]
-    told = len(set(which[:queued].tolist()))
-    expect(told == queued, f"the queue has {queued} windows, a batch began with {told} of them")
-    expect(replay.queued == 0, f"{replay.queued} windows are left in the queue of {queued}")
+    taken = len(set(which[:queued].tolist()))
+    expect(taken == queued, f"of {queued} queued windows a batch took {taken} first")
+    expect(replay.queued == 0, f"{replay.queued} of {queued} windows are left in the queue")

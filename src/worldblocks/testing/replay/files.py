@@ -1,4 +1,4 @@
-"""Promises about a replay that is saved."""
+"""Promises about saving and loading."""
 
 import json
 import tempfile
@@ -11,16 +11,16 @@ from worldblocks.testing.replay.case import Case, Sizes, flags, promise, row, si
 
 @promise(
     "resumes",
-    "A replay that loads what another saved draws the same windows, also after more rows.",
-    "what the manifest holds: rows, the queue, and the state of the random numbers",
+    "A loaded replay draws the same windows as the saved one, also after more rows.",
+    "the manifest: rows, queue, and state of the random numbers",
 )
 def resumes(case: Case) -> None:
     case.needs("save", "load")
 
     def body(size: Sizes) -> None:
-        replay, told = case.empty(size), flags(size._replace(rows=size.rows + 3))
+        replay, marks = case.empty(size), flags(size._replace(rows=size.rows + 3))
         for time in range(size.rows):
-            replay.add(**row(size, time, told))
+            replay.add(**row(size, time, marks))
         replay.sample(3)
         with tempfile.TemporaryDirectory() as folder:
             manifest = json.loads(json.dumps(replay.save(Path(folder))))
@@ -30,10 +30,12 @@ def resumes(case: Case) -> None:
                 ours, theirs = other.sample(4), replay.sample(4)
                 what = "a loaded replay drew other windows"
                 expect_equal(ours.obs["which"], theirs.obs["which"], what, allowed=0.0)
-                expect_equal(ours.carry, theirs.carry, "… with other carries", allowed=0.0)
-                what = f"a loaded replay counts {len(other)} windows, the saved one {len(replay)}"
+                expect_equal(
+                    ours.carry, theirs.carry, "a loaded replay drew other carries", allowed=0.0
+                )
+                what = f"a loaded replay has {len(other)} windows, the saved one {len(replay)}"
                 expect(len(other) == len(replay), what)
                 for one in (other, replay):
-                    one.add(**row(size._replace(rows=size.rows + 3), time, told))
+                    one.add(**row(size._replace(rows=size.rows + 3), time, marks))
 
     for_all(sizes(), body, share=0.5)

@@ -1,4 +1,4 @@
-"""What a balanced KL promises."""
+"""Promises of a balanced KL."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Case:
-    """A KL of two distributions, and the raw parameters that they are made of."""
+    """A KL and the raw parameters of its two distributions."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Case:
         self._kl, self.distribution, self.size = kl, distribution, size
 
     def kl(self, post: Tensor, prior: Tensor, free_nats: float) -> Pair:
-        """The two losses of raw parameters."""
+        """The two losses for raw parameters."""
         both = (self.distribution(raw) for raw in (post, prior))
         return self._kl(*both, free_nats=free_nats)
 
@@ -49,7 +49,7 @@ class Case:
         return torch.randn(BATCH, TIME, *self.size, generator=generator)
 
 
-@promise("shape", "Two losses, one number for each row of each element.", "which axes are summed")
+@promise("shape", "Each loss has one number for each row.", "the axes of the sum")
 def shape(case: Case) -> None:
     for name, loss in zip(NAMES, case.kl(case.raw(0), case.raw(1), 1.0), strict=True):
         expect(loss.shape == (BATCH, TIME), f"{name} has shape {tuple(loss.shape)}")
@@ -57,8 +57,8 @@ def shape(case: Case) -> None:
 
 @promise(
     "monte-carlo",
-    "Without free nats both are KL(post || prior): the mean of log post - log prior over samples "
-    "of the posterior.",
+    "Without free nats both losses are KL(post || prior), the mean of log post - log prior over "
+    "samples of the posterior.",
     "the direction of the KL, sums over groups, and unimix in both distributions",
 )
 def monte_carlo(case: Case) -> None:
@@ -72,7 +72,7 @@ def monte_carlo(case: Case) -> None:
         expect_mean(samples, loss[0, :1].detach(), f"{name} is not the KL")
 
 
-@promise("equal-is-free", "Of equal distributions both are the free nats.", "max(KL, free nats)")
+@promise("equal-is-free", "Losses of equal distributions are the free nats.", "max(KL, free nats)")
 def equal_is_free(case: Case) -> None:
     for nats in (0.0, 1.0):
         for name, loss in zip(NAMES, case.kl(case.raw(0), case.raw(0), nats), strict=True):
@@ -82,22 +82,22 @@ def equal_is_free(case: Case) -> None:
 
 @promise(
     "free-nats-by-element",
-    "Each row of each element has its free nats: one that is far away frees no other.",
+    "The free nats apply to each row of each element, not to a sum or mean.",
     "the order: sum over groups, then the floor, then (in the recipe) the mean of the batch",
 )
 def free_nats_by_element(case: Case) -> None:
     post, prior = case.raw(0), case.raw(0)
     prior[0, 0] = case.raw(1)[0, 0] * 3
-    prior[1, 0, 0] = case.raw(1)[1, 0, 0] * 3  # a part of a row is far away, the rest is equal
+    prior[1, 0, 0] = case.raw(1)[1, 0, 0] * 3  # part of a row differs, the rest is equal
     exact, nats = case.kl(post, prior, 0.0), 0.3
     for name, loss, kl in zip(NAMES, case.kl(post, prior, nats), exact, strict=True):
-        told = kl.clamp(min=nats)
-        expect_equal(loss, told, f"{name} is not max(KL, {nats}) of each row", allowed=1e-5)
+        expected = kl.clamp(min=nats)
+        expect_equal(loss, expected, f"{name} is not max(KL, {nats}) of each row", allowed=1e-5)
 
 
 @promise(
     "dyn-trains-the-prior",
-    "The first loss trains the prior and the second the posterior, and nothing else.",
+    "The first loss trains only the prior, the second only the posterior.",
     "the two stop-gradients",
 )
 def dyn_trains_the_prior(case: Case) -> None:
@@ -105,17 +105,17 @@ def dyn_trains_the_prior(case: Case) -> None:
     for name, other, loss in zip(NAMES, NAMES[::-1], case.kl(post, prior, 0.0), strict=True):
         found = dict(zip(NAMES, gradients(weighted([loss]), [prior, post]), strict=True))
         whose = {"dyn": "prior", "rep": "posterior"}
-        what = f"{name} has no gradient by the {whose[name]}"
+        what = f"{name} has no gradient with respect to the {whose[name]}"
         expect(bool(found[name].ne(0).any()), what)
-        what = f"{name} has a gradient by the {whose[other]}"
+        what = f"{name} has a gradient with respect to the {whose[other]}"
         zero = torch.zeros_like(found[other])
         expect_equal(found[other], zero, what, allowed=0.0)
 
 
 @promise(
     "slope",
-    "The gradient of each loss is the slope of its value.",
-    "a stop-gradient inside the KL of the distribution that is trained",
+    "The gradient of each loss matches finite differences.",
+    "a stop-gradient inside the KL on the distribution that should be trained",
 )
 def slope(case: Case) -> None:
     step = 1e-2
@@ -133,8 +133,9 @@ def slope(case: Case) -> None:
         expect(out.requires_grad, f"{name} has no gradient at all")
         ours = (torch.autograd.grad(out, at)[0] * direction).sum((*range(2, at.ndim),))
         at = at.detach()
-        told = (loss(at + step * direction) - loss(at - step * direction)) / (2 * step)
-        expect_equal(ours, told, f"the gradient of {name} is not its slope", allowed=1e-2)
+        expected = (loss(at + step * direction) - loss(at - step * direction)) / (2 * step)
+        what = f"the gradient of {name} differs from finite differences"
+        expect_equal(ours, expected, what, allowed=1e-2)
 
 
 @promise(
@@ -147,11 +148,11 @@ def free_nats_stop_gradients(case: Case) -> None:
     for name, loss in zip(NAMES, case.kl(post, prior, 1e6), strict=True):
         expect_equal(loss, torch.full_like(loss, 1e6), f"{name} is not at its floor")
         for found in gradients(loss.sum(), [post, prior]):
-            what = f"{name} trains something though it is at its free nats"
+            what = f"{name} has a gradient although it is at its free nats"
             expect_equal(found, torch.zeros_like(found), what, allowed=0.0)
 
 
-@promise("batch", "Elements of a batch do not see each other.", "means over the batch axis")
+@promise("batch", "Elements of a batch are independent.", "means over the batch axis")
 def batch(case: Case) -> None:
     post, prior, other = case.raw(0), case.raw(1), case.raw(2)
     mixed = torch.cat([post[:1], other[1:]])
@@ -165,8 +166,8 @@ def batch(case: Case) -> None:
 
 @promise(
     "extremes",
-    "Parameters of any magnitude, 1e-30 to 1e30, give losses and gradients that are finite.",
-    "logarithms of probabilities that are 0",
+    "Parameters from 1e-30 to 1e30 give finite losses and gradients.",
+    "logarithms of zero probabilities",
 )
 def extremes(case: Case) -> None:
     def body(raw: Tensor) -> None:
@@ -180,7 +181,7 @@ def extremes(case: Case) -> None:
     for_all(parameters(BATCH, TIME, *case.size), body)
 
 
-@promise("compiles", "One graph, with the values and gradients of eager mode.", "Python branches")
+@promise("compiles", "The KL compiles to one graph with its eager results.", "Python branches")
 def compiles(case: Case) -> None:
     given = [case.raw(0), case.raw(1)]
     expect_compiles(lambda post, prior: case.kl(post, prior, 0.5), given, "the KL")
@@ -197,14 +198,14 @@ def check_kl(
 ) -> Report:
     """Test a balanced KL, `kl(post, prior, free_nats=...) -> (dyn, rep)`, of two distributions.
 
-    Posterior and prior are made of raw parameters `batch time *size` by `distribution`. A KL that
-    takes logits, or means and deviations, goes in with a line around it that reads them off.
+    Wrap a KL that takes logits, or means and standard deviations, in a function that reads them
+    from the distributions.
 
     Args:
-        kl: the two losses, `batch time` each, not reduced.
-        distribution: makes of raw parameters, any real numbers, what `kl` is given: a distribution
-            with `sample` and `log_prob`.
-        size: of the raw parameters of one row.
+        kl: returns the two losses, `batch time` each, not reduced.
+        distribution: returns an argument of `kl`, with `sample` and `log_prob`, for raw parameters
+            `batch time *size`, which are any real numbers.
+        size: shape of the raw parameters of one row.
         only, skip: names of promises to test alone, or to leave out.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What an optimiser promises."""
+"""Promises of optimisers."""
 
 import copy
 from collections.abc import Callable
@@ -17,7 +17,7 @@ UPDATES = 8
 
 
 class Case:
-    """An optimiser, and what it is given."""
+    """An optimiser under test."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Case:
 def updates(
     optimizer: Optimizer, parameters: list[nn.Parameter], gradients: list[list[Tensor | None]]
 ) -> None:
-    """Give gradients and step."""
+    """Step with given gradients."""
     for row in gradients:
         for parameter, gradient in zip(parameters, row, strict=True):
             parameter.grad = None if gradient is None else gradient.to(parameter.dtype).clone()
@@ -44,7 +44,7 @@ def updates(
 
 
 def starts(dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Parameters of several shapes and sizes."""
+    """Parameters of several shapes and magnitudes."""
     generator = torch.Generator().manual_seed(0)
     scales = (1.0, 10.0, 0.1)
     pairs = zip(SHAPES, scales, strict=True)
@@ -52,7 +52,7 @@ def starts(dtype: torch.dtype = torch.float32) -> list[Tensor]:
 
 
 def noise(count: int = UPDATES, scale: float = 1.0) -> list[list[Tensor | None]]:
-    """Gradients of several sizes, some large."""
+    """Gradients of several magnitudes."""
     generator = torch.Generator().manual_seed(1)
     return [
         [
@@ -63,7 +63,7 @@ def noise(count: int = UPDATES, scale: float = 1.0) -> list[list[Tensor | None]]
     ]
 
 
-@promise("descends", "It finds the minimum of a bowl.", "the sign of the update")
+@promise("descends", "It approaches the minimum of a quadratic function.", "the sign of the update")
 def descends(case: Case) -> None:
     start = [torch.full((4,), 3.0)]
     parameters = [nn.Parameter(x.clone()) for x in start]
@@ -74,45 +74,45 @@ def descends(case: Case) -> None:
         optimizer.step()
     gap = (parameters[0] - 1).abs().max().item()
     if not gap < 1.0:
-        what = "300 updates did not bring a parameter from 3 half of the way to the minimum at 1"
+        what = "300 updates did not bring a parameter half of the way from 3 to the minimum at 1"
         raise Violation(what, difference=gap, allowed=1.0)
 
 
 @promise(
     "definition",
-    "The updates are those of the definition, a loop in float64.",
-    "the order: clip, normalise, momentum, correction of the start, rate",
+    "The updates match the definition, a loop in float64.",
+    "the order: clipping, normalisation, momentum, bias correction, learning rate",
 )
 def is_its_definition(case: Case) -> None:
     if case.definition is None:
-        raise NotApplicable("pass definition=..., a loop over gradients, to have it tested")
+        raise NotApplicable("pass definition=..., a loop over gradients, to test it")
     for count in (1, 2, 3, UPDATES):
         given = noise(count)
         ours = case.run(starts(), given)
         columns = zip(starts(), zip(*given, strict=True), strict=True)
-        told = [case.definition(p.double(), [g.double() for g in row]) for p, row in columns]
-        what = f"after {count} updates the parameters are not those of the definition"
-        expect_equal(ours, told, what, example=f"{count} updates")
+        expected = [case.definition(p.double(), [g.double() for g in row]) for p, row in columns]
+        what = f"after {count} updates the parameters differ from the definition"
+        expect_equal(ours, expected, what, example=f"{count} updates")
 
 
 @promise(
     "parameters-alone",
     "The updates of a parameter do not depend on other parameters and their gradients.",
-    "norms over all parameters, and counts that belong to the optimiser",
+    "norms over all parameters, and step counts of the whole optimiser",
 )
 def parameters_alone(case: Case) -> None:
     given = noise()
     together = case.run(starts(), given)
     for k, start in enumerate(starts()):
         alone = case.run([start], [[row[k]] for row in given])
-        what = f"parameter {k} moved otherwise alone than beside others"
+        what = f"parameter {k} has other updates alone than with other parameters"
         expect_equal(together[k], alone[0], what, allowed=1e-6)
 
 
 @promise(
     "no-gradient-no-update",
-    "A parameter without a gradient stays, and goes on as if the update had not been.",
-    "`p.grad is None`: it is left out, momentum and count too",
+    "A parameter without a gradient is skipped, and its state does not change.",
+    "`p.grad is None`: skip the parameter, its momentum and its step count",
 )
 def no_gradient_no_update(case: Case) -> None:
     given = noise()
@@ -126,17 +126,17 @@ def no_gradient_no_update(case: Case) -> None:
         before = parameters[1].detach().clone()
         updates(optimizer, parameters, [row])
         if row[1] is None:
-            what = f"parameter 1 had no gradient in update {t} and moved"
+            what = f"parameter 1 had no gradient in update {t} but changed"
             expect_equal(parameters[1].detach(), before, what, allowed=0.0)
     alone = case.run([starts()[1]], [[row[1]] for row in pauses if row[1] is not None])
-    what = "a parameter that paused went on otherwise than without the pause"
+    what = "skipped updates changed the later updates of a parameter"
     expect_equal(parameters[1].detach(), alone[0], what, allowed=1e-6)
 
 
 @promise(
     "resumes",
-    "An optimiser that loads the state dict of another goes on exactly as it would.",
-    "what `state_dict()` holds: averages, momentum and counts",
+    "An optimiser that loads the state dict of another continues exactly like it.",
+    "the contents of `state_dict()`: averages, momentum and step counts",
 )
 def resumes(case: Case) -> None:
     given = noise()
@@ -148,13 +148,13 @@ def resumes(case: Case) -> None:
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     updates(optimizer, parameters, given[4:])
     updates(resumed, others, given[4:])
-    what = "a resumed optimiser went on otherwise"
+    what = "a resumed optimiser has other updates"
     expect_equal([p.detach() for p in others], [p.detach() for p in parameters], what, allowed=0.0)
 
 
 @promise(
     "closure",
-    "`step(closure)` calls it with gradients on, and returns its loss.",
+    "`step(closure)` calls the closure with gradients enabled and returns its loss.",
     "torch.enable_grad() around the closure",
 )
 def closure(case: Case) -> None:
@@ -165,41 +165,43 @@ def closure(case: Case) -> None:
     def loss() -> float:
         optimizer.zero_grad()
         value = parameter.square().sum()
-        expect(value.requires_grad, "the closure was called without gradients")
+        expect(value.requires_grad, "the closure was called with gradients disabled")
         value.backward()
         return value.item()
 
-    told = optimizer.step(loss)
-    expect(told == 3.0, f"step(closure) returned {told}, the closure 3.0")
+    result = optimizer.step(loss)
+    expect(result == 3.0, f"step(closure) returned {result}, the closure 3.0")
 
 
 @promise(
     "no-memory",
-    "Parameters after the same gradients are the same in every new optimiser.",
+    "Every new optimiser has the same updates for the same gradients.",
     "attributes of a class or a parameter that outlive the optimiser",
 )
 def no_memory(case: Case) -> None:
     first = case.run(starts(), noise())
-    expect_equal(
-        case.run(starts(), noise()), first, "a second optimiser moved otherwise", allowed=0
-    )
+    second = case.run(starts(), noise())
+    expect_equal(second, first, "a second optimiser has other updates", allowed=0)
 
 
-@promise("extremes", "Gradients of 0 and of 1e-20 to 1e15 leave finite parameters.", "eps")
+@promise("extremes", "Gradients of 0, 1e-20 and 1e15 give finite parameters.", "eps")
 def extremes(case: Case) -> None:
     for scale in (0.0, 1e-20, 1e15):
         for p in case.run(starts(), noise(3, scale)):
-            expect(
-                bool(p.isfinite().all()), f"gradients of {scale} left {p.flatten()[:3].tolist()}"
-            )
+            what = f"gradients of {scale} gave {p.flatten()[:3].tolist()}"
+            expect(bool(p.isfinite().all()), what)
 
 
-@promise("float64", "Parameters in float64 stay there, and move as in float32.", "dtypes of states")
+@promise(
+    "float64",
+    "float64 parameters stay float64 and have the same updates.",
+    "dtypes of states",
+)
 def float64(case: Case) -> None:
     ours = case.run(starts(torch.float64), noise())
     expect(all(p.dtype == torch.float64 for p in ours), "a parameter changed its dtype")
-    told = case.run([p.float() for p in starts(torch.float64)], noise())
-    expect_equal(ours, told, "float64 and float32 move otherwise", allowed=1e-4)
+    expected = case.run([p.float() for p in starts(torch.float64)], noise())
+    expect_equal(ours, expected, "float64 and float32 have different updates", allowed=1e-4)
 
 
 @promise.check
@@ -213,14 +215,14 @@ def check_optimizer(
     only: Names = (),
     skip: Names = (),
 ) -> Report:
-    """Test an optimiser of the kind of `torch.optim`.
+    """Test an optimiser with the interface of `torch.optim`.
 
     Args:
-        make: `make(parameters)` gives the optimiser, with a rate of about 0.1.
-        definition: `definition(parameter, gradients)` gives one parameter after these gradients: a
-            slow loop that is obviously right.
-        only, skip: names of promises to test alone, or to leave out. An optimiser that clips the
-            gradients of all parameters together breaks `parameters-alone`.
+        make: `make(parameters)` returns the optimiser, with a learning rate of about 0.1.
+        definition: `definition(parameter, gradients)` returns one parameter after these gradients,
+            by a slow loop that is obviously right.
+        only, skip: names of promises to test alone, or to leave out. Skip `parameters-alone`
+            if the gradients of all parameters are clipped together.
 
     Raises:
         BrokenPromise: names each promise that is broken, and explains how.

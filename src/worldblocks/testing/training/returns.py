@@ -1,4 +1,4 @@
-"""What a return estimator promises."""
+"""Promises of return estimators."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,13 +20,13 @@ from worldblocks.testing.promise.compare import (
 )
 
 promise = Promises()
-ROWS = "which row each of reward, discount and value is taken from: all are of the destination"
+ROWS = "the rows of reward, discount and value: all are destination rows"
 Definition = Callable[[list[float], list[float], list[float], list[bool]], list[float]]
 PLAIN = Trajectory(begins=(False,) * 3, rows=("....",) * 3, seed=0)
 
 
 class Case:
-    """An estimator, and the rows that it is given."""
+    """An estimator under test."""
 
     def __init__(self, estimator: Callable[..., Tensor], definition: Definition | None, cuts: bool):
         self.estimator, self.definition, self.cuts = estimator, definition, cuts
@@ -44,13 +44,13 @@ class Rows(NamedTuple):
     cut: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
-        """A function of every number; the flags stay."""
+        """Apply a function to all tensors but the flags."""
         reward, discount, value = (function(x) for x in self[:3])
         return Rows(reward, discount, value, self.cut)
 
 
 def destination(trajectory: Trajectory, other: int = 0) -> Rows:
-    """Random numbers: discounts between 0.5 and 1, and 0 at an end."""
+    """Random destination rows; discounts are between 0.5 and 1, and 0 at an end."""
     reward, value = (trajectory.normal(key=key + 10 * other) for key in (1, 2))
     alive = 0.5 + 0.5 * trajectory.normal(key=3 + 10 * other).sigmoid()
     cut = torch.tensor([[letter != "." for letter in row] for row in trajectory.rows])
@@ -58,11 +58,11 @@ def destination(trajectory: Trajectory, other: int = 0) -> Rows:
 
 
 def some(case: Case, time: tuple[int, int] = (1, 6)) -> Any:
-    """Trajectories, with ends that are cuts if the estimator knows those, else with terminals."""
+    """Trajectories with all kinds of ends if the estimator takes cuts, else with terminals."""
     return trajectories(time=time, ends=".ALT" if case.cuts else ".T")
 
 
-@promise("shape", "One return for each row, of the dtype of the rewards.", "the last lines")
+@promise("shape", "There is one return for each row, in the rewards' dtype.", "the returned tensor")
 def shape(case: Case) -> None:
     for dtype in (torch.float32, torch.float64):
         rows = destination(PLAIN).map(lambda x, to=dtype: x.to(to))
@@ -73,38 +73,39 @@ def shape(case: Case) -> None:
 
 @promise(
     "consistent-values",
-    "Where values already fit the rewards, v[t-1] = r[t] + γ[t] v[t], the returns are the values.",
-    f"{ROWS}; and what closes the sum: the last value",
+    "If the values are consistent, v[t-1] = r[t] + γ[t] v[t], the returns are the values.",
+    f"{ROWS}; and the bootstrap from the last value",
 )
 def consistent_values(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
         rows = destination(trajectory)
         before = torch.cat([trajectory.normal(key=9)[:, :1], rows.value[:, :-1]], 1)
         rows = rows._replace(reward=before - rows.discount * rows.value)
-        expect_equal(case(rows), before, "values that fit the rewards were not returned")
+        expect_equal(case(rows), before, "the returns differ from the consistent values")
 
     for_all(some(case), body)
 
 
 @promise(
     "definition",
-    "The returns are those of the definition, a loop over plain numbers.",
-    "the recursion: its factors, and the row that each is taken from",
+    "The returns match the definition, a loop over plain numbers.",
+    "the recursion: its factors, and the row of each",
 )
 def is_its_definition(case: Case) -> None:
     if case.definition is None:
-        raise NotApplicable("pass definition=..., a loop over lists, to have it tested")
+        raise NotApplicable("pass definition=..., a loop over lists, to test it")
     define = case.definition
 
     def body(trajectory: Trajectory) -> None:
         rows = destination(trajectory)
-        told = [define(*(x.tolist() for x in row)) for row in zip(*rows, strict=True)]
-        expect_equal(case(rows), torch.tensor(told), "the returns are not those of the definition")
+        expected = [define(*(x.tolist() for x in row)) for row in zip(*rows, strict=True)]
+        what = "the returns differ from the definition"
+        expect_equal(case(rows), torch.tensor(expected), what)
 
     for_all(some(case), body)
 
 
-@promise("batch", "Elements of a batch do not see each other.", "reshapes and transposes")
+@promise("batch", "Elements of a batch are independent.", "reshapes and transposes")
 def batch(case: Case) -> None:
     rows, other = destination(PLAIN), destination(PLAIN, other=1)
     mixed = Rows(*(torch.cat([a[:2], b[2:]]) for a, b in zip(rows, other, strict=True)))
@@ -127,7 +128,7 @@ def past(case: Case) -> None:
 
 
 def nothing_beyond(case: Case, trajectory: Trajectory, stops: Tensor, name: str) -> None:
-    """Change all rows after the first stop of each element; the returns up to it stay."""
+    """Raise if a return changes with rows after the first stop of its element."""
     rows, other = destination(trajectory), destination(trajectory, 1)
     beyond = (stops.cumsum(1) - stops.int() > 0) & stops.any(1)[:, None]
     pairs = zip(rows[:3], other[:3], strict=True)
@@ -137,7 +138,7 @@ def nothing_beyond(case: Case, trajectory: Trajectory, stops: Tensor, name: str)
     expect_equal(ours[~beyond], theirs[~beyond], what, allowed=SAME)
 
 
-@promise("ends", "At a discount of 0 the return is the reward: nothing follows.", ROWS)
+@promise("ends", "At a discount of 0 the return is the reward.", ROWS)
 def ends(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
         rows, terminal = destination(trajectory), trajectory.is_terminal
@@ -150,18 +151,18 @@ def ends(case: Case) -> None:
 
 @promise(
     "cuts",
-    "Where an episode is cut without an end, the return bootstraps from the value of that row.",
-    "the flag of a cut: λ is 0 there, the discount is not (a time limit is alive)",
+    "At a cut the return bootstraps from the value of that row.",
+    "the flag of a cut: λ is 0 there, the discount is not (a time limit is no terminal)",
 )
 def cuts(case: Case) -> None:
     if not case.cuts:
-        raise NotApplicable("this estimator is given no cuts (cuts=True)")
+        raise NotApplicable("pass cuts=True if the estimator takes cuts")
 
     def body(trajectory: Trajectory) -> None:
         rows = destination(trajectory)
-        told = rows.reward + rows.discount * rows.value
+        expected = rows.reward + rows.discount * rows.value
         what = "the return of a cut row is not reward + discount * value"
-        expect_equal(case(rows)[rows.cut], told[rows.cut], what, allowed=1e-5)
+        expect_equal(case(rows)[rows.cut], expected[rows.cut], what, allowed=1e-5)
         nothing_beyond(case, trajectory, rows.cut, "a cut")
 
     for_all(some(case), body)
@@ -169,7 +170,7 @@ def cuts(case: Case) -> None:
 
 @promise(
     "gradients",
-    "Rewards and values that change a return have a gradient from it.",
+    "An input that changes the returns has a gradient.",
     "detach() and no_grad() inside the estimator",
 )
 def slopes(case: Case) -> None:
@@ -180,30 +181,31 @@ def slopes(case: Case) -> None:
     ):
         moved = case(rows._replace(**{name: leaf.detach() + 0.1}))
         if (moved - out).abs().max() > SAME:
-            expect(bool(found.ne(0).any()), f"the returns have no gradient by the {name}")
+            what = f"the returns have no gradient with respect to the {name}"
+            expect(bool(found.ne(0).any()), what)
 
 
 @promise(
     "scales",
-    "Rewards and values of another unit, 1e-30 to 1e30, give returns of that unit.",
-    "constants that are added or clipped to",
+    "Returns scale with rewards and values, from 1e-30 to 1e30.",
+    "added constants and clipping",
 )
 def scales(case: Case) -> None:
     rows = destination(PLAIN)
-    told = case(rows)
+    expected = case(rows)
     for scale in (1e-30, 1e-6, 1e6, 1e30):
         ours = case(rows._replace(reward=rows.reward * scale, value=rows.value * scale)) / scale
-        expect_equal(ours, told, f"returns of rewards times {scale} are not times {scale}")
+        expect_equal(ours, expected, f"rewards and values times {scale} do not scale the returns")
 
 
-@promise("float32", "Float32 agrees with float64.", "sums in a shorter dtype")
+@promise("float32", "float32 agrees with float64.", "sums in a lower precision")
 def precise(case: Case) -> None:
     rows = destination(Trajectory((False,) * 2, ("." * 64,) * 2, 0))
-    what = "64 rows in float32 and in float64 differ"
+    what = "the returns of 64 rows differ between float32 and float64"
     expect_equal(case(rows), case(rows.map(lambda x: x.double())), what, allowed=1e-5)
 
 
-@promise("nan-stays", "NaN in one element stays there.", "sums over the batch axis")
+@promise("nan-stays", "NaN in one element does not affect others.", "sums over the batch axis")
 def nan_stays(case: Case) -> None:
     rows = destination(PLAIN)
     reward = rows.reward.clone()
@@ -212,16 +214,20 @@ def nan_stays(case: Case) -> None:
         ours = case(rows._replace(reward=reward))[1:]
     except ValueError:
         return
-    expect_equal(ours, case(rows)[1:], "NaN in element 0 changed another", allowed=SAME)
+    expect_equal(ours, case(rows)[1:], "NaN in element 0 changed another element", allowed=SAME)
 
 
-@promise("leaves-inputs-alone", "Nothing is written into what is given.", "operations in place")
+@promise("leaves-inputs-alone", "The estimator does not modify its inputs.", "in-place operations")
 def leaves_inputs_alone(case: Case) -> None:
     given = destination(PLAIN)
-    expect_untouched(lambda *rows: case(Rows(*rows)), given, "the rows that were given changed")
+    expect_untouched(lambda *rows: case(Rows(*rows)), given, "the arguments changed")
 
 
-@promise("compiles", "One graph, with the values and gradients of eager mode.", "Python branches")
+@promise(
+    "compiles",
+    "It compiles to one graph with its eager values and gradients.",
+    "Python branches",
+)
 def compiles(case: Case) -> None:
     expect_compiles(lambda *rows: case(Rows(*rows)), destination(PLAIN), "the estimator")
 
@@ -238,14 +244,14 @@ def check_return(
 ) -> Report:
     """Test a return estimator, `estimator(reward, discount, value, cut)`, `batch time` each.
 
-    All are of the destination rows (see `worldblocks.returns`). The promises hold for every
-    estimator that bootstraps from values: λ-returns, n-step returns, and those that weigh policies
-    where the policies are equal.
+    All arguments are destination rows (see `worldblocks.returns`). The promises hold for every
+    estimator that bootstraps from values: λ-returns, n-step returns, and off-policy estimators for
+    equal policies.
 
     Args:
-        estimator: gives the return of each row; `cut` is bool, set where an episode is cut.
-        definition: the same for lists of one element: a slow loop that is obviously right.
-        cuts: whether the estimator knows cuts; else it is called without the last argument.
+        estimator: returns the return of each row; `cut` is bool, set where an episode is cut.
+        definition: the same for lists of one element, a slow loop that is obviously right.
+        cuts: True if the estimator takes cuts; otherwise the last argument is left out.
         only, skip: names of promises to test alone, or to leave out.
 
     Raises:
