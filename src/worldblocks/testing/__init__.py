@@ -1,7 +1,7 @@
-"""Tests for other people's blocks and agents.
+"""Tests for your own blocks and agents.
 
-Conformance checks (`check_dynamics` and its siblings), hypothesis strategies for what blocks are
-given, and known answers: small environments, and the ladder they make.
+Conformance checks (`check_dynamics` and its siblings), hypothesis strategies for the inputs of
+blocks, and known-answer environments with a ladder of them.
 """
 
 from worldblocks.testing.agent import check_agent
@@ -31,13 +31,7 @@ from worldblocks.testing.training.normalizer import check_normalizer
 from worldblocks.testing.training.optimizer import check_optimizer
 from worldblocks.testing.training.returns import check_return
 from worldblocks.testing.training.slow_copy import check_slow_copy
-from worldblocks.testing.worlds.ladder import (
-    RUNGS,
-    Result,
-    Rung,
-    climb,
-    format_ladder,
-)
+from worldblocks.testing.worlds.ladder import RUNGS, Result, Rung, climb, format_ladder
 from worldblocks.testing.worlds.pixels import Catch, Grid
 from worldblocks.testing.worlds.vectors import Bandit, Delayed, First, Memory, Scaled, Target
 

@@ -1,4 +1,4 @@
-"""Trajectories: where episodes begin and end, adversarial first and small when it fails."""
+"""Hypothesis strategies for trajectories: where episodes begin and end."""
 
 from typing import Any, NamedTuple
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class Trajectory(NamedTuple):
-    """Where episodes begin and end in a few rows of a few elements, and numbers for them.
+    """Where episodes begin and end in a few rows of a few elements.
 
-    A row of an element is one letter: `.` within an episode, `T` its end, `L` a time limit, `A` a
-    row after which the episode was abandoned without either. The row after an `T`, `L` or `A` is
-    `is_first`, and the first row where `begins` says so.
+    Each row of an element is one letter: `.` within an episode, `T` a terminal, `L` a time limit,
+    `A` the last row of an episode that was abandoned without either. `is_first` is set after `T`,
+    `L` or `A`, and on the first row of elements with `begins`.
 
     >>> trajectory = Trajectory(begins=(True, False), rows=("..T.", "L..."), seed=0)
     >>> trajectory.is_first.int().tolist()
@@ -27,17 +27,17 @@ class Trajectory(NamedTuple):
 
     @property
     def batch(self) -> int:
-        """How many elements."""
+        """Number of elements."""
         return len(self.rows)
 
     @property
     def time(self) -> int:
-        """How many rows each has."""
+        """Number of rows of each element."""
         return len(self.rows[0])
 
     @property
     def is_first(self) -> Bool[Tensor, "batch time"]:
-        """Rows that open an episode."""
+        """First rows of an episode."""
         return torch.tensor(
             [
                 [begin, *(letter != "." for letter in row[:-1])]
@@ -47,16 +47,16 @@ class Trajectory(NamedTuple):
 
     @property
     def is_last(self) -> Bool[Tensor, "batch time"]:
-        """Rows that close one, by its end or by a time limit."""
+        """Last rows of an episode, by a terminal or a time limit."""
         return torch.tensor([[letter in "TL" for letter in row] for row in self.rows])
 
     @property
     def is_terminal(self) -> Bool[Tensor, "batch time"]:
-        """Rows that nothing follows."""
+        """Terminal rows."""
         return torch.tensor([[letter == "T" for letter in row] for row in self.rows])
 
     def normal(self, *shape: int, key: int = 0) -> Float32[Tensor, "batch time ..."]:
-        """Normal numbers for every row, others for each `key`."""
+        """Normal numbers for every row; each `key` gives others."""
         generator = torch.Generator().manual_seed(97 * self.seed + key)
         return torch.randn(self.batch, self.time, *shape, generator=generator)
 
@@ -71,21 +71,21 @@ class Trajectory(NamedTuple):
 
 
 def counted(number: int, what: str) -> str:
-    """One row, two rows."""
+    """A number with its noun in the singular or plural."""
     return f"{number} {what}{'s' * (number != 1)}"
 
 
 def trajectories(
     *, batch: tuple[int, int] = (1, 3), time: tuple[int, int] = (1, 6), ends: str = ".ALT"
 ) -> Any:
-    """Trajectories whose ends stand where they hurt: in the first row, the last, in a row, at once.
+    """Trajectories with adversarial ends: in the first or last row, in all rows, in all elements.
 
-    A smaller example has fewer elements, fewer rows, fewer ends, and a smaller seed.
+    Examples shrink to fewer elements, rows and ends, and to a smaller seed.
 
     Args:
-        batch: fewest and most elements.
-        time: fewest and most rows.
-        ends: which letters of `Trajectory` may stand in a row.
+        batch: minimum and maximum number of elements.
+        time: minimum and maximum number of rows.
+        ends: the letters of `Trajectory` to draw from.
     """
     st = hypothesis_strategies("trajectories")
 
@@ -93,7 +93,7 @@ def trajectories(
         elements, count = size
         letter = st.sampled_from(ends)
         row = st.one_of(
-            st.tuples(*[letter] * count).map("".join),  # not text: that prefers T to .
+            st.tuples(*[letter] * count).map("".join),  # st.text would shrink to T instead of .
             letter.map(lambda end: end * count),
             letter.map(lambda end: end + "." * (count - 2) + end * (count > 1)),
         )
@@ -108,7 +108,7 @@ def trajectories(
 
 
 def hypothesis_strategies(needed_by: str) -> Any:
-    """The strategies of hypothesis, which a plain installation does not have."""
+    """Import `hypothesis.strategies`, which comes with the extra `testing`."""
     try:
         from hypothesis import strategies
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""A language model whose answers are written beforehand, for tests of what asks one."""
+"""A language model with scripted answers, for tests of its callers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +11,14 @@ from worldblocks.language.model import LanguageModel, Messages, require
 
 
 class ScriptedLM(LanguageModel):
-    """Answers what it was told to answer; anything else is an error, never a guess.
+    """A language model with scripted answers; any other question is an error.
 
-    It can do what it has a script for. `asked` holds every question, in order.
+    Its capabilities are those with a script. `asked` lists all questions in order.
 
     Args:
-        replies: by the content of the last message.
+        replies: reply by the content of the last message.
         scores: log-probability by (context, completion).
-        vectors: by text.
+        vectors: embedding by text.
 
     >>> model = ScriptedLM(scores={("go to the", " ball"): -1.5})
     >>> model.score(["go to the"], [" ball"]).tolist()
@@ -39,7 +39,7 @@ class ScriptedLM(LanguageModel):
 
     @property
     def identity(self) -> str:
-        """The script."""
+        """The script, as text."""
         return repr(self._scripts)
 
     def generate(
@@ -51,16 +51,16 @@ class ScriptedLM(LanguageModel):
         schema: dict[str, Any] | None = None,
         seed: int | None = None,
     ) -> str:
-        """The reply written for the last message."""
+        """The scripted reply to the last message."""
         return self._answer("generate", messages[-1]["content"])
 
     def score(self, contexts: list[str], completions: list[str]) -> Float[Tensor, " pairs"]:
-        """The numbers written for the pairs."""
+        """The scripted log-probabilities of the pairs."""
         pairs = zip(contexts, completions, strict=True)
         return torch.tensor([self._answer("score", pair) for pair in pairs])
 
     def embed(self, texts: list[str]) -> Float[Tensor, "texts embed"]:
-        """The vectors written for the texts."""
+        """The scripted embeddings of the texts."""
         return torch.tensor([self._answer("embed", text) for text in texts])
 
     def _answer(self, capability: str, question: Any) -> Any:

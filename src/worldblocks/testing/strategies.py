@@ -1,4 +1,4 @@
-"""Hypothesis strategies: what blocks are given, adversarial first and small when it fails."""
+"""Hypothesis strategies for the inputs of blocks."""
 
 import functools
 from typing import Any
@@ -38,7 +38,7 @@ def _image(shape: tuple[int, ...], kind: str, seed: int) -> Shaped[Tensor, "..."
 
 
 def vectors(*shape: int, magnitudes: tuple[float, ...] = MAGNITUDES) -> Any:
-    """float32 numbers of a shape: normal ones times a magnitude, 1e-30 to 1e30; or all 0."""
+    """float32 tensors of a shape: normal numbers times a magnitude, 0 or 1e-30 to 1e30."""
     st = hypothesis_strategies("vectors")
 
     def build(magnitude: float, seed: int) -> Shaped[Tensor, "..."]:
@@ -48,9 +48,9 @@ def vectors(*shape: int, magnitudes: tuple[float, ...] = MAGNITUDES) -> Any:
 
 
 def parameters(*shape: int) -> Any:
-    """Raw parameters of distributions, `shape`: each row's numbers of another magnitude and sign.
+    """Raw parameters of distributions, of a shape: 0 or 1e-30 to 1e30 in magnitude.
 
-    Rows hold equal numbers, opposite ones, one that stands out, and noise, at 1e-30 to 1e30.
+    They are equal numbers, signs, a one-hot or noise, times the magnitude.
     """
     st = hypothesis_strategies("parameters")
 
@@ -71,7 +71,7 @@ def parameters(*shape: int) -> Any:
 
 
 def observations(spaces: Spaces, *batch: int) -> Any:
-    """Observations of the given spaces by key, `*batch ...`."""
+    """Observations by key, `*batch ...`."""
     st = hypothesis_strategies("observations")
     return st.fixed_dictionaries({key: _values(space, *batch) for key, space in spaces.items()})
 
@@ -91,10 +91,7 @@ def _values(space: Space, *batch: int) -> Any:
 
 
 def action_spaces(*, most: int = 3) -> Any:
-    """Action spaces by key: one or several parts, discrete and continuous, with and without axes.
-
-    Keys are not in sorted order, as in the wild.
-    """
+    """Action spaces with one to `most` keys, which are not sorted; discrete and continuous."""
     st = hypothesis_strategies("action_spaces")
     shape = st.sampled_from([(), (1,), (2,), (2, 3)])
     part = st.one_of(st.builds(Discrete, st.integers(1, 5), shape), st.builds(Continuous, shape))
@@ -103,7 +100,7 @@ def action_spaces(*, most: int = 3) -> Any:
 
 
 def actions(space: Actions, *batch: int) -> Any:
-    """Flat actions `*batch action` of a space: inside its bounds, at both ends, and zeros."""
+    """Flat actions `*batch action`: inside the bounds, at the bounds, and zeros."""
     st = hypothesis_strategies("actions")
 
     def build(kind: str, seed: int) -> Float32[Tensor, "..."]:
@@ -130,7 +127,7 @@ def batches(
     batch: tuple[int, int] = (1, 3),
     time: tuple[int, int] = (1, 6),
 ) -> Any:
-    """Batches as replay hands them out, without carry and row; sizes as for `trajectories`."""
+    """Batches of replay without carry and row; sizes as in `trajectories`."""
     st = hypothesis_strategies("batches")
 
     def of(trajectory: Trajectory) -> Any:
@@ -156,7 +153,7 @@ def batches(
 
 
 def carries(block: Any, *, embed_dim: int, action_dim: int, batch: int = 2) -> Any:
-    """Carries that a dynamics block reaches: the initial one, and after one to four random rows."""
+    """Carries of a dynamics block after zero to four random rows."""
     st = hypothesis_strategies("carries")
     return st.builds(
         lambda rows, seed: reached(block, embed_dim, action_dim, batch, rows, seed),
@@ -167,7 +164,7 @@ def carries(block: Any, *, embed_dim: int, action_dim: int, batch: int = 2) -> A
 
 @torch.no_grad()
 def reached(block: Any, embed_dim: int, action_dim: int, batch: int, rows: int, seed: int) -> Any:
-    """The carry of a dynamics block after so many rows of normal numbers."""
+    """The carry of a dynamics block after `rows` rows of normal numbers."""
     trajectory = Trajectory((False,) * batch, ("." * rows,) * batch, seed)
     carry = block.initial(batch)
     embed, action = trajectory.normal(embed_dim, key=7), trajectory.normal(action_dim, key=8)

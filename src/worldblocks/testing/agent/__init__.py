@@ -1,4 +1,4 @@
-"""What the losses of an agent promise, one that is written like the recipes."""
+"""Promises of the losses and the update of an agent written like the recipes."""
 
 import copy
 from types import SimpleNamespace
@@ -11,12 +11,7 @@ from torch.nn.utils import parameters_to_vector
 from worldblocks.distributions import MSE
 from worldblocks.replay import Batch
 from worldblocks.spaces import Continuous, Discrete, action_size
-from worldblocks.testing.agent.scripted import (
-    PLACE,
-    Place,
-    expected_losses,
-    scripted_agent,
-)
+from worldblocks.testing.agent.scripted import PLACE, Place, expected_losses, scripted_agent
 from worldblocks.testing.episodes import Trajectory, trajectories
 from worldblocks.testing.promise import Names, Promises, Report, for_all
 from worldblocks.testing.promise.compare import expect, expect_equal, gradients, seeded, weighted
@@ -28,13 +23,13 @@ EPISODES = Trajectory((True, False), ("..T.L.", "T..A.L"), 0)
 
 
 class Case:
-    """The functions of a recipe, and a configuration."""
+    """The functions of a recipe and a configuration."""
 
     def __init__(self, recipe: Any, cfg: Any) -> None:
         self.recipe, self.cfg = recipe, cfg
 
     def scripted(self, trajectory: Trajectory) -> tuple[Any, Place, Any]:
-        """A scripted agent, its posterior states, and the rest of a batch."""
+        """A scripted agent, its posterior states, and the other fields of a batch."""
         post = Place(trajectory.normal(PLACE).requires_grad_())
         batch = SimpleNamespace(
             reward=trajectory.normal(key=1),
@@ -72,14 +67,14 @@ def some() -> Any:
 
 
 def compare(case: Case, name: str) -> None:
-    """A loss of the scripted agent, element by element, with the definition."""
+    """Compare a loss of the scripted agent with its definition, element by element."""
 
     def body(trajectory: Trajectory) -> None:
         agent, post, batch = case.scripted(trajectory)
-        told = getattr(expected_losses(agent, post, batch, case.cfg), name)
+        expected = getattr(expected_losses(agent, post, batch, case.cfg), name)
         ours = case.losses(agent, post, batch)[name]
-        expect(ours.shape == told.shape, f"{name} has shape {tuple(ours.shape)}")
-        expect_equal(ours, told, f"the loss {name!r} is not that of the definition")
+        expect(ours.shape == expected.shape, f"{name} has shape {tuple(ours.shape)}")
+        expect_equal(ours, expected, f"the loss {name!r} differs from its definition")
 
     for_all(some(), body, share=0.5, also=[EPISODES])
 
@@ -87,8 +82,8 @@ def compare(case: Case, name: str) -> None:
 @promise(
     "actor-loss",
     "The actor's loss is -weight (log π(a) (return - value) / scale + entropy bonus).",
-    "rows of imagination: a[t] is chosen at row t, rewards and values of its return are of t + 1 "
-    "and on, the weight of row t counts the continue of rows 0 … t; the scale is updated first",
+    "rows of imagination: a[t] is chosen at row t; its return takes rewards and values from t + 1 "
+    "on; the weight of row t is the product of continues 0 … t; the scale is updated first",
 )
 def actor_loss(case: Case) -> None:
     compare(case, "actor")
@@ -96,8 +91,8 @@ def actor_loss(case: Case) -> None:
 
 @promise(
     "critic-loss",
-    "The critic's loss is weight (nll of the return + nll of the slow critic), of the same row.",
-    "rows of imagination, and γ: the continue head has it already",
+    "The critic's loss is weight (nll of the return + nll of the slow critic) of the same row.",
+    "rows of imagination, and γ, which the continue head includes",
 )
 def critic_loss(case: Case) -> None:
     compare(case, "critic")
@@ -105,9 +100,9 @@ def critic_loss(case: Case) -> None:
 
 @promise(
     "replayed-critic-loss",
-    "On replayed rows the return stops at ends, bootstraps at time limits, and last rows count "
-    "nothing.",
-    "is_terminal for the discount, is_last for λ and for the weight; destination rows",
+    "On replayed rows the return stops at terminals and bootstraps at time limits; last rows have "
+    "weight 0.",
+    "is_terminal sets the discount, is_last sets λ and the weight; destination rows",
 )
 def replayed_critic_loss(case: Case) -> None:
     compare(case, "replay_critic")
@@ -115,8 +110,8 @@ def replayed_critic_loss(case: Case) -> None:
 
 @promise(
     "imagination-trains-heads-alone",
-    "The losses on imagined rows train policy and critic: not the world, not where they start.",
-    "no_grad() around imagination, detach() of its start and of its features",
+    "The losses on imagined rows train policy and critic alone, not the world model.",
+    "no_grad() around imagination, detach() of its first state and its features",
 )
 def imagination_trains_heads_alone(case: Case) -> None:
     agent, post, batch = case.scripted(EPISODES)
@@ -129,16 +124,16 @@ def imagination_trains_heads_alone(case: Case) -> None:
         other = agent.value.slope if name == "actor" else agent.actor.weight
         wanted = [own, other, *world.values()]
         mine, others, *found = gradients(weighted([losses[name]]), wanted)
-        expect(bool(mine.ne(0).any()), f"the loss {name!r} does not train its own head")
-        expect(not others.ne(0).any(), f"the loss {name!r} trains the head of the other")
+        expect(bool(mine.ne(0).any()), f"the loss {name!r} does not train its head")
+        expect(not others.ne(0).any(), f"the loss {name!r} trains the other head")
         reached = [key for key, g in zip(world, found, strict=True) if g.ne(0).any()]
-        expect(not reached, f"the loss {name!r} reaches {', '.join(reached)}")
+        expect(not reached, f"the loss {name!r} trains {', '.join(reached)}")
 
 
 @promise(
     "replayed-rows-train-the-world",
     "The critic's loss on replayed rows reaches the posterior states.",
-    "a detach() of the features",
+    "detach() of the features",
 )
 def replayed_rows_train_the_world(case: Case) -> None:
     agent, post, batch = case.scripted(EPISODES)
@@ -149,17 +144,17 @@ def replayed_rows_train_the_world(case: Case) -> None:
 
 
 class Constant(torch.nn.Module):
-    """A head that says the same everywhere."""
+    """A head with a constant prediction."""
 
     def forward(self, x: Tensor) -> MSE:
-        """0.25 at each row."""
+        """0.25 for each row."""
         return MSE(torch.full(x.shape[:-1], 0.25))
 
 
 @promise(
     "world-targets",
-    "Row by row the reward head learns the reward, and the continue head γ (1 - is_terminal).",
-    "targets: a time limit is alive; the row that each target is of; γ stands here",
+    "The target of the reward head is the reward; of the continue head, γ (1 - is_terminal).",
+    "targets: a time limit continues; the row of each target; γ is included",
 )
 def world_targets(case: Case) -> None:
     agent, _, batch = case.real()
@@ -168,13 +163,13 @@ def world_targets(case: Case) -> None:
         _, losses, _ = case.recipe.world_model_loss(agent, batch, case.cfg)
     alive = case.cfg.gamma * (1 - batch.is_terminal.float())
     for name, target in (("reward", batch.reward), ("cont", alive)):
-        told = (0.25 - target) ** 2
-        what = f"the loss {name!r} is not that of its target, row by row"
-        expect_equal(losses[name], told, what, example=EPISODES)
+        expected = (0.25 - target) ** 2
+        what = f"the loss {name!r} has another target"
+        expect_equal(losses[name], expected, what, example=EPISODES)
 
 
 def updated(case: Case, gradient: float) -> tuple[Any, Any]:
-    """An agent before an update and after; its gradients were of such numbers before."""
+    """An agent before and after an update; its old gradients are filled with a number."""
     agent, optimizer, batch = case.real()
     for group in optimizer.param_groups:
         group["warmup"] = 0
@@ -189,37 +184,36 @@ def updated(case: Case, gradient: float) -> tuple[Any, Any]:
 
 @promise(
     "one-update-each",
-    "An update moves the slow critic once, towards the critic as it is then.",
+    "An update moves the slow critic once, towards the updated critic.",
     "calls of `slow_value.update`",
 )
 def one_update_each(case: Case) -> None:
     before, after = updated(case, 0.0)
     slow, fast = (parameters_to_vector(x.parameters()) for x in (before.slow_value, after.value))
-    told = torch.lerp(slow, fast, case.cfg.slow_rate)
+    expected = torch.lerp(slow, fast, case.cfg.slow_rate)
     ours = parameters_to_vector(after.slow_value.parameters())
     expect(not torch.equal(slow, fast), "an update did not move the critic")
-    expect_equal(ours, told, "the slow critic was not moved once, by its rate", allowed=1e-6)
+    expect_equal(ours, expected, "the slow critic did not move once by its rate", allowed=1e-6)
 
 
 @promise(
     "gradients-are-cleared",
-    "An update does not depend on gradients that were there before.",
+    "An update does not depend on old gradients.",
     "optimizer.zero_grad(), before backward()",
 )
 def gradients_are_cleared(case: Case) -> None:
-    ours, told = (parameters_to_vector(updated(case, g)[1].parameters()) for g in (7.0, 0.0))
-    what = "an update with gradients left over moved the parameters otherwise"
-    expect_equal(ours, told, what, allowed=1e-6)
+    ours, expected = (parameters_to_vector(updated(case, g)[1].parameters()) for g in (7.0, 0.0))
+    expect_equal(ours, expected, "old gradients changed an update", allowed=1e-6)
 
 
 @promise.check
 def check_agent(recipe: Any, *, cfg: Any, only: Names = (), skip: Names = ()) -> Report:
-    """Test the losses of an agent that is written like our recipes: DreamerV3, or a variant of it.
+    """Test the losses and the update of DreamerV3, or a variant, written like our recipes.
 
     Args:
         recipe: a module, or anything with the functions `world_model_loss`, `actor_critic_loss`,
             `update` and `build` of `recipes/dreamerv3_gym.py`; its actor learns by REINFORCE.
-        cfg: a small configuration of it, on the CPU and in float32.
+        cfg: a small configuration, on the CPU and in float32.
         only, skip: names of promises to test alone, or to leave out.
 
     Raises:

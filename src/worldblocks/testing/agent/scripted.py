@@ -1,4 +1,4 @@
-"""An agent whose every number can be worked out by hand, and its losses by plain loops."""
+"""An agent simple enough to compute by hand, and its losses by plain loops."""
 
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ PLACE, ACTION = 3, 2
 
 
 class Place(NamedTuple):
-    """A state that is a point; it is its own carry and its own feature."""
+    """A state that is a point, with itself as carry and feature."""
 
     x: Tensor
 
@@ -36,16 +36,16 @@ class Place(NamedTuple):
         return Place(self.x.flatten(0, 1))
 
     def detach(self) -> "Place":
-        """Without history."""
+        """Without gradient history."""
         return Place(self.x.detach())
 
     def __getitem__(self, index: Any) -> Any:
-        """The field by its number; or, by anything else that indexes, a part of the batch axes."""
+        """Index the batch axes; an int selects the field, as in every NamedTuple."""
         return tuple.__getitem__(self, index) if isinstance(index, int) else Place(self.x[index])
 
 
 class Push(nn.Module):
-    """A dynamics block: the point decays and is pushed by the action."""
+    """A dynamics block: the point decays, and the action pushes it."""
 
     feature_dim = PLACE
 
@@ -59,7 +59,7 @@ class Push(nn.Module):
 
 
 class Number(nn.Module):
-    """A head: a bent line over the point."""
+    """A head: linear plus quadratic in the point."""
 
     def __init__(self, slope: float, bend: float) -> None:
         super().__init__()
@@ -71,12 +71,12 @@ class Number(nn.Module):
         return (x * self.slope.to(x.dtype)).sum(-1) + self.bend * x.square().sum(-1)
 
     def forward(self, x: Tensor) -> MSE:
-        """As an output."""
+        """The prediction as an output."""
         return MSE(self.number(x))
 
 
 class Share(Number):
-    """A head between 0.5 and 1: the probability that an episode goes on, times γ."""
+    """A continue head, with predictions between 0.5 and 1 that include γ."""
 
     def number(self, x: Tensor) -> Tensor:
         """The prediction."""
@@ -84,7 +84,7 @@ class Share(Number):
 
 
 class Choice(Output):
-    """A policy without chance: its sample is its mode."""
+    """A deterministic policy: its sample is its mode."""
 
     _tensors = ("raw",)
 
@@ -104,11 +104,11 @@ class Choice(Output):
         return self.mean
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Not one: a number for each action, so that a wrong row shows."""
+        """A number for each action, not a log-probability, so that a wrong row shows."""
         return -(x - self.raw - 0.3).square().sum(-1)
 
     def entropy(self) -> Tensor:
-        """Likewise."""
+        """A number, likewise."""
         return self.raw.square().sum(-1) + 1.0
 
 
@@ -120,30 +120,30 @@ class Policy(nn.Module):
         self.weight = nn.Parameter(torch.linspace(-0.5, 0.7, PLACE * ACTION).view(PLACE, ACTION))
 
     def forward(self, x: Tensor) -> Choice:
-        """The choice at each point."""
+        """The action distribution at each point."""
         return Choice(x @ self.weight.to(x.dtype))
 
 
 class Scale(nn.Module):
-    """A running scale: in training, half of what it was and the size of the numbers given."""
+    """A running scale, updated in training: half of its last value plus the mean magnitude."""
 
     def __init__(self, last: float = 2.0) -> None:
         super().__init__()
         self.last = torch.tensor(last)
 
     def next(self, x: Tensor) -> Tensor:
-        """What it is after these numbers."""
+        """The scale after an update."""
         return 0.5 * self.last.to(x.dtype) + x.abs().mean()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The scale, which moves first in training."""
+        """The scale, updated first in training."""
         if self.training:
             self.last = self.next(x.detach())
         return self.last
 
 
 def scripted_agent() -> SimpleNamespace:
-    """The modules that the losses of a recipe read."""
+    """The modules used by the losses of a recipe."""
     return SimpleNamespace(
         rssm=Push(),
         reward=Number(1.0, 0.2),
@@ -156,7 +156,7 @@ def scripted_agent() -> SimpleNamespace:
 
 
 class Expected(NamedTuple):
-    """The losses as the definition gives them, and what they are made of, float64."""
+    """The losses by their definition, and their parts, in float64."""
 
     actor: Tensor
     critic: Tensor
@@ -172,7 +172,7 @@ class Expected(NamedTuple):
 def expected_losses(agent: Any, post: Place, batch: Any, cfg: Any) -> Expected:
     """DreamerV3's losses of actor and critic, by loops (equations 7, 10 and 11 of the paper).
 
-    Their gradients too: `detach` and `no_grad` stand where the definition has a constant.
+    Their gradients are right too: `detach` and `no_grad` mark the constants of the definition.
     """
     with torch.no_grad():
         places, actions = [post.x.flatten(0, 1).double()], []

@@ -1,4 +1,4 @@
-"""What an environment promises, alone and in a vector."""
+"""Promises of environments."""
 
 from collections.abc import Callable
 
@@ -14,14 +14,14 @@ EPISODES = 4
 
 
 class Case:
-    """An environment, and how long its episodes are at most."""
+    """An environment and the length of its episodes."""
 
     def __init__(self, make: Callable[[], Environment], limit: int | None, steps: int) -> None:
         self.make, self.limit, self.steps = make, limit, steps
         self.environment = make()
 
     def action(self, random: np.random.Generator, ends: bool = False) -> dict[str, np.ndarray]:
-        """A random action; at the bounds if asked."""
+        """A random action; `ends` puts continuous ones at their bounds."""
         found: dict[str, np.ndarray] = {}
         for key, space in self.environment.action.items():
             if isinstance(space, Discrete):
@@ -34,7 +34,7 @@ class Case:
     def episode(
         self, seed: int, environment: Environment | None = None, policy: int | None = None
     ) -> list[Step]:
-        """The rows of an episode, its observations copied; random actions of a seed."""
+        """The rows of an episode with random actions; observations are copied."""
         environment = environment or self.environment
         random = np.random.default_rng(seed if policy is None else policy)
         rows = [copied(environment.reset(seed))]
@@ -44,12 +44,12 @@ class Case:
 
 
 def copied(step: Step) -> Step:
-    """The same row in memory of its own."""
+    """The row with copied observations."""
     return step._replace(obs={key: np.array(value) for key, value in step.obs.items()})
 
 
 def same(a: Step, b: Step) -> bool:
-    """Whether two rows are equal in all they say."""
+    """True if two rows are equal."""
     return (
         a[1:] == b[1:]
         and a.obs.keys() == b.obs.keys()
@@ -58,12 +58,12 @@ def same(a: Step, b: Step) -> bool:
 
 
 def alike(one: list[Step], other: list[Step]) -> bool:
-    """Whether two episodes are equal."""
+    """True if two episodes are equal."""
     return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
 
 
 def flags(step: Step) -> str:
-    """The flags that are set."""
+    """The names of the flags that are set."""
     names = [name for name in ("is_first", "is_last", "is_terminal") if getattr(step, name)]
     return " and ".join(names) or "no flag"
 
@@ -71,19 +71,19 @@ def flags(step: Step) -> str:
 @promise(
     "spaces",
     "Observations have the keys, shapes, dtypes and ranges of the space; rewards are finite.",
-    "the description of the observation, and casts",
+    "the space of the observation, and casts",
 )
 def spaces(case: Case) -> None:
     dtypes = {Image: np.uint8, Discrete: np.int64, Continuous: np.float32}
     for seed in range(EPISODES):
         for t, step in enumerate(case.episode(seed)):
-            told = case.environment.observation
-            what = f"row {t} has the observations {sorted(step.obs)}, the space {sorted(told)}"
-            expect(step.obs.keys() == told.keys(), what)
+            expected = case.environment.observation
+            what = f"row {t} has the observations {sorted(step.obs)}, the space {sorted(expected)}"
+            expect(step.obs.keys() == expected.keys(), what)
             expect(bool(np.isfinite(step.reward)), f"row {t} has the reward {step.reward}")
-            for key, space in told.items():
+            for key, space in expected.items():
                 value = step.obs[key]
-                given = f"row {t} gave {key!r} as {value.dtype}{list(value.shape)}"
+                given = f"row {t} has {key!r} of {value.dtype}{list(value.shape)}"
                 right = value.shape == space.shape and value.dtype == dtypes[type(space)]
                 expect(right, f"{given}, the space is {space}")
                 if isinstance(space, Discrete):
@@ -94,8 +94,8 @@ def spaces(case: Case) -> None:
 
 @promise(
     "first-row",
-    "The row of `reset` has is_first, no other flag and a reward of 0; no later row has is_first.",
-    "the flags of the reset, and what is left of the episode before",
+    "The row of `reset` has is_first alone and reward 0; no later row has is_first.",
+    "the flags of the reset, and state left over from the last episode",
 )
 def first_row(case: Case) -> None:
     for seed in range(EPISODES):
@@ -103,25 +103,25 @@ def first_row(case: Case) -> None:
         expect(flags(first) == "is_first", f"the row of a reset has {flags(first)}")
         expect(first.reward == 0, f"the row of a reset has the reward {first.reward}")
         wrong = [t for t, step in enumerate(later, 1) if step.is_first]
-        expect(not wrong, f"is_first stands on rows {wrong} of an episode")
+        expect(not wrong, f"is_first is set on rows {wrong} of an episode")
 
 
-@promise("ends", "What is terminal is the last row.", "is_terminal without is_last")
+@promise("ends", "A terminal row is the last row.", "is_terminal without is_last")
 def ends(case: Case) -> None:
     for seed in range(EPISODES):
         for t, step in enumerate(case.episode(seed)):
-            what = f"row {t} is terminal and the episode goes on"
+            what = f"row {t} is terminal but the episode continues"
             expect(step.is_last or not step.is_terminal, what)
 
 
 @promise(
     "time-limit",
-    "After `limit` actions an episode is cut: is_last, and not is_terminal by that alone.",
-    "terminated and truncated: only the first is is_terminal",
+    "After `limit` actions an episode is cut: is_last, which alone does not set is_terminal.",
+    "terminated and truncated: only the first sets is_terminal",
 )
 def time_limit(case: Case) -> None:
     if case.limit is None:
-        raise NotApplicable("pass limit=, the actions after which an episode is cut")
+        raise NotApplicable("pass limit=, the number of actions after which an episode is cut")
     cut = 0
     for seed in range(20 * EPISODES):
         rows = case.episode(seed)
@@ -130,42 +130,41 @@ def time_limit(case: Case) -> None:
         expect(actions <= case.limit, what)
         expect(rows[-1].is_last, f"{what}; its last row has {flags(rows[-1])}")
         cut += actions == case.limit and not rows[-1].is_terminal
-    what = f"of {20 * EPISODES} episodes none was cut by the limit of {case.limit}: those that "
-    what += "reach it are all flagged as terminal"
+    what = f"none of {20 * EPISODES} episodes was cut at the limit of {case.limit} without "
+    what += "is_terminal"
     expect(cut > 0, what)
 
 
 @promise(
     "seeded",
-    "An episode follows from the seed of its reset and its actions, in this copy and a new one.",
-    "random numbers that no reset seeds, and state that a reset leaves",
+    "Seed and actions determine an episode, in the same copy and in a new one.",
+    "random numbers that reset does not seed, and state that it does not clear",
 )
 def seeded_episodes(case: Case) -> None:
     fresh = case.make()
     for seed in (3, 0, 3):
-        told, ours = case.episode(seed), case.episode(seed, fresh)
+        expected, ours = case.episode(seed), case.episode(seed, fresh)
         case.episode(seed + 1)
         again = case.episode(seed)
         for name, rows in (("in a new copy", ours), ("after another episode", again)):
-            wrong = [t for t, (a, b) in enumerate(zip(told, rows, strict=False)) if not same(a, b)]
-            what = f"the episode of seed {seed} is another {name}"
-            expect(len(rows) == len(told) and not wrong, f"{what}, from row {wrong[:1] or 'end'}")
+            pairs = enumerate(zip(expected, rows, strict=False))
+            wrong = [t for t, (a, b) in pairs if not same(a, b)]
+            what = f"the episode of seed {seed} differs {name}, from row {wrong[:1] or 'end'}"
+            expect(len(rows) == len(expected) and not wrong, what)
     fresh.close()
 
 
-@promise("seeds-differ", "Episodes of other seeds are others.", "the seed: is it used?")
+@promise("seeds-differ", "Other seeds give other episodes.", "the seed: is it used?")
 def seeds_differ(case: Case) -> None:
-    told = [case.episode(seed, policy=0) for seed in range(8)]
-    expect(
-        not all(alike(rows, told[0]) for rows in told),
-        "eight seeds gave the same episode (skip=['seeds-differ'] if nothing is drawn)",
-    )
+    first, *others = (case.episode(seed, policy=0) for seed in range(8))
+    what = "eight seeds gave the same episode (skip=['seeds-differ'] if nothing is random)"
+    expect(not all(alike(rows, first) for rows in others), what)
 
 
 @promise(
     "actions-matter",
-    "Another action leads to another episode.",
-    "how the action reaches the simulator",
+    "Other actions lead to other episodes.",
+    "the path of the action to the simulator",
 )
 def actions_matter(case: Case) -> None:
     for seed in range(EPISODES):
@@ -177,8 +176,8 @@ def actions_matter(case: Case) -> None:
 
 @promise(
     "has-its-own-memory",
-    "An observation does not change when the environment goes on.",
-    "arrays that the simulator writes again: copy them",
+    "An observation does not change in later steps.",
+    "arrays that the simulator overwrites: copy them",
 )
 def has_its_own_memory(case: Case) -> None:
     random = np.random.default_rng(0)
@@ -188,14 +187,14 @@ def has_its_own_memory(case: Case) -> None:
             return
         kept = copied(step)
         after = case.environment.step(case.action(random))
-        expect(same(step, kept), f"the observation of row {t} changed in the step after it")
+        expect(same(step, kept), f"the observation of row {t} changed in the next step")
         step = after
 
 
 @promise(
     "restores",
-    "`set_state` of `get_state` continues exactly, in a new copy.",
-    "what the state holds: the simulator, its random numbers, and what a wrapper counts",
+    "A new copy continues exactly after `set_state(get_state())`.",
+    "the contents of the state: simulator, random numbers, counters of wrappers",
 )
 def restores(case: Case) -> None:
     random = np.random.default_rng(0)
@@ -203,17 +202,17 @@ def restores(case: Case) -> None:
     environment.reset(1)
     state = environment.get_state()
     if state is None:
-        raise NotApplicable("this environment has no state of its own (get_state gives None)")
+        raise NotApplicable("this environment has no state (get_state returns None)")
     fresh.reset(2)
     try:
         fresh.set_state(state)
     except NotRestored as error:
-        raise Violation(f"a new copy refused the state: {error}") from error
+        raise Violation(f"a new copy rejected the state: {error}") from error
     for t in range(case.steps):
         action = case.action(random)
-        ours, told = fresh.step(action), environment.step(action)
-        expect(same(ours, told), f"the restored copy gave another row {t + 1}")
-        if told.is_last:
+        ours, expected = fresh.step(action), environment.step(action)
+        expect(same(ours, expected), f"the restored copy returned another row {t + 1}")
+        if expected.is_last:
             break
     fresh.close()
 
@@ -230,11 +229,11 @@ def check_env(
     """Test an environment by its protocol (`worldblocks.envs.Environment`).
 
     Args:
-        make: gives a new copy.
-        limit: the number of actions after which an episode is cut, if it ever is.
-        steps: how far an episode is played at most.
-        only, skip: names of promises to test alone, or to leave out. Where nothing is drawn at
-            random, skip `seeds-differ`.
+        make: returns a new copy.
+        limit: the number of actions after which an episode is cut, if there is one.
+        steps: maximum number of actions played per episode.
+        only, skip: names of promises to test alone, or to leave out. Skip `seeds-differ` for
+            environments without randomness.
 
     Raises:
         BrokenPromise: names each promise that is broken, and explains how.

@@ -1,4 +1,4 @@
-"""What a vector of environments that reset by themselves promises."""
+"""Promises of vectors of environments, which reset by themselves."""
 
 import itertools
 from collections.abc import Callable
@@ -20,9 +20,9 @@ STEPS = 24
 
 
 class Scripted(World):
-    """An environment that writes down what happens: its rows say where they stand.
+    """An environment that records its calls, with rows that identify themselves.
 
-    Episode lengths follow from the seed; each second one ends by itself, the others are cut.
+    The seed determines the length of an episode and its end: terminal or time limit.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class Scripted(World):
         self.calls: list[tuple[str, Any]] = []
 
     def reset(self, seed: int) -> Step:
-        """Begin, and write it down."""
+        """Begin an episode and record the call."""
         self.calls.append(("reset", seed))
         return super().reset(seed)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
-        """Go on, and write it down."""
+        """Do an action and record the call."""
         self.calls.append(("step", {key: np.array(value) for key, value in action.items()}))
         return super().step(action)
 
@@ -60,7 +60,7 @@ class Scripted(World):
 
 
 class Case:
-    """Makes vectors of scripted environments."""
+    """The factory of vectors under test."""
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self.make = make
@@ -71,22 +71,17 @@ class Case:
         return self.make(worlds, seed=seed), worlds
 
     def played(self, seed: int = 0) -> tuple[list[Any], list[Tensor], list[Scripted]]:
-        """Rows of a vector, from reset on; the actions between them; the environments."""
+        """The rows of a vector from reset on, the actions between them, the environments."""
         vector, worlds = self.new(seed)
-        rows, actions = [copied(vector.reset())], []
+        rows, actions = [cloned(vector.reset())], []
         for t in range(STEPS):
             actions.append(flat_action(t, action_size(worlds[0].action)))
-            rows.append(copied(vector.step(actions[-1])))
+            rows.append(cloned(vector.step(actions[-1])))
         return rows, actions, worlds
 
 
-def copied(rows: Any) -> Any:
-    """Rows in memory of their own."""
-    return cloned(rows)
-
-
 def flat_action(t: int, size: int) -> Tensor:
-    """An action for each environment that says whose and when it is."""
+    """Actions that identify their environment and row."""
     action = torch.zeros(COUNT, size)
     action[:, 0] = torch.arange(COUNT) / 10 + t / 1000
     action[:, 2] = 1
@@ -94,64 +89,63 @@ def flat_action(t: int, size: int) -> Tensor:
 
 
 def replayed(world: Scripted) -> list[Step]:
-    """The rows that an environment gave, by doing again what was asked of it."""
+    """The rows that an environment returned, by repeating its calls."""
     fresh = Scripted()
     return [fresh.reset(x) if name == "reset" else fresh.step(x) for name, x in world.calls]
 
 
 @promise(
     "rows-are-the-environments",
-    "Each row holds what its environment gave at that moment, unchanged.",
-    "stacking, and what is done to rewards and flags on the way",
+    "Each row holds the step of each environment, unchanged.",
+    "stacking, and changes to rewards and flags",
 )
 def rows_are_the_environments(case: Case) -> None:
     rows, _, worlds = case.played()
     for i, world in enumerate(worlds):
-        told = replayed(world)
-        what = f"environment {i} was asked for {len(told)} rows, the vector gave {len(rows)}"
-        expect(len(told) == len(rows), what)
-        for t, (ours, step) in enumerate(zip(rows, told, strict=True)):
+        steps = replayed(world)
+        what = f"environment {i} was called for {len(steps)} rows, the vector returned {len(rows)}"
+        expect(len(steps) == len(rows), what)
+        for t, (ours, step) in enumerate(zip(rows, steps, strict=True)):
             for name in ("reward", "is_first", "is_last", "is_terminal"):
                 given, should = getattr(ours, name)[i].item(), getattr(step, name)
-                what = f"row {t} of environment {i} has {name} {given}, it gave {should}"
+                what = f"row {t} of environment {i} has {name} {given}, expected {should}"
                 expect(abs(float(given) - float(should)) < 1e-5, what)
             for key, value in step.obs.items():
-                what = f"row {t} of environment {i} has another {key!r} than it gave"
+                what = f"row {t} of environment {i} has another {key!r} than its step"
                 expect_equal(ours.obs[key][i], torch.from_numpy(value), what)
 
 
 @promise(
     "resets-in-a-row-of-its-own",
-    "The row after is_last is the is_first row of the next episode, with reward 0: no observation "
-    "is skipped.",
-    "auto-reset: in the step after the last row, not in the same",
+    "The row after is_last is the first row of the next episode, with is_first and reward 0.",
+    "auto-reset: it takes a step of its own after the last row",
 )
 def resets_in_a_row_of_its_own(case: Case) -> None:
     rows, _, _ = case.played()
     expect(bool(rows[0].is_first.all()), "the rows of reset() are not all is_first")
     for t, (before, after) in enumerate(itertools.pairwise(rows)):
         wrong = (before.is_last != after.is_first).nonzero().flatten().tolist()
-        what = f"row {t} of environments {wrong} is last and row {t + 1} not first, or the reverse"
+        what = f"for environments {wrong}, is_last of row {t} is not is_first of row {t + 1}"
         expect(not wrong, what)
         bad = after.reward[after.is_first].ne(0).any()
         expect(not bad, f"a first row has the reward {after.reward.tolist()}")
         count = before.obs["count"] + 1
-        told = torch.where(after.is_first, 0, count)
-        what = f"row {t + 1} is not the row after row {t}: an observation is missing"
-        expect_equal(after.obs["count"], told, what, allowed=0.0)
+        expected = torch.where(after.is_first, 0, count)
+        what = f"an observation is missing between row {t} and row {t + 1}"
+        expect_equal(after.obs["count"], expected, what, allowed=0.0)
 
 
 @promise(
     "actions-go-home",
-    "Each environment is given its own action, and none where it resets.",
-    "the order of environments, and what is done with an action at a reset",
+    "Each environment gets its own action, and none where it resets.",
+    "the order of environments, and the action at a reset",
 )
 def actions_go_home(case: Case) -> None:
     rows, actions, worlds = case.played()
     for i, world in enumerate(worlds):
         for t, (call, action) in enumerate(zip(world.calls[1:], actions, strict=False)):
             if rows[t].is_last[i]:
-                what = f"environment {i} was at its last row {t} and was given an action"
+                what = f"environment {i} got an action at row {t}, its last"
                 expect(call[0] == "reset", what)
                 continue
             what = f"environment {i} was reset after row {t}, which is not its last"
@@ -165,8 +159,8 @@ def actions_go_home(case: Case) -> None:
 
 @promise(
     "seeds-of-their-own",
-    "Every episode of every environment has a seed of its own, which follows from the vector's.",
-    "how the seed of a reset is made: seed, environment and episode",
+    "Every episode of every environment has its own seed, derived from that of the vector.",
+    "the seed of a reset: it depends on the vector's seed, the environment and the episode",
 )
 def seeds_of_their_own(case: Case) -> None:
     found = []
@@ -178,14 +172,14 @@ def seeds_of_their_own(case: Case) -> None:
     expect(not set(found[0]) & set(found[2]), "another seed of the vector gave the same episodes")
 
 
-@promise("has-its-own-memory", "Rows do not change when the vector goes on.", "views of buffers")
+@promise("has-its-own-memory", "Rows do not change in later steps.", "views of buffers")
 def has_its_own_memory(case: Case) -> None:
     vector, worlds = case.new()
     rows = vector.reset()
     for t in range(8):
-        kept = copied(rows)
+        kept = cloned(rows)
         after = vector.step(flat_action(t, action_size(worlds[0].action)))
-        what = f"row {t} changed in the step after it"
+        what = f"row {t} changed in the next step"
         expect_equal(rows, kept, what, allowed=0.0)
         rows = after
 
@@ -200,7 +194,7 @@ def check_vector(
     """Test a vector of environments with the interface of `worldblocks.envs.EnvVector`.
 
     Args:
-        make: `make(environments, seed=)` gives the vector; the environments are scripted ones.
+        make: `make(environments, seed=)` returns a vector of the given scripted environments.
         only, skip: names of promises to test alone, or to leave out.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the known-answer environments share: the protocol, and the checks of what they are given."""
+"""The base class of the known-answer environments, and checks of their arguments."""
 
 from abc import ABC, abstractmethod
 
@@ -9,10 +9,10 @@ from worldblocks.spaces import Actions, Discrete, Spaces
 
 
 class World(ABC):
-    """What these environments share: the protocol `worldblocks.envs.Environment`.
+    """An environment (`worldblocks.envs.Environment`) with one action.
 
-    A subclass draws an episode (`_begin`), shows it (`_observe`) and reacts to an action (`_act`).
-    It keeps no state as bytes: an `EnvVector` plays the actions of the episode again instead.
+    A subclass draws an episode (`_begin`), returns observations (`_observe`) and does an action
+    (`_act`). It has no `get_state`: `EnvVector` repeats the actions of the episode instead.
     """
 
     def __init__(self, observation: Spaces, action: Actions) -> None:
@@ -22,12 +22,12 @@ class World(ABC):
 
     @property
     def observation(self) -> Spaces:
-        """What an observation is made of."""
+        """The spaces of an observation, by key."""
         return self._observation
 
     @property
     def action(self) -> Actions:
-        """What an action is made of."""
+        """The space of the action, by key."""
         return self._action
 
     def reset(self, seed: int) -> Step:
@@ -41,7 +41,7 @@ class World(ABC):
         """Do an action.
 
         Raises:
-            ValueError: there is no episode to go on with, or this is not an action of the world.
+            ValueError: no episode is running, or the action is not in the space.
         """
         if self._over:
             raise ValueError(
@@ -54,11 +54,11 @@ class World(ABC):
         return Step(self._observe(), reward, False, is_last, is_terminal)
 
     def get_state(self) -> bytes | None:
-        """None: whoever wants to come back does the same actions again."""
+        """None: repeat the actions of the episode instead."""
         return None
 
     def set_state(self, state: bytes) -> None:
-        """There is none.
+        """Not supported.
 
         Raises:
             NotRestored: always.
@@ -81,7 +81,7 @@ class World(ABC):
 
     @abstractmethod
     def _act(self, action: np.ndarray) -> tuple[float, bool, bool]:
-        """What the action at row `_time` brings: reward, is_last, is_terminal of the next row."""
+        """Do the action at row `_time`; returns reward, is_last, is_terminal of the next row."""
 
     def _value(self, action: dict[str, np.ndarray]) -> np.ndarray:
         [(key, space)] = self._action.items()
@@ -98,14 +98,14 @@ class World(ABC):
 
 
 def whole(name: str, what: str, value: int, least: int) -> int:
-    """A whole number of at least `least`, or an error that says so."""
+    """Check an integer of at least `least`."""
     if isinstance(value, bool) or value != int(value) or value < least:
-        raise ValueError(f"{name} got {what}={value}; it takes a whole number, {least} or more")
+        raise ValueError(f"{name} got {what}={value}; it takes an integer, {least} or more")
     return int(value)
 
 
 def arm(name: str, best: int, arms: int) -> int:
-    """The index of an arm, or an error that says which there are."""
+    """Check the index of an arm."""
     if best not in range(arms):
         raise ValueError(f"{name} got best={best}; it has the arms 0 … {arms - 1}")
     return int(best)

@@ -1,4 +1,4 @@
-"""The ladder: known-answer environments in order, and what it means to fail at one."""
+"""The ladder: known-answer environments in order, with the meaning of each failure."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -21,22 +21,22 @@ class Rung(NamedTuple):
 
     name: str
     environment: Factory
-    steps: int  # budget of environment steps, over all copies of the environment
+    steps: int  # budget of environment steps, summed over all copies
     needed: float
     optimum: float
-    chance: float  # of uniform random actions
+    chance: float  # score of uniform random actions
     meaning: str  # of a failure
 
 
 class Result(NamedTuple):
-    """What an agent reached on a rung."""
+    """The score of an agent on a rung."""
 
     rung: Rung
     score: float
 
     @property
     def passed(self) -> bool:
-        """Whether the score is the one that was needed; NaN is not."""
+        """True if the score reaches `needed`; NaN does not."""
         return self.score >= self.rung.needed
 
     @property
@@ -56,9 +56,9 @@ RUNGS = (
         needed=3.4,
         optimum=4.0,
         chance=1.0,
-        meaning="rewards do not reach the actions that earned them: is prev_action the action that "
-        "led to a row, and the reward stored with that same row? Else the sign of the actor loss, "
-        "or a policy that was sure before it had seen rewards (more entropy, more prefill)",
+        meaning="rewards are not credited to their actions: prev_action must be the action that "
+        "led to a row, and the reward must be stored with that row; else the sign of the actor "
+        "loss, or a policy that became deterministic too early (more entropy, more prefill)",
     ),
     Rung(
         "first",
@@ -68,7 +68,7 @@ RUNGS = (
         optimum=2.0,
         chance=1.0,
         meaning="the memory is not reset where is_first is set, in acting or in training; or an "
-        "action leads across a reset; near 1 the agent cannot tell row 0 from other rows",
+        "action crosses a reset; near 1 the agent does not recognise row 0",
     ),
     Rung(
         "delayed",
@@ -77,9 +77,9 @@ RUNGS = (
         needed=0.85,
         optimum=1.0,
         chance=1 / 3,
-        meaning="credit is lost on the way: returns off by one row, a continue that is 0 before "
-        "the end, the horizon of imagination not closed by a value, the action of row 0 not kept "
-        "in the recurrent state",
+        meaning="credit is lost over time: returns off by one row, a continue of 0 before the end, "
+        "no bootstrap from a value at the horizon of imagination, or a recurrent state that does "
+        "not keep the action of row 0",
     ),
     Rung(
         "scaled",
@@ -88,8 +88,8 @@ RUNGS = (
         needed=340.0,
         optimum=400.0,
         chance=100.0,
-        meaning="bandit with rewards of 100: returns are not brought to one scale (the divisor of "
-        "the advantage), or a head cannot say numbers of that size (symlog, two-hot bins)",
+        meaning="bandit with rewards of 100: returns are not normalised (the divisor of the "
+        "advantage), or a head cannot predict numbers of that size (symlog, two-hot bins)",
     ),
     Rung(
         "memory",
@@ -98,8 +98,9 @@ RUNGS = (
         needed=2.6,
         optimum=3.0,
         chance=1.5,
-        meaning="near 2, what is seen is used and not kept: the carry is not passed from row to "
-        "row, is reset in every row, or is not stored with replay; near 1.5 it is not even seen",
+        meaning="near 2, the observation is used but not remembered: the carry is not passed from "
+        "row to row, is reset in every row, or is not stored in replay; near 1.5, the observation "
+        "is not used",
     ),
     Rung(
         "target",
@@ -108,9 +109,9 @@ RUNGS = (
         needed=3.0,
         optimum=4.0,
         chance=1.36,
-        meaning="continuous actions: the log-probability is not that of the action that was done, "
-        "the bounds differ from [-1, 1], or the standard deviation does not shrink; near 2.4 the "
-        "target is not seen",
+        meaning="continuous actions: the log-probability is not that of the action taken, the "
+        "bounds differ from [-1, 1], or the standard deviation does not shrink; near 2.4, the "
+        "observation is not used",
     ),
     Rung(
         "grid",
@@ -119,8 +120,8 @@ RUNGS = (
         needed=0.9,
         optimum=1.0,
         chance=0.2,
-        meaning="several steps in a row do not fit together: exploration ends too early (entropy), "
-        "the discount is too small, a time limit is taken for an end",
+        meaning="sequences of actions are not learnt: exploration ends too early (entropy), the "
+        "discount is too small, or a time limit is treated as a terminal",
     ),
     Rung(
         "catch",
@@ -129,27 +130,27 @@ RUNGS = (
         needed=0.6,
         optimum=1.0,
         chance=-0.76,
-        meaning="the picture says too little: the ball is lost below the free nats of the latent "
+        meaning="the latent does not encode the ball: its information is below the free nats "
         "(scale the image loss up to that of 64 by 64 pixels), the axes of the image are mixed up, "
-        "or the policy was sure too early (entropy)",
+        "or the policy became deterministic too early (entropy)",
     ),
 )
-"""The rungs from the bottom: each leans on what those below it have shown."""
+"""The rungs in order; each relies on those before it."""
 
 
 def climb(train: Train, rungs: Sequence[Rung] = RUNGS, *, seed: int = 0) -> list[Result]:
-    """Train a new agent on every rung, from the bottom; the first failure is the one to look at.
+    """Train a new agent on every rung, in order; look at the first failure first.
 
     Args:
-        train: `train(environment, steps, seed)` trains on copies that `environment()` makes, for
-            `steps` environment steps in all, and gives the mean score of the trained agent over
-            100 or more episodes that it was not trained on.
-        rungs: which ones.
-        seed: passed on to `train`.
+        train: `train(environment, steps, seed)` trains on copies made by `environment()`, for
+            `steps` environment steps in all, and returns the mean score of the trained agent over
+            100 or more new episodes.
+        rungs: the rungs to climb.
+        seed: passed to `train`.
     """
     return [Result(rung, float(train(rung.environment, rung.steps, seed))) for rung in rungs]
 
 
 def format_ladder(results: Sequence[Result]) -> str:
-    """One line a rung: PASS or FAIL, the score and, where it failed, what that means."""
+    """One line per rung: PASS or FAIL, the score and the meaning of a failure."""
     return format_report([result.check for result in results])

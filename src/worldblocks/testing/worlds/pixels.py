@@ -1,4 +1,4 @@
-"""Small environments that are seen: a ball that falls, a room with a goal."""
+"""Known-answer environments with images: a falling ball, a room with a goal."""
 
 import numpy as np
 
@@ -9,14 +9,14 @@ MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # row, column: up, down, left, right
 
 
 class Catch(World):
-    """A ball falls, a paddle moves left, stays or moves right: caught or not?
+    """Catch a falling ball with a paddle that moves left, stays or moves right.
 
-    The ball starts in a random column of the top row and falls one cell an action; the paddle
+    The ball starts in a random column of the top row and falls one cell per action. The paddle
     starts in the middle of the bottom row, which the ball reaches after `cells` - 1 actions. The
-    last reward is 1 if they meet there, else -1; all others are 0. The image is grey, the ball and
-    the paddle white.
+    last reward is 1 if they meet there, else -1; all others are 0. The image has one channel, with
+    the ball and the paddle white.
 
-    With the defaults: optimum 1, random -0.76, to be reached 0.6.
+    With the defaults: optimum 1, random -0.76, needed 0.6.
 
     Args:
         cells: rows and columns of the board.
@@ -44,17 +44,17 @@ class Catch(World):
 
 
 class Grid(World):
-    """Walk to the goal of a square room, up, down, left or right, before the time is over.
+    """Walk up, down, left or right to the goal of a square room.
 
-    You and the goal start in two random cells. Reaching it gives 1 and ends the episode; after
-    2 (`cells` - 1) actions, enough for the longest way, a time limit cuts it.
+    You and the goal start in two random cells. Reaching the goal gives 1 and ends the episode. A
+    time limit cuts it after 2 (`cells` - 1) actions, enough for the longest way.
 
-    With the defaults: optimum 1, random 0.2, to be reached 0.9.
+    With the defaults: optimum 1, random 0.2, needed 0.9.
 
     Args:
         cells: rows and columns of the room.
-        side: side of the image in pixels, a multiple of `cells`, you white and the goal grey; 0
-            shows no image, but the coordinates `goal` and `you` (row, column).
+        side: side of the image in pixels, a multiple of `cells`, you white and the goal grey. With
+            0 the observation is the coordinates `goal` and `you` (row, column) instead.
     """
 
     def __init__(self, *, cells: int = 4, side: int = 0) -> None:
@@ -84,7 +84,7 @@ class Grid(World):
 
 
 def pixels(name: str, cells: int, side: int) -> int:
-    """Pixels of a cell's side, or an error that says which images there are."""
+    """Pixels of a cell's side; checks that they are a whole number."""
     if whole(name, "side", side, 1) % cells:
         raise ValueError(
             f"{name} got side={side} for {cells} cells; the side of its image is a multiple of "
@@ -94,5 +94,5 @@ def pixels(name: str, cells: int, side: int) -> int:
 
 
 def draw(board: np.ndarray, pixels: int) -> np.ndarray:
-    """The image `side side 1` of a board: each cell a square of `pixels` by `pixels`."""
+    """The image `side side 1` of a board; each cell has `pixels` by `pixels`."""
     return board.repeat(pixels, 0).repeat(pixels, 1)[..., None]

@@ -1,6 +1,6 @@
-"""Small environments whose best and whose random score are known; observations are vectors.
+"""Known-answer environments with vector observations.
 
-None of them needs a simulator. All randomness of an episode comes from the seed of its reset.
+The seed of a reset determines all randomness of its episode.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from worldblocks.testing.worlds.base import World, arm, whole
 
 
 class Bandit(World):
-    """Pull an arm, get its reward, again and again: nothing to see, nothing to remember.
+    """A multi-armed bandit: observations are constant.
 
-    Arm `best` pays 1, the others nothing, at each of the `steps` actions of an episode.
+    Arm `best` pays 1, the others 0, at each of the `steps` actions of an episode.
 
-    With the defaults: optimum 4, random 1, to be reached 3.4.
+    With the defaults: optimum 4, random 1, needed 3.4.
     """
 
     def __init__(self, *, arms: int = 4, best: int = 2, steps: int = 4) -> None:
@@ -39,12 +39,12 @@ class Bandit(World):
 
 
 class Delayed(World):
-    """The action at row 0 decides the reward of the last row, `delay` rows after it.
+    """A bandit with a delayed reward: 1 in the last row if the action at row 0 was `best`.
 
-    1 for arm `best`, else 0. What is done in between changes nothing. The row is observed, the
-    arm is not.
+    The last row is `delay` rows after row 0; actions in between have no effect. The number of the
+    row is observed, the arm is not.
 
-    With the defaults: optimum 1, random 0.33, to be reached 0.85.
+    With the defaults: optimum 1, random 0.33, needed 0.85.
     """
 
     def __init__(self, *, delay: int = 3, arms: int = 3, best: int = 1) -> None:
@@ -69,13 +69,13 @@ class Delayed(World):
 
 
 class First(World):
-    """Press the button in row 0 and never again; there is nothing to see.
+    """Press a button in the first row only; observations are constant.
 
-    Action 1 in row 0 is worth 1, and action 0 in any other row. After each action the episode ends
-    with probability `stop`, so that nothing but `is_first` tells when one begins.
+    Action 1 in row 0 is worth 1, and so is action 0 in any other row. After each action the episode
+    ends with probability `stop`, so that only `is_first` shows where one begins.
 
-    With the defaults: optimum 2, random 1, to be reached 1.7. Whose memory is never reset has 1:
-    half the rows are a row 0, and it cannot tell which.
+    With the defaults: optimum 2, random 1, needed 1.7. An agent whose memory is never reset has 1:
+    half the rows are a row 0, and it cannot recognise them.
     """
 
     def __init__(self, *, stop: float = 0.5) -> None:
@@ -96,13 +96,13 @@ class First(World):
 
 
 class Memory(World):
-    """Was the light on in row 0? Asked in every row, in the dark.
+    """Remember the observation of row 0.
 
-    In row 0 the light is on or off, like a coin; in all other rows it is off. An action is worth 1
-    if it is 1 and the light was on, or 0 and it was not. The episode ends after `steps` actions.
+    In row 0 the light is on with probability 0.5; in all other rows it is off. An action is worth 1
+    if it equals the light of row 0, in every row. The episode ends after `steps` actions.
 
-    With the defaults: optimum 3, random 1.5, to be reached 2.6. Who remembers nothing has 2: the
-    light is seen in row 0 alone.
+    With the defaults: optimum 3, random 1.5, needed 2.6. An agent without memory has 2: it sees the
+    light in row 0 alone.
     """
 
     def __init__(self, *, steps: int = 3) -> None:
@@ -121,12 +121,12 @@ class Memory(World):
 
 
 class Target(World):
-    """Hit a number: reward 1 - |action - target|, a new target in each row.
+    """Match a number: reward 1 - |action - target|, with a new target in each row.
 
-    The target is 0 or `reach`, like a coin, and which one is shown; the action is clipped to
-    [-1, 1]. An episode is cut after `steps` actions: a time limit, not an end.
+    The target is 0 or `reach` with equal probability, which is observed. The action is clipped to
+    [-1, 1]. A time limit cuts the episode after `steps` actions.
 
-    With the defaults: optimum 4, random 1.36, to be reached 3.0. The best single number has 2.4.
+    With the defaults: optimum 4, random 1.36, needed 3.0. The best constant action has 2.4.
     """
 
     def __init__(self, *, steps: int = 4, reach: float = 0.8) -> None:
@@ -148,15 +148,15 @@ class Target(World):
 
 
 class Scaled:
-    """An environment whose rewards are multiplied by `scale`; all else is as it was.
+    """An environment with its rewards multiplied by `scale`.
 
     Args:
-        environment: an `Environment`; or a callable that gives one, or a name for
-            `worldblocks.envs.gym`, built with `options`.
-        scale: factor of every reward, above 0. Divide a score by it to compare.
+        environment: an `Environment`; or a callable that returns one, or a name for
+            `worldblocks.envs.gym`, called with `options`.
+        scale: factor of every reward, above 0. Divide scores by it to compare.
 
     Raises:
-        ValueError: another scale, or options for an environment that is built already.
+        ValueError: an invalid scale, or options for an environment that is already built.
     """
 
     def __init__(
@@ -174,19 +174,19 @@ class Scaled:
             environment = environment(**options)
         elif options:
             raise ValueError(
-                f"Scaled got the options {options} for an environment that is built already; they "
-                f"go with a class, a function or a name"
+                f"Scaled got the options {options} for an environment that is already built; pass "
+                f"a class, a function or a name to use them"
             )
         self.environment, self.scale = environment, scale
 
     @property
     def observation(self) -> Spaces:
-        """What an observation is made of."""
+        """The spaces of an observation, by key."""
         return self.environment.observation
 
     @property
     def action(self) -> Actions:
-        """What an action is made of."""
+        """The spaces of an action, by key."""
         return self.environment.action
 
     def reset(self, seed: int) -> Step:
@@ -194,14 +194,14 @@ class Scaled:
         return self._scaled(self.environment.reset(seed))
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
-        """Do an action; its reward is scaled."""
+        """Do an action."""
         return self._scaled(self.environment.step(action))
 
     def _scaled(self, step: Step) -> Step:
         return step._replace(reward=step.reward * self.scale)
 
     def get_state(self) -> bytes | None:
-        """The state of what is scaled."""
+        """The state of the environment."""
         return self.environment.get_state()
 
     def set_state(self, state: bytes) -> None:
@@ -209,5 +209,5 @@ class Scaled:
         self.environment.set_state(state)
 
     def close(self) -> None:
-        """Release what the simulator holds."""
+        """Release the resources of the environment."""
         self.environment.close()
