@@ -2,7 +2,7 @@
 
 import copy
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,11 +22,11 @@ ACTIONS = {"jump": Discrete(3)}
 EPISODES = Trajectory((True, False), ("..T.L.", "T..A.L"), 0)
 
 
-class Case:
+class Case(NamedTuple):
     """The functions of a recipe and a configuration."""
 
-    def __init__(self, recipe: Any, cfg: Any) -> None:
-        self.recipe, self.cfg = recipe, cfg
+    recipe: Any
+    cfg: Any
 
     def scripted(self, trajectory: Trajectory) -> tuple[Any, Place, Any]:
         """A scripted agent, its posterior states, and the other fields of a batch."""

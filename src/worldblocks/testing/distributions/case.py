@@ -1,7 +1,7 @@
 """A distribution under test."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,18 +13,13 @@ promise = Promises()
 BATCH, TIME = 3, 4
 
 
-class Case:
+class Case(NamedTuple):
     """A distribution and its raw parameters."""
 
-    def __init__(
-        self,
-        make: Callable[[Tensor], Any],
-        size: int,
-        target: Callable[[Any], Tensor] | None,
-        pathwise: bool,
-    ) -> None:
-        self.make, self.size, self.pathwise = make, size, pathwise
-        self._target = target
+    make: Callable[[Tensor], Any]
+    size: int
+    prediction: Callable[[Any], Tensor] | None
+    pathwise: bool
 
     def raw(self, seed: int = 0, *batch: int) -> Tensor:
         """Random raw parameters `*batch size`."""
@@ -34,7 +29,7 @@ class Case:
     def target(self, output: Any) -> Tensor:
         """A target of the output: its prediction or a sample."""
         with seeded(), torch.no_grad():
-            return (self._target(output) if self._target else output.sample()).detach()
+            return (self.prediction(output) if self.prediction else output.sample()).detach()
 
     def sampled(self) -> None:
         """Skip the promise for outputs that have no samples."""
@@ -46,8 +41,3 @@ class Case:
         self.sampled()
         if not hasattr(type(self.make(self.raw())), name):
             raise NotApplicable(f"this distribution has no {name}")
-
-    def regressed(self) -> None:
-        """Skip the promise for distributions."""
-        if hasattr(type(self.make(self.raw())), "sample"):
-            raise NotApplicable("this output is a distribution: it has sample()")

@@ -1,9 +1,6 @@
 """Promises about samples and the prior."""
 
-from typing import Any
-
 import torch
-from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, chosen, promise
@@ -24,15 +21,6 @@ from worldblocks.testing.promise.statistics import expect_same_moments
 DRAWS = 8000
 
 
-def draws_by_seed(call: Any, seeds: int = 6) -> Tensor:
-    """The feature for each of several seeds, `seed ...`."""
-    found = []
-    for seed in range(seeds):
-        with seeded(seed), torch.no_grad():
-            found.append(call().feature())
-    return torch.stack(found)
-
-
 @promise(
     "noise-of-its-own",
     "Elements and rows with equal inputs draw different samples.",
@@ -49,7 +37,11 @@ def noise_of_its_own(case: Case) -> None:
     }
     some = False
     for name, call in calls.items():
-        drawn = draws_by_seed(call)
+        found = []
+        for seed in range(6):
+            with seeded(seed), torch.no_grad():
+                found.append(call().feature())
+        drawn = torch.stack(found)  # `seed ...`
         if difference(drawn[:1].expand_as(drawn), drawn) <= SAME:
             continue
         some = True

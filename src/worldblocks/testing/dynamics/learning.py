@@ -13,6 +13,7 @@ from worldblocks.testing.promise.compare import (
     difference,
     expect,
     expect_different,
+    expect_trained,
     gradients,
     leaves_of,
     seeded,
@@ -102,10 +103,7 @@ def gradients_reach_parameters(case: Case) -> None:
     observed = case.observe(given)
     imagined = case.imagine(given.carry, given.prev_action[:, 0])
     loss = weighted([*every(observed), *every(imagined)])
-    named = {name: p for name, p in case.block.named_parameters() if p.requires_grad}
-    found = gradients(loss, list(named.values()))
-    missing = [name for name, g in zip(named, found, strict=True) if not g.ne(0).any()]
-    expect(not missing, f"no gradient reaches {', '.join(missing)}", example=PLAIN)
+    expect_trained(case.block, loss)
 
 
 @promise(

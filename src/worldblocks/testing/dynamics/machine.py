@@ -1,6 +1,5 @@
 """Promises about shapes, memory, files, dtypes, devices and graphs."""
 
-import io
 import warnings
 from typing import Any
 
@@ -11,11 +10,13 @@ from worldblocks.testing.dynamics.case import PLAIN, Case, Inputs, every, promis
 from worldblocks.testing.episodes import Trajectory
 from worldblocks.testing.promise import NotApplicable
 from worldblocks.testing.promise.compare import (
+    devices,
     expect,
     expect_compiles,
     expect_equal,
     expect_untouched,
     perturbed,
+    reloaded,
     steady,
     tensors,
 )
@@ -94,12 +95,7 @@ def leaves_inputs_alone(case: Case) -> None:
     "tensors that are neither parameters nor persistent buffers",
 )
 def saves(case: Case) -> None:
-    file = io.BytesIO()
-    torch.save(case.block.state_dict(), file)
-    file.seek(0)
-    other = perturbed(case.make, seed=5)
-    other.load_state_dict(torch.load(file, weights_only=True))
-    given = case.inputs(PLAIN)
+    given, other = case.inputs(PLAIN), reloaded(case.make, case.block)
     what = "a block with the same state dict returned other states"
     expect_equal(every(case.observe(given, other)), every(case.observe(given)), what)
 
@@ -149,9 +145,7 @@ def moves_to_float64(case: Case) -> None:
     "tensors created without `device=`, and tensors that are plain attributes instead of buffers",
 )
 def moves_to_a_device(case: Case) -> None:
-    # The meta device exists on every machine; its tensors have shapes and no numbers.
-    devices = ["meta", *["cuda"] * torch.cuda.is_available()]
-    for device in devices:
+    for device in devices():
         block = perturbed(case.make).to(device)
         given = pytree.tree_map(lambda x, to=device: x.to(to), case.inputs(FIRST))
         start = block.initial(FIRST.batch)

@@ -1,6 +1,5 @@
 """Promises that encoders, decoders and heads share."""
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +12,16 @@ from worldblocks.testing.promise import Promises
 from worldblocks.testing.promise.compare import (
     SAME,
     cloned,
+    devices,
     expect,
     expect_compiles,
     expect_equal,
+    expect_trained,
     expect_untouched,
     gradients,
     leaves_of,
     perturbed,
+    reloaded,
     rows,
     steady,
     weighted,
@@ -73,11 +75,7 @@ def batch(case: ModuleCase) -> None:
 @promise("gradients-reach-parameters", "Every parameter has a gradient.", "detach(), no_grad()")
 def gradients_reach_parameters(case: ModuleCase) -> None:
     with steady():
-        loss = weighted(case.call(case.module, case.inputs()))
-    named = {name: p for name, p in case.module.named_parameters() if p.requires_grad}
-    found = gradients(loss, list(named.values()))
-    missing = [name for name, g in zip(named, found, strict=True) if not g.ne(0).any()]
-    expect(not missing, f"no gradient reaches {', '.join(missing)}")
+        expect_trained(case.module, weighted(case.call(case.module, case.inputs())))
 
 
 @promise(
@@ -105,10 +103,8 @@ def leaves_inputs_alone(case: ModuleCase) -> None:
     "state that is neither a parameter nor a persistent buffer",
 )
 def saves(case: ModuleCase) -> None:
-    module, other, file = perturbed(case.make), perturbed(case.make, seed=5), io.BytesIO()
-    torch.save(module.state_dict(), file)
-    file.seek(0)
-    other.load_state_dict(torch.load(file, weights_only=True))
+    module = perturbed(case.make)
+    other = reloaded(case.make, module)
     with steady():
         ours, theirs = case.call(other, case.inputs()), case.call(module, case.inputs())
     expect_equal(ours, theirs, "a module with the same state dict gave another result")
@@ -120,7 +116,7 @@ def saves(case: ModuleCase) -> None:
     "tensors that are plain attributes instead of buffers",
 )
 def moves_to_a_device(case: ModuleCase) -> None:
-    for device in ("meta", *["cuda"] * torch.cuda.is_available()):
+    for device in devices():
         module = perturbed(case.make).to(device)
         with steady():
             inputs = pytree.tree_map(lambda x, to=device: x.to(to), case.inputs())

@@ -1,5 +1,6 @@
 """Comparing results: fixed random numbers, tolerances, gradients and graphs."""
 
+import io
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -165,6 +166,29 @@ def expect_compiles(function: Callable[..., Any], arguments: Sequence[Any], what
         ours = outcome(graph, arguments)
     expect_equal(ours[0], eager[0], f"{what}: values differ once compiled")
     expect_equal(ours[1], eager[1], f"{what}: gradients differ once compiled", allowed=1e-3)
+
+
+def expect_trained(module: nn.Module, loss: Tensor) -> None:
+    """Raise unless a loss has a gradient for every parameter."""
+    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    found = gradients(loss, list(named.values()))
+    missing = [name for name, g in zip(named, found, strict=True) if not g.ne(0).any()]
+    expect(not missing, f"no gradient reaches {', '.join(missing)}")
+
+
+def reloaded(make: Callable[[], M], module: nn.Module) -> M:
+    """A new module that loads the saved state dict of another."""
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    file.seek(0)
+    other = perturbed(make, seed=5)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    return other
+
+
+def devices() -> list[str]:
+    """Devices to move to: the meta device, which needs no hardware, and a GPU if there is one."""
+    return ["meta", *["cuda"] * torch.cuda.is_available()]
 
 
 def expect_untouched(call: Callable[..., Any], arguments: Sequence[Any], what: str) -> None:

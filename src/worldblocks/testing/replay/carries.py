@@ -10,7 +10,6 @@ from worldblocks.testing.replay.case import (
     Case,
     Sizes,
     carry_of,
-    flags,
     promise,
     row,
     sizes,
@@ -70,12 +69,12 @@ def writes_back_what_is_kept(case: Case) -> None:
     case.needs("write_back")
     for more in (1, 3, 7):
         size = Sizes(share=4, streams=2, length=2, context=1, rows=12 + more, flags=0)
-        replay, marks = case.empty(size), flags(size)
+        replay = case.empty(size)
         for time in range(12):
-            replay.add(**row(size, time, marks))
+            replay.add(**row(size, time))
         batch = uniform(replay, 20)
         for time in range(12, size.rows):
-            replay.add(**row(size, time, marks))
+            replay.add(**row(size, time))
         replay.write_back(batch.row, carry_of(batch.obs["which"] + 10_000))
         written = set(batch.obs["which"].flatten().tolist())
         what = f"carries written back {more} rows late went to other rows"

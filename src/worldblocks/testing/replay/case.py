@@ -1,5 +1,6 @@
 """A replay under test, and rows whose numbers identify them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ class Flags(NamedTuple):
     is_terminal: Tensor
 
 
+@functools.cache
 def flags(size: Sizes) -> Flags:
     """Random flags: terminals, time limits, and abandoned episodes."""
     generator = torch.Generator().manual_seed(size.flags)
@@ -67,8 +69,9 @@ def flags(size: Sizes) -> Flags:
     return Flags(first, (letter == 2) | (letter == 3), letter == 2)
 
 
-def row(size: Sizes, time: int, marks: Flags) -> dict[str, Any]:
+def row(size: Sizes, time: int) -> dict[str, Any]:
     """The arguments of `add` for one row."""
+    marks = flags(size)
     which = time * size.streams + torch.arange(size.streams)
     return {
         "obs": {"which": which.clone(), "number": which[:, None].float().repeat(1, 2)},
@@ -100,9 +103,9 @@ class Case:
 
     def filled(self, size: Sizes, seed: int = 0) -> Any:
         """A replay with all rows added."""
-        replay, marks = self.empty(size, seed), flags(size)
+        replay = self.empty(size, seed)
         for time in range(size.rows):
-            replay.add(**row(size, time, marks))
+            replay.add(**row(size, time))
         return replay
 
     def needs(self, *names: str) -> None:

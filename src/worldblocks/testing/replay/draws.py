@@ -7,7 +7,7 @@ import torch
 from worldblocks.testing.promise import NotApplicable, Violation, for_all
 from worldblocks.testing.promise.compare import expect
 from worldblocks.testing.promise.statistics import ALARM, chi_squared
-from worldblocks.testing.replay.case import STARTS, Case, Sizes, flags, promise, row, sizes, uniform
+from worldblocks.testing.replay.case import STARTS, Case, Sizes, promise, row, sizes, uniform
 
 FULL = Sizes(share=7, streams=2, length=3, context=0, rows=20, flags=0)
 DRAWS = 8000
@@ -20,9 +20,9 @@ DRAWS = 8000
 )
 def keeps_what_it_says(case: Case) -> None:
     def body(size: Sizes) -> None:
-        replay, marks = case.empty(size), flags(size)
+        replay = case.empty(size)
         for time in range(size.rows):
-            replay.add(**row(size, time, marks))
+            replay.add(**row(size, time))
             starts = size._replace(rows=time + 1).starts
             what = f"after {time + 1} rows len() is {len(replay)}, expected {len(starts)} starts "
             what += f"in each of {size.streams} streams"
@@ -102,9 +102,9 @@ def queue_gives_each_once(case: Case) -> None:
 
     def body(size: Sizes) -> None:
         size = size._replace(share=40)
-        replay, marks, taken = case.empty(size), flags(size), []
+        replay, taken = case.empty(size), []
         for time in range(size.rows):
-            replay.add(**row(size, time, marks))
+            replay.add(**row(size, time))
             while replay.queued:
                 take = min(replay.queued, 1 + time % 2)
                 which = replay.sample(take, online=True).obs["which"]

@@ -95,9 +95,9 @@ def ends_are_marked(case: Case) -> None:
 )
 def has_its_own_memory(case: Case) -> None:
     size = Sizes(share=6, streams=2, length=3, context=1, rows=14, flags=0)
-    replay, marks = case.empty(size), flags(size)
+    replay = case.empty(size)
     for time in range(size.rows):
-        given = row(size, time, marks)
+        given = row(size, time)
         replay.add(**given)
         for tensor in (given["obs"]["number"], given["reward"], given["prev_action"]):
             tensor.fill_(-1.0)

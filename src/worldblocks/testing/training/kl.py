@@ -1,7 +1,7 @@
 """Promises of a balanced KL."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -27,21 +27,17 @@ DRAWS = 4000
 Pair = tuple[Tensor, Tensor]
 
 
-class Case:
+class Case(NamedTuple):
     """A KL and the raw parameters of its two distributions."""
 
-    def __init__(
-        self,
-        kl: Callable[..., Pair],
-        distribution: Callable[[Tensor], Any],
-        size: tuple[int, ...],
-    ) -> None:
-        self._kl, self.distribution, self.size = kl, distribution, size
+    function: Callable[..., Pair]
+    distribution: Callable[[Tensor], Any]
+    size: tuple[int, ...]
 
     def kl(self, post: Tensor, prior: Tensor, free_nats: float) -> Pair:
         """The two losses for raw parameters."""
         both = (self.distribution(raw) for raw in (post, prior))
-        return self._kl(*both, free_nats=free_nats)
+        return self.function(*both, free_nats=free_nats)
 
     def raw(self, seed: int) -> Tensor:
         """Raw parameters `batch time ...`."""

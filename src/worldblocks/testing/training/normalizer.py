@@ -1,7 +1,7 @@
 """Promises of running scales."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from worldblocks.testing.promise import Names, NotApplicable, Promises, Report
 from worldblocks.testing.promise.compare import (
+    devices,
     expect,
     expect_equal,
     expect_untouched,
@@ -21,16 +22,12 @@ UPDATES = 20
 MANY = 1000
 
 
-class Case:
+class Case(NamedTuple):
     """A running scale and the statistic that it tracks."""
 
-    def __init__(
-        self,
-        make: Callable[[], nn.Module],
-        statistic: Callable[[Tensor], Any] | None,
-        corrected: bool,
-    ) -> None:
-        self.make, self.statistic, self.corrected = make, statistic, corrected
+    make: Callable[[], nn.Module]
+    statistic: Callable[[Tensor], Any] | None
+    corrected: bool
 
     def signal(self, seed: int = 0) -> Tensor:
         """Large numbers `batch time`; each row has another mean."""
@@ -144,7 +141,7 @@ def saves(case: Case) -> None:
 
 @promise("moves-to-a-device", "A module on another device computes there.", "plain attributes")
 def moves_to_a_device(case: Case) -> None:
-    for device in ("meta", *["cuda"] * torch.cuda.is_available()):
+    for device in devices():
         module = case.make().to(device)
         found = {x.device.type for x in case.after(case.signal().to(device), module=module)}
         expect(found == {device}, f"a module on {device!r} returned tensors on {sorted(found)}")

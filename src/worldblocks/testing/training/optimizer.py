@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,15 +17,11 @@ SHAPES = ((3, 2), (4,), ())
 UPDATES = 8
 
 
-class Case:
+class Case(NamedTuple):
     """An optimiser under test."""
 
-    def __init__(
-        self,
-        make: Callable[[list[nn.Parameter]], Optimizer],
-        definition: Callable[[Tensor, list[Tensor]], Tensor] | None,
-    ) -> None:
-        self.make, self.definition = make, definition
+    make: Callable[[list[nn.Parameter]], Optimizer]
+    definition: Callable[[Tensor, list[Tensor]], Tensor] | None
 
     def run(self, starts: list[Tensor], gradients: list[list[Tensor | None]]) -> list[Tensor]:
         """Parameters after these gradients, one list for each update."""

@@ -25,11 +25,12 @@ Definition = Callable[[list[float], list[float], list[float], list[bool]], list[
 PLAIN = Trajectory(begins=(False,) * 3, rows=("....",) * 3, seed=0)
 
 
-class Case:
+class Case(NamedTuple):
     """An estimator under test."""
 
-    def __init__(self, estimator: Callable[..., Tensor], definition: Definition | None, cuts: bool):
-        self.estimator, self.definition, self.cuts = estimator, definition, cuts
+    estimator: Callable[..., Tensor]
+    definition: Definition | None
+    cuts: bool
 
     def __call__(self, rows: "Rows") -> Tensor:
         return self.estimator(*(rows if self.cuts else rows[:3]))

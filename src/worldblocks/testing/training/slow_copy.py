@@ -1,7 +1,7 @@
 """Promises of slow copies of a module."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,11 @@ from worldblocks.testing.promise.compare import cloned, expect, expect_equal, se
 promise = Promises()
 
 
-class Case:
+class Case(NamedTuple):
     """The factory of a slow copy, and its rate."""
 
-    def __init__(self, make: Callable[[nn.Module], Any], rate: float) -> None:
-        self.make, self.rate = make, rate
+    make: Callable[[nn.Module], Any]
+    rate: float
 
     def pair(self) -> tuple[nn.Module, Any]:
         """A small network and its copy."""

@@ -16,19 +16,9 @@ class World(ABC):
     """
 
     def __init__(self, observation: Spaces, action: Actions) -> None:
-        self._observation, self._action = observation, action
+        self.observation, self.action = observation, action
         self._random = np.random.default_rng(0)
         self._time, self._over = 0, True
-
-    @property
-    def observation(self) -> Spaces:
-        """The spaces of an observation, by key."""
-        return self._observation
-
-    @property
-    def action(self) -> Actions:
-        """The space of the action, by key."""
-        return self._action
 
     def reset(self, seed: int) -> Step:
         """Begin the episode of this seed."""
@@ -71,9 +61,8 @@ class World(ABC):
     def close(self) -> None:  # noqa: B027
         """Nothing to release."""
 
-    @abstractmethod
-    def _begin(self) -> None:
-        """Draw an episode from `_random`."""
+    def _begin(self) -> None:  # noqa: B027
+        """Draw an episode from `_random`; nothing by default."""
 
     @abstractmethod
     def _observe(self) -> dict[str, np.ndarray]:
@@ -84,7 +73,7 @@ class World(ABC):
         """Do the action at row `_time`; returns reward, is_last, is_terminal of the next row."""
 
     def _value(self, action: dict[str, np.ndarray]) -> np.ndarray:
-        [(key, space)] = self._action.items()
+        [(key, space)] = self.action.items()
         value = np.asarray(action.get(key, np.nan))
         right = value.shape == space.shape and bool(np.isfinite(value).all())
         if right and isinstance(space, Discrete):

@@ -10,7 +10,7 @@ import numpy as np
 
 from worldblocks import envs
 from worldblocks.envs import Environment, Step
-from worldblocks.spaces import Actions, Continuous, Discrete, Spaces
+from worldblocks.spaces import Continuous, Discrete
 from worldblocks.testing.worlds.base import World, arm, whole
 
 
@@ -26,9 +26,6 @@ class Bandit(World):
         self.arms, self.steps = whole("Bandit", "arms", arms, 2), whole("Bandit", "steps", steps, 1)
         self.best = arm("Bandit", best, arms)
         super().__init__({"nothing": Continuous((1,))}, {"arm": Discrete(self.arms)})
-
-    def _begin(self) -> None:
-        pass
 
     def _observe(self) -> dict[str, np.ndarray]:
         return {"nothing": np.zeros(1, np.float32)}
@@ -48,10 +45,8 @@ class Delayed(World):
     """
 
     def __init__(self, *, delay: int = 3, arms: int = 3, best: int = 1) -> None:
-        self.delay, self.arms = (
-            whole("Delayed", "delay", delay, 1),
-            whole("Delayed", "arms", arms, 2),
-        )
+        self.delay = whole("Delayed", "delay", delay, 1)
+        self.arms = whole("Delayed", "arms", arms, 2)
         self.best = arm("Delayed", best, arms)
         super().__init__({"row": Discrete(self.delay + 1)}, {"arm": Discrete(self.arms)})
 
@@ -83,9 +78,6 @@ class First(World):
             raise ValueError(f"First got stop={stop}; it takes a probability between 0 and 1")
         self.stop = stop
         super().__init__({"nothing": Continuous((1,))}, {"press": Discrete(2)})
-
-    def _begin(self) -> None:
-        pass
 
     def _observe(self) -> dict[str, np.ndarray]:
         return {"nothing": np.zeros(1, np.float32)}
@@ -178,16 +170,7 @@ class Scaled:
                 f"a class, a function or a name to use them"
             )
         self.environment, self.scale = environment, scale
-
-    @property
-    def observation(self) -> Spaces:
-        """The spaces of an observation, by key."""
-        return self.environment.observation
-
-    @property
-    def action(self) -> Actions:
-        """The spaces of an action, by key."""
-        return self.environment.action
+        self.observation, self.action = environment.observation, environment.action
 
     def reset(self, seed: int) -> Step:
         """Begin the episode of this seed."""
