@@ -6,13 +6,7 @@ from worldblocks.distributions import modes
 from worldblocks.testing.distributions.case import Case, promise
 from worldblocks.testing.distributions.chance import continuous_part, discrete_part, draw, numbers
 from worldblocks.testing.promise import NotApplicable, Violation
-from worldblocks.testing.promise.compare import (
-    expect,
-    expect_equal,
-    gradients,
-    seeded,
-    weighted,
-)
+from worldblocks.testing.promise.compare import expect, expect_equal, gradients, seeded, weighted
 from worldblocks.testing.promise.statistics import expect_mean
 
 
@@ -45,11 +39,7 @@ def entropy_matches_samples(case: Case) -> None:
     expect_mean(surprise, many.entropy()[:1], "the entropy does not match the samples")
 
 
-@promise(
-    "mean-matches-samples",
-    "The mean is the mean of the samples.",
-    "mean and mode: are they exchanged?",
-)
+@promise("mean-matches-samples", "The mean is the mean of the samples.", "mean and mode exchanged")
 def mean_matches_samples(case: Case) -> None:
     case.sampled()
     raw = case.raw(0, 1)
@@ -89,11 +79,7 @@ def one_door(case: Case) -> None:
         expect_equal(output.sample(), expected, "a sample inside modes() is not the mode")
 
 
-@promise(
-    "noise-of-its-own",
-    "Elements with equal parameters draw different samples.",
-    "the shape of the noise",
-)
+@promise("noise-of-its-own", "Equal elements draw different samples.", "the shape of the noise")
 def noise_of_its_own(case: Case) -> None:
     case.sampled()
     with seeded():

@@ -62,10 +62,10 @@ class Case:
         with steady():
             return (block or self.block).observe(*inputs)
 
-    def step(self, inputs: Inputs, t: int = 0) -> Any:
-        """The state of row t, without random samples."""
+    def step(self, inputs: Inputs) -> Any:
+        """The state of row 0, without random samples."""
         with steady():
-            return self.block.observe_step(inputs.carry, *(x[:, t] for x in inputs[1:]))
+            return self.block.observe_step(inputs.carry, *(x[:, 0] for x in inputs[1:]))
 
     def imagine(self, carry: Any, action: Tensor) -> Any:
         """The state after an action, without a random sample."""

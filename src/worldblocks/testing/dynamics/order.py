@@ -10,7 +10,6 @@ from worldblocks.testing.dynamics.case import (
     PLAIN,
     Case,
     Inputs,
-    chosen,
     every,
     promise,
     some_trajectories,
@@ -21,6 +20,7 @@ from worldblocks.testing.promise.compare import (
     SAME,
     expect_different,
     expect_equal,
+    expect_zero,
     gradients,
     leaves_of,
     rows,
@@ -67,7 +67,7 @@ def batch_gradients(case: Case) -> None:
         loss = weighted(rows(every(case.observe(given)), slice(0, 1)))
         leaked = [g[1:] for g in gradients(loss, given)]
         what = "the states of element 0 have a gradient with respect to the inputs of another"
-        expect_equal(leaked, [torch.zeros_like(g) for g in leaked], what, allowed=0.0)
+        expect_zero(leaked, what)
 
     for_all(some_trajectories(batch=(2, 3)), body, share=0.25)
 
@@ -96,16 +96,12 @@ def causal_gradients(case: Case) -> None:
         *_, embed, action = gradients(loss, given)
         later = [embed[:, half:], action[:, half:]]
         what = f"a state before row {half} has a gradient with respect to a later row"
-        expect_equal(later, [torch.zeros_like(g) for g in later], what, allowed=0.0)
+        expect_zero(later, what)
 
     for_all(some_trajectories(time=(2, 5)), body, share=0.25)
 
 
-@promise(
-    "observe-is-steps",
-    "`observe` has the values and gradients of repeated `observe_step`.",
-    LOOP,
-)
+@promise("observe-is-steps", "`observe` has the values and gradients of repeated steps.", LOOP)
 def observe_is_steps(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
         outcomes = []
@@ -137,9 +133,7 @@ def by_steps(case: Case, given: Inputs) -> Any:
 def observe_in_pieces(case: Case) -> None:
     def body(trajectory: Trajectory) -> None:
         given, half = case.inputs(trajectory), trajectory.time // 2
-        with (
-            steady()
-        ):  # one context for both, so that the second piece continues the random numbers
+        with steady():  # one context: the second piece continues the random numbers
             first = case.block.observe(given.carry, *(x[:, :half] for x in given[1:]))
             carry = rows(first, (slice(None), half - 1)).carry
             second = case.block.observe(carry, *(x[:, half:] for x in given[1:]))
@@ -160,9 +154,7 @@ def changed_row(case: Case, field: str, t: int) -> tuple[Any, Any]:
 
 def row_of(states: Any, t: int) -> list[torch.Tensor]:
     """Row t of every tensor of the states."""
-    mask = torch.zeros(PLAIN.batch, PLAIN.time, dtype=torch.bool)
-    mask[:, t] = True
-    return chosen(states, mask)
+    return [x[:, t] for x in every(states)]
 
 
 @promise(
@@ -205,11 +197,7 @@ def remembers(case: Case) -> None:
     expect_different(row_of(before, last), row_of(after, last), what, example=PLAIN)
 
 
-@promise(
-    "continues",
-    "`observe` continues from its carry argument.",
-    "the carry of the first step of `observe`",
-)
+@promise("continues", "`observe` continues from its carry argument.", "the first step of `observe`")
 def continues(case: Case) -> None:
     given = case.inputs(PLAIN)
     other = case.observe(given._replace(carry=case.inputs(PLAIN, other=1).carry))

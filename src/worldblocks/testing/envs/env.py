@@ -161,11 +161,7 @@ def seeds_differ(case: Case) -> None:
     expect(not all(alike(rows, first) for rows in others), what)
 
 
-@promise(
-    "actions-matter",
-    "Other actions lead to other episodes.",
-    "the path of the action to the simulator",
-)
+@promise("actions-matter", "Other actions lead to other episodes.", "the action at the simulator")
 def actions_matter(case: Case) -> None:
     for seed in range(EPISODES):
         one, other = (case.episode(seed, policy=policy) for policy in (1, 2))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from worldblocks.envs import Step
-from worldblocks.spaces import Continuous, Discrete, action_size
+from worldblocks.spaces import Continuous, Discrete
 from worldblocks.testing.promise import Names, Promises, Report, Violation
 from worldblocks.testing.promise.compare import cloned, expect, expect_equal
 from worldblocks.testing.worlds.base import World
@@ -75,14 +75,14 @@ class Case:
         vector, worlds = self.new(seed)
         rows, actions = [cloned(vector.reset())], []
         for t in range(STEPS):
-            actions.append(flat_action(t, action_size(worlds[0].action)))
+            actions.append(flat_action(t))
             rows.append(cloned(vector.step(actions[-1])))
         return rows, actions, worlds
 
 
-def flat_action(t: int, size: int) -> Tensor:
+def flat_action(t: int) -> Tensor:
     """Actions that identify their environment and row."""
-    action = torch.zeros(COUNT, size)
+    action = torch.zeros(COUNT, 5)  # two for the move, three for the turn
     action[:, 0] = torch.arange(COUNT) / 10 + t / 1000
     action[:, 2] = 1
     return action
@@ -107,9 +107,9 @@ def rows_are_the_environments(case: Case) -> None:
         expect(len(steps) == len(rows), what)
         for t, (ours, step) in enumerate(zip(rows, steps, strict=True)):
             for name in ("reward", "is_first", "is_last", "is_terminal"):
-                given, should = getattr(ours, name)[i].item(), getattr(step, name)
-                what = f"row {t} of environment {i} has {name} {given}, expected {should}"
-                expect(abs(float(given) - float(should)) < 1e-5, what)
+                given, expected = getattr(ours, name)[i].item(), getattr(step, name)
+                what = f"row {t} of environment {i} has {name} {given}, expected {expected}"
+                expect(abs(float(given) - float(expected)) < 1e-5, what)
             for key, value in step.obs.items():
                 what = f"row {t} of environment {i} has another {key!r} than its step"
                 expect_equal(ours.obs[key][i], torch.from_numpy(value), what)
@@ -174,11 +174,11 @@ def seeds_of_their_own(case: Case) -> None:
 
 @promise("has-its-own-memory", "Rows do not change in later steps.", "views of buffers")
 def has_its_own_memory(case: Case) -> None:
-    vector, worlds = case.new()
+    vector, _ = case.new()
     rows = vector.reset()
     for t in range(8):
         kept = cloned(rows)
-        after = vector.step(flat_action(t, action_size(worlds[0].action)))
+        after = vector.step(flat_action(t))
         what = f"row {t} changed in the next step"
         expect_equal(rows, kept, what, allowed=0.0)
         rows = after

@@ -80,7 +80,7 @@ def gradients_reach_parameters(case: ModuleCase) -> None:
 
 @promise(
     "repeatable",
-    "In evaluation mode the result depends on the input alone.",
+    "In evaluation the result depends on the input alone.",
     "dropout, batch norm",
 )
 def repeatable(case: ModuleCase) -> None:
@@ -141,11 +141,7 @@ def bfloat16(case: ModuleCase) -> None:
         expect_equal(gap, torch.zeros_like(gap), what, allowed=DRIFT)
 
 
-@promise(
-    "compiles",
-    "A call compiles to one graph with its eager values and gradients.",
-    "Python branches on values",
-)
+@promise("compiles", "A call compiles to one graph with its eager results.", "Python branches")
 def compiles(case: ModuleCase) -> None:
     expect_compiles(
         lambda given: case.call(case.module, given), [cloned(case.inputs())], "the call"

@@ -192,7 +192,7 @@ def suite(check: Check, *args: Any, **options: Any) -> Callable[[str], None]:
 
 
 class Search(NamedTuple):
-    """How counterexamples are searched for."""
+    """Settings of the search for counterexamples."""
 
     share: float = 1.0  # of the examples of the hypothesis profile
     shrink: bool = True  # to the smallest example

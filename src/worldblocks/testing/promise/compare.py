@@ -29,9 +29,9 @@ def seeded(seed: int = 0) -> Iterator[None]:
 
 
 @contextmanager
-def steady(seed: int = 0) -> Iterator[None]:
+def steady() -> Iterator[None]:
     """Replace samples of our distributions by modes inside the context; seed all others."""
-    with seeded(seed), modes():
+    with seeded(), modes():
         yield
 
 
@@ -64,12 +64,10 @@ def cloned(tree: Any) -> Any:
 
 def leaves_of(tree: Any) -> Any:
     """A copy of a pytree whose floating-point tensors require a gradient."""
-    return pytree.tree_map(
-        lambda x: (
-            x.detach().clone().requires_grad_(x.is_floating_point()) if torch.is_tensor(x) else x
-        ),
-        tree,
-    )
+    copy = cloned(tree)
+    for leaf in tensors(copy):
+        leaf.requires_grad_(leaf.is_floating_point())
+    return copy
 
 
 def difference(ours: Any, theirs: Any) -> float:
@@ -83,9 +81,8 @@ def difference(ours: Any, theirs: Any) -> float:
     worst = 0.0
     for x, y in zip(a, b, strict=True):
         if x.shape != y.shape:
-            raise Violation(
-                f"got a tensor of shape {tuple(x.shape)} where {tuple(y.shape)} was expected"
-            )
+            shapes = f"{tuple(x.shape)} where {tuple(y.shape)} was expected"
+            raise Violation(f"got a tensor of shape {shapes}")
         if not x.numel():
             continue
         x, y = x.detach().double(), y.detach().double()
@@ -105,11 +102,15 @@ def expect_equal(
         raise Violation(what, difference=gap, allowed=allowed, example=example)
 
 
-def expect_different(
-    ours: Any, theirs: Any, what: str, *, least: float = SAME, example: Any = None
-) -> None:
-    """Raise unless two pytrees differ by more than `least`."""
-    if not difference(ours, theirs) > least:
+def expect_zero(found: Any, what: str, *, example: Any = None) -> None:
+    """Raise unless all numbers of a pytree, usually gradients, are exactly 0."""
+    zeros = [torch.zeros_like(x) for x in tensors(found)]
+    expect_equal(found, zeros, what, allowed=0.0, example=example)
+
+
+def expect_different(ours: Any, theirs: Any, what: str, *, example: Any = None) -> None:
+    """Raise unless two pytrees differ."""
+    if not difference(ours, theirs) > SAME:
         raise Violation(what, example=example)
 
 

@@ -6,22 +6,12 @@ import torch
 
 from worldblocks.testing.promise import for_all
 from worldblocks.testing.promise.compare import expect_equal
-from worldblocks.testing.replay.case import (
-    Case,
-    Sizes,
-    carry_of,
-    promise,
-    row,
-    sizes,
-    uniform,
-)
+from worldblocks.testing.replay.case import Case, Sizes, carry_of, promise, row, sizes, uniform
 
 BEFORE = "the row that the carry is taken from: the one before row 0 of the window"
 
 
-@promise(
-    "carry-of-the-row-before", "A window continues from the carry of the row before it.", BEFORE
-)
+@promise("carry-of-the-row-before", "A window continues from the carry of the row before.", BEFORE)
 def carry_of_the_row_before(case: Case) -> None:
     def body(size: Sizes) -> None:
         size = size._replace(context=1, rows=size.rows + 1)

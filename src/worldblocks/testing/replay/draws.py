@@ -31,9 +31,7 @@ def keeps_what_it_says(case: Case) -> None:
     for_all(sizes(), body, share=0.5)
 
 
-@promise(
-    "every-start", "Every stored window can be drawn, including the oldest and the newest.", STARTS
-)
+@promise("every-start", "Every stored window is drawn, including the oldest and newest.", STARTS)
 def every_start(case: Case) -> None:
     def body(size: Sizes) -> None:
         kept = size.streams * len(size.starts)

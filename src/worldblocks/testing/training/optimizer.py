@@ -189,11 +189,7 @@ def extremes(case: Case) -> None:
             expect(bool(p.isfinite().all()), what)
 
 
-@promise(
-    "float64",
-    "float64 parameters stay float64 and have the same updates.",
-    "dtypes of states",
-)
+@promise("float64", "float64 parameters stay float64, with the same updates.", "dtypes of states")
 def float64(case: Case) -> None:
     ours = case.run(starts(torch.float64), noise())
     expect(all(p.dtype == torch.float64 for p in ours), "a parameter changed its dtype")

@@ -188,8 +188,8 @@ def slopes(case: Case) -> None:
 
 @promise(
     "scales",
-    "Returns scale with rewards and values, from 1e-30 to 1e30.",
-    "added constants and clipping",
+    "Returns scale with rewards and values, 1e-30 to 1e30.",
+    "constants and clipping",
 )
 def scales(case: Case) -> None:
     rows = destination(PLAIN)
@@ -224,11 +224,7 @@ def leaves_inputs_alone(case: Case) -> None:
     expect_untouched(lambda *rows: case(Rows(*rows)), given, "the arguments changed")
 
 
-@promise(
-    "compiles",
-    "It compiles to one graph with its eager values and gradients.",
-    "Python branches",
-)
+@promise("compiles", "It compiles to one graph with its eager results.", "Python branches")
 def compiles(case: Case) -> None:
     expect_compiles(lambda *rows: case(Rows(*rows)), destination(PLAIN), "the estimator")
 

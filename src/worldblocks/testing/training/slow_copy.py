@@ -54,7 +54,7 @@ def copies(case: Case) -> None:
 @promise(
     "rate",
     "An update interpolates every weight by `rate`.",
-    "the rate, and the number of calls of update()",
+    "the rate, and calls of update()",
 )
 def rate(case: Case) -> None:
     source, slow = case.moved()
