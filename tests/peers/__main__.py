@@ -50,8 +50,8 @@ def result(run: Callable[[str], Any], name: str) -> str:
         skipped = run(name).skipped
     except BrokenPromise as broken:
         lines = [line.strip() for line in str(broken).splitlines()]
-        seen = next(line for line in lines if line.startswith("seen: "))
-        return f"**broken**: {seen.removeprefix('seen: ')}"
+        reason = next(line for line in lines if line.startswith("found: "))
+        return f"**broken**: {reason.removeprefix('found: ')}"
     return f"not applicable: {skipped[name]}" if name in skipped else "kept"
 
 
