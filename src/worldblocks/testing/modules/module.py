@@ -84,9 +84,10 @@ def gradients_reach_parameters(case: ModuleCase) -> None:
     "dropout, batch norm",
 )
 def repeatable(case: ModuleCase) -> None:
+    inputs = case.inputs()
     case.module.eval()
     with torch.no_grad():
-        first, second = (case.call(case.module, case.inputs()) for _ in range(2))
+        first, second = (case.call(case.module, inputs) for _ in range(2))
     case.module.train()
     expect_equal(second, first, "a second call in evaluation gave another result", allowed=0.0)
 
@@ -103,10 +104,10 @@ def leaves_inputs_alone(case: ModuleCase) -> None:
     "state that is neither a parameter nor a persistent buffer",
 )
 def saves(case: ModuleCase) -> None:
-    module = perturbed(case.make)
+    module, inputs = perturbed(case.make), case.inputs()
     other = reloaded(case.make, module)
     with steady():
-        ours, theirs = case.call(other, case.inputs()), case.call(module, case.inputs())
+        ours, theirs = case.call(other, inputs), case.call(module, inputs)
     expect_equal(ours, theirs, "a module with the same state dict gave another result")
 
 
@@ -131,10 +132,11 @@ def moves_to_a_device(case: ModuleCase) -> None:
     "norms and losses that are not computed in float32",
 )
 def bfloat16(case: ModuleCase) -> None:
+    inputs = case.inputs()
     with steady(), torch.no_grad():
-        exact = case.call(case.module, case.inputs())
+        exact = case.call(case.module, inputs)
         with torch.autocast("cpu", torch.bfloat16):
-            rough = case.call(case.module, case.inputs())
+            rough = case.call(case.module, inputs)
     for a, b in zip(rough, exact, strict=True):
         gap = (a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-6)
         what = "a result drifted under autocast to bfloat16 (relative norm)"
