@@ -243,7 +243,7 @@ def test_a_factory_that_fails_again_and_again_stops_the_run(tmp_path, fault):
     assert len(vector.failures) == 3
     assert vector.stopped.startswith(
         f"environment {env} at step 8 raised ValueError: a joint broke in __init__: 4 failures in "
-        "the last 20 steps, where max_failures=3 may be; mend the environment, or give "
+        "the last 20 steps, where max_failures=3 may be; fix the environment, or give "
         "EnvVector more of them.\n"
         "The last traceback:\nTraceback (most recent call last):\n"
     )

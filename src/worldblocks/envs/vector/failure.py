@@ -47,7 +47,7 @@ class FailureWindow:
             traces = [one.traceback for one in self._recent if one.traceback]
             self.stopped = (
                 f"{failure}: {len(self._recent)} failures in the last {self._window} steps, where "
-                f"max_failures={self._most} may be; mend the environment, or give EnvVector more "
+                f"max_failures={self._most} may be; fix the environment, or give EnvVector more "
                 f"of them.\n" + (f"The last traceback:\n{traces[-1]}" if traces else "")
             )
 
