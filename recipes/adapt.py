@@ -171,7 +171,9 @@ def main(cfg: Config) -> int:
             update(recipe, agent, optimizer, saved, mixture, old.tasks.index(cfg.task))
     envs = suite.envs(cfg.task, saved.envs, seed=cfg.seed, workers=saved.workers)
     rows, acting, step = envs.reset(), agent.initial(saved.envs), 0
-    due = wb.run.Ratio((cfg.train_ratio or saved.train_ratio) / (saved.batch * saved.length))
+    train_ratio = wb.run.Ratio(
+        (cfg.train_ratio or saved.train_ratio) / (saved.batch * saved.length)
+    )
     repeat, marks = getattr(saved, "repeat", 1), list(cfg.marks)
     with wb.run.Progress(cfg.marks[-1], unit="real steps") as progress:
         while marks:
@@ -186,7 +188,7 @@ def main(cfg: Config) -> int:
             if envs.stopped:
                 envs.close()
                 raise SystemExit(envs.stopped)
-            for _ in range(due(step) if new[cfg.task].holds(saved.length) else 0):
+            for _ in range(train_ratio(step) if new[cfg.task].holds(saved.length) else 0):
                 mixture = new.sample({cfg.task: saved.batch}).to(device)
                 post, _ = update(recipe, agent, optimizer, saved, mixture, 0)
                 new.write_back(mixture, agent.rssm.pack(post.carry))

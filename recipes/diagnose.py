@@ -25,22 +25,21 @@ class Config:
     recipe: Path | None = None  # recipe file; default: the one that the run names
     steps: int = 4000  # rows to play, over all environments
     seed: int | None = None  # of the episodes; default: the run's plus 1,000,000
+    device: str = "auto"
     output: Path | None = None  # the page; default: RUN/diagnosis.html
 
 
 def main(cfg: Config) -> int:
-    """Returns 0 whatever the lights, 2 if there is no page."""
+    """Returns 0 whatever the lights."""
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     try:
-        agent, saved = recipe.load(cfg.run)
+        agent, saved = recipe.load(cfg.run, cfg.device)
         sections, page = wb.diagnose.diagnose(
             cfg.run, recipe, agent, saved, steps=cfg.steps, seed=cfg.seed, output=cfg.output
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        print(
-            f"no page: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr
-        )
-        return 2
+        reason = error.args[0] if isinstance(error, KeyError) else error
+        raise SystemExit(f"no page: {reason}") from error
     print(*wb.diagnose.verdicts(sections), sep="\n")
     print(f"\n{wb.diagnose.summary(sections)}\n{page}")
     return 0

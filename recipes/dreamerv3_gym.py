@@ -79,7 +79,7 @@ class Config:
     agc: float = 0.3
 
     # Logging
-    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
+    log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 1000  # actions between lines of metrics
     video_every: int = 25_000
     save_every: int = 10_000
@@ -381,7 +381,7 @@ def main(cfg: Config) -> int:
     parts |= {"train_ratio": train_ratio, "log": log, "video": video, "save": save}
     envs.reset()
     with wb.run.Run(cfg, __file__, parts, may_change=["report_steps"]) as run:
-        start = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
+        start = {"step": 0, "updates": 0, "acting": agent.initial(cfg.envs)}
         step, updates, acting = run.restore(**start).values()
         rows, frames = envs.rows, wb.diagnose.LENGTH  # in a video
         while not run.must_stop(envs.stopped) and step < cfg.steps:
@@ -402,9 +402,9 @@ def main(cfg: Config) -> int:
             if log(step):
                 run.log(step, updates=updates, episodes=run.logger.episodes)
             if save(step):
-                run.save(step=step, updates=updates, carry=acting)
+                run.save(step=step, updates=updates, acting=acting)
             run.show(step, updates)
-        completed = run.finish(step=step, updates=updates, carry=acting)
+        completed = run.finish(step=step, updates=updates, acting=acting)
         envs.close()
         wb.run.plot_curve(run.folder)
         if completed and cfg.report_steps:

@@ -7,6 +7,7 @@ episodes with sampled actions. The recipe is the file beside this one that the r
 `--recipe`; the run folder holds no code.
 """
 
+import inspect
 import json
 import sys
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ def main(cfg: Config) -> int:
     if cfg.episodes < 1:
         raise SystemExit(f"--episodes takes 1 or more, got {cfg.episodes}")
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
+    if cfg.task and "task" not in inspect.signature(recipe.load).parameters:
+        raise SystemExit(f"{cfg.run} has one task; --task is for a run with several")
     agent, saved = recipe.load(cfg.run, cfg.device, *([cfg.task] if cfg.task else []))
     result = judge(cfg, recipe, agent, saved, cfg.mode)
     played = [result["episodes"]]

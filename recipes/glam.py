@@ -88,7 +88,7 @@ class Config:
     agc: float = 0.3
 
     # Logging
-    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
+    log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 1000  # actions between lines of metrics
     save_every: int = 10_000
     judge: int = 100  # evaluation episodes of the most probable candidate
@@ -384,15 +384,15 @@ def main(cfg: Config) -> int:
     with wb.run.Run(cfg, __file__, parts, may_change=["cache", "offline", "judge"]) as run:
         search.proposal.save(run.folder)
         print(search.proposal.shown(), flush=True)
-        start = {"step": 0, "updates": 0, "carry": agent.initial(cfg.envs)}
+        start = {"step": 0, "updates": 0, "acting": agent.initial(cfg.envs)}
         step, updates, acting = run.restore(**start).values()
         while not run.must_stop(envs.stopped) and step < cfg.steps:
-            row, prev_action = envs.rows, acting.prev_action  # it led to these rows
-            for head in search.begin(row.is_first):  # a candidate for each new episode
+            rows, prev_action = envs.rows, acting.prev_action  # it led to these rows
+            for head in search.begin(rows.is_first):  # a candidate for each new episode
                 wb.tasks.renew(agent.heads[str(head)], agent.head(), optimizer)
-            action, acting = act(agent, row.obs, acting, row.is_first, heads=search.heads)
+            action, acting = act(agent, rows.obs, acting, rows.is_first, heads=search.heads)
             packed = agent.rssm.pack(acting.dynamics)
-            replay.add(**row._asdict(), prev_action=prev_action, carry=packed)
+            replay.add(**rows._asdict(), prev_action=prev_action, carry=packed)
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
             for _ in range(train_ratio(step) if len(replay) >= cfg.prefill else 0):
@@ -406,9 +406,9 @@ def main(cfg: Config) -> int:
             if log(step):
                 run.log(step, updates=updates, **search.metrics)
             if save(step):
-                run.save(step=step, updates=updates, carry=acting)
+                run.save(step=step, updates=updates, acting=acting)
             run.show(step, updates)
-        completed = run.finish(step=step, updates=updates, carry=acting)
+        completed = run.finish(step=step, updates=updates, acting=acting)
         envs.close()
         wb.language.plot_belief(run.folder)
         if completed and cfg.judge:

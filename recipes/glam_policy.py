@@ -17,7 +17,7 @@ parameters on 1.5M actions with eight large GPUs; its scores are not claimed her
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ class Config:
     max_norm: float = 0.5  # of the gradient, clipped
 
     # Logging; always after a rollout
-    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
+    log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 1000  # actions between lines of metrics
     save_every: int = 10_000
 

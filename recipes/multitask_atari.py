@@ -80,7 +80,7 @@ class Config:
     agc: float = 0.3
 
     # Logging
-    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
+    log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 1000  # actions between lines of metrics
     save_every: int = 10_000
     judge: int = 10  # evaluation episodes per task, and of a random policy
@@ -227,7 +227,7 @@ def world_model_loss(agent, batch, cfg):
     return post, losses, metrics
 
 
-def actor_critic_loss(agent, post, batch, cfg, own=None):
+def actor_critic_loss(agent, post, batch, cfg, own_rows=None):
     if cfg.imag_last:
         post, batch = post[:, -cfg.imag_last :], batch.last(cfg.imag_last)
     start = post.flatten().detach()  # every posterior is a start, whatever its task
@@ -248,13 +248,13 @@ def actor_critic_loss(agent, post, batch, cfg, own=None):
     losses = {
         "actor": -1.0 * weight * (log_prob * advantage + cfg.entropy * entropy),
         "critic": 1.0 * weight * (value[:, :-1].nll(target) + value[:, :-1].nll(slow[:, :-1])),
-        "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, target[:, 0], cfg, own),
+        "replay_critic": 0.3 * replay_critic_loss(agent, post, batch, target[:, 0], cfg, own_rows),
     }
     metrics = {"value": baseline, "return": target, "return_scale": scale, "entropy": entropy}
     return losses, metrics
 
 
-def replay_critic_loss(agent, post, batch, first_return, cfg, own):
+def replay_critic_loss(agent, post, batch, first_return, cfg, own_rows):
     """The critic loss on the rows its own task played; other rows are of another policy."""
     boot = first_return.reshape(batch.reward.shape)  # of the imagined trajectory that starts there
     live = cfg.gamma * (1 - batch.is_terminal.float())
@@ -263,7 +263,7 @@ def replay_critic_loss(agent, post, batch, first_return, cfg, own):
     value = agent.value(post.feature())[:, :-1]
     slow = agent.slow_value(post.feature().detach()).mean[:, :-1]
     alive = (1 - batch.is_last.float())[:, :-1]
-    return wb.losses.on_rows(alive * (value.nll(target) + value.nll(slow)), own)
+    return wb.losses.on_rows(alive * (value.nll(target) + value.nll(slow)), own_rows)
 
 
 def update(agent, optimizer, mixture, cfg):
@@ -275,9 +275,11 @@ def update(agent, optimizer, mixture, cfg):
         for place, name in enumerate(agent.heads):
             one, rows = agent.task(name), batch._replace(reward=mixture.reward[place])
             reward = one.reward(seen.feature()).nll(rows.reward)
-            own = {"reward": 1.0 * wb.losses.on_rows(reward, mixture.known[place])}
+            reward_loss = 1.0 * wb.losses.on_rows(reward, mixture.known[place])
             more, values = actor_critic_loss(one, seen, rows, cfg, mixture.task == place)
-            losses |= {f"{name}/{key}": loss for key, loss in (own | more).items()}
+            losses |= {
+                f"{name}/{key}": loss for key, loss in ({"reward": reward_loss} | more).items()
+            }
             metrics |= {f"{name}/{key}": value for key, value in values.items()}
     total = torch.stack([loss.mean() for loss in losses.values()]).sum()
     optimizer.zero_grad()
@@ -379,11 +381,11 @@ def main(cfg: Config) -> int:
         )  # a resumed run may name others
         while not run.must_stop(task_envs.stopped) and step < cfg.steps:
             for task, envs in task_envs:
-                row, acting = envs.rows, task_envs.acting[task]
+                rows, acting = envs.rows, task_envs.acting[task]
                 prev_action = acting.prev_action  # led to these rows
-                action, acting = act(agent.task(task), row.obs, acting, row.is_first)
+                action, acting = act(agent.task(task), rows.obs, acting, rows.is_first)
                 task_envs.acting[task], packed = acting, agent.rssm.pack(acting.dynamics)
-                replay.add(task, **row._asdict(), prev_action=prev_action, carry=packed)
+                replay.add(task, **rows._asdict(), prev_action=prev_action, carry=packed)
                 envs.send(action)  # workers step while the agent learns
             step, acted = step + cfg.envs, acted + cfg.envs * len(task_envs.tasks)
             for _ in range(train_ratio(acted) * (len(replay) >= cfg.prefill)):  # no catching up

@@ -56,7 +56,7 @@ class Config:
     agc: float = 0.3
 
     # Logging
-    log: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)  # besides the JSONL files
+    log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
     log_every: int = 500  # updates between lines of metrics
     save_every: int = 5000
 

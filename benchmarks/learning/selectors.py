@@ -9,12 +9,12 @@ tuned on them.
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import worldblocks as wb
 from worldblocks.language import (
     LanguageError,
     LanguageModel,
@@ -97,23 +97,6 @@ class Answer(NamedTuple):
     first: str
 
 
-def wilson(right: int, cases: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval for a proportion, 95% by default.
-
-        (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
-
-    >>> [round(end, 3) for end in wilson(5, 10)]
-    [0.237, 0.763]
-    """
-    if not 0 <= right <= cases or not cases:
-        raise ValueError(
-            f"a proportion needs at least one case and 0 ≤ right ≤ cases, got {right} of {cases}"
-        )
-    share, more = right / cases, z * z / cases
-    middle, half = share + more / 2, z * math.sqrt(share * (1 - share) / cases + more / 4 / cases)
-    return (middle - half) / (1 + more), (middle + half) / (1 + more)
-
-
 def answers(
     cases: Sequence[Case],
     model: LanguageModel,
@@ -154,7 +137,7 @@ def table(found: Sequence[Answer]) -> str:
         kinds = [_count([a for a in own if a.case.kind == kind]) for kind in ("goal", "term")]
         styles = [_count([a for a in own if a.case.style == style]) for style in STYLES]
         first = sum(answer.place == 1 for answer in own)
-        low, high = wilson(first, len(own))
+        low, high = wb.evaluate.wilson(first, len(own))
         interval = f"{low:.2f} – {high:.2f}"
         share = f"{first}/{len(own)} = {first / len(own):.2f}"
         lines.append([method, *kinds, *styles, share, interval, _count(own, 3)])

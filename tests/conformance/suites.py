@@ -34,7 +34,7 @@ GAUSSIAN = {"deter": 12, "hidden": 6, "stoch": 5}
 
 
 def rssm(kind=wb.rssm.dreamer_rssm, numbers=sizes.SIZES, *, share=1.0, **options):
-    """A small RSSM and how it is tested: by so many of the examples."""
+    """A small RSSM and how it is tested: on a share of the examples."""
     make = functools.partial(
         kind, embed_dim=sizes.EMBED, action_dim=sizes.ACTION, **numbers, **options
     )

@@ -211,5 +211,5 @@ def test_a_missing_extra(monkeypatch, missing):
     with pytest.raises(ImportError) as error:
         wb.envs.atari("pong")
     assert str(error.value) == (
-        "wb.envs.atari needs the extra 'atari': pip install \"worldblocks[atari]\""
+        "wb.envs.atari needs the extra 'atari': pip install -e \".[atari]\""
     )

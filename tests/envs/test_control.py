@@ -203,9 +203,7 @@ def test_a_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "dm_control", None)
     with pytest.raises(ImportError) as error:
         wb.envs.dmc("cartpole_swingup")
-    assert str(error.value) == (
-        "wb.envs.dmc needs the extra 'dmc': pip install \"worldblocks[dmc]\""
-    )
+    assert str(error.value) == ("wb.envs.dmc needs the extra 'dmc': pip install -e \".[dmc]\"")
 
 
 @pytest.mark.parametrize(

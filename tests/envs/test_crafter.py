@@ -69,5 +69,5 @@ def test_errors_of_use(monkeypatch):
     with pytest.raises(ImportError) as error:
         wb.envs.crafter()
     assert str(error.value) == (
-        "wb.envs.crafter needs the extra 'crafter': pip install \"worldblocks[crafter]\""
+        "wb.envs.crafter needs the extra 'crafter': pip install -e \".[crafter]\""
     )

@@ -320,6 +320,4 @@ def test_a_missing_extra(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError) as error:
         wb.envs.gym("CartPole-v1")
-    assert str(error.value) == (
-        "wb.envs.gym needs the extra 'gym': pip install \"worldblocks[gym]\""
-    )
+    assert str(error.value) == ("wb.envs.gym needs the extra 'gym': pip install -e \".[gym]\"")

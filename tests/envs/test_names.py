@@ -58,6 +58,6 @@ def test_a_folder_never_shadows_the_function_of_its_name():
     command = [sys.executable, "-c", SCRIPT, *MODULES]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     assert done.stdout.splitlines() == 6 * [
-        f"wb.envs.{name} needs the extra '{name}': pip install \"worldblocks[{name}]\""
+        f"wb.envs.{name} needs the extra '{name}': pip install -e \".[{name}]\""
         for name in ("atari", "dmc", "gym", "minigrid", "crafter")
     ]

@@ -243,8 +243,8 @@ def test_a_factory_that_fails_again_and_again_stops_the_run(tmp_path, fault):
     assert len(vector.failures) == 3
     assert vector.stopped.startswith(
         f"environment {env} at step 8 raised ValueError: a joint broke in __init__: 4 failures in "
-        "the last 20 steps, where max_failures=3 may be; fix the environment, or give "
-        "EnvVector more of them.\n"
+        "the last 20 steps, more than max_failures=3 allows; fix the environment, or "
+        "raise max_failures.\n"
         "The last traceback:\nTraceback (most recent call last):\n"
     )
     assert vector.stopped.endswith("ValueError: a joint broke in __init__\n")
@@ -337,7 +337,7 @@ def test_factories_that_a_worker_cannot_import(monkeypatch):
     notebook = ModuleType("__main__")
     exec("def make(): return 1", notebook.__dict__)
     monkeypatch.setitem(sys.modules, "__main__", notebook)
-    with pytest.raises(ValueError, match=r"whose code stands in a notebook .* workers=False"):
+    with pytest.raises(ValueError, match=r"which is defined in a notebook .* workers=False"):
         EnvVector([notebook.make], seed=0, workers=True)
     with worker._without_script(True):
         assert not hasattr(sys.modules["__main__"], "make")

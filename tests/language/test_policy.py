@@ -107,5 +107,5 @@ def test_invalid_arguments(monkeypatch):
     with pytest.raises(MissingCapability, match="scripted cannot train; PackagedLM or"):
         LanguagePolicy(ScriptedLM({}), ACTIONS, rank=2)
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r'LanguagePolicy needs the extra .llm.: pip install "wo'):
+    with pytest.raises(ImportError, match=r"LanguagePolicy needs the extra .llm.: pip install -e "):
         made()

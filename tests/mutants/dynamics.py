@@ -228,7 +228,7 @@ class noise_shared_across_batch(Resampled):
         return OneHot(logits, unimix=0.01, event=1).sample(noise)
 
 
-@mutant("dynamics", "imagination takes the likeliest latent instead of a sample")
+@mutant("dynamics", "imagination takes the mode of the latent instead of a sample")
 class mode_instead_of_sample(Around):
     def imagine_step(self, carry, action):
         state = super().imagine_step(carry, action)

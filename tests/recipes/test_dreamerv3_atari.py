@@ -97,7 +97,7 @@ def test_smoke_leaves_video_curve_and_checkpoint(tmp_path):
 
 def test_a_folder_that_holds_a_run_is_refused(whole, monkeypatch):
     monkeypatch.setattr("sys.argv", ["recipe.py", "smoke", "--logdir", str(whole)])
-    with pytest.raises(FileExistsError, match="holds a run already; add --resume"):
+    with pytest.raises(SystemExit, match="holds a run already; add --resume"):
         wb.run.launch(recipe.main, recipe.PRESETS, recipe.__doc__, name="game")
 
 

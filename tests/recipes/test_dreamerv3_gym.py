@@ -141,7 +141,7 @@ def test_too_many_failures_stop_the_run_and_it_can_be_resumed(tmp_path, capsys):
     arguments = {"workers": True, "env_args": json.dumps({"fail": str(tmp_path / "fail")})}
     folder = run(tmp_path / "run", code=1, **arguments)
     output = capsys.readouterr().out
-    assert "4 failures in the last 1000 steps, where max_failures=3 may be; fix the" in output
+    assert "4 failures in the last 1000 steps, more than max_failures=3 allows; fix the" in output
     assert 'in break_down\n    raise RuntimeError("the wheel came off")' in output
     assert re.search(r"\nsaved at step 22; continue with:\n  python .*--resume\n", output)
     (tmp_path / "fail").unlink()

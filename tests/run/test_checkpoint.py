@@ -99,7 +99,7 @@ def test_keeping_more_than_one(tmp_path):
     older = Rows()
     saver.load_stores({"rows": older}, back=1)
     assert older.rows == [0, 1, 2]
-    with pytest.raises(ValueError, match=r"back=2 asked of .*, which keeps 2 saves"):
+    with pytest.raises(ValueError, match=r"back=2 was requested, but .* keeps 2 saves"):
         saver.load(2)
     with pytest.raises(ValueError, match="keep is the number of saves to keep, at least 1, got 0"):
         Checkpoint(tmp_path, keep=0)

@@ -381,7 +381,7 @@ def test_tensorboard_hides_what_was_written_after_the_checkpoint(tmp_path):
 
 def test_a_missing_package_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    message = r'TensorBoardSink needs the extra .run. \(tensorboard\): pip install "worldbloc'
+    message = r"TensorBoardSink needs the extra .run. \(tensorboard\): pip install -e "
     with pytest.raises(ImportError, match=message):
         TensorBoardSink(tmp_path)
     Logger(tmp_path, sinks=[]).close()

@@ -39,7 +39,7 @@ def test_another_name_runs_nothing(tmp_path, recipes, name):
     for path in (tmp_path / "payload.py", tmp_path / "run" / "payload.py"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(payload)
-    with pytest.raises(SystemExit, match=r"which is not in .*; give its file with --recipe"):
+    with pytest.raises(SystemExit, match=r"which is not .*; give its file with --recipe"):
         recipe_of(run_of(tmp_path, name), None, tool=str(recipes / "tool.py"))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from worldblocks.run import Checkpoint, Every, Run, Session, read_config, read_jsonl
+from worldblocks.run.saves.session import EARLIER
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,11 @@ def test_a_sink_that_does_not_exist(cfg):
         play(replace(cfg, log=("csv",)))
 
 
-def test_parts_that_earlier_versions_saved_under_another_name(tmp_path):
-    """Their names in checkpoints of formats 0 and 1."""
-    for now, then in {"train_ratio": "due", "video": "show"}.items():
+def test_what_earlier_versions_saved_under_another_name(tmp_path):
+    for now, then in EARLIER.items():
         passed, new = Every(3), Every(3)
         passed(7)
-        Session(Checkpoint(tmp_path / now), {then: passed}).save(step=7)
-        Session(Checkpoint(tmp_path / now), {now: new}).restore(step=0)
+        Session(Checkpoint(tmp_path / now), {then: passed}).save(**{then: torch.ones(2)})
+        restored = Session(Checkpoint(tmp_path / now), {now: new}).restore(**{now: torch.zeros(2)})
         assert new.state_dict() == {"passed": 2}
+        assert restored[now].tolist() == [1.0, 1.0]

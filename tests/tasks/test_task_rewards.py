@@ -100,7 +100,7 @@ def test_principal_axes_do_not_care_where_points_are(offset, seed):
 
 
 def test_axes_that_are_not_there():
-    with pytest.raises(ValueError, match="3 principal axes were asked of 2 points of 4 numbers"):
+    with pytest.raises(ValueError, match="requested 3 principal axes of 2 points of 4 numbers"):
         principal_axes(torch.zeros(2, 4), 3)
 
 

@@ -20,7 +20,7 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as cause:
         raise ImportError(
-            f"wb.envs.{name} needs the extra '{name}': pip install \"worldblocks[{name}]\""
+            f"wb.envs.{name} needs the extra '{name}': pip install -e \".[{name}]\""
         ) from cause
 
 

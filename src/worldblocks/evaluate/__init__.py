@@ -19,6 +19,7 @@ from worldblocks.evaluate.scores import (
     iqm,
     iqm_interval,
     summary,
+    wilson,
 )
 
 __all__ = [
@@ -43,5 +44,6 @@ __all__ = [
     "score_curves",
     "summary",
     "verdict",
+    "wilson",
     "write_report",
 ]

@@ -142,3 +142,23 @@ def iqm_interval(
     )
     low, high = found.confidence_interval
     return Interval(iqm(np.concatenate(values)), float(low), float(high))
+
+
+def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval for a proportion p = successes / n, 95% by default.
+
+    Source: Wilson 1927.
+
+        (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+
+    >>> [round(end, 3) for end in wilson(5, 10)]
+    [0.237, 0.763]
+    """
+    if not 0 <= successes <= trials or not trials:
+        raise ValueError(
+            f"a proportion needs at least one trial and 0 ≤ successes ≤ trials, got {successes} "
+            f"successes in {trials} trials"
+        )
+    share, more = successes / trials, z * z / trials
+    middle, half = share + more / 2, z * math.sqrt(share * (1 - share) / trials + more / 4 / trials)
+    return (middle - half) / (1 + more), (middle + half) / (1 + more)

@@ -94,7 +94,7 @@ def _add_low_rank(network: nn.Module, rank: int) -> None:
         peft = importlib.import_module("peft")
     except ImportError as cause:
         raise ImportError(
-            "wb.language.LanguagePolicy needs the extra 'llm': pip install \"worldblocks[llm]\""
+            "wb.language.LanguagePolicy needs the extra 'llm': pip install -e \".[llm]\""
         ) from cause
     targets = ["q_proj", "v_proj"]
     config = peft.LoraConfig(

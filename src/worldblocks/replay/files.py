@@ -155,6 +155,6 @@ def _safetensors() -> ModuleType:
         import safetensors.torch
     except ImportError as error:
         raise ImportError(
-            "saving and loading a replay needs the extra 'run': pip install \"worldblocks[run]\""
+            "saving and loading a replay needs the extra 'run': pip install -e \".[run]\""
         ) from error
     return safetensors.torch

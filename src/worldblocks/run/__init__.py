@@ -17,7 +17,14 @@ from worldblocks.run.folder import (
     run_folder,
 )
 from worldblocks.run.log.logger import Logger
-from worldblocks.run.log.sinks import JsonlSink, Sink, TensorBoardSink, WandbSink, read_jsonl
+from worldblocks.run.log.sinks import (
+    JsonlSink,
+    Sink,
+    SinkName,
+    TensorBoardSink,
+    WandbSink,
+    read_jsonl,
+)
 from worldblocks.run.loop.interrupt import Interrupt
 from worldblocks.run.loop.progress import Progress
 from worldblocks.run.loop.run import Run
@@ -42,6 +49,7 @@ __all__ = [
     "Run",
     "Session",
     "Sink",
+    "SinkName",
     "Stateful",
     "Store",
     "TensorBoardSink",

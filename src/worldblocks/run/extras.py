@@ -20,5 +20,5 @@ def extra(module: str, needed_by: str, *, in_extra: bool = True) -> Any:
     except ImportError as error:
         package = module.split(".")[0]
         what = f"the extra 'run' ({package})" if in_extra else f"the package {package!r}"
-        install = '"worldblocks[run]"' if in_extra else package
+        install = '-e ".[run]"' if in_extra else package
         raise ImportError(f"{needed_by} needs {what}: pip install {install}") from error

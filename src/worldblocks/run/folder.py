@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from worldblocks.run.saves.durable import replace_text
 
 C = TypeVar("C")
+# Fields of a configuration that do not affect the numbers of a run: a resumed one may change them.
+MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers", "log", "format")
 FORMAT = 1  # of run folders, in `config.json`; 0, where none is written, reads the same
 
 
@@ -40,21 +42,30 @@ def run_folder(
     path = folder / "config.json"
     # Through JSON: tuples become lists, as they are read back.
     wanted = json.loads(json.dumps({**config, "format": FORMAT}))
-    if not path.exists():
-        if resume:
-            raise FileNotFoundError(
-                f"nothing to resume in {folder}: it has no config.json; start without --resume, "
-                f"or give the --logdir of a run"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-    elif not resume:
-        raise FileExistsError(
-            f"{folder} holds a run already; add --resume to continue it, or give another --logdir"
-        )
-    else:
+    check_folder(folder, resume)
+    if resume:
         _check_same(folder, read_config(folder), wanted, {*may_change, "format"})
+    folder.mkdir(parents=True, exist_ok=True)
     replace_text(path, json.dumps(wanted, indent=2) + "\n")
     return folder
+
+
+def check_folder(logdir: Path | str, resume: bool) -> None:
+    """Check that a folder has a run to resume, or none if a new one is to begin.
+
+    Raises:
+        FileExistsError, FileNotFoundError: as in `run_folder`.
+    """
+    exists = (Path(logdir) / "config.json").exists()
+    if resume and not exists:
+        raise FileNotFoundError(
+            f"nothing to resume in {logdir}: it has no config.json; start without --resume, "
+            f"or give the --logdir of a run"
+        )
+    if exists and not resume:
+        raise FileExistsError(
+            f"{logdir} holds a run already; add --resume to continue it, or give another --logdir"
+        )
 
 
 def default_logdir(*parts: object) -> str:

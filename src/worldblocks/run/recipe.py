@@ -46,10 +46,11 @@ def _named(run: Path | str, folder: Path) -> Path:
     """The file in `folder` of the recipe named by a run."""
     name = read_config(run).get("recipe", "")
     path = folder / f"{name}.py"
-    if not re.fullmatch(r"[a-z0-9_]+", str(name)) or not path.is_file():
+    plain = re.fullmatch(r"[a-z0-9_]+", str(name))
+    if not plain or not path.is_file():
+        why = f"which is not in {folder}" if plain else "which is not a bare name of a-z, 0-9 and _"
         raise FileNotFoundError(
-            f"{run} was made by the recipe {name!r}, which is not in {folder}; give its file with "
-            f"--recipe"
+            f"{run} was made by the recipe {name!r}, {why}; give its file with --recipe"
         )
     return path
 
@@ -61,10 +62,10 @@ def load_recipe(path: Path) -> ModuleType:
         FileNotFoundError: there is no such file.
         ImportError: the recipe needs a package that is not installed.
     """
-    imported = sys.modules.get(path.stem)
-    if imported and Path(getattr(imported, "__file__", None) or "").resolve() == path.resolve():
-        return imported
     name = f"worldblocks_recipe_{path.stem}"
+    for imported in (sys.modules.get(path.stem), sys.modules.get(name)):
+        if Path(getattr(imported, "__file__", None) or "").resolve() == path.resolve():
+            return imported  # type: ignore[return-value]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}: --recipe takes the path of a .py file")
@@ -73,6 +74,7 @@ def load_recipe(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except ImportError as cause:
+        del sys.modules[name]
         kind = path.stem.rsplit("_", 1)[-1]
         package = f'-e ".[{kind}]"' if kind in EXTRAS else cause.name
         raise ImportError(

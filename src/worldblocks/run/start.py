@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from worldblocks.run.extras import extra
-from worldblocks.run.folder import default_logdir
+from worldblocks.run.folder import check_folder, default_logdir
 
 
 def launch(
@@ -39,7 +39,8 @@ def launch(
         The first exit code that is not 0 (later seeds are not run), else 0.
 
     Raises:
-        SystemExit: The command line is wrong, or asks for help.
+        SystemExit: The command line is wrong or asks for help, the folder holds a run already, or
+            there is no run to resume.
     """
     described = {key: (f"{cfg.steps:,} steps", cfg) for key, cfg in presets.items()}
     cfg = extra("tyro", "launch").extras.overridable_config_cli(described, description=doc)
@@ -49,6 +50,10 @@ def launch(
     parts = (preset, task) if cfg.seeds else (preset, task, cfg.seed)
     cfg = dataclasses.replace(cfg, logdir=cfg.logdir or default_logdir(*parts))
     if not cfg.seeds:
+        try:
+            check_folder(cfg.logdir, cfg.resume)  # `main` may first ask a language model
+        except OSError as error:
+            raise SystemExit(str(error)) from error
         return main(cfg)
     _check_seeds(cfg.seeds)
     return _run_seeds(main, cfg, compare)

@@ -40,7 +40,7 @@ def principal_axes(
     """
     if min(x.shape) < count or count < 1:
         raise ValueError(
-            f"{count} principal axes were asked of {len(x)} points of {x.shape[1]} numbers; ask "
+            f"requested {count} principal axes of {len(x)} points of {x.shape[1]} numbers; give "
             f"for 1 to {min(x.shape)}"
         )
     centred = (x - x.mean(0)).double()

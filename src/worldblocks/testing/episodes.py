@@ -113,7 +113,6 @@ def hypothesis_strategies(needed_by: str) -> Any:
         from hypothesis import strategies
     except ImportError as error:
         raise ImportError(
-            f"wb.testing.{needed_by} needs the extra 'testing': "
-            'pip install "worldblocks[testing]"'
+            f"wb.testing.{needed_by} needs the extra 'testing': pip install -e \".[testing]\""
         ) from error
     return strategies

@@ -12,11 +12,11 @@ from benchmarks.learning.selectors import (
     main,
     mistakes,
     table,
-    wilson,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
+import worldblocks as wb
 from benchmarks import ROOT
 from worldblocks.envs import BODIES
 from worldblocks.language.ranking.selector import SHOTS
@@ -89,17 +89,17 @@ def test_lines_that_are_not_cases(line, reason, tmp_path):
 
 def test_intervals_by_hand():
     """All of 10: from 10 / (10 + 1.96²) = 0.72246 to 1."""
-    assert wilson(10, 10) == pytest.approx((0.72246, 1.0), abs=1e-5)
-    assert wilson(0, 10) == pytest.approx((0.0, 0.27754), abs=1e-5)
-    with pytest.raises(ValueError, match="at least one case and 0 ≤ right ≤ cases, got 3 of 2"):
-        wilson(3, 2)
+    assert wb.evaluate.wilson(10, 10) == pytest.approx((0.72246, 1.0), abs=1e-5)
+    assert wb.evaluate.wilson(0, 10) == pytest.approx((0.0, 0.27754), abs=1e-5)
+    with pytest.raises(ValueError, match="at least one trial .* got 3 successes in 2 trials"):
+        wb.evaluate.wilson(3, 2)
 
 
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_ends_of_an_interval_are_z_deviations_off(counts):
     """Wilson's definition: |p - end| = z √(end (1 - end) / n)."""
     right, n = counts
-    for end in wilson(right, n):
+    for end in wb.evaluate.wilson(right, n):
         deviation = 1.96 * math.sqrt(max(end * (1 - end), 0) / n)
         assert abs(right / n - end) == pytest.approx(deviation, abs=1e-7)
 

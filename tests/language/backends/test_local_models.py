@@ -133,6 +133,6 @@ def test_invalid_arguments(model):
 
 def test_without_transformers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    wanted = r'wb.language.TransformersLM needs the extra \'llm\': pip install "worldblocks\[llm\]"'
+    wanted = r'wb.language.TransformersLM needs the extra \'llm\': pip install -e "\.\[llm\]"'
     with pytest.raises(ImportError, match=wanted):
         TransformersLM.load("x")

@@ -46,9 +46,9 @@ class FailureWindow:
         if len(self._recent) > self._most and not self.stopped:
             traces = [one.traceback for one in self._recent if one.traceback]
             self.stopped = (
-                f"{failure}: {len(self._recent)} failures in the last {self._window} steps, where "
-                f"max_failures={self._most} may be; fix the environment, or give EnvVector more "
-                f"of them.\n" + (f"The last traceback:\n{traces[-1]}" if traces else "")
+                f"{failure}: {len(self._recent)} failures in the last {self._window} steps, more "
+                f"than max_failures={self._most} allows; fix the environment, or raise "
+                f"max_failures.\n" + (f"The last traceback:\n{traces[-1]}" if traces else "")
             )
 
     def clear(self) -> None:

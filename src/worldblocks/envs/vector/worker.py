@@ -45,7 +45,7 @@ def pack_factory(factory: Callable[[], Any], name: str) -> bytes:
     importable = main.__spec__ is not None or Path(getattr(main, "__file__", "")).is_file()
     if b"__main__" in packed and not importable:
         raise ValueError(
-            f"{name} is built by {factory!r}, whose code stands in a notebook or a console, where "
+            f"{name} is built by {factory!r}, which is defined in a notebook or a console, where "
             f"a worker cannot import it from; {advice}"
         )
     return packed

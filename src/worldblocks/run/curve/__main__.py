@@ -1,4 +1,4 @@
-"""`python -m worldblocks.run.curve`: draw the curve of a run that is going on, or was killed."""
+"""`python -m worldblocks.run.curve`: draw the curve of a run in progress or of a killed one."""
 
 import argparse
 from collections.abc import Sequence

@@ -5,15 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from worldblocks.run.folder import read_config
+from worldblocks.run.folder import MAY_CHANGE, read_config
 from worldblocks.run.saves.checkpoint import Checkpoint
 from worldblocks.run.saves.durable import replace_text
 
 LINES = "metrics.jsonl"
 FILES = (LINES, "episodes.jsonl", "timing.jsonl", "curve.png", "scores.json", "tasks.png")
 FILES += ("proposal.json", "belief.png")
-# Fields that may differ between a copy and its run, which may have been resumed since.
-MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers")
 
 
 def export(run: Path | str, folder: Path | str) -> Path:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from worldblocks.run.extras import extra
 from worldblocks.run.folder import read_config
@@ -167,13 +167,14 @@ class WandbSink:
         self._run.finish()
 
 
-SINKS: dict[str, Callable[[Path], Sink]] = {
+SinkName = Literal["tensorboard", "wandb"]
+SINKS: dict[SinkName, Callable[[Path], Sink]] = {
     "tensorboard": lambda logdir: TensorBoardSink(logdir / "tensorboard"),
     "wandb": lambda logdir: WandbSink(logdir),
 }
 
 
-def named_sinks(names: Sequence[str], logdir: Path) -> list[Sink]:
+def named_sinks(names: Sequence[SinkName], logdir: Path) -> list[Sink]:
     """The sinks of these names (`tensorboard`, `wandb`) for a run folder, each once.
 
     Raises:

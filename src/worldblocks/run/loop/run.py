@@ -6,16 +6,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from worldblocks.run.folder import resume_command, run_folder
+from worldblocks.run.folder import MAY_CHANGE, resume_command, run_folder
 from worldblocks.run.log.logger import Logger
 from worldblocks.run.log.sinks import named_sinks
 from worldblocks.run.loop.interrupt import Interrupt
 from worldblocks.run.loop.progress import Progress
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.session import Session, Stateful
-
-# Fields that a resumed run may change: they do not affect its numbers.
-MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers", "log")
 
 
 class Run:
@@ -56,8 +53,8 @@ class Run:
         *,
         may_change: Collection[str] = (),
     ) -> None:
-        config = {**dataclasses.asdict(cfg), "recipe": Path(recipe).stem}
         may_change = (*MAY_CHANGE, *may_change)
+        config = {**dataclasses.asdict(cfg), "recipe": Path(recipe).stem}
         self.folder = run_folder(cfg.logdir, config, cfg.resume, may_change=may_change)
         checkpoint = Checkpoint(self.folder)
         self.logger = Logger(

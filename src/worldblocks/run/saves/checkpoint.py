@@ -192,7 +192,9 @@ class Checkpoint:
     def _save(self, back: int) -> dict[str, Any]:
         saves = self._saves()
         if not 0 <= back < len(saves):
-            raise ValueError(f"back={back} asked of {self.folder}, which keeps {len(saves)} saves")
+            raise ValueError(
+                f"back={back} was requested, but {self.folder} keeps {len(saves)} saves"
+            )
         return saves[back]
 
     def _open(self, save: Mapping[str, Any]) -> Any:

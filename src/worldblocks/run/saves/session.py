@@ -10,8 +10,9 @@ from worldblocks.run.device.devices import rng_state, set_rng_state
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.weights import load_module_state
 
-# Parts that earlier versions of the recipes saved under another name.
+# Parts and positions that earlier versions of the recipes saved under another name.
 EARLIER = {"train_ratio": "due", "video": "show", "search": "quest", "task_envs": "players"}
+EARLIER |= {"acting": "carry"}
 
 
 class Stateful(Protocol):
@@ -78,14 +79,15 @@ class Session:
         state = self.checkpoint.load()
         self.checkpoint.load_stores(self.stores)  # type: ignore[arg-type]
         for name, part in self.parts.items():
-            saved = state[name if name in state else EARLIER.get(name, name)]
+            saved = _named(state, name)
             if isinstance(part, nn.Module):
                 load_module_state(part, saved)
             else:
                 part.load_state_dict(saved)  # type: ignore[union-attr]
         set_rng_state(state["rng"])
+        saved = state["position"]
         return {
-            name: unflatten_like(value, state["position"][name]) for name, value in position.items()
+            name: unflatten_like(value, _named(saved, name)) for name, value in position.items()
         }
 
 
@@ -97,3 +99,7 @@ def unflatten_like(value: Any, leaves: list[Any]) -> Any:
     pairs = zip(leaves, own, strict=True)
     moved = [x.to(y.device) if isinstance(y, Tensor) else x for x, y in pairs]
     return pytree.tree_unflatten(moved, structure)
+
+
+def _named(saved: Mapping[str, Any], name: str) -> Any:
+    return saved[name if name in saved else EARLIER.get(name, name)]

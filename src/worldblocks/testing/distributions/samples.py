@@ -47,7 +47,9 @@ def mean_matches_samples(case: Case) -> None:
     expect_mean(drawn, case.make(raw).mean.reshape(-1), "the mean does not match the samples")
 
 
-@promise("mode-is-likeliest", "No sample has a higher probability than the mode.", "mode and mean")
+@promise(
+    "mode-is-most-probable", "No sample has a higher probability than the mode.", "mode and mean"
+)
 def mode_is_likeliest(case: Case) -> None:
     case.has("mode")
     raw = case.raw(0, 1)
