@@ -91,7 +91,7 @@ def test_intervals_by_hand():
     """All of 10: from 10 / (10 + 1.96²) = 0.72246 to 1."""
     assert wb.evaluate.wilson(10, 10) == pytest.approx((0.72246, 1.0), abs=1e-5)
     assert wb.evaluate.wilson(0, 10) == pytest.approx((0.0, 0.27754), abs=1e-5)
-    with pytest.raises(ValueError, match="at least one trial .* got 3 successes in 2 trials"):
+    with pytest.raises(ValueError, match=r"at least one trial .* got 3 successes in 2 trials"):
         wb.evaluate.wilson(3, 2)
 
 
