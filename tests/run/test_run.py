@@ -132,6 +132,7 @@ def test_sinks_by_name_and_one_of_your_own(cfg, monkeypatch):
 def test_a_sink_that_does_not_exist(cfg):
     with pytest.raises(ValueError, match="no sink is called 'csv'; --log takes tensorboard, wandb"):
         play(replace(cfg, log=("csv",)))
+    assert play(cfg)[1], "the folder is free for the corrected command"
 
 
 def test_what_earlier_versions_saved_under_another_name(tmp_path):

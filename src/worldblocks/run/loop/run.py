@@ -57,11 +57,14 @@ class Run:
         config = {**dataclasses.asdict(cfg), "recipe": Path(recipe).stem}
         self.folder = run_folder(cfg.logdir, config, cfg.resume, may_change=may_change)
         checkpoint = Checkpoint(self.folder)
-        self.logger = Logger(
-            self.folder,
-            resume_at=None if checkpoint.exists() else 0,
-            sinks=named_sinks(cfg.log, self.folder),
-        )
+        try:
+            sinks = named_sinks(cfg.log, self.folder)
+        except Exception:
+            if not cfg.resume:  # so that the corrected command finds no run here
+                (self.folder / "config.json").unlink()
+            raise
+        resume_at = None if checkpoint.exists() else 0
+        self.logger = Logger(self.folder, resume_at=resume_at, sinks=sinks)
         self._session = Session(checkpoint, {**parts, "logger": self.logger})
         self._steps, self._interrupt, self._failure = cfg.steps, Interrupt(), ""
         self._loop = ExitStack()  # signals and the display
