@@ -242,7 +242,7 @@ def test_the_extra_that_saving_needs(tmp_path, monkeypatch):
     replay = filled(9)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "safetensors.torch", None)
-        with pytest.raises(ImportError, match=r"needs the extra 'run': pip install \"worldblocks"):
+        with pytest.raises(ImportError, match=r"needs the extra 'run': pip install -e "):
             save(replay, tmp_path)
     same(loaded(tmp_path, save(replay, tmp_path)), replay)
 

@@ -156,6 +156,6 @@ def test_what_cannot_be_captured_or_writes_is_found():
 @pytest.mark.parametrize("name", ["trajectories", "parameters"])
 def test_a_missing_extra_is_named(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "hypothesis", None)
-    message = rf"wb.testing.{name} needs the extra 'testing': pip install \"worldblocks\[testing\]"
+    message = rf"wb.testing.{name} needs the extra 'testing': pip install -e \"\.\[testing\]"
     with pytest.raises(ImportError, match=message):
         getattr(testing, name)(*[2] * (name == "parameters"))

@@ -66,7 +66,7 @@ def test_a_damaged_conversion_names_its_folder(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{")
     with pytest.raises(
-        MissingModel, match=r"is damaged: .*; remove that folder, and it is made ag"
+        MissingModel, match=r"is damaged: .*; remove that folder, and it is converted ag"
     ):
         PackagedLM("smollm2")
 

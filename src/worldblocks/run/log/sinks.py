@@ -168,6 +168,8 @@ class WandbSink:
 
 
 SinkName = Literal["tensorboard", "wandb"]
+"""The sinks that `--log` takes."""
+
 SINKS: dict[SinkName, Callable[[Path], Sink]] = {
     "tensorboard": lambda logdir: TensorBoardSink(logdir / "tensorboard"),
     "wandb": lambda logdir: WandbSink(logdir),
