@@ -119,8 +119,7 @@ def fits(past: Any, suite: Any) -> bool:
 
 def update(recipe: Any, agent, optimizer, saved, mixture, place: int):
     """One update on windows with the rewards of task `place`; writes no latents back."""
-    kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files holds plain tuples
-    carry = agent.rssm.unpack(kind(*mixture.batch.carry))
+    carry = agent.rssm.unpack(mixture.batch.carry)
     batch = mixture.batch._replace(carry=carry, row=None)
     own = (mixture.task == place).long() - 1  # 0 where the new task played, else -1
     parts = {"reward": mixture.reward[place : place + 1], "known": mixture.known[place : place + 1]}

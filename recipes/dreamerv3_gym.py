@@ -211,7 +211,7 @@ class Agent(nn.Module):
             recompute=cfg.recompute,
         )
         self.decoder = wb.decoders.dreamer_decoder(
-            observation, deter=deter, stoch=self.rssm.latent.size, depth=depth, units=units
+            observation, deter=deter, stoch=self.rssm.part_dims[1], depth=depth, units=units
         )
         feature = self.rssm.feature_dim
         self.reward = wb.heads.TwoHotHead(feature, units=units, layers=1)
@@ -223,14 +223,14 @@ class Agent(nn.Module):
 
     def initial(self, n: int):
         """The `acting` of `act` before the first row: dynamics carry and previous action."""
-        carry = self.rssm.initial(n)
-        return wb.rssm.Acting(carry, carry.deter.new_zeros(n, self.action_size))
+        action = torch.zeros(n, self.action_size, device=wb.run.device_of(self))
+        return wb.rssm.Acting(self.rssm.initial(n), action)
 
 
 def world_model_loss(agent, batch, cfg):
     embed = agent.encoder(batch.obs)
     post = agent.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
-    prior, posterior = agent.rssm.prior(post.deter), agent.rssm.posterior(post)
+    prior, posterior = agent.rssm.prior(post), agent.rssm.posterior(post)
     dyn, rep = wb.losses.balanced_kl(posterior, prior, free_nats=1.0)
     feature = post.feature()
     alive = 1.0 - batch.is_terminal.float()  # a time limit (is_last alone) is alive

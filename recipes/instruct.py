@@ -167,8 +167,7 @@ def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
 
 def update(agent, optimizer, recipe, saved, mixture, rewards, cfg, step):
     """Train what is due at `step`, with the world model fixed; returns the losses."""
-    kind = type(agent.rssm.pack(agent.rssm.initial(1)))  # a replay from files holds plain tuples
-    carry = agent.rssm.unpack(kind(*mixture.batch.carry))
+    carry = agent.rssm.unpack(mixture.batch.carry)
     batch = mixture.batch._replace(carry=carry, row=None)
     nobody = torch.zeros_like(mixture.task, dtype=torch.bool)  # no new policy played any row
     with torch.no_grad():

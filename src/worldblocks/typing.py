@@ -155,13 +155,15 @@ def _tuple(annotation: Any) -> tuple[type | None, str | None] | None:
 
 
 @functools.cache
-def _fields(kind: type, axes: str | None) -> dict[str, Any]:
-    """The shape-annotated fields of a NamedTuple, with `*batch` replaced by `axes`."""
+def _fields(kind: type, axes: str | None) -> dict[str, tuple[Any, ...]]:
+    """The shapes that fields of a NamedTuple may have, with `*batch` replaced by `axes`."""
     fields = {}
-    for name, hint in getattr(kind, "__annotations__", {}).items():
-        if hasattr(hint, "dim_str"):
-            shape = hint.dim_str if axes is None else hint.dim_str.replace("*batch", axes)
-            fields[name] = hint.dtype[hint.array_type, shape]
+    for name, annotation in getattr(kind, "__annotations__", {}).items():
+        hints = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        if all(hasattr(hint, "dim_str") for hint in hints):
+            shapes = [hint.dim_str.replace("*batch", axes or "*batch") for hint in hints]
+            pairs = zip(hints, shapes, strict=True)
+            fields[name] = tuple(hint.dtype[hint.array_type, shape] for hint, shape in pairs)
     return fields
 
 
@@ -171,13 +173,18 @@ def _check(
     """Check fields inside the scope opened by `jaxtyped`, so that axis names are shared."""
     if value is None:
         return
-    for field, hint in _fields(kind or type(value), axes).items():
+    for field, hints in _fields(kind or type(value), axes).items():
         tensor = getattr(value, field)
-        if not isinstance(tensor, hint):
+        if not any(isinstance(tensor, hint) for hint in hints):
             given = repr(tensor)
             if isinstance(tensor, torch.Tensor):
                 given = f"{str(tensor.dtype)[6:]}{list(tensor.shape)}"
+            wanted = " or ".join(hint.__name__ for hint in hints)
             raise TypeCheckError(
-                f"{function.__qualname__}: {name}.{field} should be {hint.__name__}, got {given}; "
+                f"{function.__qualname__}: {name}.{field} should be {wanted}, got {given}; "
                 f"other arguments may have fixed its axes"
             )
+    for field in getattr(value, "_fields", ()):
+        part = getattr(value, field)
+        if hasattr(part, "_fields"):
+            _check(function, f"{name}.{field}", part, None, axes)

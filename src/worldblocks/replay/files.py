@@ -23,6 +23,8 @@ from worldblocks.replay.layout import carried
 from worldblocks.replay.rings import Rings
 
 FORMAT = 1
+# Parts of a carry that earlier versions stored under other names.
+EARLIER = {"carry/deter": "carry/memory", "carry/index": "carry/stoch"}
 CHUNK_BYTES = 2**25  # size of a chunk: the most that a save rewrites for a few new rows
 
 
@@ -82,6 +84,7 @@ class Chunks:
             entry = Entry(**fields)
             start, stop = max(entry.start, rings.oldest), min(entry.stop, rings.count)
             for name, value in _read(folder / file, entry).items():
+                name = name if name in rings.layout else EARLIER[name]
                 rings.write(name, start, value[:, start - entry.start : stop - entry.start])
             self._files[entry.part, entry.start // self._rows] = file, entry
 
@@ -90,6 +93,19 @@ class Chunks:
         if entry is None or not (self._folder / file).exists():
             return False
         return entry.start <= start and entry.stop == stop
+
+
+def current(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A manifest whose carry, if an earlier version stored an RSSM's, has today's names."""
+    old = manifest["carry"] or {}
+    if (old.get("namedtuple"), *old.get("fields", ())) not in (
+        ("Packed", "deter", "index"),
+        ("GaussianCarry", "deter", "stoch"),
+    ):
+        return manifest
+    fields = {"memory": "carry/memory", "stoch": "carry/stoch"}
+    layout = {EARLIER.get(name, name): spec for name, spec in manifest["layout"].items()}
+    return {**manifest, "layout": layout, "carry": {"namedtuple": "Packed", "fields": fields}}
 
 
 def check_manifest(manifest: Mapping[str, Any], ours: Mapping[str, int]) -> None:

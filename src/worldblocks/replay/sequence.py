@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
 from worldblocks.replay.batch import Batch, gather_carry, gather_rows
-from worldblocks.replay.files import FORMAT, Chunks, check_manifest
+from worldblocks.replay.files import FORMAT, Chunks, check_manifest, current
 from worldblocks.replay.layout import (
     Layout,
     carried,
@@ -220,6 +220,7 @@ class SequenceReplay:
             ValueError: a file is truncated or corrupted, or the format or the sizes of the replay
                 differ.
         """
+        manifest = current(manifest)
         check_manifest(manifest, self._sizes())
         rings, chunks = None, Chunks()
         if manifest["layout"]:

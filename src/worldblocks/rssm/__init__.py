@@ -1,34 +1,29 @@
 """Recurrent state-space models: a dynamics block made of a core and a latent.
 
-A dynamics block keeps the protocol `initial / observe_step / observe / imagine_step / feature_dim`;
-`imagine` and `rollout` work on any block that does. An `RSSM` takes any core and any latent that
-keep the protocols `Core` and `Latent`.
+`imagine` and `rollout` work on any block that keeps the protocol `Dynamics`. An `RSSM` takes any
+core and any latent that keep the protocols `Core` and `Latent`.
 """
 
 from worldblocks.rssm.cores import GRU, BlockGRU
-from worldblocks.rssm.gaussian import GaussianCarry, GaussianState
-from worldblocks.rssm.imagination import Dynamics, frozen, imagine, rollout
-from worldblocks.rssm.latents import CategoricalLatent, GaussianLatent
+from worldblocks.rssm.imagination import frozen, imagine, rollout
+from worldblocks.rssm.latents import CategoricalLatent, GaussianLatent, PriorPosterior
 from worldblocks.rssm.model import RSSM
 from worldblocks.rssm.named import dreamer_rssm, gaussian_rssm, gru_rssm
-from worldblocks.rssm.networks import PriorPosterior
-from worldblocks.rssm.protocols import Acting, AnyCarry, AnyState, Core, Latent
-from worldblocks.rssm.state import Carry, Packed, State
+from worldblocks.rssm.protocols import AnyState, Core, Dynamics, Latent
+from worldblocks.rssm.state import Acting, Carry, Dropped, Packed, State
 
 __all__ = [
     "GRU",
     "RSSM",
     "Acting",
-    "AnyCarry",
     "AnyState",
     "BlockGRU",
     "Carry",
     "CategoricalLatent",
     "Core",
+    "Dropped",
     "Dynamics",
-    "GaussianCarry",
     "GaussianLatent",
-    "GaussianState",
     "Latent",
     "Packed",
     "PriorPosterior",

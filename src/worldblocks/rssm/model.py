@@ -1,57 +1,65 @@
 """The recurrent state-space model: a core and a latent, observed or imagined."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Generic
+import math
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
 from worldblocks.distributions import Output, modes, wants_mode
-from worldblocks.rssm.prior_steps import PriorSteps, repeats
-from worldblocks.rssm.protocols import C, Core, Latent, S
-from worldblocks.rssm.scan import observe_scan, scans
+from worldblocks.rssm.cpu import fused_observe
+from worldblocks.rssm.imagination import stack
+from worldblocks.rssm.protocols import Core, Latent
+from worldblocks.rssm.state import Carry, Packed, State
 from worldblocks.typing import typed
 
 
-class RSSM(nn.Module, Generic[C, S]):
+class RSSM(nn.Module):
     """A dynamics block: predicts the next latent from an action, corrects it by an observation.
+
+        deter, memory = core(memory, stoch, action)        the carry and the action before a row
+        stoch ~ posterior(deter, embed)                    observed
+        stoch ~ prior(deter)                               imagined
 
     `prev_action` is the action that led to a row; `action` one that is chosen now. At a row with
     `is_first` the carry and the action are masked to zeros (the zero vector, not the one-hot of
     action 0), so nothing crosses an episode boundary.
 
     Args:
-        core: `(deter, stoch, action) -> deter`, with the two halves `project_action` and `step`:
-            `BlockGRU`, `GRU`, or whatever keeps the protocol `Core`.
-        latent: prior, posterior and distribution of the stochastic part: `CategoricalLatent`,
-            `GaussianLatent`, or whatever keeps the protocol `Latent`.
+        core: `BlockGRU`, `GRU`, or any module with the protocol `Core`.
+        latent: `CategoricalLatent`, `GaussianLatent`, or any module with the protocol `Latent`.
         recompute: gradient checkpointing. In training, `observe` recomputes activations in chunks
             of this many rows: less memory for about a third more work. 0 turns it off.
 
     Source: PlaNet (arXiv:1811.04551); DreamerV3, equation 1.
     """
 
-    def __init__(self, core: Core, latent: Latent[C, S], *, recompute: int = 0) -> None:
+    def __init__(self, core: Core, latent: Latent, *, recompute: int = 0) -> None:
         super().__init__()
         if not isinstance(recompute, int) or recompute < 0:
             raise ValueError(f"recompute is a number of rows, or 0, got {recompute!r}")
         self.core, self.latent, self.recompute = core, latent, recompute
-        self.feature_dim = core.deter + latent.size
+        self.part_dims = core.deter, math.prod(latent.shape)
+        self.feature_dim = sum(self.part_dims)
+        self.context = getattr(core, "context", 1)
+        self._shapes = [x.shape[1:] for x in pytree.tree_leaves(self.initial(1))]
 
-    def initial(self, batch: int) -> C:
+    def initial(self, batch: int) -> Carry:
         """The carry before the first row: zeros."""
-        return self.latent.initial(next(self.core.parameters()).new_zeros(batch, self.core.deter))
+        some = next(self.core.parameters())
+        return Carry(self.core.initial(batch), some.new_zeros(batch, *self.latent.shape))
 
     @typed
     def observe_step(
         self,
-        carry: Annotated[C, "batch"],
+        carry: Annotated[Carry, "batch"],
         embed: Float[Tensor, "batch embed"],
         prev_action: Float[Tensor, "batch action"],
         is_first: Bool[Tensor, " batch"],
-    ) -> Annotated[S, "batch"]:
+    ) -> Annotated[State, "batch"]:
         """The posterior state of one row."""
         self._check(carry)
         action = self.core.project_action(mask(prev_action, is_first))
@@ -60,11 +68,11 @@ class RSSM(nn.Module, Generic[C, S]):
     @typed
     def observe(
         self,
-        carry: Annotated[C, "batch"],
+        carry: Annotated[Carry, "batch"],
         embed: Float[Tensor, "batch time embed"],
         prev_action: Float[Tensor, "batch time action"],
         is_first: Bool[Tensor, "batch time"],
-    ) -> Annotated[S, "batch time"]:
+    ) -> Annotated[State, "batch time"]:
         """The posterior states of a sequence; `carry` is of the row before its first."""
         self._check(carry)
         if not is_first.shape[1]:
@@ -79,113 +87,111 @@ class RSSM(nn.Module, Generic[C, S]):
             options: Any = {"use_reentrant": False, "preserve_rng_state": False}
             pieces.append(checkpoint(self._observe_again, wants_mode(), carry, *piece, **options))
             carry = pieces[-1][:, -1].carry
-        return type(pieces[0])(*(torch.cat(field, 1) for field in zip(*pieces, strict=True)))
+        return pytree.tree_map(lambda *fields: torch.cat(fields, 1), *pieces)
 
-    def _observe_again(self, mode: bool, *rows: Any) -> S:
+    def _observe_again(self, mode: bool, *rows: Any) -> State:
         """`_observe` with `modes(mode)`, so that the repeated pass takes the same samples."""
         with modes(mode):
             return self._observe(*rows)
 
     def _observe(
-        self, carry: C, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
-    ) -> S:
+        self, carry: Carry, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
+    ) -> State:
         """`observe` on projected inputs."""
-        core, latent = self.core, self.latent
-        if scans(core, latent, projected):  # type: ignore[arg-type]
-            return observe_scan(core, latent, carry, projected, actions, is_first, noise)  # type: ignore[arg-type]
-        if latent.absolute:
+        if fused := fused_observe(self.core, self.latent, projected):
+            return fused(carry, projected, actions, is_first, noise)
+        if self.latent.absolute:
             return self._observe_absolute(carry, projected, actions, is_first, noise)
         states = []
         for row in zip(*(x.unbind(1) for x in (projected, actions, is_first, noise)), strict=True):
             states.append(self._observe_step(carry, *row))
             carry = states[-1].carry
-        return type(states[0])(*(torch.stack(field, 1) for field in zip(*states, strict=True)))
+        return stack(states)
 
     def _observe_absolute(
-        self, carry: C, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
-    ) -> S:
+        self, carry: Carry, projected: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor
+    ) -> State:
         """`_observe` if no posterior reads `deter`: all posteriors at once, then the core."""
         parameters = self.latent.posterior(None, projected)
-        stoch = self.latent.sample(parameters, noise)
-        deter, before = carry.parts()
-        taken = [before, *stoch.to(projected.dtype).flatten(2).unbind(1)[:-1]]
-        rows, deters = zip(taken, actions.unbind(1), is_first.unbind(1), strict=True), []
+        stoch = self.latent.distribution(parameters).sample(noise)
+        taken = torch.cat([carry.stoch.unsqueeze(1).to(stoch.dtype), stoch[:, :-1]], 1)
+        taken = mask(taken.flatten(2), is_first)
+        if scan := getattr(self.core, "scan", None):
+            deter, memory = scan(carry.memory, taken, actions, is_first)
+            return self._state(deter, stoch, parameters, memory)
+        rows = zip(taken.unbind(1), actions.unbind(1), is_first.unbind(1), strict=True)
+        memory, deters, memories = carry.memory, [], []
         for old, action, first in rows:
-            deter = self._core_step(deter, old, action, first)
+            deter, memory = self.core.step(masked(memory, first), old, action)
             deters.append(deter)
-        return self.latent.state(torch.stack(deters, 1), stoch, parameters)
+            memories.append(() if memory is deter else memory)
+        return self._state(torch.stack(deters, 1), stoch, parameters, stack(memories))
 
     def _observe_step(
         self,
-        carry: C,
+        carry: Carry,
         projected: Tensor,
         action: Tensor,
         is_first: Tensor,
         noise: Tensor | None = None,
-    ) -> S:
-        deter = self._core_step(*carry.parts(), action, is_first)
-        return self._state(deter, self.latent.posterior(deter, projected), noise)
-
-    def _core_step(self, deter: Tensor, stoch: Tensor, action: Tensor, is_first: Tensor) -> Tensor:
-        return self.core.step(mask(deter, is_first), mask(stoch, is_first), action)
+    ) -> State:
+        stoch = mask(carry.stoch.flatten(1), is_first)
+        deter, memory = self.core.step(masked(carry.memory, is_first), stoch, action)
+        parameters = self.latent.posterior(deter, projected)
+        stoch = self.latent.distribution(parameters).sample(noise)
+        return self._state(deter, stoch, parameters, memory)
 
     @typed
     def imagine_step(
-        self, carry: Annotated[C, "batch"], action: Float[Tensor, "batch action"]
-    ) -> Annotated[S, "batch"]:
+        self, carry: Annotated[Carry, "batch"], action: Float[Tensor, "batch action"]
+    ) -> Annotated[State, "batch"]:
         """The prior state after `action`, without an observation."""
         self._check(carry)
-        deter = self.core.step(*carry.parts(), self.core.project_action(action))
-        return self._prior_state(deter)
+        action = self.core.project_action(action)
+        deter, memory = self.core.step(carry.memory, carry.stoch.flatten(1), action)
+        parameters = self.latent.prior(deter)
+        stoch = self.latent.distribution(parameters).sample()
+        return self._state(deter, stoch, parameters, memory)
 
-    def repeated_step(self, carry: C) -> Callable[[C, Float[Tensor, "batch action"]], S]:
-        """`imagine_step` for many steps from a carry, between which no parameter changes.
+    def _state(self, deter: Tensor, stoch: Tensor, parameters: Any, memory: Any) -> State:
+        return State(deter, stoch.to(deter.dtype), parameters, () if memory is deter else memory)
 
-        On a CPU and without a gradient what depends on the parameters alone is computed once. What
-        comes after a step that `imagine_step` has taken needs no check.
-        """
-        # Not where it was replaced: by a compiled one, for example, or in a subclass.
-        own = getattr(self.imagine_step, "__func__", None) is _imagine_step
-        if not own or not repeats(self.core, carry.deter):
-            return self.imagine_step
-        return PriorSteps(self.core, self._prior_state, len(carry.deter))  # type: ignore[arg-type]
-
-    def _check(self, carry: C) -> None:
+    def _check(self, carry: Carry) -> None:
         """Raise a readable error for a carry of another model size."""
-        deter, stoch = (part.shape[-1] for part in carry.parts())
-        if (deter, stoch) != (self.core.deter, self.latent.size):
+        given = [list(x.shape) for x in pytree.tree_leaves(carry)]
+        wanted = [[len(carry.stoch), *shape] for shape in self._shapes]
+        if given != wanted:
             raise ValueError(
-                f"this RSSM carries {self.core.deter} deter and {self.latent.size} stoch numbers, "
-                f"got {deter} and {stoch}: a carry of another model size?"
+                f"this RSSM carries tensors of the shapes {wanted}, got {given}: a carry of another "
+                f"model size?"
             )
 
-    def _prior_state(self, deter: Tensor) -> S:
-        return self._state(deter, self.latent.prior(deter))
+    def prior(self, state: State) -> Output:
+        """The distribution before the observation was seen: one call for a whole sequence."""
+        return self.latent.distribution(self.latent.prior(state.deter))
 
-    def _state(self, deter: Tensor, parameters: Any, noise: Tensor | None = None) -> S:
-        return self.latent.state(deter, self.latent.sample(parameters, noise), parameters)
+    def posterior(self, state: State) -> Output:
+        """The distribution that the latent of a state was drawn from; imagined, the prior."""
+        return self.latent.distribution(state.parameters)
 
-    @typed
-    def prior(self, deter: Float[Tensor, "*batch deter"]) -> Output:
-        """The prior at any batch of rows: one call for a whole sequence."""
-        return self.latent.distribution(self.latent.prior(deter))
-
-    def posterior(self, state: S) -> Output:
-        """The distribution of observed latents (for imagined states: the prior)."""
-        return self.latent.drawn_from(state)
-
-    def pack(self, carry: C) -> Any:
+    def pack(self, carry: Carry) -> Packed:
         """A carry as replay stores it."""
-        return self.latent.pack(carry)
+        pack = getattr(self.core, "pack", lambda memory: memory)
+        return Packed(pack(carry.memory), self.latent.pack(carry.stoch))
 
-    def unpack(self, packed: Any) -> C:
+    def unpack(self, packed: Packed) -> Carry:
         """The carry that was packed, bit for bit."""
-        return self.latent.unpack(packed)
+        unpack = getattr(self.core, "unpack", lambda memory: memory)
+        memory, stoch = packed
+        like = next(x for x in pytree.tree_leaves(memory) if x.is_floating_point())
+        return Carry(unpack(memory), self.latent.unpack(stoch, like))
 
 
-_imagine_step = RSSM.imagine_step  # as it is written here, to notice another in its place
+def masked(memory: Any, is_first: Bool[Tensor, " batch"]) -> Any:
+    """`mask` for every tensor of a memory."""
+    return pytree.tree_map(lambda x: mask(x, is_first), memory)
 
 
 def mask(x: Float[Tensor, "..."], is_first: Bool[Tensor, "*batch"]) -> Float[Tensor, "..."]:
     """Zeros where `is_first`; also where `x` is not finite there, hence no multiplication."""
-    return torch.where(is_first.reshape(is_first.shape + (1,) * (x.ndim - is_first.ndim)), 0.0, x)
+    return torch.where(is_first.reshape(is_first.shape + (1,) * (x.ndim - is_first.ndim)), False, x)

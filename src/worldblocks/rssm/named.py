@@ -3,10 +3,8 @@
 from torch import nn
 
 from worldblocks.rssm.cores import GRU, BlockGRU
-from worldblocks.rssm.gaussian import GaussianCarry, GaussianState
 from worldblocks.rssm.latents import CategoricalLatent, GaussianLatent
 from worldblocks.rssm.model import RSSM
-from worldblocks.rssm.state import Carry, State
 
 
 def dreamer_rssm(
@@ -24,7 +22,7 @@ def dreamer_rssm(
     posterior_layers: int = 1,
     absolute: bool = False,
     recompute: int = 0,
-) -> RSSM[Carry, State]:
+) -> RSSM:
     """The RSSM of DreamerV3's released code: a block GRU and categorical latents.
 
     >>> sizes = {"deter": 32, "hidden": 16, "groups": 4, "classes": 5, "blocks": 8}
@@ -67,7 +65,7 @@ def gru_rssm(
     posterior_layers: int = 1,
     absolute: bool = False,
     recompute: int = 0,
-) -> RSSM[Carry, State]:
+) -> RSSM:
     """The RSSM of DreamerV2 and of DreamerV3's first release: a GRU and categorical latents.
 
     `unimix` is DreamerV3's, 0 DreamerV2's; `norm` as in `GRU`.
@@ -104,7 +102,7 @@ def gaussian_rssm(
     posterior_layers: int = 1,
     absolute: bool = False,
     recompute: int = 0,
-) -> RSSM[GaussianCarry, GaussianState]:
+) -> RSSM:
     """The RSSM of PlaNet and DreamerV1: a GRU and Gaussian latents (`stoch` 30 in both papers).
 
     `norm` as in `GRU`.

@@ -1,11 +1,11 @@
-"""What a core and a latent promise, and what of a carry and a state is read: write your own.
+"""What a dynamics block, a core and a latent promise: write your own.
 
-An `RSSM` asks for nothing more. Carries and states are NamedTuples of tensors, annotated with their
-shapes (`*batch` for whatever batch axes they have): the annotations are checked at every door.
+Everything takes the batch first. Zeros mean "nothing remembered": a reset masks a memory and a
+latent to zeros, and a first row starts from them.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -14,43 +14,8 @@ from worldblocks.distributions import Output
 
 
 @runtime_checkable
-class AnyCarry(Protocol):
-    """What a step takes: a NamedTuple of tensors, zeros before the first row of an episode."""
-
-    @property
-    def deter(self) -> Float[Tensor, "*batch deter"]:
-        """What the core has accumulated."""
-        ...
-
-    def parts(self) -> tuple[Float[Tensor, "*batch deter"], Float[Tensor, "*batch stoch"]]:
-        """The deterministic part, and the stochastic part flattened."""
-        ...
-
-    def detach(self) -> Self:
-        """The same carry without its history."""
-        ...
-
-
-class Acting(NamedTuple):
-    """What an agent that acts keeps from one row to the next.
-
-    Attributes:
-        dynamics: the carry of its dynamics block at the last row.
-        prev_action: the action chosen there, which leads to the next row; zeros before the first.
-    """
-
-    dynamics: Any
-    prev_action: Float[Tensor, "env action"]
-
-
-@runtime_checkable
 class AnyState(Protocol):
-    """What heads and losses read: a NamedTuple of a carry and what its latent came from."""
-
-    @property
-    def deter(self) -> Float[Tensor, "*batch deter"]:
-        """What the core has accumulated."""
-        ...
+    """What heads, losses and imagination read of a state: a pytree of tensors, batch first."""
 
     @property
     def carry(self) -> Any:
@@ -65,83 +30,153 @@ class AnyState(Protocol):
         """Both parts, joined."""
         ...
 
-    def flatten(self) -> Self:
+    def flatten(self) -> Any:
         """Merge the first two axes, `batch time ... -> batch*time ...`."""
         ...
 
-    def detach(self) -> Self:
-        """The same state without its history."""
+    def detach(self) -> Any:
+        """The same state without its graph."""
+        ...
+
+    def light(self) -> Any:
+        """The state as imagination keeps it: nothing but what heads and losses read."""
         ...
 
     def __getitem__(self, index: Any) -> Any:
-        """A field by its number; or, by anything else that indexes, a part of the batch axes."""
+        """A part of the batch axes."""
         ...
 
 
-C = TypeVar("C", bound=AnyCarry)
-S = TypeVar("S", bound=AnyState)
+class Dynamics(Protocol):
+    """A dynamics block. A carry and a state are pytrees of tensors, batch first.
+
+    Attributes:
+        feature_dim: width of `state.feature()`.
+        part_dims: widths of `state.parts()`, which a decoder takes.
+        context: 1 if windows of replay continue from a stored carry; 0 if nothing is worth storing.
+    """
+
+    feature_dim: int
+    part_dims: tuple[int, int]
+    context: int
+
+    def initial(self, batch: int) -> Any:
+        """The carry before the first row of an episode."""
+        ...
+
+    def observe_step(
+        self,
+        carry: Any,
+        embed: Float[Tensor, "batch embed"],
+        prev_action: Float[Tensor, "batch action"],
+        is_first: Bool[Tensor, " batch"],
+    ) -> Any:
+        """The state of one row, given its observation."""
+        ...
+
+    def observe(
+        self,
+        carry: Any,
+        embed: Float[Tensor, "batch time embed"],
+        prev_action: Float[Tensor, "batch time action"],
+        is_first: Bool[Tensor, "batch time"],
+    ) -> Any:
+        """The states of a sequence, given its observations."""
+        ...
+
+    def imagine_step(self, carry: Any, action: Float[Tensor, "batch action"]) -> Any:
+        """The state after an action, without an observation."""
+        ...
+
+    def prior(self, state: Any) -> Output:
+        """The distribution of the latent before the observation was seen."""
+        ...
+
+    def posterior(self, state: Any) -> Output:
+        """The distribution that the latent was drawn from."""
+        ...
+
+    def pack(self, carry: Any) -> Any:
+        """A carry as replay stores it: a pytree of tensors."""
+        ...
+
+    def unpack(self, packed: Any) -> Any:
+        """The carry that was packed, bit for bit."""
+        ...
 
 
 class Core(Protocol):
-    """The deterministic transition `(deter, stoch, action) -> deter`, a module in two halves.
+    """The deterministic transition `(memory, stoch, action) -> (deter, memory)`, a module.
+
+    A core may also have
+
+    * `scan(memory, stoch, projected, is_first) -> (deter, memory)`, all `batch time ...` and the
+      memory after each row: `step` over a whole window, used where the posterior does not read
+      `deter`. Row t starts from zeros where `is_first`; `stoch` and `projected` are masked already.
+    * `pack(memory)` and `unpack(packed)`: the memory as replay stores it. Without them it is stored
+      as it is.
+    * `context = 0`, if windows of replay start from nothing; then nothing is stored.
 
     Attributes:
-        deter: width of the state.
+        deter: width of the deterministic state.
     """
 
     deter: int
 
+    def initial(self, batch: int) -> Any:
+        """Nothing remembered: zeros, any pytree of tensors `batch ...`."""
+        ...
+
     def project_action(
         self, action: Float[Tensor, "*batch action"]
     ) -> Float[Tensor, "*batch hidden"]:
-        """What is made of actions alone: whole sequences at once, before the loop."""
+        """What depends on actions alone: computed for whole sequences in one call."""
         ...
 
     def step(
         self,
-        deter: Float[Tensor, "batch deter"],
+        memory: Any,
         stoch: Float[Tensor, "batch stoch"],
         projected: Float[Tensor, "batch hidden"],
-    ) -> Float[Tensor, "batch deter"]:
-        """The state after an action, projected, was taken in (`deter`, `stoch`)."""
+    ) -> tuple[Float[Tensor, "batch deter"], Any]:
+        """The deterministic state after a projected action, and the memory from then on.
+
+        A core whose memory is its deterministic state returns it twice.
+        """
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Those of the module; a new carry is made where they are."""
+        """Those of the module."""
         ...
 
 
-class Latent(Protocol[C, S]):
-    """The stochastic part, a module: two networks, the distribution they parametrise, a carry.
+class Latent(Protocol):
+    """The stochastic part, a module: a prior and a posterior network, and their distribution.
 
-    What `prior` and `posterior` return is the latent's own affair (logits, or a mean and a
-    standard deviation): a tensor or a tuple of tensors with the batch axes first.
+    `prior` and `posterior` return the parameters of the distribution: a tensor or a tuple of
+    tensors with the batch axes first.
 
     Attributes:
-        size: width of the flattened latent.
-        absolute: whether the posterior sees the embedding alone. It is then computed for a whole
+        shape: of a latent: `(groups, classes)`, or `(size,)`.
+        absolute: whether the posterior reads the embedding alone. It is then computed for a whole
             sequence at once, and `posterior` is given None in place of `deter`.
     """
 
     @property
-    def size(self) -> int: ...
+    def shape(self) -> tuple[int, ...]: ...
 
     absolute: bool
 
-    def initial(self, deter: Float[Tensor, "*batch deter"]) -> C:
-        """The carry before the first row, `deter` being zeros."""
-        ...
-
     def project(self, embed: Float[Tensor, "*batch embed"]) -> Float[Tensor, "*batch hidden"]:
-        """What the posterior makes of embeddings alone: whole sequences at once."""
+        """What depends on embeddings alone: computed for whole sequences in one call."""
         ...
 
-    def noise(self, is_first: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time stoch"]:
-        """What the samples of a sequence are drawn by, in the order of its steps."""
+    def noise(self, is_first: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time noise"]:
+        """Noise for the samples of a sequence, drawn in the order of its steps."""
         ...
 
     def prior(self, deter: Float[Tensor, "*batch deter"]) -> Any:
-        """Parameters of what is expected before the observation is seen."""
+        """Parameters before the observation is seen."""
         ...
 
     def posterior(
@@ -149,36 +184,17 @@ class Latent(Protocol[C, S]):
         deter: Float[Tensor, "*batch deter"] | None,
         projected: Float[Tensor, "*batch hidden"],
     ) -> Any:
-        """Parameters given the observation, whose embedding has passed `project`."""
+        """Parameters given the observation; `projected` is the result of `project`."""
         ...
 
     def distribution(self, parameters: Any) -> Output:
-        """The distribution of parameters, with as many event axes as a latent has."""
+        """The distribution with these parameters; a sample has the shape of a latent."""
         ...
 
-    def sample(
-        self, parameters: Any, noise: Float[Tensor, "*batch stoch"] | None = None
-    ) -> Float[Tensor, "..."]:
-        """A latent drawn from parameters, by `noise` where it is given."""
+    def pack(self, stoch: Float[Tensor, "..."]) -> Any:
+        """A latent as replay stores it."""
         ...
 
-    def state(
-        self,
-        deter: Float[Tensor, "*batch deter"],
-        stoch: Float[Tensor, "..."],
-        parameters: Any,
-    ) -> S:
-        """A state of the deterministic part, a sample, and what it was drawn from."""
-        ...
-
-    def drawn_from(self, state: S) -> Output:
-        """The distribution that the latent of a state was drawn from."""
-        ...
-
-    def pack(self, carry: C) -> Any:
-        """A carry as replay stores it."""
-        ...
-
-    def unpack(self, packed: Any) -> C:
-        """The carry that was packed, exactly."""
+    def unpack(self, packed: Any, like: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The latent that was packed, in the dtype of `like`."""
         ...

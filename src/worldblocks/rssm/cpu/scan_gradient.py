@@ -13,7 +13,7 @@ from torch import Tensor
 
 from worldblocks._eager import first_order
 from worldblocks.layers import by_block
-from worldblocks.rssm.scan_steps import Inputs, Posterior, Settings, Tape, Weights, run_steps
+from worldblocks.rssm.cpu.scan_steps import Inputs, Posterior, Settings, Tape, Weights, run_steps
 
 
 class Scan(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """When `RSSM.observe` runs as one function with its own backward pass, and how it is called."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -11,51 +12,51 @@ from worldblocks._eager import eager_on_cpu
 from worldblocks.distributions import wants_mode
 from worldblocks.layers import BlockLinear, Layer, Linear, RMSNorm
 from worldblocks.rssm.cores import BlockGRU
+from worldblocks.rssm.cpu.scan_gradient import Scan
+from worldblocks.rssm.cpu.scan_steps import Posterior, Settings, Weights
 from worldblocks.rssm.latents import CategoricalLatent
-from worldblocks.rssm.scan_gradient import Scan
-from worldblocks.rssm.scan_steps import Posterior, Settings, Weights
 from worldblocks.rssm.state import Carry, State
 
 METHODS = {"forward", "activate", "silu", "step", "posterior", "distribution"}
 
 
-def scans(core: Any, latent: Any, projected: Float[Tensor, "..."]) -> bool:
-    """Whether the scan has the formulas of these parts, and pays: on a CPU, in float32, eagerly."""
-    if not (advances(core, projected) and plain(latent, CategoricalLatent)):
-        return False
-    if len(latent.posterior_mlp) != 1 or latent.absolute:
-        return False
-    layers = _plain_layers(latent.posterior_mlp, core.norms[0].eps)
-    return layers and plain(latent.posterior_out, Linear)
+def fused_observe(
+    core: Any, latent: Any, projected: Float[Tensor, "batch time hidden"]
+) -> Callable[..., State] | None:
+    """`RSSM._observe` of these parts in one function, where that exists and pays; else None.
 
-
-def advances(core: Any, x: Float[Tensor, "..."]) -> bool:
-    """Whether `advance` has the formulas of a core, and pays."""
-    if not eager_on_cpu(x) or torch.is_autocast_enabled("cpu"):
-        return False
+    It exists for a `BlockGRU` with a `CategoricalLatent`, on a CPU, in float32, eagerly.
+    """
+    if not eager_on_cpu(projected) or torch.is_autocast_enabled("cpu"):
+        return None
     # Exactly these types, unpatched: a subclass may compute something else.
-    if not (plain(core, BlockGRU) and len(core.hidden) == 1):
-        return False
-    norm = core.norms[0]
-    return (
-        plain(norm, RMSNorm)
-        and _plain_layers([core.from_deter, core.from_stoch], norm.eps)
-        and all(plain(part, BlockLinear) for part in (core.hidden[0], core.gates))
+    if not (_plain(core, BlockGRU) and _plain(latent, CategoricalLatent)):
+        return None
+    if len(core.hidden) != 1 or len(latent.posterior_mlp) != 1 or latent.absolute:
+        return None
+    norm, layers = core.norms[0], [core.from_deter, core.from_stoch, *latent.posterior_mlp]
+    blocks = [core.hidden[0], core.gates]
+    plain = (
+        _plain(norm, RMSNorm)
+        and _plain_layers(layers, norm.eps)
+        and all(_plain(part, BlockLinear) for part in blocks)
+        and _plain(latent.posterior_out, Linear)
     )
+    return functools.partial(observe_scan, core, latent) if plain else None
 
 
 def _plain_layers(layers: Iterable[Any], eps: float) -> bool:
     """Whether layers are as they come, with this constant in their norms."""
     return all(
-        plain(layer, Layer)
-        and plain(layer.linear, Linear)
-        and plain(layer.norm, RMSNorm)
+        _plain(layer, Layer)
+        and _plain(layer.linear, Linear)
+        and _plain(layer.norm, RMSNorm)
         and layer.norm.eps == eps
         for layer in layers
     )
 
 
-def plain(part: Any, kind: type[nn.Module]) -> bool:
+def _plain(part: Any, kind: type[nn.Module]) -> bool:
     """Whether `part` is exactly a `kind`, with no hooks and no patched methods."""
     return type(part) is kind and not (
         part._forward_hooks
@@ -78,7 +79,7 @@ def observe_scan(
     settings = Settings(latent.groups, latent.unimix, core.norms[0].eps)  # type: ignore[arg-type]
     fields = Scan.apply(
         settings,
-        carry.deter,
+        carry.memory,
         carry.stoch.flatten(1),
         projected.transpose(0, 1),
         actions.transpose(0, 1),

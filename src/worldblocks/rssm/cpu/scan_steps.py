@@ -3,8 +3,7 @@
 Two savings over the loop under autograd that it must equal: a step is some forty operations into
 memory that is there already, and the gradient of a weight is one product over all rows of the
 sequence instead of a sum over its steps. The formulas are those of `BlockGRU` and
-`CategoricalLatent`. Time comes first here, so that a step is one piece of memory. Imagination
-without a gradient takes its core steps from here too (`prior_steps.py`).
+`CategoricalLatent`. Time comes first here, so that a step is one piece of memory.
 """
 
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from torch import Tensor
 from worldblocks.distributions import inverse_cdf, softmax
 from worldblocks.layers import by_block
 from worldblocks.layers.fused import scaled
-from worldblocks.rssm.cores import gated_tanh
+from worldblocks.rssm.cores.gates import gated_tanh
 
 ZERO = torch.zeros((), device="cpu")  # whatever the default is when this file is first read
 
