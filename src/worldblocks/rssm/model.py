@@ -114,7 +114,8 @@ class RSSM(nn.Module):
         """`_observe` if no posterior reads `deter`: all posteriors at once, then the core."""
         parameters = self.latent.posterior(None, projected)
         stoch = self.latent.distribution(parameters).sample(noise)
-        taken = torch.cat([carry.stoch.unsqueeze(1).to(stoch.dtype), stoch[:, :-1]], 1)
+        first, rest = carry.stoch.unsqueeze(1), stoch[:, :-1]  # drawn in float32 whatever the dtype
+        taken = torch.cat([x.to(projected.dtype) for x in (first, rest)], 1)
         taken = mask(taken.flatten(2), is_first)
         if scan := getattr(self.core, "scan", None):
             deter, memory = scan(carry.memory, taken, actions, is_first)
