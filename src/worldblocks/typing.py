@@ -159,7 +159,8 @@ def _fields(kind: type, axes: str | None) -> dict[str, tuple[Any, ...]]:
     """The shapes that fields of a NamedTuple may have, with `*batch` replaced by `axes`."""
     fields = {}
     for name, annotation in getattr(kind, "__annotations__", {}).items():
-        hints = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        union = get_origin(annotation) in (Union, UnionType)
+        hints = get_args(annotation) if union else (annotation,)
         if all(hasattr(hint, "dim_str") for hint in hints):
             shapes = [hint.dim_str.replace("*batch", axes or "*batch") for hint in hints]
             pairs = zip(hints, shapes, strict=True)
