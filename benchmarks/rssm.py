@@ -48,11 +48,11 @@ def ours(work: Work) -> Timed:
     is_first[:, 0] = True
     carry = model.initial(work.observe[0])
     begin = model.initial(work.imagine)
-    start = wb.rssm.State(begin.deter, begin.stoch, begin.stoch)
+    start = wb.rssm.State(begin.memory, begin.stoch, begin.stoch)
 
     def observe() -> tuple[torch.Tensor, ...]:
         post = model.observe(carry, embed, action, is_first)
-        return (*post, model.latent.prior(post.deter))
+        return post.deter, post.stoch, post.parameters, model.latent.prior(post.deter)
 
     def imagine() -> None:
         wb.rssm.imagine(model, start, lambda s: agent.actor(s.feature()).sample(), work.horizon)

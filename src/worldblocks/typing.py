@@ -39,7 +39,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     `{self.size}`, are checked at every call.
 
     Raises:
-        jaxtyping.TypeCheckError: names the argument (`carry.deter`), its expected and actual shape.
+        jaxtyping.TypeCheckError: names the argument (`carry.stoch`), its expected and actual shape.
     """
     ready = threading.local()  # the result, when only that is left to check
     checked = _checked(function, ready)

@@ -51,7 +51,7 @@ def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Chec
         seen: rows `batch time ...` that the agent was trained on. Their mean observation is one of
             the guesses to beat.
     """
-    batch = batch.to(agent.rssm.initial(1).deter.device)
+    batch = batch.to(next(agent.rssm.parameters()).device)
     post = posterior(agent, batch)
     returns, known = realised_return(batch.reward, batch.is_last, batch.is_terminal, gamma)
     cuts = windows(batch, post, LENGTH).map(lambda x: x[:WINDOWS])

@@ -56,7 +56,7 @@ class Inputs(NamedTuple):
 @torch.no_grad()
 def prepare(recipe: Any, agent: Any, cfg: Any, batch: Batch) -> Inputs:
     """Observe the rows that an agent played, cut them into windows and imagine these."""
-    batch = batch.to(agent.rssm.initial(1).deter.device)
+    batch = batch.to(next(agent.rssm.parameters()).device)
     post, rows = posterior(agent, batch), batch.reward.shape[1]
     cuts = training = None
     if rows > LENGTH:

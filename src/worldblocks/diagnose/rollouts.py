@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import one_hot
+from torch.utils import _pytree as pytree
 
 from worldblocks.decoders import MultiDecoder
 from worldblocks.encoders import MultiEncoder
@@ -59,10 +60,10 @@ def open_loop(
     embed = agent.encoder({key: value[:, :context] for key, value in batch.obs.items()})
     past, first = batch.prev_action[:, :context], batch.is_first[:, :context]
     stored = batch.carry  # in bfloat16, if replay stores that
-    carry = type(stored)(*(x.to(embed.dtype) for x in stored))
+    carry = pytree.tree_map(lambda x: x.to(embed.dtype) if x.is_floating_point() else x, stored)
     post = agent.rssm.observe(carry, embed, past, first)
     prior = rollout(agent.rssm, post[:, -1].carry, actions[:, context:])
-    return type(post)(*(torch.cat(pair, 1) for pair in zip(post, prior, strict=True)))
+    return pytree.tree_map(lambda *pair: torch.cat(pair, 1), post.light(), prior)
 
 
 @torch.no_grad()

@@ -163,8 +163,8 @@ class RSSM(nn.Module):
         wanted = [[len(carry.stoch), *shape] for shape in self._shapes]
         if given != wanted:
             raise ValueError(
-                f"this RSSM carries tensors of the shapes {wanted}, got {given}: a carry of another "
-                f"model size?"
+                f"this RSSM carries tensors of the shapes {wanted}, got {given}: a carry of "
+                f"another model size?"
             )
 
     def prior(self, state: State) -> Output:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float32
+from torch.utils import _pytree as pytree
 
 from worldblocks.envs import Rows
 from worldblocks.evaluate import AgentPolicy, play, random_policy, verdict
@@ -18,7 +19,7 @@ MAPPED = 500  # states per task on the map of latents
 
 
 class Latents:
-    """An agent's policy that also keeps the features of visited states, evenly spaced in time.
+    """An agent's policy that also keeps the carries of visited states, evenly spaced in time.
 
     Args:
         policy: the agent's policy.
@@ -34,8 +35,8 @@ class Latents:
     def __call__(self, rows: Rows) -> torch.Tensor:
         action = self.policy(rows)
         if self._calls % self._every == 0:
-            parts = self.policy.acting.dynamics.parts()
-            self._kept.append(torch.cat(parts, -1).float().cpu())
+            parts = pytree.tree_leaves(self.policy.acting.dynamics)
+            self._kept.append(torch.cat([x.flatten(1).float() for x in parts], -1).cpu())
         if len(self._kept) == 2 * self._keep:
             self._kept, self._every = self._kept[::2], 2 * self._every
         self._calls += 1
@@ -43,7 +44,7 @@ class Latents:
 
     @property
     def features(self) -> Float32[torch.Tensor, "batch feature"]:
-        """Features of the kept states."""
+        """The kept carries, flattened; for a GRU they are the features of its states."""
         return torch.cat(self._kept)
 
 

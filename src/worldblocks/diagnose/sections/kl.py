@@ -25,7 +25,7 @@ def section(inputs: Inputs) -> Section:
     """
     rssm = inputs.agent.rssm
     posterior = rssm.posterior(inputs.post)
-    kl = posterior.kl(rssm.prior(inputs.post.deter))
+    kl = posterior.kl(rssm.prior(inputs.post))
     free = float(getattr(inputs.cfg, "free_nats", FREE_NATS))
     most = capacity(posterior)
     mean, share = float(kl.mean()), float((kl < free).float().mean())

@@ -36,7 +36,7 @@ def section(inputs: Inputs) -> Section:
 def categorical(inputs: Inputs) -> Section:
     """Unused classes, constant groups, and the information of the latent about a row."""
     state: Any = inputs.post
-    probs = state.logits.float().softmax(-1).flatten(0, 1)  # without unimix
+    probs = state.parameters.float().softmax(-1).flatten(0, 1)  # without unimix
     usage = probs.mean(0)
     groups, classes = usage.shape
     dead = float((usage < 0.01 / classes).float().mean())
@@ -60,7 +60,7 @@ def gaussian(post: Normal) -> Section:
 
     Source: Burda et al. 2015 (arXiv:1509.00519), appendix C, for active units.
     """
-    mean, std = (x.flatten(0, 1) for x in (post.mean, post.std))
+    mean, std = (x.flatten(0, 1) for x in post.parameters)
     inactive = float((mean.var(0, correction=0) < ACTIVE).float().mean())
     nats = information(mean, std)
     light, number = graded(inactive, 0.6, 0.9), f"{inactive:.0%} of {len(nats)}"

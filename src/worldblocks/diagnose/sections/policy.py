@@ -63,7 +63,8 @@ def imagined_returns(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns, advantages, log-probabilities and entropies, imagined from held-out rows."""
     agent, cfg = inputs.agent, inputs.cfg
     start = inputs.post.flatten()
-    start = start[torch.randperm(len(start.deter), device=start.deter.device)[:STARTS]]
+    rewards = inputs.batch.reward
+    start = start[torch.randperm(rewards.numel(), device=rewards.device)[:STARTS]]
     states, action = imagine(
         agent.rssm, start, lambda state: agent.actor(state.feature()).sample(), cfg.horizon
     )

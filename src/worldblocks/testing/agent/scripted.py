@@ -39,6 +39,10 @@ class Place(NamedTuple):
         """Without gradient history."""
         return Place(self.x.detach())
 
+    def light(self) -> "Place":
+        """The point."""
+        return self
+
     def __getitem__(self, index: Any) -> Any:
         """Index the batch axes; an int selects the field, as in every NamedTuple."""
         return tuple.__getitem__(self, index) if isinstance(index, int) else Place(self.x[index])
