@@ -214,6 +214,9 @@ def test_an_action_is_chosen_at_its_row():
         def __new__(cls, value):
             return tuple.__new__(cls, (value,))
 
+        def light(self):
+            return self
+
     torch.utils._pytree.register_pytree_node(
         State, lambda s: ([s[0]], None), lambda parts, _: State(parts[0])
     )

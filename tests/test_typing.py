@@ -1,5 +1,5 @@
 import inspect
-from typing import Annotated, Literal, NamedTuple, Optional, Protocol, runtime_checkable
+from typing import Annotated, Literal, NamedTuple, Optional, Protocol, Union, runtime_checkable
 
 import numpy as np
 import pytest
@@ -85,6 +85,134 @@ def test_a_dtype_is_part_of_the_shape():
 def test_a_wrong_field_is_named(carry, message):
     with pytest.raises(TypeCheckError, match=message):
         step(carry, torch.zeros(3, 4))
+
+
+class Ring(NamedTuple):
+    key: Float[Tensor, "*batch token feature"]
+    valid: Bool[Tensor, "*batch token"]
+
+
+class Inner(NamedTuple):
+    ring: Ring
+    plain: object = ()
+
+
+class Held(NamedTuple):
+    memory: object
+    stoch: Float[Tensor, "*batch stoch"] | Float[Tensor, "*batch groups classes"]
+
+
+def held(memory=None, stoch=(5,)):
+    ring = Ring(torch.zeros(3, 4, 2), torch.zeros(3, 4, dtype=torch.bool))
+    return Held(ring if memory is None else memory, torch.zeros(3, *stoch))
+
+
+@typed
+def keep(carry: Annotated[Held, "batch"], embed: Float[Tensor, "batch embed"]) -> int:
+    return len(embed)
+
+
+def test_a_field_may_have_one_of_several_shapes():
+    embed = torch.zeros(3, 6)
+    assert [keep(held(stoch=shape), embed) for shape in ((5,), (5, 2))] == [3, 3]
+    union = (
+        r"keep: carry.stoch should be Float\[Tensor, 'batch stoch'\] or "
+        r"Float\[Tensor, 'batch groups classes'\], got "
+    )
+    for stoch, got in (
+        (torch.zeros(3), r"float32\[3\]"),
+        (torch.zeros(3, 5, 2, 1), r"float32\[3, 5, 2, 1\]"),
+        (torch.zeros(4, 5), r"float32\[4, 5\]"),
+        (torch.zeros(3, 5) > 0, r"bool\[3, 5\]"),
+        (None, "None"),
+    ):
+        with pytest.raises(TypeCheckError, match=union + got):
+            keep(held()._replace(stoch=stoch), embed)
+
+
+class Turned(NamedTuple):
+    x: Float[Tensor, "*batch high wide wide"] | Float[Tensor, "*batch wide high feature"]
+
+
+def test_a_shape_that_did_not_fit_fixes_no_axis():
+    """The first has fixed `high` and a `wide` of its own before it fails at the second `wide`."""
+
+    @typed
+    def beside(carry: Annotated[Turned, "batch"], x: Float[Tensor, "batch wide"]) -> int:
+        return x.shape[1]
+
+    assert beside(Turned(torch.zeros(3, 5, 2, 4)), torch.zeros(3, 5)) == 5
+    assert beside(Turned(torch.zeros(3, 5, 2, 2)), torch.zeros(3, 2)) == 2
+    with pytest.raises(
+        TypeCheckError, match=r"beside: carry.x should be .*got float32\[3, 5, 2, 4\]"
+    ):
+        beside(Turned(torch.zeros(3, 5, 2, 4)), torch.zeros(3, 2))
+
+
+class Written(NamedTuple):
+    stoch: Union[Float[Tensor, "*batch stoch"], Float[Tensor, "*batch groups classes"]]  # noqa: UP007
+
+
+def test_a_union_is_checked_however_it_is_written():
+    @typed
+    def read(carry: Annotated[Written, "batch"]) -> int:
+        return len(carry.stoch)
+
+    assert read(Written(torch.zeros(3, 5))) == 3
+    with pytest.raises(TypeCheckError, match=r"read: carry.stoch should be .*got float32\[3\]"):
+        read(Written(torch.zeros(3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"key": torch.zeros(3, 4)},
+            r"key should be .*'batch token feature'\], got float32\[3, 4\]",
+        ),
+        ({"key": torch.zeros(2, 4, 2)}, r"key should be .*got float32\[2, 4, 2\]"),
+        ({"valid": torch.zeros(3, 4)}, r"valid should be Bool\[.*got float32\[3, 4\]"),
+        ({"valid": torch.zeros(3, 5) > 0}, r"valid should be .*'batch token'\], got bool\[3, 5\]"),
+        ({"key": None}, r"key should be .*got None"),
+    ],
+    ids=["missing", "batch", "dtype", "tokens", "none"],
+)
+def test_a_tuple_within_a_tuple_is_checked_and_named(change, message):
+    ring = held().memory._replace(**change)
+    with pytest.raises(TypeCheckError, match=rf"keep: carry.memory.{message}"):
+        keep(held(ring), torch.zeros(3, 6))
+    with pytest.raises(TypeCheckError, match=rf"keep: carry.memory.ring.{message}"):
+        keep(held(Inner(ring)), torch.zeros(3, 6))
+
+
+def test_what_is_no_named_tuple_within_one_is_left_alone():
+    embed = torch.zeros(3, 6)
+    for memory in (
+        torch.zeros(9),
+        (torch.zeros(9),),
+        {"key": torch.zeros(9)},
+        Inner(held().memory),
+    ):
+        assert keep(held(memory), embed) == 3
+
+
+def test_a_tuple_within_the_result_is_checked():
+    @typed
+    def forget(carry: Annotated[Held, "batch"]) -> Annotated[Held, "batch"]:
+        return carry._replace(memory=carry.memory._replace(valid=carry.memory.valid[1:]))
+
+    with pytest.raises(TypeCheckError, match=r"forget: the result.memory.valid .*bool\[2, 4\]"):
+        forget(held())
+
+
+def test_a_layout_that_passed_says_what_is_within():
+    """The same types outside, other ones inside: that is another layout."""
+    embed = torch.zeros(3, 6)
+    for _ in range(2):
+        assert keep(held(), embed) == 3
+        wrong = held().memory._replace(valid=torch.zeros(3, 4))
+        with pytest.raises(TypeCheckError, match=r"carry.memory.valid should be Bool"):
+            keep(held(wrong), embed)
 
 
 def test_a_field_that_is_no_tensor_is_left_alone():

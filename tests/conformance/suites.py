@@ -231,9 +231,7 @@ SUITES = {
     "rssm.RSSM recompute": rssm(share=SOME, recompute=2),
     "rssm.gru_rssm+GRU": rssm(wb.rssm.gru_rssm, GRU, share=SOME),
     "rssm.gru_rssm absolute": rssm(wb.rssm.gru_rssm, GRU, share=SOME, absolute=True),
-    "rssm.gaussian_rssm+GaussianLatent+GaussianCarry+GaussianState": rssm(
-        wb.rssm.gaussian_rssm, GAUSSIAN, share=SOME
-    ),
+    "rssm.gaussian_rssm+GaussianLatent": rssm(wb.rssm.gaussian_rssm, GAUSSIAN, share=SOME),
     "rssm.gaussian_rssm absolute": rssm(wb.rssm.gaussian_rssm, GAUSSIAN, share=SOME, absolute=True),
     "losses.balanced_kl+categorical_kl": kl(subjects.categorical, 3, 4),
     "losses.balanced_kl of normals": kl(gaussian, 6),

@@ -25,6 +25,9 @@ class Belief(NamedTuple):  # what heads and losses read: the state
     def feature(self):
         return torch.cat([self.deter, self.stoch], -1)
 
+    def light(self):  # what imagination keeps of it
+        return self
+
 
 class ToyRSSM(nn.Module):
     def __init__(self, embed_dim, action_dim, deter=12, stoch=4):

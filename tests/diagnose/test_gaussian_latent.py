@@ -93,7 +93,7 @@ def test_the_capacity_of_a_latent():
 def test_another_latent_is_grey(agent):
     """There is no check for a latent of bits, and the section says so."""
     seen = inputs.prepare(recipe, agent.eval(), recipe.CFG, played(agent, 8))
-    seen.agent.rssm.posterior = lambda state: Bernoulli(state.mean, event=1)
+    seen.agent.rssm.posterior = lambda state: Bernoulli(state.parameters[0], event=1)
     section = latent.section(seen)
     assert section.light == "grey"
     assert section.findings[0].number.endswith("a latent that is a Bernoulli")

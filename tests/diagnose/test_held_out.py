@@ -62,7 +62,7 @@ def test_windows_continue_from_the_state_before(agent):
     cuts = diagnose.windows(batch, states, 20)
     assert cuts.reward.shape == (4, 20)
     assert torch.equal(cuts.reward[1], batch.reward[0, 21:41])
-    assert cuts.carry.deter.flatten().tolist() == [0, 20, 43, 63]
+    assert cuts.carry.memory.flatten().tolist() == [0, 20, 43, 63]
 
 
 def test_windows_do_not_cross_the_end_of_an_episode(agent):

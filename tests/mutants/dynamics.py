@@ -45,8 +45,8 @@ class Around(nn.Module):
     def imagine_step(self, carry, action):
         return self.inner.imagine_step(carry, action)
 
-    def prior(self, deter):
-        return self.inner.prior(deter)
+    def prior(self, state):
+        return self.inner.prior(state)
 
 
 @mutant("dynamics", "is_first is never looked at")
@@ -58,7 +58,7 @@ class reset_ignored(Around):
 @mutant("dynamics", "a reset clears the deterministic state and leaves the stochastic one")
 class stochastic_state_not_reset(Around):
     def observe_step(self, carry, embed, prev_action, is_first):
-        carry = Carry(zeros_at(is_first, carry.deter), carry.stoch)
+        carry = Carry(zeros_at(is_first, carry.memory), carry.stoch)
         action = zeros_at(is_first, prev_action)
         return super().observe_step(carry, embed, action, torch.zeros_like(is_first))
 
@@ -88,7 +88,7 @@ class reset_of_everyone(Around):
 class reset_by_a_product(Around):
     def observe_step(self, carry, embed, prev_action, is_first):
         alive = 1 - is_first.float()
-        carry = Carry(carry.deter * alive[:, None], carry.stoch * alive[:, None, None])
+        carry = Carry(carry.memory * alive[:, None], carry.stoch * alive[:, None, None])
         action = prev_action * alive[:, None]
         return super().observe_step(carry, embed, action, torch.zeros_like(is_first))
 
@@ -186,11 +186,11 @@ class given_carry_ignored(Around):
 @mutant("dynamics", "the deterministic state loses its gradient between rows")
 class carry_detached(Around):
     def observe_step(self, carry, embed, prev_action, is_first):
-        carry = Carry(carry.deter.detach(), carry.stoch)
+        carry = Carry(carry.memory.detach(), carry.stoch)
         return super().observe_step(carry, embed, prev_action, is_first)
 
     def imagine_step(self, carry, action):
-        return super().imagine_step(Carry(carry.deter.detach(), carry.stoch), action)
+        return super().imagine_step(Carry(carry.memory.detach(), carry.stoch), action)
 
 
 @mutant("dynamics", "samples carry no straight-through gradient")
@@ -211,8 +211,8 @@ class Resampled(Around):
         return OneHot(logits, unimix=0.01, event=1).sample()
 
     def again(self, state):
-        stoch = self.draw(state.logits).to(state.deter.dtype)
-        return State(state.deter, stoch, state.logits)
+        stoch = self.draw(state.parameters).to(state.deter.dtype)
+        return State(state.deter, stoch, state.parameters)
 
     def observe_step(self, carry, embed, prev_action, is_first):
         return self.again(super().observe_step(carry, embed, prev_action, is_first))
@@ -232,7 +232,7 @@ class noise_shared_across_batch(Resampled):
 class mode_instead_of_sample(Around):
     def imagine_step(self, carry, action):
         state = super().imagine_step(carry, action)
-        mode = OneHot(state.logits, unimix=0.01, event=1).mode
+        mode = OneHot(state.parameters, unimix=0.01, event=1).mode
         return state._replace(stoch=mode.to(state.deter.dtype))
 
 
@@ -244,7 +244,7 @@ class unimix_forgotten_in_sampling(Around):
 
     def imagine_step(self, carry, action):
         state = super().imagine_step(carry, action)
-        drawn = OneHot(state.logits, event=1).sample()
+        drawn = OneHot(state.parameters, event=1).sample()
         return state._replace(stoch=drawn.to(state.deter.dtype))
 
 
@@ -274,7 +274,7 @@ class hidden_state(Around):
         return state
 
     def imagine_step(self, carry, action):
-        same = self.last is not None and self.last.deter.shape == carry.deter.shape
+        same = self.last is not None and self.last.memory.shape == carry.memory.shape
         state = super().imagine_step(self.last if same else carry, action)
         self.last = state.carry
         return state
@@ -333,7 +333,7 @@ class python_branch_on_a_flag(Around):
 @mutant("dynamics", "a state that is stored and taken out again has lost its deterministic part")
 class packed_with_loss(Around):
     def pack(self, carry):
-        return self.inner.pack(carry)._replace(deter=carry.deter.half())
+        return self.inner.pack(carry)._replace(memory=carry.memory.half())
 
     def unpack(self, packed):
-        return self.inner.unpack(packed._replace(deter=packed.deter.float()))
+        return self.inner.unpack(packed._replace(memory=packed.memory.float()))

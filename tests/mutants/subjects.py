@@ -7,14 +7,14 @@ import torch
 
 from worldblocks import testing
 from worldblocks.distributions import OneHot
-from worldblocks.rssm import Carry
+from worldblocks.rssm import State
 
 from . import agents, dynamics, environments, losses, perception
 
 
 def rssm_prior(block, state):
     """The prior of an RSSM, or of one inside another module."""
-    return getattr(block, "inner", block).prior(state.deter)
+    return getattr(block, "inner", block).prior(state)
 
 
 def categorical(raw):
@@ -127,7 +127,8 @@ def check_numbers(make, **options):
 def decoder_state(*batch):
     """A state of the decoders of `perception`."""
     groups = perception.STATE["stoch"] // 3
-    return Carry(torch.randn(*batch, perception.STATE["deter"]), torch.randn(*batch, groups, 3))
+    deter, stoch = torch.randn(*batch, perception.STATE["deter"]), torch.randn(*batch, groups, 3)
+    return State(deter, stoch, parameters=())
 
 
 def pixels(output):

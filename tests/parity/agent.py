@@ -70,7 +70,7 @@ def _losses(record: Record, file: Arrays, setup: Setup) -> None:
     post, weighted, official = evaluate(setup, agent)
     value = _valuer(record)
     value("tokens", agent.encoder(setup.batch.obs), file["tokens"])
-    for name, ours in {"deter": post.deter, "logit": post.logits, "stoch": post.stoch}.items():
+    for name, ours in {"deter": post.deter, "logit": post.parameters, "stoch": post.stoch}.items():
         value(f"repfeat.{name}", ours, file[f"repfeat.{name}"])
     for name, ours in official.items():
         value(f"losses.{name}", ours, file[f"losses.{name}"])
@@ -209,7 +209,7 @@ def metrics(setup: Setup, agent: Any, post: Any, official: dict[str, Tensor]) ->
         if isinstance(part, OneHot):
             most = torch.tensor(float(part.logits.shape[-1])).log()
             found[f"rand/{key}"] = found[f"ent/{key}"] / most
-    found["dyn_ent"] = agent.rssm.prior(post.deter).entropy().mean()
+    found["dyn_ent"] = agent.rssm.prior(post).entropy().mean()
     found["rep_ent"] = agent.rssm.posterior(post).entropy().mean()
     return found | {f"loss/{name}": loss.mean() for name, loss in official.items()}
 

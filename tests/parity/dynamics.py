@@ -13,6 +13,7 @@ from worldblocks.distributions import modes
 from worldblocks.interop import load_jax
 from worldblocks.losses import balanced_kl
 from worldblocks.rssm import RSSM, BlockGRU, Carry, State, dreamer_rssm, rollout
+from worldblocks.rssm.imagination import stack
 from worldblocks.spaces import one_hot_action
 
 SCOPE = "dyn"
@@ -30,7 +31,7 @@ def _core(record: Record, file: Arrays) -> None:
     load_jax(core, params, scope=SCOPE)
     inputs = [file.tensor(name).requires_grad_() for name in ("deter", "stoch", "action_embed")]
     deter, stoch, action = inputs
-    out = core(deter, stoch.flatten(1), action)
+    out, _ = core.step(deter, stoch.flatten(1), core.project_action(action))
     record.value("out", out, file["out"])
     out.square().sum().backward()
     record.block("grads", core, file.at("grads"), SCOPE)
@@ -60,14 +61,14 @@ def _rssm(record: Record, file: Arrays) -> None:
     for case in ("obs1", "obs1_reset"):
         reset = file.tensor(f"{case}.reset")
         state = rssm.observe_step(carry, tokens[:, 0], action[:, 0], reset)
-        record.values_of(file.at(case), case, deter=state.deter, logit=state.logits)
+        record.values_of(file.at(case), case, deter=state.deter, logit=state.parameters)
     state = rssm.imagine_step(carry, imagined[:, 0])
-    record.values_of(file.at("img1"), "img1", deter=state.deter, logit=state.logits)
+    record.values_of(file.at("img1"), "img1", deter=state.deter, logit=state.parameters)
     _sequences(record, file, rssm, rows)
     _open_loop(record, file, rssm, carry, imagined)
 
 
-def _sequences(record: Record, file: Arrays, rssm: RSSM[Carry, State], rows: list[Any]) -> None:
+def _sequences(record: Record, file: Arrays, rssm: RSSM, rows: list[Any]) -> None:
     sampled = _given(rssm, rows, file.tensor("seq_sampled.stoch"))
     _compare(record, file, "seq_sampled", rssm, sampled)
     with modes():
@@ -83,7 +84,7 @@ def _sequences(record: Record, file: Arrays, rssm: RSSM[Carry, State], rows: lis
     record.block("seq_mode.grads", rssm, file.at("seq_mode.grads"), SCOPE)
 
 
-def _given(rssm: RSSM[Carry, State], rows: list[Any], stoch: Tensor) -> State:
+def _given(rssm: RSSM, rows: list[Any], stoch: Tensor) -> State:
     """Observe a sequence with given samples."""
     carry, tokens, action, reset = rows
     states = []
@@ -91,16 +92,16 @@ def _given(rssm: RSSM[Carry, State], rows: list[Any], stoch: Tensor) -> State:
         state = rssm.observe_step(carry, tokens[:, t], action[:, t], reset[:, t])
         states.append(state._replace(stoch=stoch[:, t]))
         carry = states[-1].carry
-    return State(*(torch.stack(field, 1) for field in zip(*states, strict=True)))
+    return stack(states)
 
 
 def _compare(
-    record: Record, file: Arrays, case: str, rssm: RSSM[Carry, State], states: State
+    record: Record, file: Arrays, case: str, rssm: RSSM, states: State
 ) -> tuple[Tensor, Tensor]:
     arrays, logits = file.at(case), rssm.latent.prior(states.deter)
     prior, posterior = rssm.latent.distribution(logits), rssm.posterior(states)
     dyn, rep = balanced_kl(posterior, prior, free_nats=FREE_NATS)
-    names = {"deter": states.deter, "logit": states.logits, "prior_logit": logits}
+    names = {"deter": states.deter, "logit": states.parameters, "prior_logit": logits}
     record.values_of(arrays, case, **names, dyn=dyn, rep=rep)
     for name, output in {"dyn_ent": prior, "rep_ent": posterior}.items():
         entropy = output.entropy().mean()
@@ -109,20 +110,18 @@ def _compare(
     return dyn, rep
 
 
-def _open_loop(
-    record: Record, file: Arrays, rssm: RSSM[Carry, State], carry: Carry, action: Tensor
-) -> None:
+def _open_loop(record: Record, file: Arrays, rssm: RSSM, carry: Carry, action: Tensor) -> None:
     with modes():
         states = rollout(rssm, carry, action)
     arrays = file.at("imag_mode")
     record.values_of(
-        arrays, "imag_mode", deter=states.deter, stoch=states.stoch, logit=states.logits
+        arrays, "imag_mode", deter=states.deter, stoch=states.stoch, logit=states.parameters
     )
     stoch, deter, logits = file.tensor("imag_sampled.stoch"), [], []
     for t in range(action.shape[1]):
         state = rssm.imagine_step(carry, action[:, t])
         deter.append(state.deter)
-        logits.append(state.logits)
+        logits.append(state.parameters)
         carry = Carry(state.deter, stoch[:, t])
     record.value("imag_sampled.deter", torch.stack(deter, 1), file["imag_sampled.deter"])
     record.value("imag_sampled.logit", torch.stack(logits, 1), file["imag_sampled.logit"])

@@ -89,20 +89,20 @@ def dynamics():
     tokens, reset = torch.randn(batch, time, 11), torch.rand(batch, time) < 0.3
     file = below("params", official(rssm, "dyn"))
     file |= below("inputs", {"tokens": tokens, "reset": reset})
-    file |= below("inputs.carry", carry._asdict())
+    file |= below("inputs.carry", {"deter": carry.memory, "stoch": carry.stoch})
     for name, values in actions.items():
         file |= below(f"inputs.{name}", values)
     for case, first in {"obs1": reset[:, 0], "obs1_reset": ~reset[:, 0]}.items():
         state = rssm.observe_step(carry, tokens[:, 0], flat["action"][:, 0], first)
-        file |= below(case, {"reset": first, "deter": state.deter, "logit": state.logits})
+        file |= below(case, {"reset": first, "deter": state.deter, "logit": state.parameters})
     state = rssm.imagine_step(carry, flat["imag_action"][:, 0])
-    file |= below("img1", {"deter": state.deter, "logit": state.logits})
+    file |= below("img1", {"deter": state.deter, "logit": state.parameters})
     with modes():
         states = rssm.observe(carry, tokens, flat["action"], reset)
         dream = rollout(rssm, carry, flat["imag_action"])
     file |= _sequence(rssm, states)
     for case in ("imag_mode", "imag_sampled"):  # modes serve as the given samples
-        named = {"deter": dream.deter, "stoch": dream.stoch, "logit": dream.logits}
+        named = {"deter": dream.deter, "stoch": dream.stoch, "logit": dream.parameters}
         file |= below(case, named)
     return file, _core(rssm.core, carry, flat["action"][:, 0])
 
@@ -115,7 +115,7 @@ def _sequence(rssm, states):
         f"metrics.{name}": output.entropy().mean()
         for name, output in {"dyn_ent": prior, "rep_ent": posterior}.items()
     }
-    named = {"deter": states.deter, "stoch": states.stoch, "logit": states.logits}
+    named = {"deter": states.deter, "stoch": states.stoch, "logit": states.parameters}
     named |= {"prior_logit": logits, "dyn": dyn, "rep": rep, **entropies}
     named |= {"carry.deter": states.deter[:, -1], "carry.stoch": states.stoch[:, -1]}
     total = dyn.mean() + 0.1 * rep.mean() + 0.01 * (states.stoch * torch.arange(1, 6)).sum()
@@ -127,7 +127,7 @@ def _sequence(rssm, states):
 def _core(core, carry, action):
     core.zero_grad()
     inputs = [x.clone().requires_grad_() for x in (*carry, action)]
-    out = core(inputs[0], inputs[1].flatten(1), inputs[2])
+    out, _ = core.step(inputs[0], inputs[1].flatten(1), core.project_action(inputs[2]))
     out.square().sum().backward()
     file = below("params", official(core, "dyn"))
     file |= below("grads", official(core, "dyn", lambda p: p.grad))
@@ -270,7 +270,7 @@ def _evaluated(setup):
     post, weighted, losses = whole.evaluate(setup, agent)
     total = sum(loss.mean() for loss in weighted.values())
     file = {"tokens": agent.encoder(setup.batch.obs).detach().numpy(), "total": total.item()}
-    file |= below("repfeat", {"deter": post.deter, "logit": post.logits, "stoch": post.stoch})
+    file |= below("repfeat", {"deter": post.deter, "logit": post.parameters, "stoch": post.stoch})
     file |= below("losses", losses)
     file |= below("metrics", whole.metrics(setup, agent, post, losses))
     total.backward()

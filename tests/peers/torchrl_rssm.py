@@ -32,6 +32,9 @@ class Seen(NamedTuple):
     def feature(self) -> Tensor:
         return torch.cat([self.state, self.belief], -1)
 
+    def light(self) -> "Seen":
+        return self
+
 
 class TorchRLRSSM(nn.Module):
     """`RSSMRolloutV3` observes, one step as a sequence of one row; `RSSMPriorV3` imagines.

@@ -14,7 +14,7 @@ def expected_world(agent, batch, cfg):
     """States, losses and metrics of the world model; γ is in the continue head."""
     embed = agent.encoder(batch.obs)
     post = agent.rssm.observe(batch.carry, embed, batch.prev_action, batch.is_first)
-    prior, posterior = agent.rssm.prior(post.x), agent.rssm.posterior(post)
+    prior, posterior = agent.rssm.prior(post), agent.rssm.posterior(post)
     cont = agent.cont.number(post.x.double())
     losses = {
         "dyn": 1.0 * expected_kl(posterior.mean.detach(), posterior.std.detach(), *parts(prior)),

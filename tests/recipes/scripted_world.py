@@ -63,7 +63,8 @@ class World(Push):
         return Place(2 * carry.x)
 
     def unpack(self, packed):
-        return Place(packed.x / 2)
+        (x,) = packed
+        return Place(x / 2)
 
     def observe(self, carry, embed, prev_action, is_first):
         rows, x = [], carry.x
@@ -73,8 +74,8 @@ class World(Push):
             rows.append(x)
         return Place(torch.stack(rows, 1))
 
-    def prior(self, deter):
-        return Normal(deter @ self.expected, 1.5 + (deter @ self.expected).tanh(), event=1)
+    def prior(self, state):
+        return Normal(state.x @ self.expected, 1.5 + (state.x @ self.expected).tanh(), event=1)
 
     def posterior(self, state):
         return Normal(state.x @ self.found, 1.2 + 0.9 * (state.x @ self.found).tanh(), event=1)

@@ -57,8 +57,7 @@ def gradient(loss, parameters):
 @pytest.fixture(autouse=True)
 def plain_imagination(monkeypatch):
     """The same operations with and without gradients; otherwise they round differently."""
-    monkeypatch.setattr("worldblocks.rssm.model.repeats", lambda *_: False)
-    monkeypatch.setattr("worldblocks.rssm.cores.eager_on_cpu", lambda _: False)
+    monkeypatch.setattr("worldblocks.rssm.cores.gates.eager_on_cpu", lambda _: False)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import tiny_runs
 import torch
 from saved_run import SHARED
 from tiny_runs import interrupted, same_run, state
+from torch.utils import _pytree as pytree
 
 import adapt
 import evaluate
@@ -86,7 +87,10 @@ def trained(change, **options):
     found = []
     for _ in range(3):
         post, metrics = recipe.update(agent, optimizer, change(mixture), cfg)
-        found += [*post, *(metrics[f"loss/{name}"] for name in ("dyn", "rep", "obs", "cont"))]
+        found += [
+            *pytree.tree_leaves(post),
+            *(metrics[f"loss/{name}"] for name in ("dyn", "rep", "obs", "cont")),
+        ]
     weights = {name: x for name, x in agent.state_dict().items() if name.startswith(SHARED)}
     return [x.clone() for x in found], weights
 

@@ -1,10 +1,12 @@
 import json
 import sys
+from collections import namedtuple
 
 import pytest
 import torch
 from replay_rows import Packed, equal, filled, identity, packed, row
 
+import worldblocks as wb
 from worldblocks.replay import SequenceReplay, files
 
 # Streams keep 8 + 5 + 1 - 1 = 13 rows; with small chunks, rows 0-2, 3-5, … are separate files.
@@ -262,3 +264,35 @@ def test_what_was_written_back_is_saved(tmp_path):
     rows = torch.stack([identity(time, 3) for time in (2, 5, 8)])
     replay.write_back(rows, packed(rows + 1000))
     same(loaded(tmp_path, save(replay, tmp_path)), replay)
+
+
+@pytest.mark.parametrize("old", ["Packed", "GaussianCarry"])
+def test_a_carry_of_an_earlier_version_has_the_names_of_today(tmp_path, old):
+    """Of an RSSM, which kept `deter` where it has a `memory` now, and the index of a one-hot."""
+    index = old == "Packed"
+    kind = namedtuple(old, ["deter", "index" if index else "stoch"])
+
+    def carry(time):
+        which = identity(time, 3)
+        deter = which[:, None].expand(-1, 7).to(torch.bfloat16)
+        return deter, which[:, None].expand(-1, 2).to(torch.uint8 if index else torch.float32)
+
+    replay, ours = SequenceReplay(**SIZES), SequenceReplay(**SIZES, seed=5)
+    for time in range(9):
+        replay.add(**row(time, 3, carry=kind(*carry(time))))
+        ours.add(**row(time, 3, carry=wb.rssm.Packed(*carry(time))))
+    ours.load(tmp_path, save(replay, tmp_path))
+    restored = loaded(tmp_path, save(replay, tmp_path))
+    for other in (ours, restored):
+        stored = other.sample(2)
+        at = (stored.row[:, 0] - 3) // 3  # the row before a window
+        lead = (stored.row[:, 0] - 3) % 3
+        assert type(stored.carry).__name__ == "Packed"
+        assert stored.carry._fields == ("memory", "stoch")
+        for n in range(2):
+            for ours_, theirs in zip(stored.carry, carry(int(at[n])), strict=True):
+                assert torch.equal(ours_[n], theirs[int(lead[n])])
+        other.add(**row(9, 3, carry=wb.rssm.Packed(*carry(9))))
+        assert type(other.sample(2).carry) is wb.rssm.Packed
+    again = loaded(tmp_path, save(restored, tmp_path))
+    assert again.sample(2).carry._fields == ("memory", "stoch")

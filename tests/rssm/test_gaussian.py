@@ -1,17 +1,15 @@
-"""The Gaussian latent, its carry and its state."""
+"""The Gaussian latent."""
 
 import math
-import pickle
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
-from torch.utils import _pytree as pytree
 
 from worldblocks.distributions import modes
-from worldblocks.rssm import GaussianCarry, GaussianLatent, GaussianState
+from worldblocks.rssm import GaussianLatent
 
 DETER, EMBED, SIZE, HIDDEN = 12, 11, 5, 7
 
@@ -21,16 +19,6 @@ def latent(**options):
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return module
-
-
-def state(*batch):
-    return GaussianState(
-        torch.randn(*batch, 7, requires_grad=True),
-        *(torch.randn(*batch, 5, requires_grad=True) for _ in range(3)),
-    )
-
-
-# ------------------------------------------------------------------------------------------- latent
 
 
 def test_a_network_of_zeros_by_hand():
@@ -80,9 +68,9 @@ def test_an_absolute_posterior_does_not_see_the_state():
 def test_samples_have_one_door():
     module = latent()
     mean, std, noise = torch.randn(2, SIZE), torch.rand(2, SIZE), torch.randn(2, SIZE)
-    torch.testing.assert_close(module.sample((mean, std), noise), mean + std * noise)
+    torch.testing.assert_close(module.distribution((mean, std)).sample(noise), mean + std * noise)
     with modes():
-        assert torch.equal(module.sample((mean, std), noise), mean)
+        assert torch.equal(module.distribution((mean, std)).sample(noise), mean)
 
 
 def test_noise_is_standard_normal_for_each_number():
@@ -92,20 +80,11 @@ def test_noise_is_standard_normal_for_each_number():
     assert (noise.std() - 1).abs() < 0.05
 
 
-def test_before_the_first_row_there_are_zeros():
-    deter = torch.randn(2, 3, DETER)
-    start = latent().initial(deter)
-    assert isinstance(start, GaussianCarry)
-    assert start.deter is deter
-    assert (start.stoch.shape, start.stoch.count_nonzero()) == ((2, 3, SIZE), 0)
-
-
-def test_a_state_knows_what_it_was_drawn_from():
-    module, deter = latent(), torch.randn(2, DETER)
-    parameters = module.prior(deter)
-    made = module.state(deter, module.sample(parameters), parameters)
-    drawn = module.drawn_from(made)
-    assert (drawn.event, drawn.entropy().shape) == (1, (2,))
+def test_its_parameters_are_a_mean_and_a_deviation():
+    module = latent()
+    parameters = module.prior(torch.randn(2, DETER))
+    drawn = module.distribution(parameters)
+    assert (module.shape, drawn.event, drawn.entropy().shape) == ((SIZE,), 1, (2,))
     assert torch.equal(drawn.mean, parameters[0])
     assert torch.equal(drawn.std, parameters[1])
 
@@ -113,15 +92,11 @@ def test_a_state_knows_what_it_was_drawn_from():
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(), (2,), (2, 3)]), st.booleans())
 def test_unpacking_undoes_packing_exactly(seed, batch, low):
     generator = torch.Generator().manual_seed(seed)
-    carry = GaussianCarry(
-        torch.randn(*batch, DETER, generator=generator),
-        torch.randn(*batch, SIZE, generator=generator),
-    )
-    carry = GaussianCarry(*(x.bfloat16() if low else x for x in carry))
-    back = latent().unpack(latent().pack(carry))
-    for ours, expected in zip(back, carry, strict=True):
-        assert ours.dtype == expected.dtype
-        assert torch.equal(ours, expected)
+    stoch = torch.randn(*batch, SIZE, generator=generator)
+    stoch = stoch.bfloat16() if low else stoch
+    back = latent().unpack(latent().pack(stoch), torch.zeros(()))
+    assert back.dtype == stoch.dtype
+    assert torch.equal(back, stoch)
 
 
 @pytest.mark.parametrize("low", [0.0, -1.0, math.nan])
@@ -133,8 +108,8 @@ def test_a_deviation_has_a_positive_floor(low):
 def test_wrong_shapes():
     with pytest.raises(ValueError, match=r"embed should be 11 wide .*got shape \(2, 12\)"):
         latent().project(torch.zeros(2, DETER))
-    with pytest.raises(TypeCheckError, match=r"pack: carry.stoch should be .*got float32\[3, 5\]"):
-        latent().pack(GaussianCarry(torch.zeros(2, DETER), torch.zeros(3, SIZE)))
+    with pytest.raises(TypeCheckError, match=r"parameter 'stoch'.*\s.*i64\[2,5\].*\s.*Float"):
+        latent().pack(torch.zeros(2, SIZE, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("absolute", [False, True])
@@ -143,7 +118,7 @@ def test_capture(same_when_compiled, absolute):
 
     def both(deter, embed, noise):
         mean, std = module.posterior(deter, module.project(embed))
-        return module.prior(deter), module.sample((mean, std), noise)
+        return module.prior(deter), module.distribution((mean, std)).sample(noise)
 
     rows = torch.randn(2, DETER), torch.randn(2, EMBED), torch.randn(2, SIZE)
     same_when_compiled(both, *rows, module=module)
@@ -155,57 +130,3 @@ def test_deviations_are_computed_in_float32():
         mean, std = module.prior(deter)
     assert (mean.dtype, std.dtype) == (torch.float32, torch.float32)
     torch.testing.assert_close(std, module.prior(deter)[1], rtol=0.05, atol=0.05)
-
-
-# -------------------------------------------------------------------------------------------- state
-
-
-def test_a_feature_is_deter_then_stoch():
-    rows = state(2, 3)
-    assert torch.equal(rows.feature(), torch.cat([rows.deter, rows.stoch], -1))
-    low = rows._replace(deter=rows.deter.bfloat16())
-    assert low.feature().dtype == torch.bfloat16
-
-
-def test_the_carry_is_deter_and_stoch():
-    rows = state(2)
-    assert isinstance(rows.carry, GaussianCarry)
-    assert rows.carry == (rows.deter, rows.stoch)
-    assert rows.carry.parts() == rows.parts() == (rows.deter, rows.stoch)
-
-
-def test_flatten_merges_batch_and_time():
-    rows = state(2, 3)
-    flat = rows.flatten()
-    assert [tuple(x.shape) for x in flat] == [(6, 7), (6, 5), (6, 5), (6, 5)]
-    assert torch.equal(flat.std[1 * 3 + 2], rows.std[1, 2])
-    with pytest.raises(ValueError, match=r"merges batch and time, got deter of shape \(2, 7\)"):
-        state(2).flatten()
-
-
-def test_detach_cuts_every_field():
-    assert not any(x.requires_grad for x in (*state(2).detach(), *state(2).carry.detach()))
-    assert isinstance(state(2).carry.detach(), GaussianCarry)
-
-
-@pytest.mark.parametrize(
-    "index", [(slice(None), -1), (1, 2), (..., 0), slice(1, None), torch.tensor([1, 0, 1]), ()]
-)
-def test_any_other_index_is_of_the_batch_axes(index):
-    rows = state(2, 3)
-    numbers = torch.arange(6).view(2, 3)[index]
-    for part, whole in zip(rows[index], rows, strict=True):
-        assert torch.equal(part, whole.flatten(0, 1)[numbers])
-
-
-def test_what_is_no_batch_axis_cannot_be_indexed():
-    with pytest.raises(IndexError, match="too many indices"):
-        state(2, 3)[0, 0, 0]
-
-
-def test_it_is_a_pytree_and_can_be_pickled():
-    rows = state(2, 3)
-    assert rows[-1] is rows.std
-    assert isinstance(pytree.tree_map(lambda x: 2 * x, rows), GaussianState)
-    copied = pickle.loads(pickle.dumps(rows.detach()))
-    assert torch.equal(copied.mean, rows.mean)

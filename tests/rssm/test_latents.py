@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from worldblocks.rssm import Carry, CategoricalLatent, Packed
+from worldblocks.rssm import CategoricalLatent
 
 DETER, EMBED, GROUPS, CLASSES, HIDDEN = 12, 11, 5, 4, 7
 
@@ -26,10 +26,6 @@ def test_the_last_kernels_start_at_full_scale():
         plain, half = (getattr(first(**given), name).weight for given in ({}, {"outscale": 0.5}))
         torch.testing.assert_close(plain, 2 * half)
         assert plain.std().item() == pytest.approx(7**-0.5, rel=0.2)
-
-
-def carry(stoch):
-    return Carry(torch.randn(*stoch.shape[:-2], DETER), stoch)
 
 
 @pytest.mark.parametrize("options", [{}, {"absolute": True}, {"posterior_layers": 2}])
@@ -54,14 +50,17 @@ def test_the_prior_is_its_network():
     module, deter = latent(), torch.randn(2, 3, DETER)
     expected = module.prior_out(module.prior_mlp(deter)).view(2, 3, GROUPS, CLASSES)
     assert torch.equal(module.prior(deter), expected)
-    assert (len(module.prior_mlp), len(module.posterior_mlp), module.size) == (2, 1, 20)
+    assert (len(module.prior_mlp), len(module.posterior_mlp), module.shape) == (2, 1, (5, 4))
 
 
-def test_before_the_first_row_there_is_no_class():
-    deter = torch.randn(2, 3, DETER)
-    start = latent().initial(deter)
-    assert start.deter is deter
-    assert (start.stoch.shape, start.stoch.count_nonzero()) == ((2, 3, GROUPS, CLASSES), 0)
+def test_noise_is_uniform_for_each_group():
+    module, never = latent(), torch.zeros(40, 50, dtype=torch.bool)
+    torch.manual_seed(4)
+    noise = module.noise(never)
+    assert noise.shape == (40, 50, GROUPS)
+    assert 0 <= noise.min() < 0.01 < 0.99 < noise.max() < 1
+    torch.manual_seed(4)
+    assert torch.equal(noise[:, 0], torch.rand(40, GROUPS)), "the numbers of row 0 come first"
 
 
 def test_the_distribution_mixes_in_one_per_cent():
@@ -82,15 +81,18 @@ def test_unpacking_undoes_packing_exactly(seed, batch):
     generator = torch.Generator().manual_seed(seed)
     index = torch.randint(CLASSES + 1, (*batch, GROUPS), generator=generator)
     stoch = torch.cat([torch.zeros(1, CLASSES), torch.eye(CLASSES)])[index]
-    packed = latent().pack(carry(stoch))
-    assert (packed.index.dtype, packed.index.tolist()) == (torch.uint8, index.tolist())
-    assert torch.equal(latent().unpack(packed).stoch, stoch)
+    packed = latent().pack(stoch)
+    assert (packed.dtype, packed.tolist()) == (torch.uint8, index.tolist())
+    for dtype in (torch.float32, torch.bfloat16):
+        again = latent().unpack(packed, torch.zeros(7, dtype=dtype))
+        assert again.dtype == dtype
+        assert torch.equal(again, stoch.to(dtype))
 
 
 def test_the_last_of_255_classes_can_be_packed():
     module = CategoricalLatent(deter=2, embed_dim=3, groups=1, classes=255, hidden=5)
     stoch = torch.eye(255)[:, None]
-    assert torch.equal(module.unpack(module.pack(carry(stoch))).stoch, stoch)
+    assert torch.equal(module.unpack(module.pack(stoch), stoch), stoch)
 
 
 def test_more_classes_cannot():
@@ -103,7 +105,7 @@ def test_wrong_shapes():
         latent().project(torch.zeros(2, DETER))
     with pytest.raises(ValueError, match=r"input of Linear should be 12 wide .*\(2, 11\)"):
         latent().prior(torch.zeros(2, EMBED))
-    with pytest.raises(
-        TypeCheckError, match=r"unpack: packed.index should be UInt8.*float32\[2, 5"
-    ):
-        latent().unpack(Packed(torch.zeros(2, DETER), torch.zeros(2, GROUPS)))
+    with pytest.raises(TypeCheckError, match=r"parameter 'packed'.*\s.*f32\[2,5\].*\s.*UInt8"):
+        latent().unpack(torch.zeros(2, GROUPS), torch.zeros(()))
+    with pytest.raises(TypeCheckError, match=r"parameter 'stoch'.*\s.*i64\[2,5\].*\s.*Float"):
+        latent().pack(torch.zeros(2, GROUPS, dtype=torch.int64))

@@ -46,17 +46,19 @@ def test_shapes_and_names():
     states = module.observe(module.initial(BATCH), *sequence())
     assert isinstance(states, State)
     assert states.deter.shape == (BATCH, TIME, DETER)
-    assert states.stoch.shape == states.logits.shape == (BATCH, TIME, GROUPS, CLASSES)
+    assert states.stoch.shape == states.parameters.shape == (BATCH, TIME, GROUPS, CLASSES)
     assert states.feature().shape == (BATCH, TIME, module.feature_dim)
     assert module.feature_dim == DETER + GROUPS * CLASSES
+    assert module.part_dims == (DETER, GROUPS * CLASSES)
+    assert module.context == 1
     assert states.stoch.sum(-1).eq(1).all()
 
 
 def test_the_initial_carry_is_zeros():
     start = rssm().initial(BATCH)
     assert isinstance(start, Carry)
-    assert (start.deter.shape, start.stoch.shape) == ((BATCH, DETER), (BATCH, GROUPS, CLASSES))
-    assert (start.deter.count_nonzero(), start.stoch.count_nonzero()) == (0, 0)
+    assert (start.memory.shape, start.stoch.shape) == ((BATCH, DETER), (BATCH, GROUPS, CLASSES))
+    assert (start.memory.count_nonzero(), start.stoch.count_nonzero()) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_the_initial_carry_is_zeros():
 def test_observe_is_observe_step_repeated(options):
     """In values and in what they teach each parameter and the carry they start from."""
     module, (embed, action, is_first), start = rssm(**options), sequence(), carry()
-    wanted = [leaf(start.deter), leaf(start.stoch), *module.parameters()]
+    wanted = [leaf(start.memory), leaf(start.stoch), *module.parameters()]
     start = last = Carry(*wanted[:2])
     torch.manual_seed(1)
     states = module.observe(start, embed, action, is_first)
@@ -93,10 +95,11 @@ def test_a_step_is_core_then_posterior():
     module, (embed, action, _), last = rssm(), sequence(), carry()
     never = torch.zeros(BATCH, dtype=torch.bool)
     state = module.observe_step(last, embed[:, 0], action[:, 0], never)
-    deter = module.core(last.deter, last.stoch.flatten(-2), action[:, 0])
+    projected = module.core.project_action(action[:, 0])
+    deter, _ = module.core.step(last.memory, last.stoch.flatten(-2), projected)
     torch.testing.assert_close(state.deter, deter)
     logits = module.latent.posterior(deter, module.latent.project(embed[:, 0]))
-    torch.testing.assert_close(state.logits, logits)
+    torch.testing.assert_close(state.parameters, logits)
 
 
 def test_a_reset_starts_from_zeros_with_no_action():
@@ -120,9 +123,9 @@ def test_history_before_a_reset_is_irrelevant_even_where_it_is_not_finite(bad):
     cut = TIME // 2
     with modes():
         states = module.observe(start, embed, action, is_first)
-        deter, noisy, prev = start.deter.clone(), embed.clone(), action.clone()
+        deter, noisy, prev = start.memory.clone(), embed.clone(), action.clone()
         deter[1], noisy[1, :cut], prev[1, : cut + 1] = bad, bad, bad
-        again = module.observe(start._replace(deter=deter), noisy, prev, is_first)
+        again = module.observe(start._replace(memory=deter), noisy, prev, is_first)
     torch.testing.assert_close(again[1:, cut:], states[1:, cut:])
     torch.testing.assert_close(again[:1, :], states[:1, :])
 
@@ -130,9 +133,9 @@ def test_history_before_a_reset_is_irrelevant_even_where_it_is_not_finite(bad):
 def test_no_gradient_crosses_a_reset():
     module, (embed, action, is_first), start = rssm(), sequence(), carry()
     cut = TIME // 2
-    embed, action, deter, stoch = leaf(embed), leaf(action), leaf(start.deter), leaf(start.stoch)
+    embed, action, deter, stoch = leaf(embed), leaf(action), leaf(start.memory), leaf(start.stoch)
     states = module.observe(Carry(deter, stoch), embed, action, is_first)
-    loss = states[1, cut:].feature().square().sum() + states[1, cut:].logits.sum()
+    loss = states[1, cut:].feature().square().sum() + states[1, cut:].parameters.sum()
     grads = torch.autograd.grad(loss, (embed, action, deter, stoch))
     assert grads[0][1, :cut].eq(0).all()
     assert grads[1][1, : cut + 1].eq(0).all(), "the action at the reset is masked too"
@@ -145,7 +148,7 @@ def test_states_depend_on_the_past_only():
     module, (embed, action, is_first), start = rssm(), sequence(), carry()
     embed, action = leaf(embed), leaf(action)
     states = module.observe(start, embed, action, is_first)
-    loss = states[0, 3].feature().square().sum() + states[0, 3].logits.sum()
+    loss = states[0, 3].feature().square().sum() + states[0, 3].parameters.sum()
     for gradient in torch.autograd.grad(loss, (embed, action)):
         assert gradient[0, 4:].eq(0).all()
         assert gradient[0, :4].ne(0).any(-1).all(), "… and on all of it"
@@ -174,7 +177,7 @@ def test_prev_action_led_to_its_own_row():
 def test_gradients_reach_every_parameter():
     module, rows = rssm(), sequence()
     states = module.observe(module.initial(BATCH), *rows)
-    prior, posterior = module.prior(states.deter), module.posterior(states)
+    prior, posterior = module.prior(states), module.posterior(states)
     dyn, rep = balanced_kl(posterior, prior, free_nats=0.0)
     loss = (dyn + rep).sum() + states.feature().square().sum()
     grads = torch.autograd.grad(loss, list(module.parameters()))
@@ -198,7 +201,7 @@ def test_samples_follow_the_logits():
     draws = 4000
     rows = (x[:1, 0].expand(draws, *x.shape[2:]) for x in (embed, action, is_first))
     state = module.observe_step(module.initial(draws), *rows)
-    probs = 0.99 * state.logits[0].softmax(-1) + 0.01 / CLASSES
+    probs = 0.99 * state.parameters[0].softmax(-1) + 0.01 / CLASSES
     assert (state.stoch.mean(0) - probs).abs().max() < 0.04
 
 
@@ -208,25 +211,26 @@ def test_samples_follow_the_logits():
 def test_an_imagined_step_is_core_then_prior():
     module, last, action = rssm(), carry(), torch.randn(BATCH, ACTION)
     state = module.imagine_step(last, action)
-    deter = module.core(last.deter, last.stoch.flatten(-2), action)
+    projected = module.core.project_action(action)
+    deter, _ = module.core.step(last.memory, last.stoch.flatten(-2), projected)
     torch.testing.assert_close(state.deter, deter)
-    torch.testing.assert_close(state.logits, module.latent.prior(deter))
+    torch.testing.assert_close(state.parameters, module.latent.prior(deter))
 
 
 def test_the_prior_takes_any_batch_axes():
-    module, deter = rssm(), torch.randn(BATCH, TIME, DETER)
-    prior = module.prior(deter)
+    module, states = rssm(), rssm().observe(carry(), *sequence())
+    prior = module.prior(states)
     assert prior.probs.shape == (BATCH, TIME, GROUPS, CLASSES)
     assert prior.entropy().shape == (BATCH, TIME)
-    torch.testing.assert_close(module.prior(deter[1, 3]).probs, prior.probs[1, 3])
+    torch.testing.assert_close(module.prior(states[1, 3]).probs, prior.probs[1, 3])
 
 
 def test_prior_and_posterior_have_the_uniform_share_of_the_latent():
     module = rssm(unimix=0.2)
     states = module.observe(carry(), *sequence())
-    expected = 0.8 * states.logits.softmax(-1) + 0.2 / CLASSES
+    expected = 0.8 * states.parameters.softmax(-1) + 0.2 / CLASSES
     torch.testing.assert_close(module.posterior(states).probs, expected)
-    assert (module.posterior(states).event, module.prior(states.deter).unimix) == (1, 0.2)
+    assert (module.posterior(states).event, module.prior(states).unimix) == (1, 0.2)
 
 
 # ------------------------------------------------------------------------------------------ packing
@@ -237,10 +241,11 @@ def test_a_carry_is_packed_exactly():
     states = module.observe(carry(), *sequence())
     for each in (states.carry, module.initial(BATCH), states[:, 3].carry):
         packed = module.pack(each)
-        assert (type(packed), packed.index.dtype) == (Packed, torch.uint8)
+        assert (type(packed), packed.stoch.dtype) == (Packed, torch.uint8)
+        assert packed.memory is each.memory
         back = module.unpack(packed)
         assert isinstance(back, Carry)
-        assert torch.equal(back.deter, each.deter)
+        assert torch.equal(back.memory, each.memory)
         assert torch.equal(back.stoch, each.stoch)
 
 
@@ -249,7 +254,7 @@ def test_a_bfloat16_carry_is_packed_in_its_own_dtype():
     low = Carry(*(x.bfloat16() for x in carry()))
     packed = module.pack(low)
     back = module.unpack(packed)
-    assert (packed.deter.dtype, back.stoch.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert (packed.memory.dtype, back.stoch.dtype) == (torch.bfloat16, torch.bfloat16)
     assert all(torch.equal(a, b) for a, b in zip(back, low, strict=True))
 
 
@@ -265,17 +270,40 @@ def observe(module, **change):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (carry(3), r"RSSM.observe: carry.deter should be .*batch deter.*got float32\[3, 12\]"),
+        (carry(3), r"RSSM.observe: carry.stoch should be .*'batch groups .*got float32\[3, 5, 4\]"),
         (carry()._replace(stoch=carry(3).stoch), r"carry.stoch should be .*got float32\[3, 5, 4\]"),
-        (Carry(carry().stoch, carry().deter), r"carry.deter should be .*got float32\[2, 5, 4\]"),
-        (carry()._replace(deter=torch.zeros(DETER)), r"carry.deter should .*got float32\[12\]"),
-        (carry()._replace(stoch=torch.zeros(2, 20)), r"carry.stoch should .*got float32\[2, 20\]"),
+        (carry()._replace(stoch=carry().stoch > 0), r"carry.stoch should be .*got bool\[2, 5, 4\]"),
+        (carry()._replace(stoch=None), r"carry.stoch should be Float.* or Float.*, got None"),
     ],
-    ids=["batch", "batch of stoch", "swapped", "missing", "flat"],
+    ids=["batch", "batch of stoch", "dtype", "none"],
 )
 def test_a_wrong_carry_is_named(wrong, message):
     with pytest.raises(TypeCheckError, match=message):
         observe(rssm(), carry=wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "given"),
+    [
+        (Carry(carry(3).memory, carry().stoch), r"\[\[3, 12\], \[2, 5, 4\]\]"),
+        (Carry(carry().stoch, carry().memory), r"\[\[2, 5, 4\], \[2, 12\]\]"),
+        (Carry(torch.zeros(DETER), carry().stoch), r"\[\[12\], \[2, 5, 4\]\]"),
+        (Carry(carry().memory, torch.zeros(2, 20)), r"\[\[2, 12\], \[2, 20\]\]"),
+        (Carry((carry().memory,) * 2, carry().stoch), r"\[\[2, 12\], \[2, 12\], \[2, 5, 4\]\]"),
+        (Carry(torch.zeros(2, 13), torch.zeros(2, 5, 3)), r"\[\[2, 13\], \[2, 5, 3\]\]"),
+    ],
+    ids=["batch of memory", "swapped", "missing", "flat", "two memories", "another model"],
+)
+def test_a_carry_of_other_shapes_is_refused(wrong, given):
+    message = rf"carries tensors of the shapes \[\[2, 12\], \[2, 5, 4\]\], got {given}: a carry of"
+    embed, action, is_first = sequence()
+    for call in (
+        lambda: observe(rssm(), carry=wrong),
+        lambda: rssm().observe_step(wrong, embed[:, 0], action[:, 0], is_first[:, 0]),
+        lambda: rssm().imagine_step(wrong, action[:, 0]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_time_first_data_is_refused():
@@ -283,7 +311,7 @@ def test_time_first_data_is_refused():
         k: x.transpose(0, 1)
         for k, x in zip(("embed", "prev_action", "is_first"), sequence(), strict=True)
     }
-    with pytest.raises(TypeCheckError, match=r"carry.deter should be .*got float32\[2, 12\]"):
+    with pytest.raises(TypeCheckError, match=r"carry.stoch should be .*got float32\[2, 5, 4\]"):
         observe(rssm(), **rows)
 
 
@@ -310,19 +338,6 @@ def test_swapped_arguments_are_named():
         observe(rssm(), embed=action)
 
 
-def test_a_carry_of_another_model_is_refused():
-    message = r"carries 12 deter and 20 stoch numbers, got 13 and 15: a carry of another model size"
-    other = Carry(torch.zeros(BATCH, 13), torch.zeros(BATCH, 5, 3))
-    embed, action, is_first = sequence()
-    for call in (
-        lambda: observe(rssm(), carry=other),
-        lambda: rssm().observe_step(other, embed[:, 0], action[:, 0], is_first[:, 0]),
-        lambda: rssm().imagine_step(other, action[:, 0]),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
-
-
 def test_no_rows():
     with pytest.raises(ValueError, match="observe needs at least one row, got time = 0"):
         rssm().observe(carry(), *sequence(time=1)[:0], *(x[:, :0] for x in sequence(time=1)))
@@ -344,7 +359,7 @@ def test_capture(same_when_compiled):
     def three_rows(deter, stoch, embed, action):
         with modes():
             states = module.observe(Carry(deter, stoch), embed, action, is_first)
-        return states.feature(), states.logits, module.prior(states.deter).probs
+        return states.feature(), states.parameters, module.prior(states).probs
 
     same_when_compiled(three_rows, *carry(), embed, action, module=module)
 
@@ -370,7 +385,9 @@ def test_under_autocast_it_stays_near_float32():
     assert torch.equal(module.unpack(packed).stoch, cast.stoch)
     assert cast.deter.dtype == cast.stoch.dtype
     torch.testing.assert_close(cast.deter[:, 0].float(), exact.deter[:, 0], rtol=0, atol=0.03)
-    torch.testing.assert_close(cast.logits[:, 0].float(), exact.logits[:, 0], rtol=0, atol=0.1)
+    torch.testing.assert_close(
+        cast.parameters[:, 0].float(), exact.parameters[:, 0], rtol=0, atol=0.1
+    )
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
@@ -387,7 +404,7 @@ def test_a_nan_stays_in_its_own_sequence_until_the_reset():
     module, (embed, action, is_first), start = rssm(), sequence(), carry()
     embed[1, 1] = math.nan
     states = module.observe(start, embed, action, is_first)
-    bad = states.logits.isnan().any(-1).any(-1)
+    bad = states.parameters.isnan().any(-1).any(-1)
     assert bad[0].tolist() == [False] * TIME
     assert bad[1].tolist() == [False, True, True, False, False, False, False]
 

@@ -1,70 +1,30 @@
 """A core and a latent of somebody else's: an RSSM asks for no more than `Core` and `Latent` say."""
 
-from typing import NamedTuple
+import re
 
 import pytest
 import torch
-from jaxtyping import Bool, Float, TypeCheckError
-from torch import Tensor, nn
+from jaxtyping import TypeCheckError
+from torch import nn
+from torch.utils import _pytree as pytree
 
 import worldblocks as wb
 from worldblocks.distributions import Bernoulli
-from worldblocks.rssm import RSSM, AnyCarry, AnyState
+from worldblocks.rssm import RSSM, AnyState, Packed, State
 
 DETER, SIZE, EMBED, ACTION, BATCH, TIME = 12, 5, 11, 3, 2, 7
 
 
-class Bits(NamedTuple):
-    deter: Float[Tensor, "*batch deter"]
-    bits: Bool[Tensor, "*batch stoch"]
-
-    def parts(self):
-        return self.deter, self.bits.to(self.deter.dtype)
-
-    def detach(self):
-        return Bits(*(x.detach() for x in self))
-
-
-class BitsState(NamedTuple):
-    deter: Float[Tensor, "*batch deter"]
-    bits: Bool[Tensor, "*batch stoch"]
-    logit: Float[Tensor, "*batch stoch"]
-
-    @property
-    def carry(self):
-        return Bits(self.deter, self.bits)
-
-    def parts(self):
-        return self.carry.parts()
-
-    def feature(self):
-        return torch.cat(self.parts(), -1)
-
-    def flatten(self):
-        return BitsState(*(x.flatten(0, 1) for x in self))
-
-    def detach(self):
-        return BitsState(*(x.detach() for x in self))
-
-    def __getitem__(self, index):
-        if isinstance(index, int):
-            return tuple.__getitem__(self, index)
-        return BitsState(*(x[index] for x in self))
-
-
 class BitLatent(nn.Module):
-    """Independent bits."""
+    """Independent bits, stored as such."""
 
-    size = SIZE
+    shape = (SIZE,)
 
     def __init__(self, absolute):
         super().__init__()
         self.absolute = absolute
         self.from_deter = nn.Linear(DETER, SIZE)
         self.from_embed = nn.Linear(EMBED, SIZE)
-
-    def initial(self, deter):
-        return Bits(deter, deter.new_zeros(len(deter), SIZE, dtype=torch.bool))
 
     def project(self, embed):
         return self.from_embed(embed)
@@ -73,28 +33,19 @@ class BitLatent(nn.Module):
         return torch.rand(*is_first.shape, SIZE)
 
     def prior(self, deter):
-        return self.from_deter(deter)
+        return {"logit": self.from_deter(deter)}
 
     def posterior(self, deter, projected):
-        return projected if self.absolute else projected + self.from_deter(deter)
+        return {"logit": projected if self.absolute else projected + self.from_deter(deter)}
 
     def distribution(self, parameters):
-        return Bernoulli(parameters, event=1)
+        return Bernoulli(parameters["logit"], event=1)
 
-    def sample(self, parameters, noise=None):
-        return self.distribution(parameters).sample(noise) > 0.5
+    def pack(self, stoch):
+        return stoch > 0.5
 
-    def state(self, deter, stoch, parameters):
-        return BitsState(deter, stoch, parameters)
-
-    def drawn_from(self, state):
-        return self.distribution(state.logit)
-
-    def pack(self, carry):
-        return carry
-
-    def unpack(self, packed):
-        return packed
+    def unpack(self, packed, like):
+        return packed.to(like.dtype)
 
 
 class Cell(nn.GRUCell):
@@ -102,16 +53,48 @@ class Cell(nn.GRUCell):
 
     deter = DETER
 
+    def __init__(self):
+        super().__init__(SIZE + ACTION, DETER)
+
+    def initial(self, batch):
+        return self.weight_hh.new_zeros(batch, DETER)
+
     def project_action(self, action):
         return action
 
-    def step(self, deter, stoch, projected):
-        return self(torch.cat([stoch.to(deter.dtype), projected], -1), deter)
+    def step(self, memory, stoch, projected):
+        new = self(torch.cat([stoch, projected], -1), memory)
+        return new, new
+
+
+class LongCell(nn.LSTMCell):
+    """PyTorch's own cell with two parts, of which the second is not shown: a plain tuple."""
+
+    deter = DETER
+
+    def __init__(self):
+        super().__init__(SIZE + ACTION, DETER)
+
+    def initial(self, batch):
+        zeros = self.weight_hh.new_zeros(batch, DETER)
+        return zeros, zeros
+
+    def project_action(self, action):
+        return action
+
+    def step(self, memory, stoch, projected):
+        shown, kept = self(torch.cat([stoch, projected], -1), memory)
+        return shown, (shown, kept)
+
+
+@pytest.fixture(params=[Cell, LongCell])
+def core(request):
+    return request.param()
 
 
 @pytest.fixture(params=[False, True], ids=["", "decoupled"])
-def module(request):
-    return RSSM(Cell(SIZE + ACTION, DETER), BitLatent(request.param))
+def module(core, request):
+    return RSSM(core, BitLatent(request.param))
 
 
 def rows():
@@ -129,15 +112,29 @@ def test_it_observes_and_imagines(module):
             state = module.observe_step(carry, *(x[:, t] for x in given))
             torch.testing.assert_close(state, states[:, t])
             carry = state.carry
-    assert isinstance(states, BitsState)
+    assert isinstance(states, State)
     assert isinstance(states, AnyState)
-    assert isinstance(states.carry, AnyCarry)
+    assert set(states.stoch.unique().tolist()) == {0, 1}
+    assert module.part_dims == (DETER, SIZE)
     assert states.feature().shape == (BATCH, TIME, module.feature_dim)
-    entropies = [module.posterior(states).entropy(), module.prior(states.deter).entropy()]
+    entropies = [module.posterior(states).entropy(), module.prior(states).entropy()]
     assert {entropy.shape for entropy in entropies} == {(BATCH, TIME)}
     policy = lambda state: state.feature()[:, :ACTION]  # noqa: E731
     imagined, _ = wb.rssm.imagine(module, states.flatten(), policy, 4)
     assert imagined.feature().shape == (BATCH * TIME, 5, module.feature_dim)
+    assert set(imagined.parameters) == {"logit"}
+
+
+def test_it_is_stored_as_its_parts_say(module):
+    states = module.observe(module.initial(BATCH), *rows())
+    for each in (module.initial(BATCH), states.carry):
+        packed = module.pack(each)
+        assert (type(packed), packed.stoch.dtype) == (Packed, torch.bool)
+        assert packed.memory is each.memory
+        back = module.unpack(packed)
+        assert pytree.tree_structure(back) == pytree.tree_structure(each)
+        for ours, theirs in zip(*map(pytree.tree_leaves, (back, each)), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_computing_twice_changes_nothing(module):
@@ -148,9 +145,15 @@ def test_computing_twice_changes_nothing(module):
     torch.testing.assert_close(*found)
 
 
-def test_its_own_annotations_are_checked(module):
-    wrong = module.initial(BATCH)._replace(bits=torch.zeros(3, SIZE, dtype=torch.bool))
-    with pytest.raises(TypeCheckError, match=r"carry.bits should be Bool.*got bool\[3, 5\]"):
-        module.observe(wrong, *rows())
+def test_a_carry_of_another_kind_is_refused(module):
+    given, carry = rows(), module.initial(BATCH)
+    with pytest.raises(TypeCheckError, match=r"carry.stoch should be Float.*got bool\[2, 5\]"):
+        module.observe(carry._replace(stoch=carry.stoch > 0), *given)
     with pytest.raises(TypeCheckError, match="parameter 'carry'"):
-        module.observe(torch.zeros(BATCH, DETER), *rows())
+        module.observe(torch.zeros(BATCH, DETER), *given)
+    two = isinstance(carry.memory, tuple)
+    other = carry.memory[0] if two else (carry.memory, carry.memory)
+    wanted, got = ([[BATCH, DETER]] * parts + [[BATCH, SIZE]] for parts in (1 + two, 2 - two))
+    message = re.escape(f"carries tensors of the shapes {wanted}, got {got}: a carry of another")
+    with pytest.raises(ValueError, match=message):
+        module.observe(carry._replace(memory=other), *given)

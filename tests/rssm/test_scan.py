@@ -9,6 +9,7 @@ from torch import nn
 from worldblocks.distributions import OneHot, modes
 from worldblocks.layers import Layer, RMSNorm
 from worldblocks.rssm import Carry, CategoricalLatent, dreamer_rssm, model, rollout
+from worldblocks.rssm.cpu import fused_observe
 
 BATCH, TIME = 3, 7
 
@@ -39,7 +40,8 @@ def observed(module, rows, weights):
     start, embed, action, is_first = Carry(*map(leaf, rows[0])), *map(leaf, rows[1:3]), rows[3]
     states = module.observe(start, embed, action, is_first)
     wanted = [*start, embed, action, *(p for n, p in module.named_parameters() if "prior" not in n)]
-    return [*states, *torch.autograd.grad(states, wanted, weights)]
+    found = states.deter, states.stoch, states.parameters
+    return [*found, *torch.autograd.grad(found, wanted, weights)]
 
 
 @pytest.mark.parametrize("mode", [False, True])
@@ -50,8 +52,8 @@ def test_the_scan_is_the_loop(monkeypatch, mode, time, unimix):
     deter, stoch = rows[0]
     weights = [torch.randn(BATCH, time, *x.shape[1:]) for x in (deter, stoch, stoch)]
     results = []
-    for scans in (model.scans, lambda *_: False):
-        monkeypatch.setattr(model, "scans", scans)
+    for hook in (fused_observe, lambda *_: None):
+        monkeypatch.setattr(model, "fused_observe", hook)
         with modes() if mode else contextlib.nullcontext():
             results.append(observed(module, rows, weights))
     for ours, expected in zip(*results, strict=True):
@@ -61,22 +63,22 @@ def test_the_scan_is_the_loop(monkeypatch, mode, time, unimix):
 def test_the_scan_is_taken_only_where_it_has_the_formulas():
     projected = torch.zeros(1)
     plain = rssm()
-    assert model.scans(plain.core, plain.latent, projected)
-    assert not model.scans(plain.core, plain.latent, projected.double())
+    assert fused_observe(plain.core, plain.latent, projected)
+    assert not fused_observe(plain.core, plain.latent, projected.double())
     deep = rssm(core_layers=2)
-    assert not model.scans(deep.core, deep.latent, projected)
+    assert not fused_observe(deep.core, deep.latent, projected)
     deep = rssm(posterior_layers=2)
-    assert not model.scans(deep.core, deep.latent, projected)
+    assert not fused_observe(deep.core, deep.latent, projected)
     blind = rssm(absolute=True)
-    assert not model.scans(blind.core, blind.latent, projected)
+    assert not fused_observe(blind.core, blind.latent, projected)
 
     class Other(CategoricalLatent):
         """Might compute something else."""
 
     plain.latent.__class__ = Other
-    assert not model.scans(plain.core, plain.latent, projected)
+    assert not fused_observe(plain.core, plain.latent, projected)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not model.scans(rssm().core, rssm().latent, projected)
+        assert not fused_observe(rssm().core, rssm().latent, projected)
 
 
 class Louder(RMSNorm):
@@ -128,12 +130,12 @@ def test_a_part_that_was_replaced_is_what_runs(change):
         states = module.observe(carry, embed, action, is_first)
         for t in range(TIME):
             state = module.observe_step(carry, embed[:, t], action[:, t], is_first[:, t])
-            torch.testing.assert_close(states.logits[:, t], state.logits)
+            torch.testing.assert_close(states.parameters[:, t], state.parameters)
             carry = state.carry
         imagined = rollout(module, carry, action)
         for t in range(TIME):
             state = module.imagine_step(carry, action[:, t])
-            torch.testing.assert_close(imagined.logits[:, t], state.logits)
+            torch.testing.assert_close(imagined.parameters[:, t], state.parameters)
             carry = state.carry
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import TypeCheckError
 from slow_norm import slow_norm
 from torch import nn
 from torch.nn.functional import softplus
+from torch.utils import _pytree as pytree
 
 import worldblocks as wb
 from worldblocks.distributions import modes
@@ -71,7 +73,7 @@ def leaf(x):
 
 
 def leaves(carry):
-    return type(carry)(*map(leaf, carry))
+    return pytree.tree_map(leaf, carry)
 
 
 # ---------------------------------------------------------------------------------------- equations
@@ -119,11 +121,12 @@ def test_a_gaussian_rssm_is_the_equations(name):
     states = module.observe(start, *rows)
     torch.manual_seed(1)
     noise = module.latent.noise(rows[2])
-    prior = module.prior(states.deter)
+    prior = module.prior(states)
     for b in range(BATCH):
         given = [x[b] for x in (*rows, noise)]
         expected = slow_gaussian(module, [x[b] for x in start], *given)
-        ours = [*(field[b] for field in states), prior.mean[b], prior.std[b]]
+        fields = states.deter, states.stoch, *states.parameters, prior.mean, prior.std
+        ours = [field[b] for field in fields]
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -134,15 +137,16 @@ def test_a_gaussian_rssm_is_the_equations(name):
 def test_shapes_and_names(make):
     module = made(make)
     states = module.observe(module.initial(BATCH), *sequence())
-    gaussian = isinstance(states, wb.rssm.GaussianState)
+    gaussian = isinstance(module.latent, wb.rssm.GaussianLatent)
     shape = (STOCH,) if gaussian else (GROUPS, CLASSES)
     assert states.deter.shape == (BATCH, TIME, DETER)
-    _, *latents = states
-    assert {tuple(field.shape) for field in latents} == {(BATCH, TIME, *shape)}
-    assert module.latent.size == math.prod(shape)
-    assert module.feature_dim == states.feature().shape[-1] == DETER + math.prod(shape)
+    _, *latents = pytree.tree_leaves(states)
+    assert [tuple(field.shape) for field in latents] == [(BATCH, TIME, *shape)] * (2 + gaussian)
+    assert states.memory == ()
+    assert module.part_dims == (DETER, math.prod(shape))
+    assert module.feature_dim == states.feature().shape[-1] == sum(module.part_dims)
     assert all(x.count_nonzero() == 0 for x in module.initial(BATCH))
-    prior, posterior = module.prior(states.deter), module.posterior(states)
+    prior, posterior = module.prior(states), module.posterior(states)
     assert prior.entropy().shape == posterior.entropy().shape == (BATCH, TIME)
 
 
@@ -173,7 +177,7 @@ def test_history_before_a_reset_is_irrelevant(make, bad):
     start, cut = carry(module), TIME // 2
     with modes():
         states = module.observe(start, embed, action, is_first)
-        poisoned = type(start)(*(x.clone() for x in start))
+        poisoned = pytree.tree_map(torch.clone, start)
         noisy, prev = embed.clone(), action.clone()
         for x in (*poisoned, noisy[:, :cut], prev[:, : cut + 1]):
             x[1] = bad
@@ -188,7 +192,7 @@ def test_no_gradient_crosses_a_reset(make):
     start, cut = leaves(carry(module)), TIME // 2
     embed, action = leaf(embed), leaf(action)
     states = module.observe(start, embed, action, is_first)
-    loss = sum(field[1, cut:].square().sum() for field in states)
+    loss = sum(field[1, cut:].square().sum() for field in pytree.tree_leaves(states))
     to_embed, to_action, *to_start = torch.autograd.grad(loss, (embed, action, *start))
     assert to_embed[1, :cut].eq(0).all()
     assert to_action[1, : cut + 1].eq(0).all(), "the action at the reset is masked too"
@@ -201,7 +205,7 @@ def test_no_gradient_crosses_a_reset(make):
 def test_gradients_reach_every_parameter(make):
     module, rows = made(make), sequence()
     states = module.observe(module.initial(BATCH), *rows)
-    prior, posterior = module.prior(states.deter), module.posterior(states)
+    prior, posterior = module.prior(states), module.posterior(states)
     dyn, rep = wb.losses.balanced_kl(posterior, prior, free_nats=0.0)
     loss = (dyn + rep).sum() + states.feature().square().sum()
     assert all(g.ne(0).any() for g in torch.autograd.grad(loss, list(module.parameters())))
@@ -219,7 +223,7 @@ def test_a_decoupled_posterior_is_one_call_for_the_sequence(make, monkeypatch):
         assert calls == [(BATCH, TIME, HIDDEN)]
         other = module.observe(carry(module), embed, -action, is_first)
     assert not torch.equal(states.deter, other.deter)
-    (_, *latents), (_, *others) = states, other
+    (_, *latents), (_, *others) = pytree.tree_leaves(states), pytree.tree_leaves(other)
     for ours, theirs in zip(latents, others, strict=True):
         assert torch.equal(ours, theirs), "neither the carry nor the actions are seen"
 
@@ -233,9 +237,10 @@ def test_computing_twice_changes_nothing(make, rows):
     for module.recompute in (0, rows):
         torch.manual_seed(3)
         states = module.observe(start, *given)
-        loss = sum((n + 1) * field.square().sum() for n, field in enumerate(states))
+        fields = pytree.tree_leaves(states)
+        loss = sum((n + 1) * field.square().sum() for n, field in enumerate(fields))
         grads = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
-        found.append([*states, *(g for g in grads if g is not None)])
+        found.append([*fields, *(g for g in grads if g is not None)])
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
 
 
@@ -248,9 +253,12 @@ def test_an_imagined_step_is_core_then_prior(make):
     last = carry(module)
     with modes():
         state = module.imagine_step(last, action)
-    deter = module.core(*last.parts(), action)
+    projected = module.core.project_action(action)
+    deter, _ = module.core.step(last.memory, last.stoch.flatten(1), projected)
     torch.testing.assert_close(state.deter, deter)
-    prior = module.prior(deter)
+    prior = module.prior(state)
+    parameters = module.latent.prior(deter)
+    torch.testing.assert_close(prior.mean, module.latent.distribution(parameters).mean)
     torch.testing.assert_close(state.stoch, prior.mode)
     torch.testing.assert_close(module.posterior(state).mean, prior.mean)
 
@@ -274,9 +282,10 @@ def test_a_carry_is_packed_exactly(make, dtype):
     module = made(make)
     states = module.observe(carry(module), *sequence())
     for each in (states.carry, module.initial(BATCH), states[:, 3].carry):
-        each = type(each)(*(x.to(dtype) for x in each))
+        each = pytree.tree_map(lambda x: x.to(dtype), each)
         packed = module.pack(each)
-        assert packed.deter.dtype == dtype
+        assert type(packed) is wb.rssm.Packed
+        assert packed.memory.dtype == dtype
         back = module.unpack(packed)
         assert type(back) is type(each)
         for ours, expected in zip(back, each, strict=True):
@@ -295,8 +304,8 @@ def test_capture(same_when_compiled, name):
 
     def three_rows(deter, stoch, embed, action):
         with modes():
-            states = module.observe(type(start)(deter, stoch), embed, action, is_first)
-        prior, posterior = module.prior(states.deter), module.posterior(states)
+            states = module.observe(wb.rssm.Carry(deter, stoch), embed, action, is_first)
+        prior, posterior = module.prior(states), module.posterior(states)
         return states.feature(), wb.losses.balanced_kl(posterior, prior, free_nats=1.0)
 
     same_when_compiled(three_rows, *start, embed, action, module=module)
@@ -307,7 +316,7 @@ def test_nothing_is_read_back_to_the_host(make):
     """Tensors without data: whatever asked for a value would fail."""
     module = made(make).to("meta")
     states = module.observe(module.initial(BATCH), *(x.to("meta") for x in sequence()))
-    prior, posterior = module.prior(states.deter), module.posterior(states)
+    prior, posterior = module.prior(states), module.posterior(states)
     assert wb.losses.balanced_kl(posterior, prior, free_nats=1.0)[0].is_meta
     imagined = module.imagine_step(states[:, -1].carry, torch.zeros(BATCH, ACTION, device="meta"))
     assert module.unpack(module.pack(imagined.carry)).stoch.is_meta
@@ -324,7 +333,7 @@ def test_under_autocast_it_stays_near_float32(make):
         with torch.autocast("cpu", torch.bfloat16):
             cast = module.observe(start, *rows)
             packed = module.pack(cast.carry)
-            kl = module.posterior(cast).kl(module.prior(cast.deter))
+            kl = module.posterior(cast).kl(module.prior(cast))
     assert kl.dtype == torch.float32
     assert torch.equal(module.unpack(packed).stoch, cast.stoch)
     assert cast.deter.dtype == cast.stoch.dtype == torch.bfloat16
@@ -334,8 +343,10 @@ def test_under_autocast_it_stays_near_float32(make):
 @new
 def test_a_carry_of_another_model_is_refused(make):
     module, (embed, action, is_first) = made(make), sequence()
-    wide = module.initial(BATCH)._replace(deter=torch.zeros(BATCH, DETER + 1))
-    message = f"carries 12 deter and {module.latent.size} stoch numbers, got 13 and "
+    wide = module.initial(BATCH)._replace(memory=torch.zeros(BATCH, DETER + 1))
+    own = list(module.latent.shape)
+    wanted, given = ([[BATCH, width], [BATCH, *own]] for width in (DETER, DETER + 1))
+    message = re.escape(f"carries tensors of the shapes {wanted}, got {given}: a carry of another")
     with pytest.raises(ValueError, match=message):
         module.observe(wide, embed, action, is_first)
     with pytest.raises(ValueError, match=message):

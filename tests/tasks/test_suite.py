@@ -85,7 +85,7 @@ class Still:
 
 def act(agent, obs, acting, is_first):
     carry, action = acting
-    return action + 0.5, acting._replace(dynamics=carry._replace(deter=carry.deter + 1))
+    return action + 0.5, acting._replace(dynamics=carry._replace(memory=carry.memory + 1))
 
 
 def test_states_of_an_agent_are_kept_for_the_map():

@@ -112,6 +112,6 @@ def test_carries_are_reached():
     sizes = {"deter": 8, "hidden": 4, "groups": 2, "classes": 3, "blocks": 2}
     rssm = wb.rssm.dreamer_rssm(embed_dim=5, action_dim=2, **sizes)
     carries = testing.carries(rssm, embed_dim=5, action_dim=2, batch=3)
-    assert small(carries, lambda carry: True).deter.eq(0).all()
-    later = small(carries, lambda carry: carry.deter.ne(0).any())
+    assert small(carries, lambda carry: True).memory.eq(0).all()
+    later = small(carries, lambda carry: carry.memory.ne(0).any())
     assert later.stoch.sum(-1).eq(1).all()
