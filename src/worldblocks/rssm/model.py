@@ -183,9 +183,9 @@ class RSSM(nn.Module):
     def unpack(self, packed: Packed) -> Carry:
         """The carry that was packed, bit for bit."""
         unpack = getattr(self.core, "unpack", lambda memory: memory)
-        memory, stoch = packed
+        memory, stoch = unpack(packed[0]), packed[1]
         like = next(x for x in pytree.tree_leaves(memory) if x.is_floating_point())
-        return Carry(unpack(memory), self.latent.unpack(stoch, like))
+        return Carry(memory, self.latent.unpack(stoch, like))
 
 
 def masked(memory: Any, is_first: Bool[Tensor, " batch"]) -> Any:
