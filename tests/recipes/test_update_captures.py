@@ -18,6 +18,7 @@ import dreamerv3_dmc
 import dreamerv3_gym
 import worldblocks as wb
 from kernel_recorder import KernelRecorder
+from ring_core import RingCore, ScanningCore
 from worldblocks.replay import Batch
 
 RECIPES = [dreamerv3_atari, dreamerv3_dmc, dreamerv3_gym]
@@ -106,6 +107,23 @@ def test_every_core_and_latent_is_capturable(make, monkeypatch, check_update):
 def test_recomputation_is_capturable_with_every_core_and_latent(name, monkeypatch, check_update):
     monkeypatch.setattr(wb.rssm, "dreamer_rssm", lambda **sizes: VARIANTS[name](sizes))
     check_update(dreamerv3_gym, recompute=4)
+
+
+@pytest.mark.parametrize("core", [RingCore, ScanningCore])
+@pytest.mark.parametrize("options", [{}, {"actor_grad": "mix", "recompute": 4}], ids=str)
+def test_a_core_that_remembers_more_than_its_state_is_capturable(
+    core, options, monkeypatch, check_update
+):
+    def ring(*, blocks, groups, classes, unimix, recompute=0, **sizes):
+        width = {"deter": sizes["deter"], "hidden": sizes["hidden"]}
+        part = core(**width, stoch=groups * classes, action_dim=sizes["action_dim"], reach=3)
+        latent = wb.rssm.CategoricalLatent(
+            **width, embed_dim=sizes["embed_dim"], groups=groups, classes=classes, absolute=True
+        )
+        return wb.rssm.RSSM(part, latent, recompute=recompute)
+
+    monkeypatch.setattr(wb.rssm, "dreamer_rssm", ring)
+    check_update(dreamerv3_gym, **options)
 
 
 def test_every_core_and_latent_is_tested():

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
-from ring_core import Ring, RingCore, ScanningCore
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 import worldblocks as wb
+from ring_core import Ring, RingCore, ScanningCore
 from worldblocks.distributions import modes
 from worldblocks.rssm import RSSM, Carry, Dropped, imagine, rollout
 from worldblocks.rssm.model import mask, masked
@@ -350,6 +350,36 @@ class PackingCore(RingCore):
     def unpack(self, packed):
         place = torch.arange(self.reach - 1, 0, -1)
         return Ring(packed.token, place <= packed.count.unsqueeze(-1))
+
+
+class SignCore(RingCore):
+    """Stores signs alone: nothing of a float is left of it in replay."""
+
+    def pack(self, memory):
+        return torch.where(memory.valid.unsqueeze(-1), memory.token.sign(), 0).to(torch.int8)
+
+    def unpack(self, packed):
+        token = packed.to(self.out.weight.dtype)
+        return Ring(token, token.ne(0).any(-1))
+
+    def step(self, memory, stoch, projected):
+        deter, ring = super().step(memory, stoch, projected)
+        return deter, ring._replace(token=ring.token.sign())
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # of norms in float32, weights in float64
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_latent_is_unpacked_in_the_dtype_of_its_memory(dtype):
+    """Of the memory that comes out, for what is stored of it may be integers."""
+    module = made(core=SignCore).to(dtype)
+    embed, action, is_first = sequence()
+    states = module.observe(module.initial(BATCH), embed.to(dtype), action.to(dtype), is_first)
+    for each in (states.carry, module.initial(BATCH)):
+        packed = module.pack(each)
+        assert {x.dtype for x in packed} == {torch.int8, torch.uint8}
+        back = module.unpack(packed)
+        assert {back.memory.token.dtype, back.stoch.dtype} == {dtype}
+        same(back, each)
 
 
 @every

@@ -10,6 +10,7 @@ from task_worlds import Body, make
 from torch import nn
 
 import worldblocks as wb
+from ring_core import Ring
 from worldblocks.evaluate import AgentPolicy, play
 from worldblocks.spaces import Continuous, Discrete, Image
 from worldblocks.tasks import Padded, TaskEnvironments, TaskSuite, union
@@ -93,6 +94,24 @@ def test_states_of_an_agent_are_kept_for_the_map():
     assert play(latents, task_suite().envs("leg", 2, seed=0), 2) == [2.0, 2.0]
     assert latents.features.shape == (8, 5)  # 4 rows of 2 environments
     assert latents.features[:, 0].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_of_a_larger_memory_all_of_it_is_kept():
+    """Numbers and flags alike, each row of an environment in one line."""
+
+    class Remembers(Still):
+        def initial(self, n):
+            ring = Ring(torch.zeros(n, 4, 3), torch.ones(n, 4) > 0)
+            acting = super().initial(n)
+            return acting._replace(dynamics=acting.dynamics._replace(memory=ring))
+
+    def act(agent, obs, acting, is_first):
+        return acting.prev_action + 0.5, acting
+
+    latents = Latents(AgentPolicy(act, Remembers(), 2), 5, 2)
+    play(latents, task_suite().envs("leg", 2, seed=0), 2)
+    assert latents.features.shape == (8, 4 * 3 + 4 + 3)
+    assert latents.features[:, 12:16].eq(1).all()
 
 
 def test_states_are_kept_at_equal_distances():
