@@ -372,7 +372,11 @@ def main(cfg: Config) -> int:
     agent, optimizer = build(cfg, envs.observation, envs.action)
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg=cfg))  # one CUDA graph
     replay = wb.replay.SequenceReplay(
-        capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
+        capacity=cfg.capacity,
+        streams=cfg.envs,
+        length=cfg.length,
+        context=agent.rssm.context,
+        seed=cfg.seed,
     )
     batches = wb.replay.Prefetch(replay, cfg.batch, device=wb.run.device_of(agent))
     train_ratio = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))

@@ -374,7 +374,11 @@ def main(cfg: Config) -> int:
     train = wb.run.Captured(functools.partial(update, agent, optimizer, cfg, specs=search.specs))
     envs = environments(cfg, cfg.envs, cfg.seed)
     replay = wb.replay.SequenceReplay(
-        capacity=cfg.capacity, streams=cfg.envs, length=cfg.length, seed=cfg.seed
+        capacity=cfg.capacity,
+        streams=cfg.envs,
+        length=cfg.length,
+        context=agent.rssm.context,
+        seed=cfg.seed,
     )
     train_ratio = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
     log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))

@@ -63,3 +63,9 @@ class ScanningCore(RingCore):
         valid = there[:, rows] & (episode[:, rows] == episode[:, old:].unsqueeze(-1))
         token = torch.where(valid.unsqueeze(-1), token[:, rows], 0.0)
         return self.attend(token, valid), Ring(token[:, :, 1:], valid[:, :, 1:])
+
+
+class Forgetful(RingCore):
+    """The same, for windows of replay that start from nothing: its memory is not stored."""
+
+    context = 0

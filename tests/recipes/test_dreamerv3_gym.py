@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 import tiny_runs
@@ -13,6 +14,7 @@ from tiny_runs import ROOT, comparable, interrupted, same_run
 import dreamerv3_gym as recipe
 import evaluate
 import worldblocks as wb
+from ring_core import Forgetful, RingCore, ScanningCore
 
 pytest.importorskip("gymnasium", reason="needs the extra gym")
 
@@ -120,6 +122,32 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, capsys):
     saved = tiny_runs.state(folder)["envs"]
     assert saved["rows"]["obs"]["when"].tolist() == [5, 5]
     same_run(run(folder, resume=True, workers=True), whole)
+
+
+@pytest.mark.parametrize("core", [RingCore, ScanningCore, Forgetful])
+def test_a_core_with_a_memory_of_its_own_trains_and_resumes(core, tmp_path, monkeypatch):
+    """Its ring is packed, written back and saved; or nothing is, where windows start anew."""
+
+    def ring(*, blocks, groups, classes, unimix, recompute=0, **sizes):
+        width = {"deter": sizes["deter"], "hidden": sizes["hidden"]}
+        own = core(**width, stoch=groups * classes, action_dim=sizes["action_dim"], reach=3)
+        latent = wb.rssm.CategoricalLatent(
+            **width, embed_dim=sizes["embed_dim"], groups=groups, classes=classes, absolute=True
+        )
+        return wb.rssm.RSSM(own, latent)
+
+    monkeypatch.setattr(wb.rssm, "dreamer_rssm", ring)
+    whole = run(tmp_path / "whole", steps=60)
+    part = interrupted(recipe, TINY, tmp_path / "part", 15, steps=60)
+    same_run(run(part, resume=True, steps=60), whole)
+
+
+def test_a_finished_run_is_resumed_for_its_report(smoke, tmp_path, capsys):
+    """From replay that no row was added to since it was loaded."""
+    folder = shutil.copytree(smoke, tmp_path / "run")
+    cfg = wb.run.load_config(folder, recipe.Config)
+    tiny_runs.run(recipe, cfg, folder, resume=True, report_steps=400)
+    assert "reward error" in capsys.readouterr().out
 
 
 @worker_warnings

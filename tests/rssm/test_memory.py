@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 import worldblocks as wb
-from ring_core import Ring, RingCore, ScanningCore
+from ring_core import Forgetful, Ring, RingCore, ScanningCore
 from worldblocks.distributions import modes
 from worldblocks.rssm import RSSM, Carry, Dropped, imagine, rollout
 from worldblocks.rssm.model import mask, masked
@@ -398,11 +398,14 @@ def test_a_carry_is_packed_exactly(latent, core, dtype):
 
 
 def test_a_core_may_say_that_windows_start_from_nothing():
-    class Forgetful(RingCore):
-        context = 0
-
-    assert made(core=Forgetful).context == 0
-    assert made().context == 1
+    module = made(core=Forgetful)
+    assert (module.context, made().context) == (0, 1)
+    assert module.pack(module.initial(BATCH)) == ()
+    assert module.unpack(None) is None
+    rows = sequence()
+    with modes():
+        ours, theirs = module.observe(None, *rows), module.observe(module.initial(BATCH), *rows)
+    torch.testing.assert_close(ours, theirs)
 
 
 # ----------------------------------------------------------------------------------------- messages

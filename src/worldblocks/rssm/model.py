@@ -68,12 +68,13 @@ class RSSM(nn.Module):
     @typed
     def observe(
         self,
-        carry: Annotated[Carry, "batch"],
+        carry: Annotated[Carry, "batch"] | None,
         embed: Float[Tensor, "batch time embed"],
         prev_action: Float[Tensor, "batch time action"],
         is_first: Bool[Tensor, "batch time"],
     ) -> Annotated[State, "batch time"]:
-        """The posterior states of a sequence; `carry` is of the row before its first."""
+        """The posterior states of a sequence; `carry` is of the row before its first, if any."""
+        carry = self.initial(len(embed)) if carry is None else carry
         self._check(carry)
         if not is_first.shape[1]:
             raise ValueError("observe needs at least one row, got time = 0")
@@ -175,13 +176,17 @@ class RSSM(nn.Module):
         """The distribution that the latent of a state was drawn from; imagined, the prior."""
         return self.latent.distribution(state.parameters)
 
-    def pack(self, carry: Carry) -> Packed:
-        """A carry as replay stores it."""
+    def pack(self, carry: Carry) -> Packed | tuple[()]:
+        """A carry as replay stores it; nothing if `context` is 0."""
+        if not self.context:
+            return ()
         pack = getattr(self.core, "pack", lambda memory: memory)
         return Packed(pack(carry.memory), self.latent.pack(carry.stoch))
 
-    def unpack(self, packed: Packed) -> Carry:
-        """The carry that was packed, bit for bit."""
+    def unpack(self, packed: Any) -> Carry | None:
+        """The carry that was packed, bit for bit; None, a new start, if `context` is 0."""
+        if not self.context:
+            return None
         unpack = getattr(self.core, "unpack", lambda memory: memory)
         memory, stoch = unpack(packed[0]), packed[1]
         like = next(x for x in pytree.tree_leaves(memory) if x.is_floating_point())
