@@ -60,7 +60,7 @@ def gaussian(post: Normal) -> Section:
 
     Source: Burda et al. 2015 (arXiv:1509.00519), appendix C, for active units.
     """
-    mean, std = (x.flatten(0, 1) for x in post.parameters)
+    mean, std = (x.flatten(0, 1) for x in (post.mean, post.std))
     inactive = float((mean.var(0, correction=0) < ACTIVE).float().mean())
     nats = information(mean, std)
     light, number = graded(inactive, 0.6, 0.9), f"{inactive:.0%} of {len(nats)}"

@@ -1,4 +1,4 @@
-"""What is looked at where the core remembers more than its deterministic state."""
+"""Diagnosis of a core that remembers more than its deterministic state."""
 
 import point_recipe as recipe
 import pytest
@@ -8,12 +8,12 @@ from torch.utils import _pytree as pytree
 import worldblocks as wb
 from ring_core import Ring, RingCore
 from worldblocks import diagnose
-from worldblocks.diagnose import look
+from worldblocks.diagnose import inputs
 
 
 @pytest.fixture
 def agent(monkeypatch):
-    monkeypatch.setattr(look, "SAMPLES", 2)
+    monkeypatch.setattr(inputs, "SAMPLES", 2)
     monkeypatch.setattr(diagnose.held_out, "SAMPLES", 2)
 
     def ring(*, blocks, groups, classes, unimix, recompute, embed_dim, action_dim, **sizes):
@@ -38,7 +38,7 @@ def test_every_section_is_there(agent):
 
 
 def test_windows_begin_with_the_memory_before_them(agent):
-    """And the open loop goes on with what was seen of the window."""
+    """And the open loop continues from the observed rows of the window."""
     batch = played(agent, 43)
     with wb.distributions.modes(), torch.no_grad():
         start = agent.rssm.initial(4)
