@@ -92,6 +92,7 @@ REASONS = {
     "envs.crafter": "a simulator: tests/envs/test_crafter.py",
     "envs.dmc": "a simulator: tests/envs/test_control.py",
     "envs.dmc_features": "a simulator: tests/envs/test_features.py",
+    "envs.make": "one of the suites, by name: tests/envs/test_make.py",
     "envs.minigrid": "a simulator, which keeps the promises: tests/envs/test_minigrid.py",
     "envs.reenact": "tests/envs/test_reenact.py",
     "envs.split_features": "a selection of keys: tests/envs/test_features.py",

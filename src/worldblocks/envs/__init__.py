@@ -16,6 +16,7 @@ from worldblocks.envs.features import Describer, Feature, Featured, Goal, split_
 from worldblocks.envs.gym.gymnasium import gym
 from worldblocks.envs.minigrid.babyai_text import MiniGridText
 from worldblocks.envs.minigrid.grids import minigrid
+from worldblocks.envs.named import make
 from worldblocks.envs.record import Environment, Episode, NotRestored, Rows, Step
 from worldblocks.envs.vector.failure import Failure
 from worldblocks.envs.vector.reenact import ActionLog, reenact
@@ -46,6 +47,7 @@ __all__ = [
     "dmc",
     "dmc_features",
     "gym",
+    "make",
     "minigrid",
     "reenact",
     "split_features",
