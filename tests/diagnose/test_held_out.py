@@ -83,6 +83,15 @@ def test_too_short_sequences(agent):
         diagnose.windows(played(agent, 20), states, 20)
 
 
+def test_episodes_shorter_than_a_window_give_no_report(agent, monkeypatch, tmp_path):
+    batch = played(agent, 60)
+    batch.is_first[:, ::7] = True
+    monkeypatch.setattr(diagnose.held_out, "collect", lambda *_: batch)
+    envs = wb.envs.EnvVector([SquareWorld(obeys=True)], seed=1)
+    text = diagnose.report(tmp_path, agent, recipe.act, envs, steps=60, gamma=0.9, seen=batch)
+    assert text.startswith("no report: none of 4 held-out windows of 20 rows lies within one epi")
+
+
 def test_a_video_leaves_the_random_state_unchanged(agent):
     batch = played(agent, 20)._replace(carry=agent.rssm.initial(2))
     before = torch.get_rng_state()

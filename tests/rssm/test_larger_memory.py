@@ -414,6 +414,24 @@ def test_a_core_may_say_that_windows_start_from_nothing():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"step": None}, r"the core RingCore has no step; see wb\.rssm\.Core"),
+        ({"project_action": None, "deter": None}, r"has no deter, project_action"),
+        ({"pack": lambda memory: memory}, r"has one of pack and unpack; it needs both or neither"),
+        ({"context": 2}, r"the context of a core is 1 or 0, got 2 of RingCore"),
+        ({"parameters": lambda: iter(())}, r"the core RingCore has no parameter"),
+    ],
+)
+def test_a_core_without_a_part_of_the_protocol(change, message):
+    module = made()
+    for name, value in change.items():
+        setattr(module.core, name, value)
+    with pytest.raises(ValueError, match=message):
+        RSSM(module.core, module.latent)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         (
             lambda ring: ring._replace(valid=ring.valid.float()),
             r"RSSM.observe: carry.memory.valid should be Bool\[Tensor, 'batch token'\], "

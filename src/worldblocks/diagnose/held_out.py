@@ -35,6 +35,10 @@ from worldblocks.rssm import AnyState
 NO_SCORE = "not judged, because a good score takes a GPU, or hours on a CPU"
 
 
+class TooShort(ValueError):
+    """No held-out window lies within one episode."""
+
+
 @torch.no_grad()
 def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Check]:
     """Check a world model on held-out rows: open-loop prediction, reward and value.
@@ -95,13 +99,15 @@ def report(
         gamma, seen: as in `judge`.
 
     Returns:
-        The text of the report, or the reason for its absence if the environments failed too often.
+        The text of the report, or the reason for its absence: the environments failed too often, or
+        episodes are too short.
     """
     try:
         played = collect(AgentPolicy(act, agent, len(envs)), envs, steps // len(envs))
-    except Stopped as stopped:
-        return f"no report: {stopped}"
-    return write_report(run, judge(agent, played, gamma=gamma, seen=seen))
+        checks = judge(agent, played, gamma=gamma, seen=seen)
+    except (Stopped, TooShort) as reason:
+        return f"no report: {reason}"
+    return write_report(run, checks)
 
 
 def task_reports(
@@ -156,6 +162,10 @@ def windows(batch: Batch, states: AnyState, size: int) -> Batch:
 
     The carry of a window is that of the state before it. Windows in which an episode begins after
     the context are dropped, because imagination does not cross the end of an episode.
+
+    Raises:
+        TooShort: none is left.
+        ValueError: the sequences are too short.
     """
     if batch.reward.shape[1] <= size:
         raise ValueError(
@@ -164,6 +174,11 @@ def windows(batch: Batch, states: AnyState, size: int) -> Batch:
         )
     cuts = cut(batch, states, size)
     whole = ~cuts.is_first[:, CONTEXT:].any(1)
+    if not whole.any():
+        raise TooShort(
+            f"none of {len(whole)} held-out windows of {size} rows lies within one episode; the "
+            f"checks of open-loop prediction need longer episodes"
+        )
     return cuts.map(lambda x: x[whole])
 
 

@@ -52,15 +52,18 @@ def open_loop(
 
     Args:
         agent: has an encoder and dynamics.
-        batch: sequences `batch time ...` with the unpacked carry of the row before row 0.
+        batch: sequences `batch time ...` with the unpacked carry of the row before row 0,
+            or None.
         context: number of rows to observe.
         actions: used instead of `batch.prev_action` in the imagined rows.
     """
     actions = batch.prev_action if actions is None else actions
     embed = agent.encoder({key: value[:, :context] for key, value in batch.obs.items()})
     past, first = batch.prev_action[:, :context], batch.is_first[:, :context]
-    stored = batch.carry  # in bfloat16, if replay stores that
-    carry = pytree.tree_map(lambda x: x.to(embed.dtype) if x.is_floating_point() else x, stored)
+    stored = batch.carry  # in bfloat16, if replay stores that; None if it stores none
+    carry = stored and pytree.tree_map(
+        lambda x: x.to(embed.dtype) if x.is_floating_point() else x, stored
+    )
     post = agent.rssm.observe(carry, embed, past, first)
     prior = rollout(agent.rssm, post[:, -1].carry, actions[:, context:])
     return pytree.tree_map(lambda *pair: torch.cat(pair, 1), post.light(), prior)

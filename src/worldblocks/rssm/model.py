@@ -41,6 +41,7 @@ class RSSM(nn.Module):
         super().__init__()
         if not isinstance(recompute, int) or recompute < 0:
             raise ValueError(f"recompute is a number of rows, or 0, got {recompute!r}")
+        _check_core(core)
         self.core, self.latent, self.recompute = core, latent, recompute
         self.part_dims = core.deter, math.prod(latent.shape)
         self.feature_dim = sum(self.part_dims)
@@ -191,6 +192,20 @@ class RSSM(nn.Module):
         memory, stoch = unpack(packed[0]), packed[1]
         like = next(x for x in pytree.tree_leaves(memory) if x.is_floating_point())
         return Carry(memory, self.latent.unpack(stoch, like))
+
+
+def _check_core(core: Any) -> None:
+    """Raise a readable error for a core that lacks a part of the protocol."""
+    name = type(core).__name__
+    wanted = ("deter", "initial", "project_action", "step")
+    if missing := [one for one in wanted if getattr(core, one, None) is None]:
+        raise ValueError(f"the core {name} has no {', '.join(missing)}; see wb.rssm.Core")
+    if hasattr(core, "pack") != hasattr(core, "unpack"):
+        raise ValueError(f"the core {name} has one of pack and unpack; it needs both or neither")
+    if getattr(core, "context", 1) not in (0, 1):
+        raise ValueError(f"the context of a core is 1 or 0, got {core.context!r} of {name}")
+    if next(core.parameters(), None) is None:
+        raise ValueError(f"the core {name} has no parameter, which a new carry is made beside")
 
 
 def masked(memory: Any, is_first: Bool[Tensor, " batch"]) -> Any:

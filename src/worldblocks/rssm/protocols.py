@@ -110,12 +110,17 @@ class Core(Protocol):
 
     A core may also have
 
-    * `scan(memory, stoch, projected, is_first) -> (deter, memory)`, all `batch time ...` and the
-      memory after each row: `step` over a whole window, used where the posterior does not read
-      `deter`. Row t starts from zeros where `is_first`; `stoch` and `projected` are masked already.
-    * `pack(memory)` and `unpack(packed)`: the memory as replay stores it. Without them it is stored
-      as it is.
-    * `context = 0`, if windows of replay start from nothing; then nothing is stored.
+    * `scan(memory, stoch, projected, is_first) -> (deter, memory)`: `step` over a window, used
+      where the posterior does not read `deter`. The memory that comes in is `batch ...`, of the row
+      before the window; everything else is `batch time ...`, the memory after each row included.
+      Row t starts from zeros where `is_first`; `stoch` and actions are masked already.
+    * `pack(memory)` and `unpack(packed)`: the memory as replay stores it, with any leading axes,
+      `*batch ...`. Without them it is stored as it is, in the dtype that `step` gives it.
+    * `context = 0`, if windows of replay start from nothing. Then `RSSM.pack` gives `()`, `unpack`
+      gives None, and `observe(None, ...)` starts from `initial`.
+
+    Actions are masked before `project_action`, so a bias does no harm. Under autocast `deter` and
+    the memory may have its dtype.
 
     Attributes:
         deter: width of the deterministic state.

@@ -28,7 +28,7 @@ from worldblocks.testing.promise.compare import (
     weighted,
 )
 
-LOOP = "the loop over rows in `observe`: the carry, action and flag of each step"
+LOOP = "the loop over rows in `observe`, or `scan`: the carry, action and flag of each step"
 AXES = "reshapes, transposes and means over the batch axis; the axes are `batch time ...`"
 
 
