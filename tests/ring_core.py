@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+import worldblocks as wb
+
 
 class Ring(NamedTuple):
     """The last tokens, the newest at the end, and which of them are there."""
@@ -69,3 +71,13 @@ class Forgetful(RingCore):
     """The same, for windows of replay that start from nothing: its memory is not stored."""
 
     context = 0
+
+
+def ring_rssm(core, *, blocks, groups, classes, unimix, recompute=0, **sizes):
+    """In place of `dreamer_rssm`, with its sizes: one of these cores and a decoupled posterior."""
+    width = {"deter": sizes["deter"], "hidden": sizes["hidden"]}
+    part = core(**width, stoch=groups * classes, action_dim=sizes["action_dim"], reach=3)
+    latent = wb.rssm.CategoricalLatent(
+        **width, embed_dim=sizes["embed_dim"], groups=groups, classes=classes, absolute=True
+    )
+    return wb.rssm.RSSM(part, latent, recompute=recompute)

@@ -92,10 +92,10 @@ def test_a_name_that_is_not_trusted_imports_nothing(name):
     [
         ("atri:boxing", r"unknown suite or module 'atri'; did you mean 'atari'\?"),
         ("nothing_like_it:x", r"unknown suite or module 'nothing_like_it'; write 'atari:boxing'"),
-        ("atari", r"'atari' is no name of an environment; write 'crafter', 'atari:boxing'"),
-        ("", r"'' is no name of an environment"),
+        ("atari", r"'atari' is not the name of an environment; write 'crafter', 'atari:boxing'"),
+        ("", r"'' is not the name of an environment"),
         (":x", r"unknown suite or module ''"),
-        ("crafter:x", r"'crafter:x' is no name of an environment; write 'crafter'"),
+        ("crafter:x", r"'crafter:x' is not the name of an environment; write 'crafter'"),
     ],
 )
 def test_names_of_nothing(name, message):

@@ -1,6 +1,7 @@
 """The gymnasium recipe: all spaces, exact resume, crashing environments, evaluation, seeds."""
 
 import dataclasses
+import functools
 import json
 import re
 import shlex
@@ -14,7 +15,7 @@ from tiny_runs import ROOT, comparable, interrupted, same_run
 import dreamerv3_gym as recipe
 import evaluate
 import worldblocks as wb
-from ring_core import Forgetful, RingCore, ScanningCore
+from ring_core import Forgetful, RingCore, ScanningCore, ring_rssm
 
 pytest.importorskip("gymnasium", reason="needs the extra gym")
 
@@ -127,16 +128,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, capsys):
 @pytest.mark.parametrize("core", [RingCore, ScanningCore, Forgetful])
 def test_a_core_with_a_memory_of_its_own_trains_and_resumes(core, tmp_path, monkeypatch):
     """Its ring is packed, written back and saved; or nothing is, where windows start anew."""
-
-    def ring(*, blocks, groups, classes, unimix, recompute=0, **sizes):
-        width = {"deter": sizes["deter"], "hidden": sizes["hidden"]}
-        own = core(**width, stoch=groups * classes, action_dim=sizes["action_dim"], reach=3)
-        latent = wb.rssm.CategoricalLatent(
-            **width, embed_dim=sizes["embed_dim"], groups=groups, classes=classes, absolute=True
-        )
-        return wb.rssm.RSSM(own, latent)
-
-    monkeypatch.setattr(wb.rssm, "dreamer_rssm", ring)
+    monkeypatch.setattr(wb.rssm, "dreamer_rssm", functools.partial(ring_rssm, core))
     whole = run(tmp_path / "whole", steps=60)
     part = interrupted(recipe, TINY, tmp_path / "part", 15, steps=60)
     same_run(run(part, resume=True, steps=60), whole)

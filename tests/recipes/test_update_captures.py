@@ -18,7 +18,7 @@ import dreamerv3_dmc
 import dreamerv3_gym
 import worldblocks as wb
 from kernel_recorder import KernelRecorder
-from ring_core import RingCore, ScanningCore
+from ring_core import RingCore, ScanningCore, ring_rssm
 from worldblocks.replay import Batch
 
 RECIPES = [dreamerv3_atari, dreamerv3_dmc, dreamerv3_gym]
@@ -114,15 +114,7 @@ def test_recomputation_is_capturable_with_every_core_and_latent(name, monkeypatc
 def test_a_core_that_remembers_more_than_its_state_is_capturable(
     core, options, monkeypatch, check_update
 ):
-    def ring(*, blocks, groups, classes, unimix, recompute=0, **sizes):
-        width = {"deter": sizes["deter"], "hidden": sizes["hidden"]}
-        part = core(**width, stoch=groups * classes, action_dim=sizes["action_dim"], reach=3)
-        latent = wb.rssm.CategoricalLatent(
-            **width, embed_dim=sizes["embed_dim"], groups=groups, classes=classes, absolute=True
-        )
-        return wb.rssm.RSSM(part, latent, recompute=recompute)
-
-    monkeypatch.setattr(wb.rssm, "dreamer_rssm", ring)
+    monkeypatch.setattr(wb.rssm, "dreamer_rssm", functools.partial(ring_rssm, core))
     check_update(dreamerv3_gym, **options)
 
 

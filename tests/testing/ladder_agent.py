@@ -71,7 +71,7 @@ class Learner:
         return self.recipe.act(agent, obs, acting, told)
 
     def train(self, steps, seed):
-        """Act and learn for so many environment steps, over all copies of the environment."""
+        """Act and learn for this many environment steps, over all copies of the environment."""
         cfg, envs = self.cfg, self.vector(seed)
         due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
         rows, acting, late = envs.reset(), self.agent.initial(cfg.envs), torch.zeros(cfg.envs)

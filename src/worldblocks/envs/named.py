@@ -47,7 +47,7 @@ def make(name: str, *, trusted: bool = True, **options: Any) -> Environment:
     if suite == "crafter" and not rest:
         return crafter(**options)
     if suite == "crafter" or not rest:
-        raise ValueError(f"{name!r} is no name of an environment; write 'crafter', {EXAMPLE}")
+        raise ValueError(f"{name!r} is not the name of an environment; write 'crafter', {EXAMPLE}")
     if suite in SUITES:
         return SUITES[suite](rest, **options)
     package = suite.partition(".")[0]

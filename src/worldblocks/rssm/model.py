@@ -205,7 +205,9 @@ def _check_core(core: Any) -> None:
     if getattr(core, "context", 1) not in (0, 1):
         raise ValueError(f"the context of a core is 1 or 0, got {core.context!r} of {name}")
     if next(core.parameters(), None) is None:
-        raise ValueError(f"the core {name} has no parameter, which a new carry is made beside")
+        raise ValueError(
+            f"the core {name} has no parameter; a new carry takes its device and dtype from one"
+        )
 
 
 def masked(memory: Any, is_first: Bool[Tensor, " batch"]) -> Any:

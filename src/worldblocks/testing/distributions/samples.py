@@ -50,7 +50,7 @@ def mean_matches_samples(case: Case) -> None:
 @promise(
     "mode-is-most-probable", "No sample has a higher probability than the mode.", "mode and mean"
 )
-def mode_is_likeliest(case: Case) -> None:
+def mode_is_most_probable(case: Case) -> None:
     case.has("mode")
     raw = case.raw(0, 1)
     drawn = draw(case.make, raw, 500)
