@@ -16,7 +16,7 @@ TORCHRL = {"tensor": "torchrl (tensors)", "memmap": "torchrl (memory-mapped)"}
 def ours(work: Work) -> Timed:
     """worldblocks without a stored carry; of the others, only r2dreamer stores one."""
     from benchmarks.torch_tools import prepare, versions
-    from worldblocks.replay import SequenceReplay
+    from worldblocks.replay import SequenceReplay, Uniform
 
     prepare(work.threads)
     windows, length = work.sample
@@ -25,7 +25,7 @@ def ours(work: Work) -> Timed:
         # The capacity counts window starts, of which there are fewer than rows.
         starts = capacity - work.streams * (length - 1)
         replay = SequenceReplay(
-            capacity=starts, streams=work.streams, length=length, context=0, online=False
+            capacity=starts, streams=work.streams, length=length, context=0, selector=Uniform()
         )
         rows = []
         for row in tensor_rows(work, image):

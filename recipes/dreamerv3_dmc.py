@@ -263,17 +263,17 @@ def update(agent, optimizer, batch, cfg):
     return post.detach(), {name: metric.detach().mean() for name, metric in metrics.items()}
 
 
-def sample(agent, replay, *size, **options):
-    """A batch from replay on the agent's device, with its initial carry unpacked."""
-    batch = replay.sample(*size, **options).to(wb.run.device_of(agent), non_blocking=True)
+def sample(agent, replay, size, **options):
+    """A batch from replay with its initial carry unpacked."""
+    batch = replay.sample(size, **options)
     return batch._replace(carry=agent.rssm.unpack(batch.carry))
 
 
-def learn(train, agent, batches):
+def learn(train, agent, replay, size):
     """One update on a batch from replay; writes the new latents back."""
-    batch = sample(agent, batches)
+    batch = sample(agent, replay, size)
     post, metrics = train(batch._replace(row=None))
-    batches.replay.write_back(batch.row, agent.rssm.pack(post.carry))
+    replay.write_back(batch.row, agent.rssm.pack(post.carry))
     return metrics
 
 
@@ -327,8 +327,8 @@ def main(cfg: Config) -> int:
         length=cfg.length,
         context=agent.rssm.context,
         seed=cfg.seed,
+        device=wb.run.device_of(agent),
     )
-    batches = wb.replay.Prefetch(replay, cfg.batch, device=wb.run.device_of(agent))
     train_ratio = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
     log, video, save = map(wb.run.Every, (cfg.log_every, cfg.video_every, cfg.save_every))
     parts = {"agent": agent, "optimizer": optimizer, "envs": envs, "replay": replay}
@@ -346,7 +346,7 @@ def main(cfg: Config) -> int:
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
             for _ in range(train_ratio(step) if len(replay) >= cfg.prefill else 0):
-                run.logger.add(learn(train, agent, batches))
+                run.logger.add(learn(train, agent, replay, cfg.batch))
                 updates += 1
             rows = envs.receive()
             run.logger.played(step, envs.finished, envs.failures)

@@ -278,7 +278,7 @@ SUITES = {
     "ema.SlowCopy": (subjects.check_slow, wb.ema.SlowCopy, {}),
     "optim.LaProp+adaptive_gradient_clip+dreamer_optimizer": optimizer(0.3),
     "optim.LaProp unclipped": optimizer(0.0),
-    "replay.SequenceReplay+Batch+Memory": replay(wb.replay.Memory()),
+    "replay.SequenceReplay+Batch+Memory+OnlineFirst+Uniform": replay(wb.replay.Memory()),
     "replay.MemoryMapped": replay(wb.replay.MemoryMapped(tempfile.gettempdir())),
     "replay.OnDevice": replay(wb.replay.OnDevice("cpu")),
     "encoders.MultiEncoder+ImageEncoder+dreamer_encoder": encoder(perception.encoder, SPACES),

@@ -126,7 +126,7 @@ def test_a_killed_worker_leaves_replay_as_it_should_be(tmp_path):
     assert {episode.length for episode in scores} == {7}
     assert len(scores) == 10  # without the two that were cut
     vector.close()
-    batch = replay.sample(200, online=False)
+    batch = replay.sample(200, length=replay.length)
     check_consistent(batch)
     ends = batch.is_last & (batch.obs["place"][..., 1] < 7)
     assert ends.any()

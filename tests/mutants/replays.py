@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from worldblocks.replay import SequenceReplay
-from worldblocks.replay.selectors import OnlineQueue, Uniform
+from worldblocks.replay import Drawn, OnlineFirst, SequenceReplay, Stored, Uniform
 
 from .mutant import mutant
 
@@ -12,75 +11,79 @@ from .mutant import mutant
 class DrawnOtherwise(SequenceReplay):
     """A replay whose uniform draws or online queue are of another class."""
 
-    uniform, queue = Uniform, OnlineQueue
+    uniform, queue = Uniform, OnlineFirst
 
-    def __init__(self, **sizes):
-        super().__init__(**sizes)
-        self._selector.uniform.__class__ = self.uniform
-        self._selector.queue.__class__ = self.queue
+    def __init__(self, seed=0, **sizes):
+        super().__init__(selector=self.queue(self.uniform([seed, 0])), seed=seed, **sizes)
+
+
+def moved(stored, oldest=0, count=0):
+    """The rows stored, with another oldest row and another number of rows."""
+    return Stored(np.maximum(stored.oldest + oldest, 0), stored.count + count)
 
 
 @mutant("replay", "a window may cross the write head: its last row is the oldest that is stored")
 class window_crosses_the_write_head(DrawnOtherwise):
     class uniform(Uniform):
-        def draw(self, size, window, oldest, count):
-            return super().draw(size, window, oldest, count + (oldest > 0))
+        def draw(self, size, window, stored):
+            return super().draw(size, window, moved(stored, count=stored.oldest > 0))
 
 
 @mutant("replay", "a window may start a row before the oldest stored one")
 class window_starts_too_early(DrawnOtherwise):
     class uniform(Uniform):
-        def draw(self, size, window, oldest, count):
-            return super().draw(size, window, max(0, oldest - 1), count)
+        def draw(self, size, window, stored):
+            return super().draw(size, window, moved(stored, oldest=-1))
 
 
 @mutant("replay", "the newest window is never drawn")
 class newest_window_never_drawn(DrawnOtherwise):
     class uniform(Uniform):
-        def draw(self, size, window, oldest, count):
-            one_less = count - (count - window > oldest)
-            return super().draw(size, window, oldest, one_less)
+        def draw(self, size, window, stored):
+            return super().draw(size, window, moved(stored, count=-(stored.starts(window) > 1)))
 
 
 @mutant("replay", "recent windows are drawn more often than old ones")
 class recent_windows_drawn_more(DrawnOtherwise):
     class uniform(Uniform):
-        def draw(self, size, window, oldest, count):
-            stream, start = super().draw(size, window, oldest, count)
-            _, other = super().draw(size, window, oldest, count)
-            return stream, np.maximum(start, other)
+        def draw(self, size, window, stored):
+            stream, start, _ = super().draw(size, window, stored)
+            return Drawn(stream, np.maximum(start, super().draw(size, window, stored).start))
 
 
 @mutant("replay", "windows are drawn from the first stream alone")
 class first_stream_alone(DrawnOtherwise):
     class uniform(Uniform):
-        def draw(self, size, window, oldest, count):
-            stream, start = super().draw(size, window, oldest, count)
-            return np.zeros_like(stream), start
+        def draw(self, size, window, stored):
+            stream, start, _ = super().draw(size, window, stored)
+            return Drawn(np.zeros_like(stream), start)
 
 
 @mutant("replay", "a batch is drawn without replacement of its streams: neighbours go together")
 class windows_drawn_in_pairs(DrawnOtherwise):
     class uniform(Uniform):
-        def draw(self, size, window, oldest, count):
-            stream, start = super().draw(size, window, oldest, count)
-            return np.resize(np.repeat(stream, 2), size), np.resize(np.repeat(start, 2), size)
+        def draw(self, size, window, stored):
+            stream, start, _ = super().draw(size, window, stored)
+            return Drawn(np.repeat(stream, 2)[:size], np.repeat(start, 2)[:size])
 
 
 @mutant("replay", "the online queue drops the first window of every stream")
 class online_queue_drops_windows(DrawnOtherwise):
-    class queue(OnlineQueue):
-        def draw(self, size, oldest, count):
-            self.next = max(self.next, min(self.streams, self.ready(count)))
-            return super().draw(size, oldest, count)
+    class queue(OnlineFirst):
+        def waiting(self, window, stored):
+            super().waiting(window, stored)
+            self._next = np.maximum(self._next, (stored.count - 1) // window > 0)
+            return super().waiting(window, stored)
 
 
 @mutant("replay", "the online queue gives a window twice")
 class online_queue_repeats_windows(DrawnOtherwise):
-    class queue(OnlineQueue):
-        def draw(self, size, oldest, count):
-            drawn = super().draw(size, oldest, count)
-            self.next -= len(drawn[0]) > 1
+    class queue(OnlineFirst):
+        def draw(self, size, window, stored):
+            before = self.waiting(window, stored).sum()
+            drawn = super().draw(size, window, stored)
+            if before - self.waiting(window, stored).sum() > 1:
+                self._next[drawn.stream[0]] -= 1
             return drawn
 
 
@@ -100,7 +103,7 @@ class write_back_to_the_wrong_stream(SequenceReplay):
 @mutant("replay", "refreshed carries of evicted rows overwrite the rows in their place")
 class write_back_after_eviction(SequenceReplay):
     def write_back(self, row, carry):
-        kept, oldest = self._rings.rows, self._rings.oldest
+        kept, oldest = self._rings.rows, int(self._rings.stored.oldest[0])
         time, stream = row // self.streams, row % self.streams
         while (time < oldest).any():
             time = torch.where(time < oldest, time + kept, time)
@@ -210,11 +213,13 @@ class key_of_another_stream(ChangedBatch):
 class random_numbers_not_saved(SequenceReplay):
     def save(self, folder):
         manifest = super().save(folder)
-        fresh = Uniform(self.streams, [0, 0]).generator.bit_generator.state
-        return {**manifest, "samplers": [fresh, *manifest["samplers"][1:]]}
+        manifest["selector"]["state"]["then"]["state"] = Uniform([0, 0]).state()
+        return manifest
 
 
 @mutant("replay", "a loaded replay hands out its queue from the beginning")
 class queue_not_saved(SequenceReplay):
     def save(self, folder):
-        return {**super().save(folder), "queue": 0}
+        manifest = super().save(folder)
+        manifest["selector"]["state"]["next"] = [0] * self.streams
+        return manifest

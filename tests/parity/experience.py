@@ -69,7 +69,7 @@ def _windows(record: Record, file: Arrays) -> None:
     together = slice(streams - 1, None, streams)
     record.value("len_after_each_add", lengths, file["len_after_each_add"][together])
     record.value("queue_after_each_add", queued, file["queue_after_each_add"][together])
-    batch = replay.sample(DRAWS * len(replay), online=False)
+    batch = replay.sample(DRAWS * len(replay), length=length)
     starts = {start: i for i, start in enumerate(_starts(batch))}
     listed = sorted((int(w), int(t)) for w, t in file["available_starts"])
     found = [pair for pair in sorted(starts) if pair in listed or len(replay) == len(listed)]
@@ -131,7 +131,7 @@ def _back(record: Record, file: Arrays) -> None:
     replay.write_back(rows, torch.from_numpy(new))
     read: dict[tuple[int, int], Tensor] = {}
     for t in (steps, None):
-        batch = replay.sample(DRAWS * steps * streams, length=1, online=False)
+        batch = replay.sample(DRAWS * steps * streams, length=1)
         before = [(w, t - 1) for w, t in _starts(batch)]
         read |= dict(zip(before, batch.carry, strict=True))
         if t is not None:

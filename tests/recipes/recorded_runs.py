@@ -154,14 +154,13 @@ class Recording:
         patch.setattr(vector, "step", after(step, rows("receive")))
 
     def _patch_replay(self, patch: pytest.MonkeyPatch) -> None:
-        replay, prefetch = wb.replay.SequenceReplay, wb.replay.Prefetch
+        replay = wb.replay.SequenceReplay
 
         def added(_: Any, replay: Any, **row: Any) -> None:
             self.note("add", replay=replay, row=frozen(row))
 
-        def sampled(batch: Any, source: Any, *_: Any, length: int | None = None, **__: Any) -> None:
-            source = getattr(source, "replay", source)
-            self.note("sample", replay=source, batch=frozen(batch), length=length)
+        def sampled(batch: Any, replay: Any, size: int, *, length: int | None = None) -> None:
+            self.note("sample", replay=replay, batch=frozen(batch), length=length)
 
         def wrote(_: Any, replay: Any, row: Any, carry: Any) -> None:
             self.note("write_back", replay=replay, row=row.clone(), carry=frozen(carry))
@@ -172,7 +171,6 @@ class Recording:
         patch.setattr(replay, "add", after(replay.add, added))
         patch.setattr(wb.replay.MixtureReplay, "add", after(wb.replay.MixtureReplay.add, routed))
         patch.setattr(replay, "sample", after(replay.sample, sampled))
-        patch.setattr(prefetch, "sample", after(prefetch.sample, sampled))
         patch.setattr(replay, "write_back", after(replay.write_back, wrote))
 
     def _patch_writing(self, patch: pytest.MonkeyPatch) -> None:

@@ -38,9 +38,13 @@ def number(carry: Packed) -> Tensor:
 
 
 def row(time: int, streams: int, **changes) -> dict:
-    """Arguments of `add` for one row."""
-    which = identity(time, streams)
-    flag = torch.zeros(streams, dtype=torch.bool)
+    """Arguments of `add` for one row of every stream."""
+    return row_of(identity(time, streams), **changes)
+
+
+def row_of(which: Tensor, **changes) -> dict:
+    """Arguments of `add` for rows with these identities, `row`."""
+    flag = torch.zeros(len(which), dtype=torch.bool)
     values = {
         "obs": {
             "image": (which % 256).to(torch.uint8)[:, None, None, None].expand(-1, 4, 6, 1),

@@ -77,7 +77,7 @@ def test_windows_of_the_queue(replay, context, recorded):
 def test_uniform_windows(replay, context, recorded):
     """All starts, and the flags of every window drawn by the reference."""
     fill(replay, recorded)
-    drawn = windows(replay.sample(1000, online=False))
+    drawn = windows(replay.sample(1000, length=replay.length))
     starts = {(w, t - context) for w, t in zip(drawn["w"][:, 0], drawn["t"][:, 0], strict=True)}
     assert sorted(starts) == [tuple(start) for start in recorded["available_starts"]]
     for group, rows in (("uniform", slice(0, 8)), ("online", slice(2, 12))):

@@ -89,7 +89,7 @@ def test_arrays_that_are_not_tensors():
 
 def test_another_number_of_streams():
     refuses(
-        r"reward is float32\[2\]; (each value .* 3 streams|here .*\[3\])", reward=torch.zeros(2)
+        r"reward is float32\[2\]; (each value .* the 3 rows|here .*\[3\])", reward=torch.zeros(2)
     )
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,13 +26,15 @@ def rings(request):
 
 
 def test_the_oldest_row_makes_room_for_the_next(rings):
-    assert [rings(count).oldest for count in (0, 4, 5, 6, 13)] == [0, 0, 0, 1, 8]
+    for count, oldest in {0: 0, 4: 0, 5: 0, 6: 1, 13: 8}.items():
+        stored = rings(count).stored
+        assert (stored.oldest.tolist(), stored.count.tolist()) == ([oldest] * 2, [count] * 2)
 
 
 @pytest.mark.parametrize("count", [3, 5, 6, 10, 13])
 def test_every_stored_row_is_found(rings, count):
     ring = rings(count)
-    for time in range(ring.oldest, count):
+    for time in range(ring.stored.oldest[0], count):
         for stream in range(2):
             slot = ring.slot(torch.tensor([stream]), torch.tensor([time]))
             assert ring.take("x", slot).tolist() == [[time, stream]]
@@ -50,12 +53,37 @@ def test_of_equal_rows_the_last_stays_and_evicted_ones_are_skipped(rings):
     assert ring.take("x", torch.tensor([0, 1, 5, 6])).tolist() == [[5, 0], [6, 7], [4, 5], [6, 1]]
 
 
-def test_ranges_go_around(rings):
+def test_rows_are_read_and_written_around_the_end(rings):
     ring = rings(8)  # rows 3 … 7; slots hold 5, 6, 7, 3, 4
-    read = ring.read("x", 3, 7)
-    assert read[..., 0].tolist() == [[3, 4, 5, 6]] * 2
-    ring.write("x", 4, -read[:, 1:])
+    stream, time = np.repeat([0, 1], 4), np.tile([3, 4, 5, 6], 2)
+    read = ring.read("x", stream, time)
+    assert read.tolist() == [[t, s] for s in (0, 1) for t in (3, 4, 5, 6)]
+    ring.put_rows(stream[5:], time[5:], {"x": -read[5:]})
     assert ring.tensors["x"][1, :, 0].tolist() == [-5, -6, 7, 3, -4]
+
+
+def test_streams_advance_on_their_own(rings):
+    ring = rings(4)
+    for time in (4, 5):
+        ring.add({"x": torch.tensor([[time, 1]])}, np.array([1]))
+    assert ring.stored.oldest.tolist() == [0, 1]
+    assert ring.tensors["x"][0, :4, 0].tolist() == [0, 1, 2, 3]
+    assert ring.tensors["x"][1, :, 0].tolist() == [5, 1, 2, 3, 4]
+    ring.add({"x": torch.tensor([[6, 1], [4, 0]])}, np.array([1, 0]))
+    assert ring.tensors["x"][..., 0].tolist() == [[0, 1, 2, 3, 4], [5, 6, 2, 3, 4]]
+    for time in (5, 6):  # the first stream catches up, and both advance together again
+        ring.add({"x": torch.tensor([[time, 0]])}, np.array([0]))
+    ring.add({"x": torch.tensor([[7, 0], [7, 1]])})
+    assert ring.tensors["x"][..., 0].tolist() == [[5, 6, 7, 3, 4]] * 2
+    assert ring.count.tolist() == [8, 8]
+
+
+def test_of_many_rows_the_last_stay(rings):
+    ring = rings(4)
+    values = torch.tensor([[time, 1] for time in range(4, 11)])
+    ring.extend(1, {"x": values})
+    assert ring.stored.oldest.tolist() == [0, 6]
+    assert ring.tensors["x"][1, :, 0].tolist() == [10, 6, 7, 8, 9]
 
 
 class Reads(TorchDispatchMode):
@@ -84,4 +112,4 @@ def test_a_row_on_the_device_is_waited_for_once(monkeypatch):
         ValueError, match="observation 'a' of stream 1 holds inf at row 1; only fin"
     ):
         rings.add(values)
-    assert rings.count == 1
+    assert rings.count.tolist() == [1, 1]

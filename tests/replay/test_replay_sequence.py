@@ -1,8 +1,8 @@
 import pytest
 import torch
-from replay_rows import equal, filled, identity, number, packed, row
+from replay_rows import equal, filled, identity, number, packed, row, row_of
 
-from worldblocks.replay import SequenceReplay
+from worldblocks.replay import SequenceReplay, Uniform
 
 pytestmark = pytest.mark.usefixtures("every_storage")
 
@@ -67,14 +67,6 @@ def test_the_queue_is_drawn_once_and_stays_available():
     assert set(starts(replay.sample(500))) == {(t, s) for t in range(1, 10) for s in range(3)}
 
 
-def test_the_queue_may_be_left_alone():
-    for replay in (filled(14, online=False), filled(14)):
-        online = None if not replay.online else False
-        replay.sample(40, online=online)
-        assert replay.queued == 6
-    assert starts(filled(14, online=False).sample(1, online=True)) == [(2, 0)]
-
-
 def test_windows_of_another_length_never_come_from_the_queue():
     replay = filled(12)
     batch = replay.sample(500, length=2)
@@ -82,6 +74,46 @@ def test_windows_of_another_length_never_come_from_the_queue():
     assert set(starts(batch)) == {(t, s) for t in range(1, 11) for s in range(3)}
     assert replay.sample(2, length=11).reward.shape == (2, 11)
     assert replay.queued == 3
+
+
+def test_streams_advance_at_their_own_pace():
+    replay = filled(6, capacity=99)
+    for time in range(6, 14):
+        replay.add(**row_of(torch.tensor([time * 3 + 2])), streams=[2])
+    assert replay.steps == 26
+    assert len(replay) == 1 + 1 + 9
+    assert replay.queued == 2  # windows of 6 rows: 1 to 6 and 7 to 12 of stream 2
+    assert starts(replay.sample(2)) == [(2, 2), (8, 2)]
+    assert set(starts(replay.sample(500))) == {(1, 0), (1, 1), *((t, 2) for t in range(1, 10))}
+    assert replay.holds(13)
+    assert not replay.holds(14)
+    with pytest.raises(
+        ValueError, match=r"15 rows \(one of them context\) .*: the longest stream has 14"
+    ):
+        replay.sample(1, length=14)
+    rows = torch.tensor([[8, 38], [41, 11]])  # row 2 and 12 of stream 2, 13 and 3
+    replay.write_back(rows, packed(rows + 100))
+    with pytest.raises(ValueError, match="1 of 2 rows given to write_back were never added; pass"):
+        replay.write_back(torch.tensor([3 * 5, 3 * 6]), packed(torch.tensor([1, 2])))
+
+
+@pytest.mark.parametrize("streams", [[0, 0], [-1, 0], [1, 3], torch.tensor([2, 2])])
+def test_rows_of_streams_that_are_not_there(streams):
+    which = torch.tensor([20, 21])
+    for replay in (filled(0), filled(3)):
+        match = r"got rows of the streams \[.*\]; this replay has the streams 0 to 2, and each may"
+        with pytest.raises(ValueError, match=match):
+            replay.add(**row_of(which), streams=streams)
+        assert replay.steps in (0, 9)
+
+
+def test_a_value_that_is_not_finite_in_a_row_of_some_streams():
+    replay = filled(3)
+    values = row_of(torch.tensor([11, 9]), reward=torch.tensor([0.0, torch.nan]))
+    replay.add(**row_of(torch.tensor([9])), streams=[0])
+    with pytest.raises(ValueError, match="reward of stream 0 holds nan at row 4; only finite rows"):
+        replay.add(**values, streams=[2, 0])
+    assert replay.steps == 10
 
 
 def test_write_back_reaches_the_rows_it_came_from():
@@ -112,7 +144,7 @@ def test_of_a_row_written_twice_the_last_carry_stays():
     replay = filled(6)
     rows = torch.tensor([[0, 1, 0], [2, 0, 1]])
     replay.write_back(rows, packed(torch.tensor([[10, 11, 12], [13, 14, 15]])))
-    batch = replay.sample(50, length=5, online=False)
+    batch = replay.sample(50, length=5)
     carry = dict(zip(batch.row[:, 0].tolist(), number(batch.carry).tolist(), strict=True))
     assert carry == {3: 14, 4: 15, 5: 13}
 
@@ -136,7 +168,7 @@ def test_the_seed_decides_what_is_drawn():
 
 def test_a_batch_is_a_copy():
     replay = filled(13)
-    replay.sample(40, online=False).obs["which"].fill_(-1)
+    replay.sample(40).obs["which"].fill_(-1)
     assert (replay.sample(40).obs["which"] >= 0).all()
 
 
@@ -155,11 +187,13 @@ def test_sizes_that_make_no_replay(wrong, match):
 
 
 def test_too_early():
-    match = r"windows of 6 rows \(one of them context\) cannot be drawn yet: each stream has 4 rows"
-    with pytest.raises(ValueError, match=match + "; add 2 more"):
+    match = (
+        r"6 rows \(one of them context\) cannot be drawn yet: the longest stream has 4 rows; add 2"
+    )
+    with pytest.raises(ValueError, match=match):
         filled(4).sample(7)
     with pytest.raises(
-        ValueError, match="windows of 5 rows cannot be drawn yet: each stream has 0"
+        ValueError, match="windows of 5 rows cannot be drawn yet: the longest stream has 0"
     ):
         filled(0, context=0).sample(7)
 
@@ -182,10 +216,10 @@ def test_windows_of_nothing(size, length):
 @pytest.mark.parametrize("stray", [-1, 39])
 def test_rows_that_were_never_added(stray):
     rows = torch.tensor([[stray, 38]])
-    match = "1 of 2 rows to write back were never added; pass the `row` of a batch sampled"
+    match = "1 of 2 rows given to write_back were never added; pass the `row` of a batch sampled"
     with pytest.raises(ValueError, match=match):
         filled(13).write_back(rows, packed(rows))
-    with pytest.raises(ValueError, match="2 of 2 rows to write back were never added"):
+    with pytest.raises(ValueError, match="2 of 2 rows given to write_back were never added"):
         filled(0).write_back(rows.abs(), packed(rows))
 
 
@@ -201,7 +235,9 @@ def test_carries_unlike_the_stored_ones():
 
 
 def test_a_look_at_the_data_does_not_change_training():
-    blind, seen = (filled(40, capacity=60, streams=2, length=4, online=False) for _ in range(2))
+    blind, seen = (
+        filled(40, capacity=60, streams=2, length=4, selector=Uniform()) for _ in range(2)
+    )
     for _ in range(3):
         equal(blind.sample(5), seen.sample(5))
         seen.sample(3, length=7)

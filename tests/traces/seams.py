@@ -49,7 +49,8 @@ def losses(result: Any) -> dict[str, float]:
 def stored(replay: wb.replay.SequenceReplay) -> dict[str, Any]:
     """All rows in a replay, by name, oldest first."""
     rings = replay._rings
-    slots = [time % rings.rows for time in range(rings.oldest, rings.count)]
+    [oldest, *_], [count, *_] = rings.stored.oldest.tolist(), rings.count.tolist()
+    slots = [time % rings.rows for time in range(oldest, count)]  # streams advance together
     found = {name: tensor[:, slots] for name, tensor in rings.tensors.items()}
     carry = [found.pop(name) for name in rings.layout if name.startswith("carry")]
     return {**found, "carry": carry}

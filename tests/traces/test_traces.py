@@ -78,8 +78,8 @@ def a_gradient(patch):
 def no_write_back(patch):
     """Refreshed latents never reach the replay."""
 
-    def learn(train, agent, batches):
-        batch = dreamerv3_gym.sample(agent, batches)
+    def learn(train, agent, replay, size):
+        batch = dreamerv3_gym.sample(agent, replay, size)
         return train(batch._replace(row=None))[1]
 
     patch.setattr(dreamerv3_gym, "learn", learn)

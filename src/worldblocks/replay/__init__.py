@@ -22,21 +22,25 @@ tensor([1., 2., 3., 4.])
 from worldblocks.replay.batch import Batch
 from worldblocks.replay.labels import Labels, Relabel, relabel
 from worldblocks.replay.mixture import Mixture, MixtureReplay, labelled
-from worldblocks.replay.prefetch import Prefetch
+from worldblocks.replay.selectors import Drawn, OnlineFirst, Selector, Stored, Uniform
 from worldblocks.replay.sequence import SequenceReplay
 from worldblocks.replay.storage import Memory, MemoryMapped, OnDevice
 
 __all__ = [
     "Batch",
+    "Drawn",
     "Labels",
     "Memory",
     "MemoryMapped",
     "Mixture",
     "MixtureReplay",
     "OnDevice",
-    "Prefetch",
+    "OnlineFirst",
     "Relabel",
+    "Selector",
     "SequenceReplay",
+    "Stored",
+    "Uniform",
     "labelled",
     "relabel",
 ]

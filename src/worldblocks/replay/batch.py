@@ -34,8 +34,9 @@ class Batch(NamedTuple):
         is_terminal: the episode terminates here; a time limit is not terminal.
         carry: packed carry stored with the row *before* row 0, any pytree of `batch ...`; None if
             the replay has no context.
-        row: index of each stored row, for `SequenceReplay.write_back`; None for rows that are not
-            from a replay.
+        row: index of each stored row, for `SequenceReplay.write_back` and `update`; None for rows
+            that are not from a replay.
+        weight: importance weight of the window that each row is in; None if all are 1.
     """
 
     obs: dict[str, Shaped[Tensor, "..."]]
@@ -44,8 +45,9 @@ class Batch(NamedTuple):
     is_first: Bool[Tensor, "*batch"]
     is_last: Bool[Tensor, "*batch"]
     is_terminal: Bool[Tensor, "*batch"]
-    carry: Any
-    row: Int64[Tensor, "*batch"] | None
+    carry: Any = None
+    row: Int64[Tensor, "*batch"] | None = None
+    weight: Float32[Tensor, "*batch"] | None = None
 
     def map(self, function: Callable[[Any], Any]) -> "Batch":
         """Apply a function to every tensor, for example a slice. None stays None."""
@@ -77,7 +79,7 @@ def gather_rows(rings: Rings, drawn: Drawn, length: int, context: int, pin: bool
 
     The result is the same at any time while the windows are stored.
     """
-    stream, start = (torch.from_numpy(part)[:, None] for part in drawn)
+    stream, start = (torch.from_numpy(part)[:, None] for part in drawn[:2])
     time = start + torch.arange(context, context + length)
     slot = rings.slot(stream, time)
     rows = {name: rings.take(name, slot, pin) for name in FIXED}
@@ -87,10 +89,13 @@ def gather_rows(rings: Rings, drawn: Drawn, length: int, context: int, pin: bool
     # An abandoned episode has no end: its last row is the one before the next first row.
     is_last[:, :-1] |= is_first[:, 1:]
     observed = [name for name in rings.layout if name.startswith("obs/")]
+    weight = None
+    if drawn.weight is not None:
+        weight = torch.from_numpy(drawn.weight)[:, None].repeat(1, length).to(rings.device)
     return Batch(
         obs={name.removeprefix("obs/"): rings.take(name, slot, pin) for name in observed},
-        carry=None,
-        row=time * rings.streams + stream,
+        row=time * rings.streams + stream,  # as `places` reads it
+        weight=weight,
         **rows,
     )
 
@@ -100,5 +105,28 @@ def gather_carry(rings: Rings, drawn: Drawn, template: Any, pin: bool = False) -
 
     `template` has the structure of a carry, with a name of `rings` at each leaf.
     """
-    slot = rings.slot(*(torch.from_numpy(part) for part in drawn))
+    slot = rings.slot(*(torch.from_numpy(part) for part in drawn[:2]))
     return map_leaves(lambda _, name: rings.take(name, slot, pin), template, "carry")
+
+
+def places(
+    what: str, row: Int64[Tensor, "*batch"] | None, rings: Rings | None
+) -> tuple[Rings, Int64[Tensor, " row"], Int64[Tensor, " row"]]:
+    """The stream and the time of each `Batch.row`; `what` is called with them.
+
+    Raises:
+        ValueError: a row was never added.
+    """
+    if row is None:
+        raise ValueError(f"{what} needs rows from a replay, got a batch with row=None")
+    rows = row.flatten().cpu()
+    unknown = len(rows)
+    if rings is not None:
+        stream, time = rows % rings.streams, rows // rings.streams
+        unknown = int(((time < 0) | (time >= torch.from_numpy(rings.count)[stream])).sum())
+        if not unknown:
+            return rings, stream, time
+    raise ValueError(
+        f"{unknown} of {len(rows)} rows given to {what} were never added; pass the `row` of a "
+        f"batch sampled from this replay"
+    )

@@ -5,44 +5,60 @@ observations, actions, rewards and flags, which never change, and one file of ca
 training rewrites. A save writes only new data: the last chunk, which has grown, and the carries of
 chunks that changed. It never touches existing files, so earlier manifests stay valid even if a save
 is interrupted. The caller deletes files that no manifest lists any more.
+
+The manifest itself is written last, as one of the files, so that a folder can be opened alone.
 """
 
+import contextlib
+import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from worldblocks.replay.layout import carried
 from worldblocks.replay.rings import Rings
+from worldblocks.replay.selectors import rows_between
 
-FORMAT = 1
+FORMAT = 2
+MANIFEST = "manifest"
 # Parts of a carry that earlier versions stored under other names.
 EARLIER = {"carry/deter": "carry/memory", "carry/index": "carry/stoch"}
 CHUNK_BYTES = 2**25  # size of a chunk: the most that a save rewrites for a few new rows
 
 
+Ranges = tuple[NDArray[np.int64], NDArray[np.int64]]  # start and stop of each stream
+
+
 class Entry(NamedTuple):
-    """A file with one part (rows or carry) of rows start … stop - 1 of every stream."""
+    """A file with one part (rows or carry) of rows start … stop - 1 of each stream.
+
+    Its tensors are `row ...`: the rows of the first stream, those of the second, and so on.
+    """
 
     part: str
-    start: int
-    stop: int
+    start: list[int]
+    stop: list[int]
     size: int
     crc32: int
+
+    @property
+    def ranges(self) -> Ranges:
+        """`start` and `stop` as arrays."""
+        return np.array(self.start, np.int64), np.array(self.stop, np.int64)
 
 
 class Chunks:
     """Maps chunks of rows to files. Chunk k of n rows contains rows k · n … (k + 1) · n - 1.
 
-    The first rows of the oldest chunk may be evicted, and the newest chunk may not be full. A file
-    is reused while it contains all stored rows of its chunk and the chunk has not grown.
+    Of the oldest chunk of a stream, the first rows may be evicted; its newest may not be full. A
+    file is reused while it contains all stored rows of its chunk and no stream has more.
     """
 
     def __init__(self) -> None:
@@ -55,23 +71,19 @@ class Chunks:
         for chunk in np.unique(time // self._rows).tolist():
             self._files.pop(("carry", chunk), None)
 
-    def save(self, folder: Path, rings: Rings) -> dict[str, Any]:
+    def save(self, folder: Path, rings: Rings, version: int) -> dict[str, Any]:
         """Write new data to the folder. Returns the entry of every file that the rings need."""
-        folder = folder.resolve()
-        folder.mkdir(parents=True, exist_ok=True)
         if folder != self._folder:
             self._folder, self._rows, self._files = folder, _chunk_rows(rings), {}
-        saved = folder.glob("*-v*.safetensors")
-        version = 1 + max((int(path.stem.rpartition("-v")[2]) for path in saved), default=0)
         needed = {}
-        for chunk in range(rings.oldest // self._rows, -(-rings.count // self._rows)):
-            start = max(rings.oldest, chunk * self._rows)
-            stop = min(rings.count, (chunk + 1) * self._rows)
+        for chunk, ranges in _chunks(rings, self._rows):
             for part, names in _parts(rings).items():
-                if not self._holds(part, chunk, start, stop):
+                if not self._holds(part, chunk, ranges):
                     file = f"{part}-{chunk:06}-v{version:06}.safetensors"
-                    tensors = {name: rings.read(name, start, stop) for name in names}
-                    size, crc32 = _write(folder / file, tensors)
+                    stream, time = rows_between(*ranges)
+                    tensors = {name: rings.read(name, stream, time) for name in names}
+                    size, crc32 = _write(folder / file, _safetensors().save(tensors))
+                    start, stop = (edge.tolist() for edge in ranges)
                     self._files[part, chunk] = file, Entry(part, start, stop, size, crc32)
                 needed[part, chunk] = self._files[part, chunk]
         self._files = needed
@@ -79,24 +91,66 @@ class Chunks:
 
     def load(self, folder: Path, files: Mapping[str, Any], rings: Rings) -> None:
         """Fill rings from the entries returned by `save`; `rings.count` is already set."""
-        self._folder, self._rows, self._files = folder.resolve(), _chunk_rows(rings), {}
+        self._folder, self._rows, self._files = folder, _chunk_rows(rings), {}
+        stored = rings.stored
         for file, fields in files.items():
+            data = _read(folder / file, fields)
+            if fields["part"] == MANIFEST:
+                continue
             entry = Entry(**fields)
-            start, stop = max(entry.start, rings.oldest), min(entry.stop, rings.count)
-            for name, value in _read(folder / file, entry).items():
+            stream, time = rows_between(*entry.ranges)
+            stays = (time >= stored.oldest[stream]) & (time < stored.count[stream])
+            values = {}
+            for name, value in _safetensors().load(data).items():
                 name = name if name in rings.layout else EARLIER[name]
-                rings.write(name, start, value[:, start - entry.start : stop - entry.start])
-            self._files[entry.part, entry.start // self._rows] = file, entry
+                flat = value.reshape(-1, *rings.layout[name].shape)
+                values[name] = flat[torch.from_numpy(stays)]
+            rings.put_rows(stream[stays], time[stays], values)
+            self._files[entry.part, int(time[0]) // self._rows] = file, entry
 
-    def _holds(self, part: str, chunk: int, start: int, stop: int) -> bool:
+    def _holds(self, part: str, chunk: int, ranges: Ranges) -> bool:
         file, entry = self._files.get((part, chunk), ("", None))
         if entry is None or not (self._folder / file).exists():
             return False
-        return entry.start <= start and entry.stop == stop
+        (start, stop), (its_start, its_stop) = ranges, entry.ranges
+        needed = start < stop  # streams with rows in this chunk
+        return bool((~needed | (its_start <= start) & (its_stop == stop)).all())
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """Write a manifest into its folder. Returns it with an entry of its own file."""
+    file = f"{MANIFEST}-v{version:06}.json"
+    size, crc32 = _write(folder / file, json.dumps(manifest).encode())
+    own = {"part": MANIFEST, "size": size, "crc32": crc32}
+    return {**manifest, "files": {**manifest["files"], file: own}}
+
+
+def newest_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the last complete save into a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    for path in sorted(folder.glob(f"{MANIFEST}-v*.json"), reverse=True):
+        with contextlib.suppress(ValueError):  # that save was interrupted
+            return json.loads(path.read_text(encoding="utf-8"))
+    raise FileNotFoundError(
+        f"no saved replay in {folder}: it has no {MANIFEST}-v….json; give the folder that "
+        f"SequenceReplay.save wrote, such as <run>/checkpoint/replay, and if an earlier version of "
+        f"worldblocks wrote it, resume and save that run once"
+    )
+
+
+def next_version(folder: Path) -> int:
+    """The number of the next save into a folder."""
+    saved = folder.glob("*-v[0-9][0-9][0-9][0-9][0-9][0-9].*")
+    return 1 + max((int(path.stem.rpartition("-v")[2]) for path in saved), default=0)
 
 
 def current(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A manifest whose carry, if an earlier version stored an RSSM's, has today's names."""
+    """The manifest of an earlier version as this version writes it."""
+    if manifest["format"] == 1:
+        manifest = _from_first_format(manifest)
     old = manifest["carry"] or {}
     if (old.get("namedtuple"), *old.get("fields", ())) not in (
         ("Packed", "deter", "index"),
@@ -106,6 +160,32 @@ def current(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     fields = {"memory": "carry/memory", "stoch": "carry/stoch"}
     layout = {EARLIER.get(name, name): spec for name, spec in manifest["layout"].items()}
     return {**manifest, "layout": layout, "carry": {"namedtuple": "Packed", "fields": fields}}
+
+
+def _from_first_format(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Streams advanced together, and the selector was the online queue with uniform draws."""
+    streams = manifest["streams"]
+    drawn, next_stream = divmod(manifest["queue"], streams)
+    training, evaluation = manifest["samplers"]
+    files = {
+        name: {**entry, "start": [entry["start"]] * streams, "stop": [entry["stop"]] * streams}
+        for name, entry in manifest["files"].items()
+    }
+    return {
+        **manifest,
+        "format": 2,
+        "rows": [manifest["rows"]] * streams,
+        "selector": {
+            "selector": "OnlineFirst",
+            "state": {
+                "next": [drawn + (stream < next_stream) for stream in range(streams)],
+                "then": {"selector": "Uniform", "state": training},
+            },
+        },
+        "evaluation": evaluation,
+        "ahead": [*manifest.get("ahead", ([], [])), None],
+        "files": files,
+    }
 
 
 def check_manifest(manifest: Mapping[str, Any], ours: Mapping[str, int]) -> None:
@@ -135,9 +215,19 @@ def _parts(rings: Rings) -> dict[str, list[str]]:
     return {part: names for part, names in parts.items() if names}
 
 
-def _write(path: Path, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> tuple[int, int]:
+def _chunks(rings: Rings, rows: int) -> Iterator[tuple[int, Ranges]]:
+    """Every chunk with stored rows, and the range of those of each stream."""
+    oldest, count = rings.stored.oldest, rings.stored.count
+    held = [
+        range(first // rows, -(-last // rows)) for first, last in zip(oldest, count, strict=True)
+    ]
+    for chunk in sorted(set().union(*held)):
+        start = np.maximum(oldest, chunk * rows)
+        yield chunk, (start, np.maximum(start, np.minimum(count, (chunk + 1) * rows)))
+
+
+def _write(path: Path, data: bytes) -> tuple[int, int]:
     """Write a new file and sync it to disk. Returns its size and CRC32."""
-    data = _safetensors().save(dict(tensors))
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
@@ -145,8 +235,8 @@ def _write(path: Path, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> tuple[in
     return len(data), zlib.crc32(data)
 
 
-def _read(path: Path, entry: Entry) -> dict[str, Shaped[Tensor, "..."]]:
-    """The tensors of a file, after checking its size and CRC32.
+def _read(path: Path, entry: Mapping[str, Any]) -> bytes:
+    """The contents of a file, after checking its size and CRC32.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -157,13 +247,13 @@ def _read(path: Path, entry: Entry) -> dict[str, Shaped[Tensor, "..."]]:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"replay file {path} is missing; {remedy}") from error
-    if len(data) != entry.size:
+    if len(data) != entry["size"]:
         raise ValueError(
-            f"replay file {path} has {len(data)} bytes where {entry.size} were saved; {remedy}"
+            f"replay file {path} has {len(data)} bytes where {entry['size']} were saved; {remedy}"
         )
-    if zlib.crc32(data) != entry.crc32:
+    if zlib.crc32(data) != entry["crc32"]:
         raise ValueError(f"replay file {path} is corrupted (its CRC32 differs); {remedy}")
-    return _safetensors().load(data)
+    return data
 
 
 def _safetensors() -> ModuleType:

@@ -1,11 +1,11 @@
 """The layout of a row (names, dtypes, shapes), and checks of rows against it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -46,8 +46,13 @@ OBSERVED = (
 )
 
 
-def first_layout(values: Values, streams: int, context: int) -> Layout:
-    """The layout of the first row of `streams` streams, each value `env ...`.
+def row_values(packed: Values, *, obs: Values, **fixed: Shaped[Tensor, "..."]) -> Values:
+    """The values of rows by name, from a flattened carry, observations and the `FIXED` ones."""
+    return {f"obs/{key}": value for key, value in obs.items()} | dict(packed) | fixed
+
+
+def first_layout(values: Values, lead: int, context: int) -> Layout:
+    """The layout of a row from the first values, whose first axis has the size `lead`.
 
     Raises:
         ValueError: a value is not valid in any replay, or there is no carry for the context.
@@ -58,15 +63,15 @@ def first_layout(values: Values, streams: int, context: int) -> Layout:
             "a carry, or create the replay with context=0"
         )
     for name, value in values.items():
-        if not isinstance(value, Tensor) or value.shape[:1] != (streams,):
+        if not isinstance(value, Tensor) or value.shape[:1] != (lead,):
             raise ValueError(
-                f"{readable(name)} is {described(value)}; each value of a row must be a tensor "
-                f"whose first axis is the {streams} streams"
+                f"{readable(name)} is {described(value)}; each value must be a tensor whose "
+                f"first axis is the {lead} rows"
             )
         if name in FIXED:
             dtype, shape = FIXED[name]
             if value.dtype != dtype or value.ndim != 1 + len(shape):
-                expected = ", ".join(map(str, (streams, *shape)))
+                expected = ", ".join(map(str, (lead, *shape)))
                 raise ValueError(
                     f"{readable(name)} is {described(value)}; it must be {_name(dtype)}[{expected}]"
                 )
@@ -78,6 +83,22 @@ def first_layout(values: Values, streams: int, context: int) -> Layout:
                 f"channel`, any other observation integer, boolean or float32 with at most 2 axes"
             )
     return {name: Spec(value.dtype, tuple(value.shape[1:])) for name, value in values.items()}
+
+
+def check_streams(streams: Sequence[int] | Int64[Tensor, " env"], count: int) -> NDArray[np.int64]:
+    """Streams as an array.
+
+    Raises:
+        ValueError: they are not different streams of a replay with `count` streams.
+    """
+    chosen = np.asarray(streams, np.int64)
+    numbers = chosen.tolist()
+    if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 0 or max(numbers) >= count:
+        raise ValueError(
+            f"got rows of the streams {numbers}; this replay has the streams 0 to {count - 1}, and "
+            f"each may have one row"
+        )
+    return chosen
 
 
 def check(values: Values, layout: Layout, lead: tuple[int, ...]) -> None:
@@ -103,18 +124,20 @@ def finite(layout: Layout) -> list[str]:
     return [name for name in observed if name == "reward" or name.startswith("obs/")]
 
 
-def check_finite(name: str, array: NDArray[Any], row: int) -> None:
-    """Check that a value of a row, `env ...`, is finite.
+def check_finite(
+    name: str, array: NDArray[Any], stream: NDArray[np.int64], time: NDArray[np.int64]
+) -> None:
+    """Check that a value of rows, `row ...`, is finite; `stream` and `time` are those of each row.
 
     Raises:
         ValueError: names the value, the stream and the row of the first non-finite number.
     """
     finite = np.isfinite(array)
     if not finite.all():
-        stream = np.argwhere(~finite)[0, 0]
+        first = np.argwhere(~finite)[0, 0]
         raise ValueError(
-            f"{readable(name)} of stream {stream} holds {array[~finite][0]} at row {row}; only "
-            f"finite rows are stored, so nothing was added"
+            f"{readable(name)} of stream {stream[first]} holds {array[~finite][0]} at row "
+            f"{time[first]}; only finite rows are stored, so nothing was added"
         )
 
 

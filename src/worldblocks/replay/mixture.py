@@ -1,16 +1,17 @@
 """Several tasks: one replay per task, sampled together, with the known rewards of every task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 
 from worldblocks.replay.batch import Batch
 from worldblocks.replay.labels import FEATURE, LABEL, Labels, Relabel, relabel
+from worldblocks.replay.selectors import Selector
 from worldblocks.replay.sequence import SequenceReplay
 from worldblocks.replay.tree import map_leaves
 
@@ -57,8 +58,9 @@ class MixtureReplay:
         tasks: names of the tasks, in the order of the axis `task`.
         relabel: the reward of a task as a function of features, by task. The first row of an
             episode always has reward 0.
+        selector: makes the selector of a task from its seed; by default that of `SequenceReplay`.
         seed: base seed, from which each task derives its own by name.
-        options: options of each `SequenceReplay`; `capacity` is that of one task.
+        options: further options of each `SequenceReplay`; `capacity` is that of one task.
 
     Raises:
         ValueError: a name is duplicate or cannot be a folder, or an option is out of range.
@@ -71,10 +73,17 @@ class MixtureReplay:
         tasks: Sequence[str] = (),
         *,
         relabel: Mapping[str, Relabel | None] | None = None,
+        selector: Callable[[int], Selector] | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
+        if selector is not None and not callable(selector):
+            raise ValueError(
+                f"MixtureReplay got selector={selector!r}; every task needs a selector of its own, "
+                f"so give a function of the seed, such as wb.replay.Uniform"
+            )
         self.relabel, self.seed, self._options = dict(relabel or {}), seed, options
+        self._selector = selector
         self._replays: dict[str, SequenceReplay] = {}
         for task in tasks:
             self.add_task(task)
@@ -112,7 +121,8 @@ class MixtureReplay:
         if task in self._replays:
             raise ValueError(f"this replay already has a task {task!r}; use another name")
         [seed] = np.random.SeedSequence([self.seed, *task.encode()]).generate_state(1)
-        self._replays[task] = SequenceReplay(seed=int(seed), **self._options)
+        selector = None if self._selector is None else self._selector(int(seed))
+        self._replays[task] = SequenceReplay(selector=selector, seed=int(seed), **self._options)
 
     def remove_task(self, task: str) -> None:
         """Remove a task and its rows. The other tasks are unchanged.
@@ -180,15 +190,25 @@ class MixtureReplay:
             mixture: a result of `sample`, with its `batch.row`.
             carry: packed carry of each row, a pytree of `batch time ...`.
         """
+        for task, row, mine in self._of_tasks(mixture):
+            chosen = map_leaves(lambda _, x, own=mine: x[own.to(x.device)], carry, "carry")
+            self[task].write_back(row, chosen)
+
+    def update(self, mixture: Mixture, value: Float[Tensor, "batch time"]) -> None:
+        """Give the selector of each task a number for each row; see `SequenceReplay.update`."""
+        for task, row, mine in self._of_tasks(mixture):
+            self[task].update(row, value[mine.to(value.device)])
+
+    def _of_tasks(self, mixture: Mixture) -> Iterator[tuple[str, Any, Bool[Tensor, " batch"]]]:
+        """The rows of each task in a mixture, and which windows are its."""
         row = mixture.batch.row
         for place in mixture.task.unique().tolist():
             mine = (mixture.task == place).cpu()
-            chosen = map_leaves(lambda _, x, own=mine: x[own.to(x.device)], carry, "carry")
-            self[self.tasks[place]].write_back(None if row is None else row[mine], chosen)
+            yield self.tasks[place], None if row is None else row[mine], mine
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def save(self, folder: Path | str) -> dict[str, Any]:
         """Save new data, with one subfolder per task. Returns a manifest for `load`."""
-        saved = {task: replay.save(folder / task) for task, replay in self._replays.items()}
+        saved = {task: replay.save(Path(folder) / task) for task, replay in self._replays.items()}
         files = {
             f"{task}/{name}": entry
             for task, manifest in saved.items()
@@ -196,7 +216,7 @@ class MixtureReplay:
         }
         return {"tasks": saved, "files": files}
 
-    def load(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+    def load(self, folder: Path | str, manifest: Mapping[str, Any]) -> None:
         """Load the saved rows of all tasks present here; tasks that were not saved stay empty.
 
         Raises:
@@ -205,7 +225,7 @@ class MixtureReplay:
         """
         for task, replay in self._replays.items():
             if task in manifest["tasks"]:
-                replay.load(folder / task, manifest["tasks"][task])
+                replay.load(Path(folder) / task, manifest["tasks"][task])
 
 
 def labelled(batch: Batch, how: Sequence[Relabel | None]) -> Mixture:

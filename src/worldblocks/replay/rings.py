@@ -10,6 +10,7 @@ from torch import Tensor
 
 from worldblocks.replay.layout import Layout, Values, as_array, check, check_finite, finite
 from worldblocks.replay.recycled import Recycled
+from worldblocks.replay.selectors import Stored
 from worldblocks.replay.storage import OnDevice, Storage, no_room
 
 RUN = 2**16  # bytes; larger windows are copied as one run instead of gathered row by row
@@ -17,18 +18,18 @@ PAGE = 4096  # bytes; the rings of each name are page-aligned, which suits every
 
 
 class Rings:
-    """One ring of rows per stream, all advancing together, in the memory of one storage.
+    """One ring of rows per stream, in the memory of one storage.
 
     The rows of a stream are numbered from 0 in order of arrival. Numbers are never reused. Rows
-    oldest … count - 1 are stored, row `time` in slot `time % rows`. The next row, `count`, takes
-    the slot of row `count - rows`, which is the oldest if the ring is full.
+    oldest … count - 1 of a stream are stored, row `time` in slot `time % rows`. Its next row,
+    `count`, takes the slot of row `count - rows`, which is the oldest if the ring is full.
 
     Except for its carry, a row never changes until it is evicted.
 
     Attributes:
         layout: the layout of a row.
         tensors: tensors by name, `streams rows ...`, on `device`.
-        count: number of rows added to each stream.
+        count: number of rows added to each stream; change it with `restart` only.
 
     Raises:
         MemoryError: the rings do not fit into the storage.
@@ -39,7 +40,7 @@ class Rings:
         self.layout = layout
         self.streams = streams
         self.rows = rows
-        self.count = 0
+        self.restart(np.zeros(streams, np.int64))
         self._finite = finite(layout)
         places, size = _places(layout, streams * rows)
         try:
@@ -57,36 +58,67 @@ class Rings:
             for name, place in places.items()
         }
 
-    @property
-    def oldest(self) -> int:
-        """The oldest row that is still stored."""
-        return max(0, self.count - self.rows)
+    def restart(self, count: NDArray[np.int64]) -> None:
+        """Set the number of rows added to each stream; the caller writes the stored ones."""
+        self.count = count
+        self._together = len(set(count.tolist())) == 1  # all streams have the same number of rows
 
     @property
-    def stored(self) -> tuple[int, int]:
-        """The range of stored rows: `oldest` and `count`."""
-        return self.oldest, self.count
+    def stored(self) -> Stored:
+        """The rows that are stored."""
+        return Stored(np.maximum(self.count - self.rows, 0), self.count.copy())
 
-    def add(self, values: Values) -> None:
-        """Store one row of every stream, each value `env ...`.
+    def add(self, values: Values, streams: NDArray[np.int64] | None = None) -> None:
+        """Store the next row of all streams, or of the given ones, each value `env ...`.
 
         Raises:
             ValueError: a value does not match the layout or is not finite. Nothing was added.
         """
-        check(values, self.layout, (self.streams,))
-        self._check_finite(values)
-        slot = self.count % self.rows
-        for name, value in values.items():
-            self.tensors[name][:, slot] = _to(self.device, value.detach())
-        self.count += 1
+        check(values, self.layout, (self.streams if streams is None else len(streams),))
+        self._check_finite(values, streams)
+        stream = np.arange(self.streams) if streams is None else streams
+        self.put_rows(stream, self.count[stream], values)
+        self._advance(streams)
 
-    def _check_finite(self, values: Values) -> None:
+    def extend(self, stream: int, values: Values) -> None:
+        """Store the next rows of one stream, each value `time ...`.
+
+        Raises:
+            ValueError: a value does not match the layout or is not finite. Nothing was added.
+        """
+        rows = len(next(iter(values.values())))
+        check(values, self.layout, (rows,))
+        self._check_finite(values, np.full(rows, stream), np.arange(rows))
+        kept = np.arange(max(0, rows - self.rows), rows)  # the rest is evicted at once
+        self.put_rows(
+            np.full(len(kept), stream),
+            self.count[stream] + kept,
+            {name: value[len(value) - len(kept) :] for name, value in values.items()},
+        )
+        count = self.count.copy()
+        count[stream] += rows
+        self.restart(count)
+
+    def _advance(self, streams: NDArray[np.int64] | None) -> None:
+        if streams is None:
+            self.count += 1
+        else:
+            self.count[streams] += 1
+            self.restart(self.count)
+
+    def _check_finite(
+        self,
+        values: Values,
+        streams: NDArray[np.int64] | None,
+        later: NDArray[np.int64] | int = 0,
+    ) -> None:
         """Values on the device are checked there, with a single synchronisation."""
         here = [name for name in self._finite if values[name].device == self.device]
         fine = here and bool(torch.stack([values[name].isfinite().all() for name in here]).all())
         for name in self._finite:
             if not (fine and name in here):
-                check_finite(name, as_array(values[name]), self.count)
+                stream = np.arange(self.streams) if streams is None else streams
+                check_finite(name, as_array(values[name]), stream, self.count[stream] + later)
 
     def slot(
         self, stream: Int64[Tensor, "*batch"], time: Int64[Tensor, "*batch"]
@@ -108,25 +140,28 @@ class Rings:
         self, stream: Int64[Tensor, " row"], time: Int64[Tensor, " row"], values: Values
     ) -> None:
         """Write values `row ...`. Evicted rows are skipped; of duplicate rows the last one wins."""
-        stays = (time >= self.oldest).nonzero().flatten()
+        stays = (time >= torch.from_numpy(self.stored.oldest)[stream]).nonzero().flatten()
         slot = (stream * self.rows + time % self.rows)[stays]
         # In reverse order, the first of several duplicates is the last one.
         _, backwards = np.unique(slot.numpy()[::-1], return_index=True)
         last = torch.from_numpy(len(slot) - 1 - backwards)
-        slot, chosen = _to(self.device, slot[last]), stays[last]
+        chosen = stays[last]
+        values = {name: value[_to(value.device, chosen)] for name, value in values.items()}
+        self.put_rows(stream[chosen].numpy(), time[chosen].numpy(), values)
+
+    def put_rows(self, stream: NDArray[np.int64], time: NDArray[np.int64], values: Values) -> None:
+        """Write values `row ...` of different rows."""
+        slot = self.slot(torch.from_numpy(stream), torch.from_numpy(time))
         for name, value in values.items():
-            value = _to(self.device, value[_to(value.device, chosen)])
+            value = _to(self.device, value.detach())
             self.tensors[name].flatten(0, 1).index_copy_(0, slot, value)
 
-    def read(self, name: str, start: int, stop: int) -> Shaped[Tensor, "env time ..."]:
-        """A copy of rows start … stop - 1 of every stream in host memory, in order of time."""
-        slot = _to(self.device, torch.arange(start, stop) % self.rows)
-        return self.tensors[name].index_select(1, slot).cpu()
-
-    def write(self, name: str, start: int, value: Shaped[Tensor, "env time ..."]) -> None:
-        """Write consecutive rows of every stream from row `start` on."""
-        slot = torch.arange(start, start + value.shape[1]) % self.rows
-        self.tensors[name].index_copy_(1, _to(self.device, slot), _to(self.device, value))
+    def read(
+        self, name: str, stream: NDArray[np.int64], time: NDArray[np.int64]
+    ) -> Shaped[Tensor, "row ..."]:
+        """A copy of rows in host memory."""
+        slot = self.slot(torch.from_numpy(stream), torch.from_numpy(time))
+        return self.tensors[name].flatten(0, 1).index_select(0, slot).cpu()
 
 
 class HostRings(Rings):
@@ -146,8 +181,11 @@ class HostRings(Rings):
             for (name, spec), array in zip(layout.items(), self._arrays.values(), strict=True)
         ]
 
-    def add(self, values: Values) -> None:
-        """As `Rings.add`, in one pass over the values: most of the cost of a row is overhead."""
+    def add(self, values: Values, streams: NDArray[np.int64] | None = None) -> None:
+        """As `Rings.add`. One pass over a row of all streams: most of its cost is overhead."""
+        if streams is not None or not self._together:
+            super().add(values, streams)
+            return
         arrays = []
         with np.errstate(invalid="ignore"):
             for name, ring, dtype, shape, zeros in self._entries:
@@ -159,14 +197,20 @@ class HostRings(Rings):
                     break
                 # Zero times infinity or NaN is not zero.
                 if zeros is not None and zeros.dot(array.reshape(-1)) != 0:
-                    check_finite(name, array, self.count)
+                    check_finite(name, array, np.arange(self.streams), self.count)
                 arrays.append((ring, array))
         if len(arrays) != len(values):
             check(values, self.layout, (self.streams,))
-        slot = self.count % self.rows
+        slot = int(self.count[0]) % self.rows
         for ring, array in arrays:
             ring[:, slot] = array
         self.count += 1
+
+    def put_rows(self, stream: NDArray[np.int64], time: NDArray[np.int64], values: Values) -> None:
+        """As `Rings.put_rows`."""
+        slot = stream * self.rows + time % self.rows
+        for name, value in values.items():
+            self._flat[name][slot] = as_array(value)
 
     def _zeros(self, name: str) -> NDArray[Any] | None:
         """Zeros of the size of a row, for values that must be finite."""

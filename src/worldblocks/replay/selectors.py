@@ -1,126 +1,219 @@
 """Selectors: which windows make up a batch.
 
 A window of `window` rows that starts at row `start` of a stream ends at row start + window - 1.
-Rows oldest … count - 1 of every stream are stored, so the valid starts are oldest … count - window.
-A selector returns a stream and a start for each window.
+The rows of a stream are numbered in order of arrival; numbers are never reused.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-
-Drawn = tuple[NDArray[np.int64], NDArray[np.int64]]  # stream, start
-NONE: Drawn = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+from jaxtyping import Float32, Int64
+from numpy import ndarray
 
 
-class OnlineQueue:
-    """Splits every stream into consecutive windows and draws each once, in order of arrival.
+@dataclass(frozen=True)
+class Stored:
+    """The rows that are stored: oldest … count - 1 of each stream.
 
-    Window k of a stream starts at row 1 + k · window: the reference skips row 0. Streams advance
-    together, so window k of all streams is complete at the same time, and entry e of the queue is
-    window e // streams of stream e % streams. The whole state is therefore the index of the next
-    entry. Entries whose rows have been evicted are skipped.
+    >>> stored = Stored(oldest=np.array([0, 5]), count=np.array([3, 15]))
+    >>> stored.starts(4)  # windows of 4 rows: none in stream 0, rows 5 to 11 in stream 1
+    array([0, 7])
     """
 
-    def __init__(self, streams: int, window: int) -> None:
-        self.streams = streams
-        self.window = window
-        self.next = 0
+    oldest: Int64[ndarray, " stream"]
+    count: Int64[ndarray, " stream"]
 
-    def ready(self, count: int) -> int:
-        """Number of complete entries so far: window k needs rows up to (k + 1) · window."""
-        return max(0, count - 1) // self.window * self.streams
+    def starts(self, window: int) -> Int64[ndarray, " stream"]:
+        """Number of rows at which a window can start: oldest … count - window."""
+        return np.maximum(self.count - self.oldest - window + 1, 0)
 
-    def draw(self, size: int, oldest: int, count: int) -> Drawn:
-        """At most `size` windows, fewer if the queue runs out."""
-        # 1 + k · window >= oldest holds from k = ceil((oldest - 1) / window) on, which equals
-        # floor((oldest + window - 2) / window).
-        surviving = max(0, oldest + self.window - 2) // self.window
-        self.next = max(self.next, surviving * self.streams)
-        entries = np.arange(self.next, min(self.next + size, self.ready(count)), dtype=np.int64)
-        self.next += len(entries)
-        return entries % self.streams, 1 + entries // self.streams * self.window
+
+def rows_between(
+    start: Int64[ndarray, " stream"], stop: Int64[ndarray, " stream"]
+) -> tuple[Int64[ndarray, " row"], Int64[ndarray, " row"]]:
+    """The stream and the number of rows start … stop - 1 of each stream, stream after stream.
+
+    >>> rows_between(np.array([7, 4]), np.array([9, 5]))
+    (array([0, 0, 1]), array([7, 8, 4]))
+    """
+    rows = stop - start
+    stream = np.arange(len(rows)).repeat(rows)
+    return stream, start[stream] + np.arange(len(stream)) - (rows.cumsum() - rows)[stream]
+
+
+class Drawn(NamedTuple):
+    """Windows of a batch.
+
+    Attributes:
+        stream, start: the stream of each window and its first row.
+        weight: importance weight of each window; None if all are 1.
+    """
+
+    stream: Int64[ndarray, " batch"]
+    start: Int64[ndarray, " batch"]
+    weight: Float32[ndarray, " batch"] | None = None
+
+    def part(self, chosen: Any) -> "Drawn":
+        """The windows at an index: a slice, a mask or places."""
+        weight = None if self.weight is None else self.weight[chosen]
+        return Drawn(self.stream[chosen], self.start[chosen], weight)
+
+    def followed_by(self, others: "Drawn") -> "Drawn":
+        """These windows, then others."""
+        if not len(self.stream):  # the common case, and concatenation is slow
+            return others
+        if not len(others.stream):
+            return self
+        weight = None
+        if self.weight is not None or others.weight is not None:
+            weights = [
+                np.ones(len(drawn.stream), np.float32) if drawn.weight is None else drawn.weight
+                for drawn in (self, others)
+            ]
+            weight = np.concatenate(weights)
+        stream, start = (np.concatenate(pair) for pair in zip(self[:2], others[:2], strict=True))
+        return Drawn(stream, start, weight)
+
+
+NONE = Drawn(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+class Selector(Protocol):
+    """What `SequenceReplay` asks for the windows of a training batch.
+
+    A selector may have three further methods, which the replay calls if they are there. `stream`
+    and `row` are int64 arrays of the same length:
+
+    * `added(stream, row)`: these rows were stored.
+    * `evicted(stream, row)`: these rows were overwritten.
+    * `update(stream, row, value)`: `SequenceReplay.update` was called with a number for each of
+      these rows, for example a temporal-difference error. Rows that are no longer stored are left
+      out.
+    """
+
+    def draw(self, size: int, window: int, stored: Stored) -> Drawn:
+        """Exactly `size` windows of `window` rows; at least one stream has a valid start."""
+        ...
+
+    def state(self) -> Any:
+        """The state as JSON values, from which `load` continues exactly."""
+        ...
+
+    def load(self, state: Any) -> None:
+        """The inverse of `state`."""
+        ...
 
 
 class Uniform:
     """Draws every valid start of every stream with equal probability, with replacement."""
 
-    def __init__(self, streams: int, seed: int | list[int]) -> None:
-        self.streams = streams
-        self.generator = np.random.Generator(np.random.PCG64(seed))
+    def __init__(self, seed: int | list[int] = 0) -> None:
+        self._generator = np.random.Generator(np.random.PCG64(seed))
 
-    def draw(self, size: int, window: int, oldest: int, count: int) -> Drawn:
-        """Exactly `size` windows; there must be a valid start."""
-        starts = count - window - oldest + 1
-        drawn = self.generator.integers(self.streams * starts, size=size)
-        return drawn // starts, oldest + drawn % starts
+    def draw(self, size: int, window: int, stored: Stored) -> Drawn:
+        """As `Selector.draw`."""
+        starts = stored.starts(window)
+        until = starts.cumsum()  # number of valid starts of all streams up to this one
+        drawn = self._generator.integers(until[-1], size=size)
+        stream = until.searchsorted(drawn, side="right")
+        return Drawn(stream, drawn - (until - starts - stored.oldest)[stream])
+
+    def state(self) -> Any:
+        """As `Selector.state`."""
+        return self._generator.bit_generator.state
+
+    def load(self, state: Any) -> None:
+        """As `Selector.load`."""
+        self._generator.bit_generator.state = state
 
 
-class Selector:
-    """The online queue, the uniform draws, and the windows drawn ahead.
+class OnlineFirst:
+    """Draws new experience once, in order of arrival, then completes the batch by another selector.
 
-    Windows may be drawn ahead for a batch that is prefetched. They are part of the state, so that a
-    resumed run continues with the same batches.
+    Every stream is split into consecutive windows. Window k of a stream starts at row
+    1 + k · window: the reference skips row 0. Windows with a lower k come first, and of equal k
+    those of the first streams. Windows that are no longer stored are skipped.
+
+    Args:
+        then: the selector that completes a batch.
+
+    Source: the online queue of DreamerV3's released code.
     """
 
-    def __init__(self, streams: int, window: int, seed: int) -> None:
-        self.queue = OnlineQueue(streams, window)
-        self.uniform = Uniform(streams, [seed, 0])
-        self.evaluation = Uniform(streams, [seed, 1])  # so that reports do not change training
-        self.ahead = NONE
+    def __init__(self, then: Selector) -> None:
+        self.then = then
+        self._next = np.zeros(0, np.int64)  # next k of each stream
+        for name in ("added", "evicted", "update"):
+            if hasattr(then, name):
+                setattr(self, name, getattr(then, name))
 
-    def draw(self, size: int, oldest: int, count: int, online: bool) -> Drawn:
-        """Exactly `size` windows, from the queue first if `online`; there must be a valid start."""
-        queued = self.queue.draw(size, oldest, count) if online else NONE
-        missing = size - len(queued[0])
-        return _joined(queued, self.uniform.draw(missing, self.queue.window, oldest, count))
+    def draw(self, size: int, window: int, stored: Stored) -> Drawn:
+        """As `Selector.draw`."""
+        queued = self._queued(size, window, stored)
+        missing = size - len(queued.stream)
+        return queued.followed_by(self.then.draw(missing, window, stored)) if missing else queued
 
-    def draw_ahead(self, size: int, oldest: int, count: int, online: bool) -> Drawn:
-        """The windows of the next batch: those drawn before that are still stored, completed by new
-        ones. They are returned again until `clear_ahead`."""
-        stays = self.ahead[1] >= oldest
-        stream, start = self.ahead[0][stays][:size], self.ahead[1][stays][:size]
-        more = self.draw(size - len(start), oldest, count, online)
-        self.ahead = _joined((stream, start), more)
-        return self.ahead
+    def waiting(self, window: int, stored: Stored) -> Int64[ndarray, " stream"]:
+        """Number of complete windows of each stream that were not drawn yet.
 
-    def clear_ahead(self) -> None:
-        """Forget the windows drawn ahead, once their batch is returned."""
-        self.ahead = NONE
+        Includes those that are no longer stored until a draw skips them.
+        """
+        if not len(self._next):
+            self._next = np.zeros_like(stored.count)
+        # Window k needs the rows up to (k + 1) · window.
+        return np.maximum((stored.count - 1) // window - self._next, 0)
 
-    def state(self) -> dict[str, Any]:
-        """The state as JSON values."""
-        return {
-            "queue": self.queue.next,
-            "samplers": [each.generator.bit_generator.state for each in self._uniforms],
-            "ahead": [part.tolist() for part in self.ahead],
-        }
+    def _queued(self, size: int, window: int, stored: Stored) -> Drawn:
+        """At most `size` windows, fewer if there are no more."""
+        if not self.waiting(window, stored).any():
+            return NONE
+        # 1 + k · window >= oldest holds from k = ceil((oldest - 1) / window) on, which equals
+        # floor((oldest + window - 2) / window).
+        self._next = np.maximum(self._next, (stored.oldest + window - 2) // window)
+        waiting = np.minimum(self.waiting(window, stored), size)
+        stream = np.arange(len(waiting)).repeat(waiting)
+        place = np.arange(len(stream)) - (waiting.cumsum() - waiting)[stream]  # in its stream
+        k = self._next[stream] + place
+        first = np.lexsort((stream, k))[:size]
+        stream, k = stream[first], k[first]
+        self._next = self._next + np.bincount(stream, minlength=len(waiting))
+        return Drawn(stream, 1 + k * window)
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`. Old states have no windows drawn ahead."""
-        self.queue.next = state["queue"]
-        stream, start = state.get("ahead", NONE)
-        self.ahead = np.array(stream, np.int64), np.array(start, np.int64)
-        for each, saved in zip(self._uniforms, state["samplers"], strict=True):
-            each.generator.bit_generator.state = saved
+    def state(self) -> Any:
+        """As `Selector.state`."""
+        return {"next": self._next.tolist(), "then": named_state(self.then)}
 
-    @property
-    def _uniforms(self) -> tuple[Uniform, Uniform]:
-        return self.uniform, self.evaluation
-
-
-def _joined(first: Drawn, second: Drawn) -> Drawn:
-    if not len(first[0]):  # the common case, and concatenation is slow
-        return second
-    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
+    def load(self, state: Any) -> None:
+        """As `Selector.load`."""
+        load_named(self.then, state["then"])
+        self._next = np.array(state["next"], np.int64)
 
 
-def check_draw(batch_size: int, length: int, context: int, kept: int, count: int) -> None:
+def named_state(selector: Selector) -> dict[str, Any]:
+    """The state of a selector and the name of its class."""
+    return {"selector": type(selector).__name__, "state": selector.state()}
+
+
+def load_named(selector: Selector, saved: dict[str, Any]) -> None:
+    """The inverse of `named_state`.
+
+    Raises:
+        ValueError: the state is that of another class.
+    """
+    name = type(selector).__name__
+    if saved["selector"] != name:
+        raise ValueError(
+            f"the saved replay was drawn from by {saved['selector']}, and this one has {name}; "
+            f"load it into one with that selector, or read its rows with SequenceReplay.open"
+        )
+    selector.load(saved["state"])
+
+
+def check_windows(batch_size: int, length: int, context: int, kept: int, count: int) -> None:
     """Check that windows of `context` + `length` rows can be drawn.
 
-    Streams keep at most `kept` rows and have received `count`.
+    A stream keeps at most `kept` rows; the longest has received `count`.
 
     Raises:
         ValueError: there is no such window yet, or there can never be one.
@@ -138,6 +231,41 @@ def check_draw(batch_size: int, length: int, context: int, kept: int, count: int
         )
     if window > count:
         raise ValueError(
-            f"windows of {rows} cannot be drawn yet: each stream has {count} rows; add "
+            f"windows of {rows} cannot be drawn yet: the longest stream has {count} rows; add "
             f"{window - count} more"
         )
+
+
+def check_drawn(selector: Selector, drawn: Drawn, size: int, window: int, stored: Stored) -> Drawn:
+    """The windows that a selector drew, after checking that they are stored.
+
+    Raises:
+        ValueError: there are more or fewer than `size`, or a window is not stored.
+    """
+    stream, start, weight = drawn
+    name = type(selector).__name__
+    lengths = [len(part) for part in drawn if part is not None]
+    if lengths != [size] * len(lengths):
+        raise ValueError(
+            f"{name}.draw was asked for {size} windows and gave {len(stream)} streams, "
+            f"{len(start)} starts"
+            + ("" if weight is None else f" and {len(weight)} weights")
+            + f"; it must give {size} of each"
+        )
+    if not size:
+        return drawn
+    if stream.min() < 0 or stream.max() >= len(stored.count):
+        raise ValueError(
+            f"{name}.draw gave streams {stream.min()} to {stream.max()}; this replay has streams "
+            f"0 to {len(stored.count) - 1}"
+        )
+    outside = (start < stored.oldest[stream]) | (start > stored.count[stream] - window)
+    if outside.any():
+        first = int(outside.argmax())
+        oldest, count = stored.oldest[stream[first]], stored.count[stream[first]]
+        raise ValueError(
+            f"{name}.draw gave a window of {window} rows from row {start[first]} of stream "
+            f"{stream[first]}, which stores rows {oldest} to {count - 1}; a start is at least "
+            f"stored.oldest and at most stored.count - window"
+        )
+    return drawn

@@ -21,7 +21,7 @@ def check_replay(
     """Test a replay of sequences by the interface of `worldblocks.replay.SequenceReplay`.
 
     It needs `add`, `sample`, `len` and batches of type `worldblocks.replay.Batch`. An online queue
-    (`online=` of `sample`), `write_back`, `save` and `load` are tested where they exist.
+    (`queued`, its number of windows), `write_back`, `save` and `load` are tested where they exist.
 
     Args:
         make: `make(capacity=, streams=, length=, context=, seed=)` returns an empty replay.

@@ -116,5 +116,7 @@ class Case:
 
 
 def uniform(replay: Any, count: int) -> Any:
-    """A batch drawn uniformly, without the online queue."""
-    return replay.sample(count, online=False) if hasattr(replay, "queued") else replay.sample(count)
+    """A batch drawn uniformly, once the online queue is empty."""
+    if queued := getattr(replay, "queued", 0):
+        replay.sample(queued)
+    return replay.sample(count)

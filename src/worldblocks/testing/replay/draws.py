@@ -105,7 +105,7 @@ def queue_gives_each_once(case: Case) -> None:
             replay.add(**row(size, time))
             while replay.queued:
                 take = min(replay.queued, 1 + time % 2)
-                which = replay.sample(take, online=True).obs["which"]
+                which = replay.sample(take).obs["which"]
                 taken += (which[:, 0] - size.context * size.streams).tolist()
                 if len(taken) > 4 * size.rows * size.streams:
                     raise Violation("the queue never becomes empty")
@@ -138,7 +138,7 @@ def queue_comes_first(case: Case) -> None:
     queued = replay.queued
     if not queued:
         raise NotApplicable("the queue is empty after 13 rows")
-    which = replay.sample(queued + 2, online=True).obs["which"][:, 0]
+    which = replay.sample(queued + 2).obs["which"][:, 0]
     taken = len(set(which[:queued].tolist()))
     expect(taken == queued, f"of {queued} queued windows a batch took {taken} first")
     expect(replay.queued == 0, f"{replay.queued} of {queued} windows are left in the queue")
