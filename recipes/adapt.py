@@ -179,10 +179,10 @@ def main(cfg: Config) -> int:
             if step * repeat >= marks[0]:
                 judge(marks.pop(0))
                 continue
-            prev_action = acting.prev_action  # led to these rows
+            stored = rows._replace(prev_action=acting.prev_action)  # padded
             action, acting = recipe.act(agent.task(cfg.task), rows.obs, acting, rows.is_first)
             packed = agent.rssm.pack(acting.dynamics)
-            new.add(cfg.task, **rows._asdict(), prev_action=prev_action, carry=packed)
+            new.add(cfg.task, **stored._asdict(), carry=packed)
             rows, step = envs.step(action), step + saved.envs
             if envs.stopped:
                 envs.close()

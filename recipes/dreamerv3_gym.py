@@ -389,10 +389,9 @@ def main(cfg: Config) -> int:
         step, updates, acting = run.restore(**start).values()
         rows, frames = envs.rows, wb.diagnose.LENGTH  # in a video
         while not run.must_stop(envs.stopped) and step < cfg.steps:
-            prev_action = acting.prev_action  # led to these rows
             action, acting = act(agent, rows.obs, acting, rows.is_first)
             packed = agent.rssm.pack(acting.dynamics)
-            replay.add(**rows._asdict(), prev_action=prev_action, carry=packed)
+            replay.add(**rows._asdict(), carry=packed)
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
             for _ in range(train_ratio(step) if len(replay) >= cfg.prefill else 0):

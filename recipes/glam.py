@@ -391,12 +391,12 @@ def main(cfg: Config) -> int:
         start = {"step": 0, "updates": 0, "acting": agent.initial(cfg.envs)}
         step, updates, acting = run.restore(**start).values()
         while not run.must_stop(envs.stopped) and step < cfg.steps:
-            rows, prev_action = envs.rows, acting.prev_action  # it led to these rows
+            rows = envs.rows
             for head in search.begin(rows.is_first):  # a candidate for each new episode
                 wb.tasks.renew(agent.heads[str(head)], agent.head(), optimizer)
             action, acting = act(agent, rows.obs, acting, rows.is_first, heads=search.heads)
             packed = agent.rssm.pack(acting.dynamics)
-            replay.add(**rows._asdict(), prev_action=prev_action, carry=packed)
+            replay.add(**rows._asdict(), carry=packed)
             step += cfg.envs
             envs.send(action)  # workers step while the agent learns
             for _ in range(train_ratio(step) if len(replay) >= cfg.prefill else 0):

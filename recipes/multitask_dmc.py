@@ -368,10 +368,10 @@ def main(cfg: Config) -> int:
         while not run.must_stop(task_envs.stopped) and step < cfg.steps:
             for task, envs in task_envs:
                 rows, acting = envs.rows, task_envs.acting[task]
-                prev_action = acting.prev_action  # led to these rows
+                stored = rows._replace(prev_action=acting.prev_action)  # padded
                 action, acting = act(agent.task(task), rows.obs, acting, rows.is_first)
                 task_envs.acting[task], packed = acting, agent.rssm.pack(acting.dynamics)
-                replay.add(task, **rows._asdict(), prev_action=prev_action, carry=packed)
+                replay.add(task, **stored._asdict(), carry=packed)
                 envs.send(action)  # workers step while the agent learns
             step, acted = step + cfg.envs, acted + cfg.envs * len(task_envs.tasks)
             for _ in range(train_ratio(acted) * (len(replay) >= cfg.prefill)):  # no catching up

@@ -41,6 +41,30 @@ def test_rows_follow_the_environments_and_reset_by_themselves():
     torch.testing.assert_close(rows[1].reward[1], move + 0.5 * push)
 
 
+def test_rows_hold_the_action_that_led_to_them():
+    """Zeros after `reset`; at an automatic reset the action that was ignored."""
+    vector = walks(lengths=(2, 3, 3))
+    rows = vector.reset()
+    assert torch.equal(rows.prev_action, torch.zeros(3, 7))
+    for t in range(4):
+        action = ACTIONS[t].clone()
+        vector.send(action)
+        action.zero_()  # the memory of the caller
+        rows = vector.receive()
+        assert torch.equal(rows.prev_action, ACTIONS[t])
+    assert rows.is_first.tolist() == [False, True, True]
+    assert not vector.reset().prev_action.any()
+
+
+def test_rows_saved_without_a_previous_action():
+    vector = walks()
+    vector.reset()
+    state = vector.step(ACTIONS[0]) and vector.state_dict()
+    assert torch.equal(walks().load_state_dict(state).prev_action, ACTIONS[0])
+    del state["rows"]["prev_action"]
+    assert not walks().load_state_dict(state).prev_action.any()
+
+
 def test_finished_episodes_count_actions_and_rewards():
     vector = walks(Saved, (2, 3))
     vector.reset()

@@ -101,16 +101,15 @@ def test_a_lost_state_in_a_worker_warns_too():
 def test_a_killed_worker_leaves_replay_as_it_should_be(tmp_path):
     vector = faulty(tmp_path)
     replay = wb.replay.SequenceReplay(capacity=60, streams=2, length=5, seed=0)
-    rows, prev, scores = vector.reset(), torch.zeros(2, 2), []
+    rows, scores = vector.reset(), []
     for t in range(50):
         carry = torch.stack([torch.full((2,), float(t)), torch.arange(2.0)], -1)
-        replay.add(**rows._asdict(), prev_action=prev, carry=carry)
+        replay.add(**rows._asdict(), carry=carry)
         if t == 27:  # between two steps
             os.kill(pids(vector)[0], signal.SIGKILL)
         if t == 11:  # in the middle of one
             os.kill(pids(vector)[1], signal.SIGSTOP)
-        prev = PUSHES[t]
-        vector.send(prev)
+        vector.send(PUSHES[t])
         if t == 11:
             os.kill(pids(vector)[1], signal.SIGKILL)
         if t in (11, 27):
@@ -178,19 +177,19 @@ def test_a_failing_step_ends_the_episode(tmp_path, fault, monkeypatch, what, sai
         rows = vector.step(PUSHES[3, :1])
     handle._timeout = 60.0  # on a busy machine a process takes its time
     assert torch.equal(rows.obs["place"], before.obs["place"])
-    assert [x.item() for x in rows[1:]] == [0.0, False, True, False]
+    assert [x.item() for x in rows[2:]] == [0.0, False, True, False]
     assert vector.finished == []
     assert vector.failures[0][:3] == (0, 4, said)
     assert traced in vector.failures[0].traceback
     assert gone(old)
     after = vector.step(PUSHES[4, :1])  # episode 1, with its usual seed
-    assert [x.item() for x in after[1:]] == [0.0, True, False, False]
+    assert [x.item() for x in after[2:]] == [0.0, True, False, False]
     assert vector.failures == []
     other = faulty(tmp_path, count=1, workers=False)
     other.reset()
     for t in range(8):
         first = other.step(PUSHES[t, :1])
-    assert same(first, after)
+    assert same(first._replace(prev_action=after.prev_action), after)
     assert same(other.step(PUSHES[0, :1]), vector.step(PUSHES[0, :1]))
     assert vector.stopped == ""
     vector.close()
@@ -203,7 +202,7 @@ def test_an_invalid_row_is_a_failure_of_its_environment(tmp_path, fault):
     said = "raised ValueError: the environment gave the reward nan; a reward is finite"
     with pytest.warns(RuntimeWarning, match=f"environment 0 at step 1 {said}; {BEGINS}"):
         rows = vector.step(PUSHES[0, :1])
-    assert [x.item() for x in rows[1:]] == [0.0, False, True, False]
+    assert [x.item() for x in rows[2:]] == [0.0, False, True, False]
     assert vector.step(PUSHES[0, :1]).is_first.all()
     vector.close()
 
@@ -223,7 +222,7 @@ def test_a_failing_reset_skips_the_episode(tmp_path, fault):
     ]
     assert [failure.what for failure in vector.failures][1] == "ended its process with exit code 3"
     assert rows.obs["place"].tolist() == [[seed_of(2), 0, 0]]
-    assert [x.item() for x in rows[1:]] == [0.0, True, False, False]
+    assert [x.item() for x in rows[2:]] == [0.0, True, False, False]
     vector.close()
 
 

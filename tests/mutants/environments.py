@@ -182,6 +182,27 @@ class actions_to_the_neighbour(EnvVector):
         return super().step(action.roll(1, 0))
 
 
+@mutant("vector", "prev_action is the action before the one that led to a row")
+class action_one_row_late(EnvVector):
+    def step(self, action):
+        before = self.__dict__.get("given", torch.zeros_like(action))
+        self.given = action
+        return super().step(action)._replace(prev_action=before)
+
+
+@mutant("vector", "prev_action of a reset is zeros, not the action that was ignored")
+class ignored_action_hidden(Changed):
+    def change(self, before, rows):
+        led = torch.where(rows.is_first[:, None], 0.0, rows.prev_action)
+        return rows._replace(prev_action=led)
+
+
+@mutant("vector", "prev_action is the memory of the caller")
+class action_not_copied(EnvVector):
+    def step(self, action):
+        return super().step(action)._replace(prev_action=action)
+
+
 @mutant("vector", "rewards are clipped to [-1, 1] without a word")
 class rewards_clipped(Changed):
     def change(self, before, rows):

@@ -70,6 +70,9 @@ MISSED_AT_FIRST = {
     "every kind of end in its middle",
     "symlog-forgotten": "was not a fault but a regression in raw space, read in raw space; it now "
     "declares symlog and leaves its targets unchanged",
+    "action-one-row-late": "`says-what-led-to-it` came with the field",
+    "ignored-action-hidden": "`says-what-led-to-it` came with the field",
+    "action-not-copied": "`has-its-own-memory` also overwrites the action of the caller",
 }
 """Mutants that no promise caught properly in the first run, and the changes for them."""
 

@@ -182,7 +182,7 @@ def test_imagined_rewards_can_be_computed_from_predicted_features(monkeypatch):
     for _ in range(12):
         action, acting = recipe.act(agent, rows.obs, acting, rows.is_first)
         packed = agent.rssm.pack(acting.dynamics)
-        replay.add(**rows._asdict(), prev_action=action, carry=packed)
+        replay.add(**rows._asdict(), carry=packed)
         rows = envs.step(action)
     train = lambda mixture: recipe.update(agent, optimizer, cfg, mixture, search.specs)  # noqa: E731
     metrics = recipe.learn(train, agent, replay, cfg, search)

@@ -88,9 +88,8 @@ class Script:
     def rows(self):
         here = slice(self.t, self.t + 1)
         obs = {"prompt": torch.tensor([[ord("0") + self.t]])}
-        return wb.envs.Rows(
-            obs, self.reward[here], self.last[here], self.last[here], self.terminal[here]
-        )
+        flags = (x[here] for x in (self.last, self.last, self.terminal))
+        return wb.envs.Rows(obs, torch.zeros(1, 3), self.reward[here], *flags)
 
     def step(self, action):
         self.t += 1

@@ -196,7 +196,7 @@ class Stream:
     def rows(self):
         obs = {"prompt": self.prompts[:, self.t, None] + ord("0")}
         flags = (x[:, self.t] for x in (self.is_last, self.is_last, self.is_terminal))
-        return wb.envs.Rows(obs, self.reward[:, self.t], *flags)
+        return wb.envs.Rows(obs, torch.zeros(2, 3), self.reward[:, self.t], *flags)
 
     def step(self, action):
         self.t, self.done = self.t + 1, [*self.done, action]

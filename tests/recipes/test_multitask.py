@@ -66,7 +66,8 @@ def made(**options):
             carry = agent.rssm.pack(agent.rssm.initial(2))
             led = torch.zeros(2, suite.width)
             led[:, : action.shape[1]] = action
-            replay.add(task, **rows._asdict(), prev_action=led, carry=carry)
+            stored = rows._replace(prev_action=led)
+            replay.add(task, **stored._asdict(), carry=carry)
             own.step(action)
     mixture = replay.sample(dict.fromkeys(cfg.tasks, 2))
     batch = mixture.batch._replace(carry=agent.rssm.unpack(mixture.batch.carry), row=None)

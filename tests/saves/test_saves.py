@@ -54,6 +54,20 @@ def test_it_goes_on(saved):
     assert wb.run.read_config(saved)["format"] == FORMAT
 
 
+def test_its_first_row_has_the_action_that_led_to_it(saved, monkeypatch):
+    """Its rows were saved without `prev_action`, which the agent carried beside them."""
+    led, added = tiny_runs.state(saved)["position"]["carry"][-1], []
+    add = wb.replay.SequenceReplay.add
+    monkeypatch.setattr(
+        wb.replay.SequenceReplay, "add", lambda self, **row: added.append(row) or add(self, **row)
+    )
+    cfg = wb.run.load_config(saved, dreamerv3_gym.Config)
+    tiny_runs.run(dreamerv3_gym, cfg, saved, steps=132, resume=True)
+    assert "prev_action" not in tiny_runs.state(SAVES[0])["envs"]["rows"]
+    assert led.any()
+    assert torch.equal(added[0]["prev_action"], led)
+
+
 def test_a_folder_of_a_later_version_is_refused(saved):
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps({**config, "format": FORMAT + 1}))

@@ -145,6 +145,21 @@ def test_players_go_on_where_they_were_saved():
     again.close()
 
 
+def test_rows_saved_without_a_previous_action_get_that_of_the_agent():
+    """Without the padding for the world model."""
+    ours, action = task_envs("finger", "leg"), torch.rand(2, 5)
+    for task, envs in ours:
+        envs.step(action[:, : envs._size])
+        ours.acting[task] = (torch.zeros(2, 3), action)
+    state = copy.deepcopy(ours.state_dict())
+    for own in state["envs"].values():
+        del own["rows"]["prev_action"]
+    again = task_envs("finger", "leg")
+    again.load_state_dict(state)
+    for _, envs in again:
+        assert torch.equal(envs.rows.prev_action, action[:, : envs._size])
+
+
 class Learner(nn.Module):
     """Heads of one number."""
 

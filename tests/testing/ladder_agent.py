@@ -76,11 +76,10 @@ class Learner:
         due = wb.run.Ratio(cfg.train_ratio / (cfg.batch * cfg.length))
         rows, acting, late = envs.reset(), self.agent.initial(cfg.envs), torch.zeros(cfg.envs)
         for step in range(0, steps, cfg.envs):
-            prev_action = acting.prev_action  # led to these rows
             action, acting = self.act(self.agent, rows.obs, acting, rows.is_first)
             stored = rows._replace(reward=late) if self.twin == "reward one row late" else rows
             late, packed = rows.reward, self.agent.rssm.pack(acting.dynamics)
-            self.replay.add(**stored._asdict(), prev_action=prev_action, carry=packed)
+            self.replay.add(**stored._asdict(), carry=packed)
             for _ in range(due(step) if len(self.replay) >= cfg.prefill else 0):
                 self.learn()
             rows = envs.step(action)

@@ -35,8 +35,8 @@ def row(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def seen(envs: wb.envs.EnvVector) -> dict[str, Any]:
-    """The rows for which an action is chosen, by name."""
-    return envs.rows._asdict()
+    """What an action is chosen for, by name; the action before it is in the event `add`."""
+    return {name: x for name, x in envs.rows._asdict().items() if name != "prev_action"}
 
 
 def losses(result: Any) -> dict[str, float]:

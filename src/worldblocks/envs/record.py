@@ -70,11 +70,18 @@ class Environment(Protocol):
 class Rows(NamedTuple):
     """One row of every environment, environment first; row t as in `docs/concepts/time.md`.
 
-    `obs` holds a tensor per key: `env height width channel` uint8 for an image, `env ...` float32
-    or int64 for the rest.
+    All tensors are on the device of the vector, and the names are those of `wb.replay.Batch`: a
+    recipe stores a row by `replay.add(**rows._asdict(), carry=carry)`.
+
+    Attributes:
+        obs: one tensor per key: `env height width channel` uint8 for an image, `env ...` float32
+            or int64 for the rest.
+        prev_action: the flat action that the vector was given before these rows; zeros after
+            `reset`. At an automatic reset it is the action that was ignored.
     """
 
     obs: dict[str, Shaped[Tensor, "env ..."]]
+    prev_action: Float32[Tensor, "env action"]
     reward: Float32[Tensor, " env"]
     is_first: Bool[Tensor, " env"]
     is_last: Bool[Tensor, " env"]
@@ -89,11 +96,14 @@ class Episode(NamedTuple):
     length: int
 
 
-def stack(steps: list[Step], keys: Iterable[str]) -> Rows:
+def stack(
+    steps: list[Step], keys: Iterable[str], prev_action: Float32[Tensor, "env action"]
+) -> Rows:
     """One row of every environment as tensors, the observations in the order of `keys`."""
     flags = ("is_first", "is_last", "is_terminal")
     return Rows(
         obs={key: torch.from_numpy(np.stack([step.obs[key] for step in steps])) for key in keys},
+        prev_action=prev_action,
         reward=torch.tensor([step.reward for step in steps], dtype=torch.float32),
         **{name: torch.tensor([getattr(step, name) for step in steps]) for name in flags},
     )
@@ -101,7 +111,7 @@ def stack(steps: list[Step], keys: Iterable[str]) -> Rows:
 
 def unstack(rows: Rows) -> list[Step]:
     """The row of each environment, from `stack`."""
-    columns = [column.tolist() for column in rows[1:]]
+    columns = [column.tolist() for column in rows[2:]]
     return [
         Step({key: value[i].numpy() for key, value in rows.obs.items()}, *row)
         for i, row in enumerate(zip(*columns, strict=True))

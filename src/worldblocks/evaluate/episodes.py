@@ -77,22 +77,24 @@ def collect(policy: AgentPolicy, envs: EnvVector, steps: int) -> Batch:
     """Play with an agent and return the rows of all environments as one batch `env time ...`.
 
     Args:
-        policy: the agent's policy; its `acting.prev_action` is stored with each row.
+        policy: the agent's policy; its `acting.prev_action` is stored with each row, with the
+            padding that the environments do not get.
         envs: the environments; they are reset first and closed at the end.
         steps: number of rows per environment.
 
     Raises:
         Stopped: the environments failed too often; has the last traceback.
     """
-    played: list[tuple[Rows, Any]] = []
+    played: list[Rows] = []
     try:
         rows = envs.reset()
         for _ in range(steps):
-            played.append((rows, policy.acting.prev_action.cpu()))
+            prev_action = policy.acting.prev_action.to(rows.reward.device)
+            played.append(rows._replace(prev_action=prev_action))
             rows = envs.step(policy(rows))
             if envs.stopped:
                 raise Stopped(envs.stopped)
     finally:
         envs.close()
-    rows, prev_action = pytree.tree_map(lambda *x: torch.stack(x, 1), *played)
-    return Batch(**rows._asdict(), prev_action=prev_action, carry=None, row=None)
+    rows = pytree.tree_map(lambda *x: torch.stack(x, 1), *played)
+    return Batch(**rows._asdict(), carry=None, row=None)

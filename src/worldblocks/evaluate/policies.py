@@ -32,11 +32,11 @@ class AgentPolicy:
         self.options = {"mode": True} if mode else {}
 
     def __call__(self, rows: Rows) -> Float32[torch.Tensor, "env action"]:
-        """The action of each environment, on the CPU."""
+        """The action of each environment, on the agent's device."""
         action, self.acting = self.act(
             self.agent, rows.obs, self.acting, rows.is_first, **self.options
         )
-        return action.cpu()
+        return action
 
 
 def random_policy(envs: EnvVector, seed: int) -> Policy:

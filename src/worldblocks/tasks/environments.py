@@ -14,6 +14,7 @@ from worldblocks.replay import MixtureReplay
 from worldblocks.run.folder import read_config
 from worldblocks.run.saves.checkpoint import Checkpoint
 from worldblocks.run.saves.session import unflatten_like
+from worldblocks.spaces import action_size
 
 
 class TaskEnvironments:
@@ -86,8 +87,12 @@ class TaskEnvironments:
                 f"those of the state"
             )
         for task, envs in self.envs.items():
-            envs.load_state_dict(state["envs"][task])
-            self.acting[task] = unflatten_like(self.acting[task], state["carry"][task])
+            own, carried = state["envs"][task], state["carry"][task]
+            if "prev_action" not in own["rows"]:  # saved before rows had it
+                led = carried[-1][:, : action_size(envs.action)]  # without padding
+                own = {**own, "rows": {**own["rows"], "prev_action": led}}
+            envs.load_state_dict(own)
+            self.acting[task] = unflatten_like(self.acting[task], carried)
 
 
 def tasks_of(run: Path | str, tasks: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

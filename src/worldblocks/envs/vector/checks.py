@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from worldblocks.envs.record import Rows, Step
@@ -22,17 +23,17 @@ def check_same_spaces(spaces: list[tuple[dict, dict]]) -> None:
             )
 
 
-def check_action(action: Tensor, count: int, size: int) -> np.ndarray:
-    """The actions as a NumPy array `env action`; raise unless they are float32 and finite."""
+def check_action(action: Tensor, count: int, size: int) -> Float32[Tensor, "env action"]:
+    """A copy of the actions on the host; raise unless they are float32 and finite."""
     if action.shape != (count, size) or action.dtype != torch.float32:
         raise ValueError(
             f"EnvVector got actions {_describe(action)}; its {count} environments take "
             f"float32[{count}, {size}]"
         )
-    vectors = action.detach().cpu().numpy()
-    if not np.isfinite(vectors).all():
+    copied = action.detach().to("cpu", copy=True)
+    if not np.isfinite(copied.numpy()).all():
         raise ValueError("EnvVector got an action with NaN or inf; it takes finite numbers")
-    return vectors
+    return copied
 
 
 def check_step(where: str, step: Step, observation: Spaces) -> None:

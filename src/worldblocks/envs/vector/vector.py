@@ -67,6 +67,7 @@ class EnvVector:
         self._size = action_size(self.action)
         self._slots = [Slot(handle, i, self._size) for i, handle in enumerate(handles)]
         self._seed, self._taken, self._sent = seed, 0, False
+        self._prev_action = torch.zeros(len(self), self._size)
         self._rows: Rows | None = None
 
     def __len__(self) -> int:
@@ -97,7 +98,7 @@ class EnvVector:
         """
         self._check_idle("reset")
         self._clear_record()
-        self._rows = None
+        self._rows, self._prev_action = None, torch.zeros(len(self), self._size)
         for slot in self._slots:
             slot.begin(self._seed)
         rows = self._gather([True] * len(self))
@@ -115,8 +116,9 @@ class EnvVector:
         if self._rows is None:
             raise ValueError("EnvVector was asked for a step before reset(); call reset() first")
         self._check_idle("send")
-        vectors = check_action(action, len(self), self._size)
+        self._prev_action = check_action(action, len(self), self._size)
         ended = self._rows.is_last.tolist()
+        vectors = self._prev_action.numpy()
         for slot, vector, over in zip(self._slots, vectors, ended, strict=True):
             slot.begin(self._seed) if over else slot.act(vector)
         self._sent = True
@@ -156,9 +158,12 @@ class EnvVector:
         An environment without a state of its own re-enacts its episode. If one does not come back
         to its last row, there is a warning, the row is returned with `is_last` (not terminal) and
         the next step resets: the episode is abandoned and not listed in `finished`.
+
+        Rows that were saved before they had a `prev_action` get zeros.
         """
         self._check_idle("load_state_dict")
-        rows = Rows(**{**state["rows"], "obs": dict(state["rows"]["obs"])})
+        none = {"prev_action": torch.zeros(len(self), self._size)}
+        rows = Rows(**{**none, **state["rows"], "obs": dict(state["rows"]["obs"])})
         check_layout(rows, len(self), self.observation)
         self._clear_record()
         self._seed, self._taken, self.finished = state["seed"], state["taken"], []
@@ -216,7 +221,7 @@ class EnvVector:
             check_step(f"environment {i} at step {self._taken}", step, self.observation)
             given.append(step)
         self._taken += 1
-        self._rows = stack(given, self.observation)
+        self._rows = stack(given, self.observation, self._prev_action)
         pairs = zip(self._slots, steps, strict=True)
         self.finished = [slot.finished() for slot, step in pairs if step and step.is_last]
         then = "" if self.stopped else "; it begins a new episode"

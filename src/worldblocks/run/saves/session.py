@@ -77,6 +77,7 @@ class Session:
         if not self.checkpoint.exists():
             return position
         state = self.checkpoint.load()
+        _add_prev_action(state)
         self.checkpoint.load_stores(self.stores)  # type: ignore[arg-type]
         for name, part in self.parts.items():
             saved = _named(state, name)
@@ -99,6 +100,14 @@ def unflatten_like(value: Any, leaves: list[Any]) -> Any:
     pairs = zip(leaves, own, strict=True)
     moved = [x.to(y.device) if isinstance(y, Tensor) else x for x, y in pairs]
     return pytree.tree_unflatten(moved, structure)
+
+
+def _add_prev_action(state: dict[str, Any]) -> None:
+    """Rows saved before they had a `prev_action` get the one that the agent carried beside them."""
+    position, vector = state["position"], state.get("envs")
+    acting = position.get("acting", position.get(EARLIER["acting"]))
+    if acting and isinstance(vector, dict) and "rows" in vector:
+        vector["rows"].setdefault("prev_action", acting[-1])
 
 
 def _named(saved: Mapping[str, Any], name: str) -> Any:

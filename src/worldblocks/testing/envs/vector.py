@@ -158,6 +158,19 @@ def actions_go_home(case: Case) -> None:
 
 
 @promise(
+    "says-what-led-to-it",
+    "prev_action of a row is the action given before it, also at a reset; after reset() zeros.",
+    "rows that say which action led to them: that of the call that returned them",
+)
+def says_what_led_to_it(case: Case) -> None:
+    rows, actions, _ = case.played()
+    first = torch.zeros_like(actions[0])
+    for t, (row, action) in enumerate(zip(rows, [first, *actions], strict=True)):
+        what = f"prev_action of row {t} is not the action that led to it"
+        expect_equal(row.prev_action, action, what, allowed=0.0)
+
+
+@promise(
     "seeds-of-their-own",
     "Every episode of every environment has its own seed, derived from that of the vector.",
     "the seed of a reset: it depends on the vector's seed, the environment and the episode",
@@ -177,11 +190,14 @@ def has_its_own_memory(case: Case) -> None:
     vector, _ = case.new()
     rows = vector.reset()
     for t in range(8):
-        kept = cloned(rows)
-        after = vector.step(flat_action(t))
+        kept, action = cloned(rows), flat_action(t)
+        after = vector.step(action)
         what = f"row {t} changed in the next step"
         expect_equal(rows, kept, what, allowed=0.0)
-        rows = after
+        rows, kept = after, cloned(after)
+        action.zero_()
+        what = f"row {t + 1} changed with the memory of the action"
+        expect_equal(rows, kept, what, allowed=0.0)
 
 
 @promise.check
