@@ -2,44 +2,16 @@
 
 import functools
 import pickle
+from pathlib import Path
 
-import numpy as np
 import pytest
+import tiny_runs
+import torch
+from countdown import countdown
 
 import worldblocks as wb
 from worldblocks.envs.named import SUITES
-from worldblocks.spaces import Continuous, Discrete
-
-
-class Countdown:
-    """A suite of your own: the number goes down, and `stop` ends the episode with a reward."""
-
-    def __init__(self, start=3):
-        self.start = start
-        self.observation = {"left": Continuous()}
-        self.action = {"action": Discrete(2)}
-
-    def reset(self, seed):
-        self.left = self.start + seed % 2
-        return self._step(0.0, first=True)
-
-    def step(self, action):
-        self.left -= 1
-        stop = bool(action["action"])
-        return self._step(float(stop and self.left == 0), last=stop or self.left == 0)
-
-    def _step(self, reward, first=False, last=False):
-        obs = {"left": np.float32(self.left)}
-        return wb.envs.Step(obs, reward, first, last, last)
-
-    def get_state(self):
-        return bytes([self.left])
-
-    def set_state(self, state):
-        self.left = state[0]
-
-    def close(self):
-        pass
+from worldblocks.spaces import Discrete
 
 
 @pytest.mark.parametrize(
@@ -62,15 +34,35 @@ def test_a_suite_before_the_colon(name, package, options, seen):
     assert pickle.loads(pickle.dumps(make)).args == (name,)
 
 
+def test_a_suite_of_your_own_keeps_the_promises_of_environments():
+    wb.testing.check_env(lambda: countdown("long"), limit=None)
+
+
 def test_a_factory_of_your_own():
     pytest.importorskip("gymnasium")
-    envs = wb.envs.EnvVector(
-        [functools.partial(wb.envs.make, f"{__name__}:Countdown", start=n) for n in (2, 3)], seed=0
-    )
-    left = envs.reset().obs["left"].tolist()
-    assert left in ([2.0, 3.0], [3.0, 3.0], [2.0, 4.0], [3.0, 4.0])
+    make = functools.partial(wb.envs.make, "countdown:countdown", task="short")
+    envs = wb.envs.EnvVector([make] * 2, seed=0)
     assert envs.action == {"action": Discrete(2)}
+    before = envs.reset().obs["left"]
+    assert all(4 <= left < 12 for left in before.tolist())
+    assert torch.equal(envs.step(torch.eye(2)).obs["left"], before - 1)
+    assert envs.rows.is_terminal.tolist() == [False, True]
     envs.close()
+
+
+def test_a_suite_of_your_own(monkeypatch):
+    monkeypatch.setitem(SUITES, "countdown", countdown)
+    assert 12 <= wb.envs.make("countdown:long").reset(0).obs["left"] < 20
+    with pytest.raises(ValueError, match="unknown countdown 'tall'; there are short, long"):
+        wb.envs.make("countdown:tall")
+
+
+def test_a_recipe_runs_on_a_suite_of_your_own(tmp_path, monkeypatch):
+    pytest.importorskip("gymnasium")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    task = ("--env", "countdown:countdown", "--env-args", '{"task": "long"}')
+    tiny_runs.smoke("dreamerv3_gym", tmp_path, *task)
+    assert wb.run.read_jsonl(tmp_path / "metrics.jsonl")[-1]["updates"] > 0
 
 
 def test_a_suite_wins_over_a_module_of_its_name(monkeypatch):
