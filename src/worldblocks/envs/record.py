@@ -1,14 +1,15 @@
-"""The protocol of an environment, and its rows before and after the vector."""
+"""The protocol of an environment, its rows before and after the vector, and checks of them."""
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Shaped
 from torch import Tensor
 
-from worldblocks.spaces import Actions, Spaces
+from worldblocks.spaces import Actions, Continuous, Discrete, Spaces
 
 
 class Step(NamedTuple):
@@ -116,3 +117,62 @@ def unstack(rows: Rows) -> list[Step]:
         Step({key: value[i].numpy() for key, value in rows.obs.items()}, *row)
         for i, row in enumerate(zip(*columns, strict=True))
     ]
+
+
+def check_step(where: str, step: Step, observation: Spaces) -> None:
+    """Raise unless a row matches its space and is finite; `where` begins the message."""
+    if step.obs.keys() != observation.keys():
+        raise ValueError(
+            f"{where} gave the observations {sorted(step.obs)}; its space has {sorted(observation)}"
+        )
+    if not math.isfinite(step.reward):
+        raise ValueError(f"{where} gave the reward {step.reward}; a reward is finite")
+    for key, space in observation.items():
+        value = step.obs[key]
+        dtype = _dtype(space)
+        if value.shape != space.shape or value.dtype != dtype:
+            raise ValueError(
+                f"{where} gave {key!r} as {value.dtype}{list(value.shape)}; its space "
+                f"{space} is {dtype}{list(space.shape)}"
+            )
+        if isinstance(space, Continuous) and not np.isfinite(value).all():
+            raise ValueError(f"{where} gave NaN or inf in {key!r}; an observation is finite")
+
+
+def check_action(action: Tensor, count: int, size: int) -> Float32[Tensor, "env action"]:
+    """A copy of the actions on the host; raise unless they are float32 and finite."""
+    if action.shape != (count, size) or action.dtype != torch.float32:
+        raise ValueError(
+            f"EnvVector got actions {_describe(action)}; its {count} environments take "
+            f"float32[{count}, {size}]"
+        )
+    copied = action.detach().to("cpu", copy=True)
+    if not np.isfinite(copied.numpy()).all():
+        raise ValueError("EnvVector got an action with NaN or inf; it takes finite numbers")
+    return copied
+
+
+def saved_rows(saved: Mapping[str, Any], count: int, size: int, observation: Spaces) -> Rows:
+    """Rows from a state; raise unless they match the observations of `count` environments.
+
+    Those saved before rows had a `prev_action` get zeros.
+    """
+    none = {"prev_action": torch.zeros(count, size)}
+    rows = Rows(**{**none, **saved, "obs": dict(saved["obs"])})
+    given = {key: _describe(value) for key, value in rows.obs.items()}
+    wanted = {k: f"{_dtype(s)}{[count, *s.shape]}" for k, s in observation.items()}
+    if given != wanted:
+        raise ValueError(
+            f"EnvVector was asked to continue from rows of {given}; its environments give {wanted}"
+        )
+    return rows
+
+
+def _dtype(space: Any) -> np.dtype:
+    if isinstance(space, Continuous):
+        return np.dtype(np.float32)
+    return np.dtype(np.int64 if isinstance(space, Discrete) else np.uint8)
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

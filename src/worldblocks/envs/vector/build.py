@@ -5,7 +5,6 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from worldblocks.envs.record import Environment
-from worldblocks.envs.vector.checks import check_same_spaces
 from worldblocks.envs.vector.handle import Failed, Handle, Local
 from worldblocks.envs.vector.worker import Worker, pack_factory
 
@@ -34,7 +33,7 @@ def build_handles(
     try:
         for worker, name in zip(workers, names, strict=True):
             _wait_for(worker, name)
-        check_same_spaces([worker.spaces for worker in workers])
+        _check_same_spaces([worker.spaces for worker in workers])
     except Exception:
         close_handles(workers)
         raise
@@ -55,7 +54,7 @@ def _build_local(environments: Sequence[Any], names: list[str]) -> list[Handle]:
             environment: Any = one if given else one()
             handles.append(Local(environment))
             built += [] if given else handles[-1:]
-        check_same_spaces([handle.spaces for handle in handles])
+        _check_same_spaces([handle.spaces for handle in handles])
     except Exception:
         close_handles(built)
         raise
@@ -81,6 +80,17 @@ def close_handles(handles: Sequence[Handle]) -> None:
         handle.close()
     for handle in handles:
         handle.join()
+
+
+def _check_same_spaces(spaces: list[tuple[dict, dict]]) -> None:
+    """Raise unless all (observation, action) are equal to the first."""
+    for i, given in enumerate(spaces):
+        if given != spaces[0]:
+            raise ValueError(
+                f"environment {i} has observation {given[0]} and action {given[1]}, "
+                f"environment 0 has {spaces[0][0]} and {spaces[0][1]}; "
+                f"the environments of one EnvVector have the same"
+            )
 
 
 def _is_instance(one: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from worldblocks.envs.vector.checks import check_step
+from worldblocks.envs.record import check_step
 from worldblocks.envs.vector.handle import perform
 
 _SPARE = 30.0  # seconds after the limit of a request until a process ends itself

@@ -8,9 +8,18 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from worldblocks.envs.record import Environment, Episode, Rows, Step, stack, unstack
+from worldblocks.envs.record import (
+    Environment,
+    Episode,
+    Rows,
+    Step,
+    check_action,
+    check_step,
+    saved_rows,
+    stack,
+    unstack,
+)
 from worldblocks.envs.vector.build import build_handles, close_handles
-from worldblocks.envs.vector.checks import check_action, check_layout, check_step
 from worldblocks.envs.vector.failure import Failure, FailureWindow
 from worldblocks.envs.vector.handle import Failed
 from worldblocks.envs.vector.slot import Slot
@@ -162,9 +171,7 @@ class EnvVector:
         Rows that were saved before they had a `prev_action` get zeros.
         """
         self._check_idle("load_state_dict")
-        none = {"prev_action": torch.zeros(len(self), self._size)}
-        rows = Rows(**{**none, **state["rows"], "obs": dict(state["rows"]["obs"])})
-        check_layout(rows, len(self), self.observation)
+        rows = saved_rows(state["rows"], len(self), self._size, self.observation)
         self._clear_record()
         self._seed, self._taken, self.finished = state["seed"], state["taken"], []
         self._rows = rows
