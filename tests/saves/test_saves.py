@@ -55,7 +55,7 @@ def test_it_goes_on(saved):
 
 
 def test_its_first_row_has_the_action_that_led_to_it(saved, monkeypatch):
-    """Its rows were saved without `prev_action`, which the agent carried beside them."""
+    """Its rows were saved without `prev_action`; the position has what the agent carried."""
     led, added = tiny_runs.state(saved)["position"]["carry"][-1], []
     add = wb.replay.SequenceReplay.add
     monkeypatch.setattr(

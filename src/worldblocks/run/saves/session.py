@@ -103,7 +103,7 @@ def unflatten_like(value: Any, leaves: list[Any]) -> Any:
 
 
 def _add_prev_action(state: dict[str, Any]) -> None:
-    """Rows saved before they had a `prev_action` get the one that the agent carried beside them."""
+    """Rows saved before they had a `prev_action` get the one of the saved position."""
     position, vector = state["position"], state.get("envs")
     acting = position.get("acting", position.get(EARLIER["acting"]))
     if acting and isinstance(vector, dict) and "rows" in vector:
