@@ -1,7 +1,7 @@
 """Heads: from a feature vector to a prediction.
 
-Every output has `mean` and `nll(target)` and can be sliced like a tensor; see
-`worldblocks.distributions`.
+A head is a module that returns an `Output` of `worldblocks.distributions`: it has `mean` and
+`nll(target)` and can be sliced like a tensor.
 """
 
 from collections.abc import Mapping

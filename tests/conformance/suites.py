@@ -249,9 +249,7 @@ SUITES = {
     "distributions.BoundedNormal": distribution(
         lambda raw: dists.BoundedNormal(raw[..., :3], raw[..., 3:], event=1)
     ),
-    "distributions.OneHot+mix_uniform+softmax+inverse_cdf+modes+wants_mode+Output": distribution(
-        grouped
-    ),
+    "distributions.OneHot+mix_uniform+softmax+inverse_cdf+modes+wants_mode": distribution(grouped),
     "distributions.OneHot plain": distribution(functools.partial(grouped, unimix=0.0)),
     "distributions.TransformedNormal": distribution(
         transformed,

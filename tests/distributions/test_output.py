@@ -196,7 +196,7 @@ def test_a_distribution_says_what_it_has():
 
 def test_an_output_of_ones_own_needs_a_mean_and_a_loss():
     class Mine(dists.Output):
-        _tensors = ()
+        tensors = ()
 
     with pytest.raises(NotImplementedError, match="Mine defines no mean"):
         Mine().mean  # noqa: B018

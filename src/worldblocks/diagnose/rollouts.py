@@ -5,13 +5,12 @@ from typing import Protocol
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.utils import _pytree as pytree
 
 from worldblocks.decoders import MultiDecoder
 from worldblocks.encoders import MultiEncoder
-from worldblocks.heads import TwoHotHead
 from worldblocks.replay import Batch
 from worldblocks.rssm import RSSM, AnyState, rollout
 from worldblocks.run.video import open_loop_grid
@@ -36,8 +35,8 @@ class Agent(Protocol):
     encoder: MultiEncoder
     rssm: RSSM
     decoder: MultiDecoder
-    reward: TwoHotHead
-    value: TwoHotHead
+    reward: nn.Module
+    value: nn.Module
 
 
 @torch.no_grad()

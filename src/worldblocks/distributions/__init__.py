@@ -4,7 +4,7 @@ Every output can be sliced along its batch axes like a tensor (`out[:, :-1]`). A
 has `mode`, `sample()`, `log_prob(x)` and `entropy()`; `OneHot` and `Normal` also have `kl(other)`.
 `event` is the number of trailing axes that form one event. `nll`, `log_prob` and `entropy` sum over
 them, so values of `*shape` (batch axes, then event axes) give a result of `*batch`. Everything is
-computed in float32.
+computed in float32. An output of your own is a subclass of `Output`.
 
 `sample(noise=None)` takes its randomness as an optional tensor. Inside `with modes():` every sample
 is the mode; straight-through gradients are unchanged.
@@ -15,7 +15,7 @@ from worldblocks.distributions.discrete import Bernoulli, OneHot, TwoHot
 from worldblocks.distributions.features import Features
 from worldblocks.distributions.joint import Joint
 from worldblocks.distributions.mixture import inverse_cdf, mix_uniform, softmax
-from worldblocks.distributions.output import Output, modes, wants_mode
+from worldblocks.distributions.output import Output, modes, same_shape, sum_event, wants_mode
 from worldblocks.distributions.regression import (
     MSE,
     ImageMSE,
@@ -44,6 +44,8 @@ __all__ = [
     "inverse_cdf",
     "mix_uniform",
     "modes",
+    "same_shape",
     "softmax",
+    "sum_event",
     "wants_mode",
 ]

@@ -16,7 +16,7 @@ class Normal(Output):
     2.0
     """
 
-    _tensors = ("_mean", "std")
+    tensors = ("_mean", "std")
 
     def __init__(
         self, mean: Float[Tensor, "*shape"], std: Float[Tensor, "*shape"], event: int = 0
@@ -79,7 +79,7 @@ class BoundedNormal(Normal):
     """The continuous actor of DreamerV3: a normal with bounded mean and standard deviation.
 
     `mean = tanh(raw_mean)`, `std = (high - low) sigmoid(raw_std + 2) + low`. Samples are neither
-    squashed nor clipped; the environment clips them to [-1, 1].
+    squashed nor clipped; the environment clips them to [-1, 1]. `low` and `high` stay attributes.
 
     Source: the authors' released code (`bounded_normal`), low 0.1 and high 1.
     """
@@ -97,3 +97,4 @@ class BoundedNormal(Normal):
             raise ValueError(f"BoundedNormal needs 0 < low <= high, got {low} and {high}")
         std = (high - low) * (raw_std.float() + 2).sigmoid() + low
         super().__init__(raw_mean.float().tanh(), std, event)
+        self.low, self.high = low, high

@@ -37,8 +37,8 @@ class OneHot(Output):
     [0.0, 0.0, 1.0, 0.0]
     """
 
-    _tensors = ("_raw", "_probs", "_logits")
-    _own = 1
+    tensors = ("_raw", "_probs", "_logits")
+    own_axes = 1
 
     def __init__(
         self, logits: Float[Tensor, "*shape classes"], *, unimix: float = 0.0, event: int = 0
@@ -51,6 +51,11 @@ class OneHot(Output):
 
     def _complete(self) -> None:
         _ = self.probs, self.logits
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of a value without its batch axes, the classes included."""
+        return tuple(self._raw.shape[self._raw.ndim - self.event - 1 :])
 
     @property
     def probs(self) -> Float32[Tensor, "*shape classes"]:
@@ -136,8 +141,8 @@ class TwoHot(Output):
     [0.0, 0.0]
     """
 
-    _tensors = ("_raw", "_logits")
-    _own = 1
+    tensors = ("_raw", "_logits")
+    own_axes = 1
 
     def __init__(self, logits: Float[Tensor, "*batch bins"], bins: Float[Tensor, " bins"]) -> None:
         super().__init__()
@@ -196,7 +201,7 @@ class Bernoulli(Output):
     0.5
     """
 
-    _tensors = ("logit",)
+    tensors = ("logit",)
 
     def __init__(self, logit: Float[Tensor, "*shape"], event: int = 0) -> None:
         super().__init__(event)

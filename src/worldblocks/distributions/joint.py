@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
-from worldblocks.distributions.discrete import OneHot
 from worldblocks.distributions.output import Output
 
 
@@ -22,8 +21,6 @@ class Joint(Output):
     def __init__(self, parts: Mapping[str, Output]) -> None:
         super().__init__(event=1)
         self.parts = dict(parts)
-        # Event axes of each part, and the axis of the classes of a one-hot.
-        self._axes = {key: p.event + isinstance(p, OneHot) for key, p in self.parts.items()}
 
     def __getitem__(self, index: Any) -> Self:
         return type(self)({key: part[index] for key, part in self.parts.items()})
@@ -33,15 +30,13 @@ class Joint(Output):
         return type(self)({key: part.detach() for key, part in self.parts.items()})
 
     def _join(self, values: Mapping[str, Tensor]) -> Tensor:
-        flat = [
-            x.flatten(-self._axes[key]) if self._axes[key] else x[..., None]
-            for key, x in values.items()
-        ]
+        axes = {key: len(part.event_shape) for key, part in self.parts.items()}
+        flat = [x.flatten(-axes[key]) if axes[key] else x[..., None] for key, x in values.items()]
         return torch.cat(flat, -1)
 
     def split(self, x: Shaped[Tensor, "*batch action"]) -> dict[str, Shaped[Tensor, "..."]]:
         """Split flat vectors into the parts, each in its own event shape."""
-        shapes = {k: p.mean.shape[p.mean.ndim - self._axes[k] :] for k, p in self.parts.items()}
+        shapes = {key: part.event_shape for key, part in self.parts.items()}
         sizes = [math.prod(shape) for shape in shapes.values()]
         if not x.ndim or x.shape[-1] != sum(sizes):
             raise ValueError(

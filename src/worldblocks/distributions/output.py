@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 _modes = False
@@ -31,10 +31,20 @@ def wants_mode() -> bool:
 
 
 class Output:
-    """A prediction: tensors with the same batch axes and a number of event axes."""
+    """A prediction: tensors with the same batch axes and a number of event axes.
 
-    _tensors: tuple[str, ...]
-    _own: int = 0  # trailing axes of the tensors beyond batch and event axes
+    An output of your own is a subclass that has `mean` and `nll` and names its `tensors`. Slices
+    and `detach()` follow from that.
+
+    Attributes:
+        tensors: names of the attributes with batch axes, tensors `*batch *event *own`.
+        own_axes: number of their trailing axes after batch and event axes: 1 for the classes of a
+            one-hot or the bins of a number.
+        event: number of trailing axes of a value that form one event.
+    """
+
+    tensors: ClassVar[tuple[str, ...]]
+    own_axes: ClassVar[int] = 0
 
     def __init__(self, event: int = 0) -> None:
         self.event = event
@@ -48,17 +58,24 @@ class Output:
         """The loss of a target, summed over event axes."""
         raise NotImplementedError(f"{type(self).__name__} defines no nll")
 
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of a value without its batch axes."""
+        mean = self.mean
+        return tuple(mean.shape[mean.ndim - self.event :])
+
     def __getitem__(self, index: Any) -> Self:
+        """The same prediction for a part of the batch axes; an index as for a tensor."""
         index = index if isinstance(index, tuple) else (index,)
         if not any(part is Ellipsis for part in index):
             index = (*index, Ellipsis)
         # Event axes cannot be indexed away: one index too many is an error, as for a tensor.
-        index = (*index, *[slice(None)] * (self.event + self._own))
+        index = (*index, *[slice(None)] * (self.event + self.own_axes))
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         # Compute lazy values first, so that a slice has exactly the numbers of the whole.
         self._complete()
-        new.__dict__.update({name: getattr(self, name)[index] for name in self._tensors})
+        new.__dict__.update({name: getattr(self, name)[index] for name in self.tensors})
         return new
 
     def detach(self) -> Self:
@@ -66,13 +83,21 @@ class Output:
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         self._complete()  # so that both share the lazy values
-        new.__dict__.update({name: getattr(self, name).detach() for name in self._tensors})
+        new.__dict__.update({name: getattr(self, name).detach() for name in self.tensors})
         return new
 
     def _complete(self) -> None:
         """Compute all lazy values."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "tensors":
+            raise AttributeError(
+                f"{type(self).__name__} does not name its tensors, so it cannot be sliced or "
+                f'detached; write `tensors = ("logits",)` in the class, with the attributes that '
+                f"have batch axes",
+                name=name,
+                obj=None,
+            )
         has = [
             n
             for n in ("mean", "nll", "mode", "sample", "log_prob", "entropy", "kl")
@@ -90,12 +115,14 @@ def lacks(kept: Any, source: Tensor) -> bool:
     return source.requires_grad and not kept.requires_grad and torch.is_grad_enabled()
 
 
-def sum_event(x: Tensor, event: int) -> Tensor:
+def sum_event(x: Float[Tensor, "*shape"], event: int) -> Float[Tensor, "*batch"]:
     """Sum over the last `event` axes."""
     return x.sum(tuple(range(-event, 0))) if event else x
 
 
-def same_shape(output: Output, x: Tensor, like: Tensor, what: str = "a value") -> None:
+def same_shape(
+    output: Output, x: Shaped[Tensor, "..."], like: Shaped[Tensor, "..."], what: str = "a value"
+) -> None:
     """Raise unless the shapes are equal: broadcasting would silently give a wrong loss."""
     if x.shape != like.shape:
         raise ValueError(

@@ -20,7 +20,7 @@ class MSE(Output):
     5.0
     """
 
-    _tensors = ("_mean",)
+    tensors = ("_mean",)
 
     def __init__(self, mean: Float[Tensor, "*shape"], event: int = 0) -> None:
         super().__init__(event)
@@ -74,7 +74,7 @@ class SigmoidImageMSE(ImageMSE):
     [[0.0, 1.0], [2.0, 3.0]]
     """
 
-    _tensors = ("_cells", "_sigmoid")
+    tensors = ("_cells", "_sigmoid")
 
     def __init__(
         self, logit: Float[Tensor, "*batch height width channel"], *, cell: int = 1

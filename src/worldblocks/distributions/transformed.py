@@ -48,7 +48,7 @@ class TransformedNormal(Output):
     1.7183
     """
 
-    _tensors = ("_mean", "std")
+    tensors = ("_mean", "std")
 
     def __init__(
         self,

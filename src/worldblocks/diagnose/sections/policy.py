@@ -10,7 +10,6 @@ from torch import Tensor
 from worldblocks.diagnose.finding import Figure, Finding, Section, graded, judged, unknown
 from worldblocks.diagnose.inputs import Inputs
 from worldblocks.diagnose.page.charts import bar_chart, histogram
-from worldblocks.distributions import OneHot
 from worldblocks.returns import lambda_return
 from worldblocks.rssm import imagine
 
@@ -114,21 +113,27 @@ def _range(scale: Any, width: float, now: float) -> list[Finding]:
 
 @torch.no_grad()
 def entropy_section(inputs: Inputs) -> Section:
-    """Entropy of each part of the policy on held-out rows, relative to its maximum."""
+    """Entropy of each part of the policy on held-out rows, relative to its maximum.
+
+    A part is judged by what it has: `probs` of classes, or a `std` between `low` and `high`.
+    """
     findings, figures = [], []
-    actor = inputs.agent.actor
-    for key, part in actor(inputs.feature.flatten(0, 1)).parts.items():
-        if isinstance(part, OneHot):
+    policy = inputs.agent.actor(inputs.feature.flatten(0, 1))
+    for key, part in getattr(policy, "parts", {"action": policy}).items():
+        if hasattr(part, "probs"):
             findings.append(_discrete(key, part))
             figures.append(_probabilities(key, part.probs))
+        elif all(hasattr(part, name) for name in ("std", "low", "high")):
+            findings.append(_continuous(key, part, part.low, part.high))
+            figures.append(_deviations(key, part, part.low, part.high))
         else:
-            findings.append(_continuous(key, part, actor.low, actor.high))
-            figures.append(_deviations(key, part, actor.low, actor.high))
+            number = f"{float(part.entropy().mean()):.3g} nats; no bounds to compare it with"
+            findings.append(unknown(f"entropy of {key!r}", number, ENTROPY))
     question = "Does the agent still explore, and does it have preferences?"
     return Section("entropy", "Policy entropy", question, findings, figures)
 
 
-def _discrete(key: str, part: OneHot) -> Finding:
+def _discrete(key: str, part: Any) -> Finding:
     name, classes = f"entropy of {key!r}", part.probs.shape[-1]
     if classes == 1:
         return unknown(name, "there is only one action", ENTROPY)

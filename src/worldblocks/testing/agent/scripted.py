@@ -90,7 +90,7 @@ class Share(Number):
 class Choice(Output):
     """A deterministic policy: its sample is its mode."""
 
-    _tensors = ("raw",)
+    tensors = ("raw",)
 
     def __init__(self, raw: Tensor) -> None:
         super().__init__(event=1)
