@@ -18,14 +18,18 @@ def changed(text, diff):
 
 
 def parts(diff):
-    """Pairs of the lines before and after; a line that goes, after one that came, begins a part."""
-    lines = re.findall(r"^[-+ ].*\n", diff, re.MULTILINE)
-    assert "".join(lines) == diff, "only lines with -, + or a space"
+    """Pairs of the lines before and after; a line that goes, after one that came, begins a part.
+
+    So does a line `@@`.
+    """
+    lines = re.findall(r"^(?:[-+ ].*|@@)\n", diff, re.MULTILINE)
+    assert "".join(lines) == diff, "only lines with -, + or a space, and @@"
     found = [[]]
     for line in lines:
-        if line[0] == "-" and found[-1] and found[-1][-1][0] == "+":
+        if line == "@@\n" or (line[0] == "-" and found[-1] and found[-1][-1][0] == "+"):
             found.append([])
-        found[-1].append(line)
+        if line != "@@\n":
+            found[-1].append(line)
     sides = " -", " +"
     return [["".join(x[1:] for x in part if x[0] in side) for side in sides] for part in found]
 
