@@ -1,11 +1,11 @@
 """Open-loop rollouts: observe a few rows, imagine the rest, decode all of them."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils import _pytree as pytree
 
@@ -35,8 +35,8 @@ class Agent(Protocol):
     encoder: MultiEncoder
     rssm: RSSM
     decoder: MultiDecoder
-    reward: nn.Module
-    value: nn.Module
+    reward: Any  # heads of any kind
+    value: Any
 
 
 @torch.no_grad()
