@@ -5,11 +5,14 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tiny_runs
 import torch
 from lstm_core import lstm_rssm
+from recency import Recency
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -21,6 +24,7 @@ from worldblocks.replay import Batch
 DYNAMICS = [*diffs("swap.md", "## Core"), *diffs("swap.md", "## Latent")]
 HEADS = diffs("swap.md", "## Head")
 AGENT = [*DYNAMICS, *HEADS]
+[SELECTOR] = diffs("swap.md", "## Replay selector")
 [ENVIRONMENT] = diffs("swap.md", "## Environment")
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("dreamerv3_*.py"))
 LINES = 10
@@ -42,11 +46,11 @@ def batch(agent):
 
 def test_the_page_has_its_diffs():
     assert len(AGENT) == 9
-    assert page_diffs("swap.md") == [*AGENT, ENVIRONMENT]
+    assert page_diffs("swap.md") == [*AGENT, SELECTOR, ENVIRONMENT]
     assert all(len(diff.splitlines()) <= LINES for diff in page_diffs("swap.md"))
 
 
-@pytest.mark.parametrize("diff", AGENT, ids=range(len(AGENT)))
+@pytest.mark.parametrize("diff", [*AGENT, SELECTOR], ids=range(len(AGENT) + 1))
 def test_a_swap_applies_to_every_recipe(diff):
     for path in RECIPES:
         compile(changed(path.read_text(encoding="utf-8"), diff), path.name, "exec")
@@ -95,6 +99,7 @@ RESUMED = {
     "a core of one's own": "lstm_rssm",
     "a critic of one's own": "QuantileHead",
     "a policy of one's own": "BinnedActor",
+    "a selector of one's own": "Recency",
 }
 
 
@@ -102,7 +107,7 @@ RESUMED = {
 def test_a_run_with_a_swap_resumes_exactly(name, tmp_path):
     """Replay and checkpoint hold what the swapped block has."""
     pytest.importorskip("gymnasium", reason="needs the extra gym")
-    [diff] = [diff for diff in AGENT if f"{name}(" in diff]
+    [diff] = [diff for diff in [*AGENT, SELECTOR] if f"{name}(" in diff]
     recipe = gym_recipe([diff])
     cfg = dataclasses.replace(recipe.PRESETS["smoke"], **TINY)
     whole = tiny_runs.run(recipe, cfg, tmp_path / "whole")
@@ -117,6 +122,26 @@ def test_the_core_of_the_page_keeps_every_promise():
     make = functools.partial(lstm_rssm, **sizes, **shape)
     kind = {"prior": lambda rssm, state: rssm.prior(state), "latent": lambda state: state.stoch}
     assert wb.testing.check_dynamics(make, **sizes, **kind).skipped == {}
+
+
+def test_the_selector_of_the_page_draws_newer_windows_more_often():
+    """Frequencies against 2^(-k / halflife), for streams of nine and of two valid starts."""
+    oldest, starts = np.array([5, 0]), np.array([9, 2])
+    stored = SimpleNamespace(oldest=oldest, starts=lambda window: starts)
+    drawn = Recency(halflife=2, seed=0).draw(200_000, 3, stored)
+    for stream, count in enumerate(starts):
+        own = drawn.start[drawn.stream == stream] - oldest[stream]
+        weight = 2.0 ** (-np.arange(count)[::-1] / 2)
+        total = sum((2.0 ** (-np.arange(n) / 2)).sum() for n in starts)
+        np.testing.assert_allclose(np.bincount(own) / 200_000, weight / total, atol=0.005)
+
+
+def test_a_replay_with_the_selector_of_the_page_keeps_its_other_promises():
+    def make(*, seed, **sizes):
+        selector = Recency(halflife=3, seed=seed)
+        return wb.replay.SequenceReplay(seed=seed, selector=selector, **sizes)
+
+    wb.testing.check_replay(make, skip=["draws-are-even", "queue-gives-each-once"])
 
 
 def test_an_environment_by_the_name_of_its_suite(tmp_path):
