@@ -112,8 +112,6 @@ def plain_layers() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for kind, forward in DEFINITIONS.items():
             stack.enter_context(patch.object(kind, "forward", forward))
-            if hasattr(kind, "cells"):  # by way of `forward`
-                stack.enter_context(patch.object(kind, "cells", layers.Conv2d.cells))
         yield
 
 
@@ -137,7 +135,7 @@ def upsample_and_convolve(self: layers.UpConv2d, input: Tensor) -> Tensor:
 
 def transposed_convolution(self: layers.ConvTranspose2d, input: Tensor) -> Tensor:
     """The transposed convolution, which does not multiply zeros between the pixels."""
-    stride = self.cell
+    stride = self.side
     side = input.shape[-1] * stride
     middle = self.weight.shape[-1] // 2
     weight = self.weight.transpose(0, 1).flip(2, 3)

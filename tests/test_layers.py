@@ -527,17 +527,6 @@ def test_a_halving_convolution_has_the_gradients_of_a_padded_one(kernel, sides):
         assert (ours - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize(
-    "conv", [UpConv2d(2, 3), ConvTranspose2d(2, 3, 5, stride=2), Conv2d(2, 3, 5)]
-)
-def test_cells_are_the_result_before_its_pixels_move(conv):
-    conv, x = randomise(conv), torch.randn(2, 2, 3, 5)
-    side = conv.cell
-    for i, j in itertools.product(range(side * 3), range(side * 5)):
-        cell = conv.cells(x)[:, :, i // side, j // side].unflatten(1, (side, side, 3))
-        torch.testing.assert_close(conv(x)[:, :, i, j], cell[:, i % side, j % side])
-
-
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_a_transposed_convolution_spreads_then_convolves(stride):
     conv, x = randomise(ConvTranspose2d(2, 3, 5, stride=stride)), torch.randn(4, 2, 5, 7)

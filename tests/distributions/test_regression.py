@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import pytest
@@ -86,41 +85,10 @@ def test_extremes():
     assert losses.isnan().tolist() == [True, False]
 
 
-# ------------------------------------------------------------------------------------------- cells
-
-
-def in_cells(image, side):
-    """Convert `batch height width channel` to cells, pixel by pixel."""
-    n, h, w, c = image.shape
-    cells = torch.zeros(n, h // side, w // side, side, side, c)
-    for i, j in itertools.product(range(h), range(w)):
-        cells[:, i // side, j // side, i % side, j % side] = image[:, i, j]
-    return cells.flatten(3)
-
-
-@pytest.mark.parametrize("side", [1, 2, 3])
-def test_logits_in_cells_are_those_of_an_image(side):
-    logit, target = torch.randn(5, 6, 12, 2), torch.randint(256, (5, 6, 12, 2)).byte()
-    cells = in_cells(logit, side).requires_grad_()
-    ours, plain = SigmoidImageMSE(cells, cell=side), SigmoidImageMSE(logit.requires_grad_())
-    torch.testing.assert_close(ours.logit, logit, rtol=0, atol=0)
-    torch.testing.assert_close(ours.mean, plain.mean, rtol=0, atol=0)
-    torch.testing.assert_close(ours[1:3].nll(target[1:3]), plain.nll(target)[1:3])
-    weight = torch.randn(5)
-    (ours.nll(target) * weight).sum().backward()
-    (ImageMSE(logit.sigmoid()).nll(target) * weight).sum().backward()
-    torch.testing.assert_close(cells.grad, in_cells(logit.grad, side))
-
-
 def test_many_images_are_many_pieces():
     logit, target = torch.randn(9, 64, 64, 3), torch.randint(256, (9, 64, 64, 3)).byte()
     expected = ImageMSE(logit.sigmoid()).nll(target)
     torch.testing.assert_close(SigmoidImageMSE(logit).nll(target), expected)
-
-
-def test_logits_in_cells_fill_them():
-    with pytest.raises(ValueError, match=r"cells of side 2 hold 4 pixels, .* multiple .* got 6"):
-        SigmoidImageMSE(torch.zeros(1, 2, 2, 6), cell=2)
 
 
 def test_a_second_derivative_is_refused():

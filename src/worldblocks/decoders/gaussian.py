@@ -58,6 +58,6 @@ class GaussianDecoder(nn.Module):
         """Decode to an output whose `mean` is `*batch height width channel` in [0, 1]."""
         pattern = "... (height width channel) -> (...) channel height width"
         x = rearrange(self.first(latent), pattern, height=self.side, width=self.side)
-        cells = draw(self.norm(x), self.convs, self.norms, self.out)
-        shape = *latent.shape[:-1], *cells.shape[1:]
-        return self.output(cells.reshape(shape), cell=self.out.cell)
+        logit = draw(self.norm(x), self.convs, self.norms, self.out)
+        shape = *latent.shape[:-1], *logit.shape[1:]
+        return self.output(logit.reshape(shape))

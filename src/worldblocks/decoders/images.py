@@ -85,9 +85,9 @@ class ImageDecoder(nn.Module):
             "... (height width channel) -> (...) channel height width",
             **sides,
         )
-        cells = draw(self.norm(spatial + mixed), self.convs, self.norms, self.out)
-        shape = *deter.shape[:-1], *cells.shape[1:]
-        return SigmoidImageMSE(cells.reshape(shape), cell=self.out.cell)
+        logit = draw(self.norm(spatial + mixed), self.convs, self.norms, self.out)
+        shape = *deter.shape[:-1], *logit.shape[1:]
+        return SigmoidImageMSE(logit.reshape(shape))
 
 
 def stages(
@@ -106,11 +106,11 @@ def draw(
     convs: nn.ModuleList,
     norms: nn.ModuleList,
     out: Conv2d,
-) -> Float[Tensor, "batch height width cell*cell*channel"]:
-    """From the smallest feature map to the logits of the pixels, in the sub-pixel layout."""
+) -> Float[Tensor, "batch height width channel"]:
+    """From the smallest feature map to the logits of the pixels."""
     for conv, norm in zip(convs, norms, strict=True):
         x = norm(conv(x))
-    return out.cells(x).permute(0, 2, 3, 1)
+    return rearrange(out(x), "batch channel height width -> batch height width channel")
 
 
 def _double(a: int, b: int, strided: bool) -> Conv2d:

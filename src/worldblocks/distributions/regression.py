@@ -8,7 +8,6 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from worldblocks import transforms
-from worldblocks._cells import from_cells, to_cells
 from worldblocks._eager import eager_on_cpu, first_order
 from worldblocks.distributions.output import Output, lacks, same_shape, sum_event
 
@@ -63,29 +62,15 @@ class ImageMSE(MSE):
 class SigmoidImageMSE(ImageMSE):
     """`ImageMSE` with `mean = sigmoid(logit)`: the output of an image decoder.
 
-    Args:
-        logit: logits of the pixels. With `cell` c, the channels are the pixels of a c × c cell in
-            the order row, column, channel (the sub-pixel layout).
-        cell: side of a cell in pixels.
-
     >>> SigmoidImageMSE(torch.zeros(1, 2, 2, 1)).nll(torch.zeros(1, 2, 2, 1).byte()).item()
     1.0
-    >>> SigmoidImageMSE(torch.arange(4.0).view(1, 1, 4), cell=2).logit[..., 0].tolist()
-    [[0.0, 1.0], [2.0, 3.0]]
     """
 
-    tensors = ("_cells", "_sigmoid")
+    tensors = ("_logit", "_sigmoid")
 
-    def __init__(
-        self, logit: Float[Tensor, "*batch height width channel"], *, cell: int = 1
-    ) -> None:
+    def __init__(self, logit: Float[Tensor, "*batch height width channel"]) -> None:
         Output.__init__(self, event=3)
-        if cell < 1 or logit.shape[-1] % cell**2:
-            raise ValueError(
-                f"cells of side {cell} hold {cell**2} pixels, so the last axis of the logits must "
-                f"be a multiple of {cell**2}, got {logit.shape[-1]}"
-            )
-        self._cells, self._side = logit.float(), cell
+        self._logit = logit.float()
         self._sigmoid: Any = None
 
     def _complete(self) -> None:
@@ -94,28 +79,25 @@ class SigmoidImageMSE(ImageMSE):
     @property
     def logit(self) -> Float32[Tensor, "*batch height width channel"]:
         """The logits of the pixels."""
-        return self._cells if self._side == 1 else from_cells(self._cells, self._side)
+        return self._logit
 
     @property
     def mean(self) -> Float32[Tensor, "*batch height width channel"]:
         """Pixels in [0, 1]."""
-        if lacks(self._sigmoid, self._cells):
-            self._sigmoid = self.logit.sigmoid()
+        if lacks(self._sigmoid, self._logit):
+            self._sigmoid = self._logit.sigmoid()
         return self._sigmoid
 
     def nll(
         self, target: UInt8[Tensor, "*batch height width channel"]
     ) -> Float32[Tensor, "*batch"]:
         """Squared error of uint8 pixels, summed over an image."""
-        *batch, h, w, c = self._cells.shape
-        side = self._side
-        shape = (*batch, side * h, side * w, c // side**2)
-        if not eager_on_cpu(self._cells) or target.dtype != torch.uint8 or target.shape != shape:
-            same_shape(self, target, self.logit)
+        same_shape(self, target, self._logit)
+        if not eager_on_cpu(self._logit) or target.dtype != torch.uint8:
             return ImageMSE(self.mean).nll(target)
-        images = math.prod(batch)
-        cells = to_cells(target, side).reshape(images, h, w, c)
-        return _SigmoidError.apply(self._cells.reshape(images, h, w, c), cells).view(batch)
+        batch, image = target.shape[:-3], target.shape[-3:]
+        images = (x.reshape(math.prod(batch), *image) for x in (self._logit, target))
+        return _SigmoidError.apply(*images).view(batch)
 
 
 class SigmoidImageL1(SigmoidImageMSE):
@@ -131,7 +113,7 @@ class SigmoidImageL1(SigmoidImageMSE):
         """Absolute error of uint8 pixels, summed over an image."""
         if target.dtype != torch.uint8:
             raise TypeError(f"an image target must be uint8 in 0…255, got {target.dtype}")
-        same_shape(self, target, self.logit)
+        same_shape(self, target, self._logit)
         return sum_event((self.mean - target.float() / 255).abs(), self.event)
 
 
