@@ -21,7 +21,6 @@ from worldblocks.layers import (
     PooledConv2d,
     RMSNorm,
     UpConv2d,
-    block_matmul,
     init_trunc_normal,
 )
 from worldblocks.layers.few_channels import same_conv2d
@@ -87,8 +86,17 @@ def test_block_linear_is_a_block_diagonal_matrix(seed, batch):
     x = torch.randn(*batch, 12)
     dense = torch.block_diag(*layer.weight)
     torch.testing.assert_close(layer(x), x @ dense + layer.bias, rtol=1e-4, atol=1e-5)
-    own = block_matmul(x, layer.weight)
-    assert own.shape == (*batch, 3, 7)
+    assert torch.equal(layer.by_block(x), layer(x).reshape(*batch, 3, 7))
+
+
+@given(seeds, st.sampled_from([(), (2,), (2, 5), (0,)]))
+def test_every_block_sees_the_shared_features_after_its_own(seed, batch):
+    torch.manual_seed(seed)
+    layer = randomise(BlockLinear(3 * (4 + 5), 21, blocks=3))
+    x, shared = torch.randn(*batch, 12), torch.randn(*batch, 5)
+    joined = torch.cat([torch.cat([part, shared], -1) for part in x.chunk(3, -1)], -1)
+    torch.testing.assert_close(layer(x, shared), layer(joined), rtol=1e-4, atol=1e-5)
+    assert torch.equal(layer.by_block(x, shared), layer(x, shared).reshape(*batch, 3, 7))
 
 
 def test_one_block_is_a_linear_map():
@@ -227,6 +235,12 @@ def test_another_width_is_refused(module, name):
         module(torch.tensor(1.0))
 
 
+def test_another_width_beside_shared_features_is_refused():
+    wanted = r"beside 2 shared features should be 15 wide .*got shape \(3, 14\)"
+    with pytest.raises(ValueError, match=wanted):
+        BlockLinear(25, 10, blocks=5)(torch.zeros(3, 14), torch.zeros(3, 2))
+
+
 def test_under_autocast_a_layer_stays_near_float32():
     mlp, x = MLP(32, units=48, layers=2), torch.randn(5, 32)
     blocks = BlockLinear(48, 64, blocks=4)
@@ -235,6 +249,11 @@ def test_under_autocast_a_layer_stays_near_float32():
         cast = blocks(mlp(x))
     torch.testing.assert_close(cast.float(), exact, rtol=0, atol=0.05)
     assert not torch.equal(cast.float(), exact)
+    exact = blocks(x, x[:, 8:12])
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = blocks(x, x[:, 8:12])
+    torch.testing.assert_close(cast.float(), exact, rtol=0, atol=0.05)
+    assert cast.dtype == torch.bfloat16
 
 
 def test_capture(same_when_compiled):

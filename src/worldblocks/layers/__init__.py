@@ -15,8 +15,6 @@ from worldblocks.layers.linear import (
     BlockLinear,
     Linear,
     MirroredLinear,
-    block_matmul,
-    by_block,
     check_width,
     init_trunc_normal,
 )
@@ -34,8 +32,6 @@ __all__ = [
     "PooledConv2d",
     "RMSNorm",
     "UpConv2d",
-    "block_matmul",
-    "by_block",
     "check_width",
     "init_trunc_normal",
 ]

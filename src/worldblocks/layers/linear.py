@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -82,10 +83,25 @@ def _even_and_odd(rows: Float[Tensor, "out ..."]) -> Float[Tensor, "out ..."]:
 class BlockLinear(nn.Module):
     """A block-diagonal linear map: each of `blocks` groups of inputs has its own outputs.
 
+        y[g] = [x[g], shared] W[g] + b[g]          in block g; most maps have no shared inputs
+
     The weight is one parameter `blocks in/blocks out/blocks`. Its initialisation uses the whole
     input width as fan-in, not that of a block, so weights are smaller by a factor sqrt(blocks).
 
+    Args:
+        in_features: inputs of all blocks; shared inputs count once for each block.
+        out_features: outputs of all blocks.
+        blocks: number of blocks.
+        outscale: multiplies the initial kernel.
+
     Source: the authors' released code (`BlockLinear`).
+
+    >>> layer = BlockLinear(4, 2, blocks=2)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]]))
+    >>> layer(torch.tensor([1.0, 10.0, 1.0, 10.0])).tolist()
+    [21.0, 43.0]
+    >>> layer(torch.tensor([[1.0, 1.0]]), torch.tensor([[10.0]])).tolist()
+    [[21.0, 43.0]]
     """
 
     def __init__(self, in_features: int, out_features: int, *, blocks: int, outscale: float = 1.0):
@@ -102,29 +118,38 @@ class BlockLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
         init_trunc_normal(self.weight, in_features, outscale)
 
-    def forward(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch out"]:
-        """Map each group of features with its own block."""
-        check_width("input of BlockLinear", x, self.blocks * self.weight.shape[1])
-        out = block_matmul(x, self.weight).flatten(-2)
-        return out + self.bias.to(out.dtype)
+    def forward(
+        self,
+        x: Float[Tensor, "*batch feature"],
+        shared: Float[Tensor, "*batch shared"] | None = None,
+    ) -> Float[Tensor, "*batch out"]:
+        """Map each group of features with its own block, which also sees the shared features."""
+        out = self.by_block(x, shared)
+        return rearrange(out, "... blocks part -> ... (blocks part)")
 
-
-def block_matmul(
-    x: Float[Tensor, "*batch feature"], weight: Float[Tensor, "blocks feature_in out"]
-) -> Float[Tensor, "*batch blocks out"]:
-    """Multiply each block of features by its own matrix.
-
-    This is one batched product over the blocks. Broadcasting `@` would copy the weight per row.
-    """
-    out = torch.bmm(by_block(x.reshape(-1, x.shape[-1]), len(weight)), weight).transpose(0, 1)
-    return out.reshape(*x.shape[:-1], *out.shape[1:])
-
-
-def by_block(
-    x: Float[Tensor, "*time batch blocks*part"], blocks: int
-) -> Float[Tensor, "*time blocks batch part"]:
-    """`rearrange(x, "... batch (blocks part) -> ... blocks batch part")` as a view for `bmm`."""
-    return x.unflatten(-1, (blocks, -1)).transpose(-3, -2)
+    def by_block(
+        self,
+        x: Float[Tensor, "*batch feature"],
+        shared: Float[Tensor, "*batch shared"] | None = None,
+    ) -> Float[Tensor, "*batch blocks part"]:
+        """`forward` before it joins the blocks, which may copy them."""
+        if shared is None:
+            check_width("input of BlockLinear", x, self.blocks * self.weight.shape[1])
+            parts = rearrange(x, "... (blocks part) -> blocks (...) part", blocks=self.blocks)
+            bias = self.bias.to(x.dtype).view(self.blocks, 1, -1)
+            out = torch.baddbmm(bias, parts, self.weight.to(x.dtype)).transpose(0, 1)
+            return out.reshape(*x.shape[:-1], *out.shape[1:])
+        widths = self.weight.shape[1] - shared.shape[-1], shared.shape[-1]
+        what = f"input of BlockLinear beside {widths[1]} shared features"
+        check_width(what, x, self.blocks * widths[0])
+        own, rest = self.weight.split(widths, 1)
+        # One product of the shared features for all blocks, without a copy of them for each.
+        rest = rearrange(rest, "blocks shared part -> shared (blocks part)")
+        out = F.linear(shared, rest.mT, self.bias).unflatten(-1, (self.blocks, -1))
+        parts = rearrange(x, "... (blocks part) -> blocks (...) part", blocks=self.blocks)
+        product = torch.bmm(parts.to(out.dtype), own).transpose(0, 1)
+        # A sum is laid out in memory as its first term, whose blocks are joined without a copy.
+        return out + product.reshape(out.shape)
 
 
 def check_width(what: str, x: Float[Tensor, "..."], width: int) -> None:

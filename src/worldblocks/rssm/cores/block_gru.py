@@ -1,10 +1,11 @@
 """The block GRU: the deterministic transition of DreamerV3."""
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldblocks.layers import BlockLinear, Layer, RMSNorm, by_block, check_width
+from worldblocks.layers import BlockLinear, Layer, RMSNorm, check_width
 from worldblocks.rssm.cores.gates import clip_action, gated_tanh
 
 
@@ -15,7 +16,7 @@ class BlockGRU(nn.Module):
     stochastic part and the action; the projection of the state is what mixes the blocks.
 
         x       = [deter block g, layer(deter), layer(stoch), layer(action / max(1, |action|))]
-        h       = SiLU(RMSNorm(BlockLinear(x)))            norm over the whole width
+        h       = silu(RMSNorm(BlockLinear(x)))            norm over the whole width
         r, c, u = BlockLinear(h)                           split within each block
         deter'  = σ(u - 1) tanh(σ(r) c) + (1 - σ(u - 1)) deter
 
@@ -70,26 +71,15 @@ class BlockGRU(nn.Module):
         projected: Float[Tensor, "batch hidden"],
     ) -> tuple[Float[Tensor, "batch deter"], Float[Tensor, "batch deter"]]:
         """The state after a projected action, without shape checks: the body of a time loop."""
+        # What every block of `hidden[0]` sees beside its own block of the state.
         shared = torch.cat([self.from_deter(memory), self.from_stoch(stoch), projected], -1)
-        x = self.norms[0].silu(self._first(memory, shared))  # type: ignore[operator]
+        h = self.norms[0].silu(self.hidden[0](memory, shared))  # type: ignore[operator]
         for layer, norm in zip(self.hidden[1:], self.norms[1:], strict=True):
-            x = norm.silu(layer(x))  # type: ignore[operator]
-        # Block first, `blocks batch ...`, is how a batched product leaves its result.
-        bias = self.gates.bias.view(self.blocks, 1, -1).to(x.dtype)
-        gates = torch.baddbmm(bias, by_block(x, self.blocks), self.gates.weight.to(x.dtype))
-        reset, candidate, update = gates.unflatten(-1, (3, -1)).unbind(-2)
+            h = norm.silu(layer(h))  # type: ignore[operator]
+        gates = "batch blocks (gate part) -> gate batch blocks part"
+        reset, candidate, update = rearrange(self.gates.by_block(h), gates, gate=3)
         candidate = gated_tanh(torch.sigmoid(reset), candidate)
-        old = by_block(memory.to(candidate.dtype), self.blocks)
-        new = torch.lerp(old, candidate, torch.sigmoid(update - 1))
-        new = new.transpose(0, 1).flatten(1)
+        old = rearrange(memory, "batch (blocks part) -> batch blocks part", blocks=self.blocks)
+        new = torch.lerp(old.to(candidate.dtype), candidate, torch.sigmoid(update - 1))
+        new = rearrange(new, "batch blocks part -> batch (blocks part)")
         return new, new
-
-    def _first(self, deter: Tensor, shared: Tensor) -> Tensor:
-        """`hidden[0]` on [block of deter, shared]; the shared part for all blocks is one matmul."""
-        layer = self.hidden[0]
-        own, rest = layer.weight.split([self.deter // self.blocks, shared.shape[-1]], 1)  # type: ignore[union-attr]
-        mixed = torch.addmm(layer.bias, shared, rest.transpose(0, 1).flatten(1))  # type: ignore[arg-type]
-        # The sum has the memory layout of its first term, so the way back from blocks is a view.
-        product = torch.bmm(by_block(deter.to(mixed.dtype), self.blocks), own)
-        out = by_block(mixed, self.blocks) + product
-        return out.transpose(0, 1).flatten(1)

@@ -11,8 +11,8 @@ from worldblocks.rssm.cores.gates import clip_action, gated_tanh
 class GRU(nn.Module):
     """A gated recurrent unit with one input layer and a norm on its gates.
 
-        x       = SiLU(RMSNorm(Linear([stoch, action / max(1, |action|)])))
-        r, c, u = norm(Linear([deter, x]))                 one norm over all three
+        x       = silu(RMSNorm(linear([stoch, action / max(1, |action|)])))
+        r, c, u = norm(linear([deter, x]))                 one norm over all three
         deter'  = σ(u - 1) tanh(σ(r) c) + (1 - σ(u - 1)) deter
 
     The reset gate multiplies the candidate's pre-activation; the update gate starts near 0.27.

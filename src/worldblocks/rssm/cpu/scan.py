@@ -17,7 +17,7 @@ from worldblocks.rssm.cpu.scan_steps import Posterior, Settings, Weights
 from worldblocks.rssm.latents import CategoricalLatent
 from worldblocks.rssm.state import Carry, State
 
-METHODS = {"forward", "activate", "silu", "step", "posterior", "distribution"}
+METHODS = {"forward", "by_block", "activate", "silu", "step", "posterior", "distribution"}
 
 
 def fused_observe(

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from worldblocks._eager import first_order
-from worldblocks.layers import by_block
 from worldblocks.rssm.cpu.scan_steps import Inputs, Posterior, Settings, Tape, Weights, run_steps
 
 
@@ -106,7 +106,9 @@ def slopes_of(tape: Tape, w: Weights, p: Posterior, settings: Settings) -> Slope
     gates = torch.empty_like(tape.gates)
     torch.mul(through, raw, out=gates[..., 0, :]).mul_(1 - reset)
     gates[..., 1, :] = through
-    old = by_block(tape.deter_in, len(w.own))
+    old = rearrange(
+        tape.deter_in, "time batch (blocks part) -> time blocks batch part", blocks=len(w.own)
+    )
     torch.sub(candidate, old, out=gates[..., 2, :]).mul_(update).mul_(keep)
     eps = settings.eps
     return Slopes(
@@ -151,7 +153,10 @@ class Gradients:
         )
         first, whole, inner = (a.unbind(0) for a in (self.first, self.shared, self.inner))
         to_gates, gate_slope = self.gates.unbind(0), slopes.gates.unbind(0)
-        x_blocks, first_blocks = (by_block(a, blocks).unbind(0) for a in (self.x, self.first))
+        pattern = "time batch (blocks part) -> time blocks batch part"
+        x_blocks, first_blocks = (
+            rearrange(a, pattern, blocks=blocks).unbind(0) for a in (self.x, self.first)
+        )
         width = inner[0].shape[1:]
         inputs = self.shared[..., : width.numel()].unflatten(-1, width).unbind(0)
         norms = zip(slopes.post.steps(), slopes.first.steps(), slopes.inner.steps(), strict=True)
@@ -165,7 +170,7 @@ class Gradients:
             logits[t].add_(part).addcmul_(probs[t], part.sum(-1, keepdim=True), value=-1)
             torch.mm(logits[t].flatten(1), p.out, out=hidden[t])
             to_deter = torch.addmm(to_deter, post_norm.back(hidden[t], post[t]), p.post)
-            by = by_block(to_deter, blocks)
+            by = to_deter.unflatten(-1, (blocks, -1)).transpose(0, 1)
             torch.mul(by.unsqueeze(-2), gate_slope[t], out=to_gates[t])
             x_blocks[t].copy_(torch.bmm(to_gates[t].flatten(-2), gates))
             torch.mm(first_norm.back(x[t], first[t]), shared, out=whole[t])
@@ -183,15 +188,12 @@ class Gradients:
 
 def weight_gradients(back: Gradients, tape: Tape, blocks: int, slopes: Slopes) -> Weights:
     """One product over all rows for each weight."""
-
-    def of_block(x: Tensor) -> Tensor:  # time blocks batch part -> blocks time*batch part
-        return x.transpose(0, 1).flatten(1, 2)
-
-    inner, first = _rows(back.inner), _rows(back.first)
-    gates = of_block(back.gates.flatten(-2))
+    pattern = "time batch (blocks part) -> blocks (time batch) part"
     deter_blocks, x_blocks, first_blocks = (
-        of_block(by_block(x, blocks)) for x in (tape.deter_in, tape.x, back.first)
+        rearrange(x, pattern, blocks=blocks) for x in (tape.deter_in, tape.x, back.first)
     )
+    gates = rearrange(back.gates, "time blocks batch gate part -> blocks (time batch) (gate part)")
+    inner, first = _rows(back.inner), _rows(back.first)
     width = inner.shape[1:]
     inputs = back.shared[..., : width.numel()].unflatten(-1, width)
     return Weights(

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldblocks.distributions import inverse_cdf, softmax
-from worldblocks.layers import by_block
 from worldblocks.layers.fused import scaled
 from worldblocks.rssm.cores.gates import gated_tanh
 
@@ -172,10 +172,12 @@ def memory(time: int, batch: int, w: Weights, groups: int) -> Tape:
 def steps_of(tape: Tape, w: Weights) -> Iterator[Step]:
     """The views of every step; one `unbind` a tensor is cheaper than an index a step."""
     hidden, blocks = len(w.deter_bias), len(w.own)
+    pattern = "time batch (blocks part) -> time blocks batch part"
+    by_block = [tape.deter_in, tape.first, tape.x, tape.deter]
     views = [
         *tape.inner.unbind(2),
         tape.shared[..., : 2 * hidden].unflatten(-1, (2, hidden)),
-        *(by_block(x, blocks) for x in (tape.deter_in, tape.first, tape.x, tape.deter)),
+        *(rearrange(x, pattern, blocks=blocks) for x in by_block),
         tape.sigmoid[..., 0, :],
         tape.gates[..., 1, :],
         tape.sigmoid[..., 1, :],
