@@ -429,6 +429,25 @@ def test_a_core_without_a_part_of_the_protocol(change, message):
         RSSM(module.core, module.latent)
 
 
+@pytest.mark.parametrize("latent", [CATEGORICAL, LATENTS["categorical decoupled"]])
+def test_a_step_that_gives_a_bare_tensor_is_refused(latent):
+    """Of two rows, which would pass for the pair."""
+    module = made(latent)
+    step = module.core.step
+    module.core.step = lambda *given: step(*given)[0]
+    message = (
+        r"step of the core RingCore should return \(deter, memory\), got Tensor; a core whose "
+        r"memory is its state returns it twice"
+    )
+    start, (embed, action, is_first) = module.initial(BATCH), sequence()
+    with pytest.raises(ValueError, match=message):
+        module.observe(start, embed, action, is_first)
+    with pytest.raises(ValueError, match=message):
+        module.observe_step(start, embed[:, 0], action[:, 0], is_first[:, 0])
+    with pytest.raises(ValueError, match=message):
+        module.imagine_step(start, action[:, 0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -125,7 +125,7 @@ class RSSM(nn.Module):
         rows = zip(taken.unbind(1), actions.unbind(1), is_first.unbind(1), strict=True)
         memory, deters, memories = carry.memory, [], []
         for old, action, first in rows:
-            deter, memory = self.core.step(masked(memory, first), old, action)
+            deter, memory = self._step(masked(memory, first), old, action)
             deters.append(deter)
             memories.append(() if memory is deter else memory)
         return self._state(torch.stack(deters, 1), stoch, parameters, stack(memories))
@@ -139,7 +139,7 @@ class RSSM(nn.Module):
         noise: Tensor | None = None,
     ) -> State:
         stoch = mask(carry.stoch.flatten(1), is_first)
-        deter, memory = self.core.step(masked(carry.memory, is_first), stoch, action)
+        deter, memory = self._step(masked(carry.memory, is_first), stoch, action)
         parameters = self.latent.posterior(deter, projected)
         stoch = self.latent.distribution(parameters).sample(noise)
         return self._state(deter, stoch, parameters, memory)
@@ -151,10 +151,20 @@ class RSSM(nn.Module):
         """The prior state after `action`, without an observation."""
         self._check(carry)
         action = self.core.project_action(action)
-        deter, memory = self.core.step(carry.memory, carry.stoch.flatten(1), action)
+        deter, memory = self._step(carry.memory, carry.stoch.flatten(1), action)
         parameters = self.latent.prior(deter)
         stoch = self.latent.distribution(parameters).sample()
         return self._state(deter, stoch, parameters, memory)
+
+    def _step(self, memory: Any, stoch: Tensor, action: Tensor) -> tuple[Tensor, Any]:
+        """The step of the core, if it is a pair: a tensor of two rows would pass for one."""
+        pair = self.core.step(memory, stoch, action)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ValueError(
+                f"step of the core {type(self.core).__name__} should return (deter, memory), got "
+                f"{type(pair).__name__}; a core whose memory is its state returns it twice"
+            )
+        return pair
 
     def _state(self, deter: Tensor, stoch: Tensor, parameters: Any, memory: Any) -> State:
         return State(deter, stoch.to(deter.dtype), parameters, () if memory is deter else memory)
