@@ -1,7 +1,6 @@
 """Hypothesis profiles, slow tests, the golden arrays, one way to compile for every test."""
 
 import gc
-import logging
 import os
 
 import hypothesis
@@ -61,10 +60,9 @@ def threads(request):
 
 
 @pytest.fixture
-def same_when_compiled(monkeypatch):
+def same_when_compiled():
     """A check that a function is one graph, with the values and gradients of its eager calls."""
-    # Each step of a trace is a log record, and pytest would format them all.
-    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
+    from worldblocks.testing.promise.compare import compiled
 
     def run(function, inputs, parameters):
         leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
@@ -80,9 +78,9 @@ def same_when_compiled(monkeypatch):
         """`by_entry=False`: by the largest entry of each array, where convolutions may sum the
         same products in another order and small entries are what large ones leave."""
         parameters = list(module.parameters()) if module is not None else []
-        torch.compiler.reset()
-        compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)
-        eager, ours = run(function, inputs, parameters), run(compiled, inputs, parameters)
+        eager = run(function, inputs, parameters)
+        with compiled(function) as graph:
+            ours = run(graph, inputs, parameters)
         assert len(ours[0]) == len(eager[0])
         for a, b in zip([*ours[0], *ours[1]], [*eager[0], *eager[1]], strict=True):
             assert (a is None) == (b is None)

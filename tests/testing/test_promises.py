@@ -11,6 +11,7 @@ from worldblocks import testing
 from worldblocks.returns import lambda_return
 from worldblocks.testing.promise import NotApplicable, Promises, Violation, for_all, searching
 from worldblocks.testing.promise.compare import (
+    compiled,
     difference,
     expect_compiles,
     expect_untouched,
@@ -159,3 +160,10 @@ def test_a_missing_extra_is_named(name, monkeypatch):
     message = rf"wb.testing.{name} needs the extra 'testing': pip install -e \"\.\[testing\]"
     with pytest.raises(ImportError, match=message):
         getattr(testing, name)(*[2] * (name == "parameters"))
+
+
+def test_compiling_leaves_no_record_in_the_log(caplog):
+    """pytest would print all of them below a broken promise."""
+    with compiled(lambda x: 2 * x) as graph:
+        assert graph(torch.ones(3)).tolist() == [2, 2, 2]
+    assert not [record for record in caplog.records if record.name == "torch.__trace"]
