@@ -124,8 +124,7 @@ class BlockLinear(nn.Module):
         shared: Float[Tensor, "*batch shared"] | None = None,
     ) -> Float[Tensor, "*batch out"]:
         """Map each group of features with its own block, which also sees the shared features."""
-        out = self.by_block(x, shared)
-        return rearrange(out, "... blocks part -> ... (blocks part)")
+        return self.by_block(x, shared).flatten(-2)
 
     def by_block(
         self,
@@ -135,7 +134,7 @@ class BlockLinear(nn.Module):
         """`forward` before it joins the blocks, which may copy them."""
         if shared is None:
             check_width("input of BlockLinear", x, self.blocks * self.weight.shape[1])
-            parts = rearrange(x, "... (blocks part) -> blocks (...) part", blocks=self.blocks)
+            parts = x.reshape(-1, self.blocks, self.weight.shape[1]).transpose(0, 1)
             bias = self.bias.to(x.dtype).view(self.blocks, 1, -1)
             out = torch.baddbmm(bias, parts, self.weight.to(x.dtype)).transpose(0, 1)
             return out.reshape(*x.shape[:-1], *out.shape[1:])
@@ -146,7 +145,7 @@ class BlockLinear(nn.Module):
         # One product of the shared features for all blocks, without a copy of them for each.
         rest = rearrange(rest, "blocks shared part -> shared (blocks part)")
         out = F.linear(shared, rest.mT, self.bias).unflatten(-1, (self.blocks, -1))
-        parts = rearrange(x, "... (blocks part) -> blocks (...) part", blocks=self.blocks)
+        parts = x.reshape(-1, self.blocks, widths[0]).transpose(0, 1)
         product = torch.bmm(parts.to(out.dtype), own).transpose(0, 1)
         # A sum is laid out in memory as its first term, whose blocks are joined without a copy.
         return out + product.reshape(out.shape)
