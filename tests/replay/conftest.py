@@ -1,6 +1,7 @@
 import pytest
 
-from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay, rings
+from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay
+from worldblocks.replay.storage import rings
 
 
 @pytest.fixture(params=["memory", "runs", "mapped", "device"])

@@ -7,7 +7,8 @@ import torch
 from replay_rows import Packed, equal, filled, identity, packed, row
 
 import worldblocks as wb
-from worldblocks.replay import SequenceReplay, files
+from worldblocks.replay import SequenceReplay
+from worldblocks.replay.storage import files
 
 # Streams keep 8 + 5 + 1 - 1 = 13 rows; with small chunks, rows 0-2, 3-5, … are separate files.
 SIZES = {"capacity": 24, "streams": 3, "length": 5}

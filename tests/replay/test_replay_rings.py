@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from worldblocks.replay import rings as module
-from worldblocks.replay.layout import Spec
-from worldblocks.replay.rings import HostRings, Rings
-from worldblocks.replay.storage import Memory, OnDevice
+from worldblocks.replay.storage import rings as module
+from worldblocks.replay.storage.layout import Spec
+from worldblocks.replay.storage.rings import HostRings, Rings
+from worldblocks.replay.storage.storages import Memory, OnDevice
 
 
 @pytest.fixture(params=["torch", "NumPy"])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from replay_rows import number, packed, row_of
 
-from worldblocks.replay import Batch, Memory, MemoryMapped, OnDevice, SequenceReplay, files
+from worldblocks.replay import Batch, Memory, MemoryMapped, OnDevice, SequenceReplay
+from worldblocks.replay.storage import files
 
 
 class ReplayAgainstLists(RuleBasedStateMachine):

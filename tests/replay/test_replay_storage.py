@@ -9,7 +9,7 @@ import torch
 from replay_rows import equal, filled, packed, row
 
 from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay
-from worldblocks.replay.recycled import Recycled
+from worldblocks.replay.storage.recycled import Recycled
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")

@@ -1,7 +1,12 @@
 import json
 from typing import NamedTuple
 
-from worldblocks.replay.tree import flatten, map_leaves, template_from_json, template_to_json
+from worldblocks.replay.storage.tree import (
+    flatten,
+    map_leaves,
+    template_from_json,
+    template_to_json,
+)
 
 
 class Pair(NamedTuple):

@@ -22,9 +22,10 @@ tensor([1., 2., 3., 4.])
 from worldblocks.replay.batch import Batch
 from worldblocks.replay.labels import Labels, Relabel, relabel
 from worldblocks.replay.mixture import Mixture, MixtureReplay, labelled
-from worldblocks.replay.selectors import Drawn, OnlineFirst, Selector, Stored, Uniform
+from worldblocks.replay.selectors import Drawn, OnlineFirst, Selector, Uniform
 from worldblocks.replay.sequence import SequenceReplay
-from worldblocks.replay.storage import Memory, MemoryMapped, OnDevice
+from worldblocks.replay.storage.storages import Memory, MemoryMapped, OnDevice
+from worldblocks.replay.storage.stored import Stored
 
 __all__ = [
     "Batch",

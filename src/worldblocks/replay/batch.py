@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
-from worldblocks.replay.layout import FIXED
-from worldblocks.replay.rings import Rings
 from worldblocks.replay.selectors import Drawn
-from worldblocks.replay.tree import map_leaves
+from worldblocks.replay.storage.layout import FIXED
+from worldblocks.replay.storage.rings import Rings
+from worldblocks.replay.storage.tree import map_leaves
 
 
 class Batch(NamedTuple):

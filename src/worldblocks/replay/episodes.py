@@ -10,9 +10,9 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from worldblocks.replay.batch import Batch
-from worldblocks.replay.layout import FIXED
-from worldblocks.replay.rings import Rings
-from worldblocks.replay.tree import map_leaves
+from worldblocks.replay.storage.layout import FIXED
+from worldblocks.replay.storage.rings import Rings
+from worldblocks.replay.storage.tree import map_leaves
 
 
 def checked_episode(episode: Batch) -> Batch:

@@ -5,21 +5,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
-from worldblocks.replay.batch import Batch, gather_carry, gather_rows
+from worldblocks.replay.batch import Batch, gather_carry, gather_rows, places
 from worldblocks.replay.prefetch import Gatherer
-from worldblocks.replay.rings import Rings
 from worldblocks.replay.selectors import (
     NONE,
     Drawn,
     Selector,
-    Stored,
     Uniform,
     check_drawn,
     load_named,
     named_state,
-    rows_between,
 )
+from worldblocks.replay.storage.rings import Rings
+from worldblocks.replay.storage.stored import Stored, rows_between
 
 
 class Sampler:
@@ -81,6 +82,30 @@ class Sampler:
             listener = getattr(self.selector, name, None)
             if listener is not None and (start < stop).any():
                 listener(*rows_between(start, stop))
+
+    def update(
+        self,
+        rings: Rings | None,
+        row: Int64[Tensor, "*batch"] | None,
+        value: Float[Tensor, "*batch"],
+    ) -> None:
+        """Give the selector the values of those rows that are stored."""
+        update = getattr(self.selector, "update", None)
+        if update is None:
+            raise ValueError(
+                f"replay.update was called, and {type(self.selector).__name__} has no method "
+                f"update(stream, row, value); create the replay with a selector that has one"
+            )
+        rings, *place = places("update", row, rings)
+        if row is not None and value.shape != row.shape:
+            raise ValueError(
+                f"update takes a value for each row, got values {list(value.shape)} for rows "
+                f"{list(row.shape)}"
+            )
+        stream, time = (part.numpy() for part in place)
+        stays = time >= rings.stored.oldest[stream]
+        numbers = value.detach().float().cpu().flatten().numpy()
+        update(stream[stays], time[stays], numbers[stays])
 
     def state(self) -> dict[str, Any]:
         """The state as JSON values."""

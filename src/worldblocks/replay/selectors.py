@@ -4,42 +4,13 @@ A window of `window` rows that starts at row `start` of a stream ends at row sta
 The rows of a stream are numbered in order of arrival; numbers are never reused.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-
-@dataclass(frozen=True)
-class Stored:
-    """The rows that are stored: oldest … count - 1 of each stream.
-
-    >>> stored = Stored(oldest=np.array([0, 5]), count=np.array([3, 15]))
-    >>> stored.starts(4)  # windows of 4 rows: none in stream 0, rows 5 to 11 in stream 1
-    array([0, 7])
-    """
-
-    oldest: Int64[ndarray, " stream"]
-    count: Int64[ndarray, " stream"]
-
-    def starts(self, window: int) -> Int64[ndarray, " stream"]:
-        """Number of rows at which a window can start: oldest … count - window."""
-        return np.maximum(self.count - self.oldest - window + 1, 0)
-
-
-def rows_between(
-    start: Int64[ndarray, " stream"], stop: Int64[ndarray, " stream"]
-) -> tuple[Int64[ndarray, " row"], Int64[ndarray, " row"]]:
-    """The stream and the number of rows start … stop - 1 of each stream, stream after stream.
-
-    >>> rows_between(np.array([7, 4]), np.array([9, 5]))
-    (array([0, 0, 1]), array([7, 8, 4]))
-    """
-    rows = stop - start
-    stream = np.arange(len(rows)).repeat(rows)
-    return stream, start[stream] + np.arange(len(stream)) - (rows.cumsum() - rows)[stream]
+from worldblocks.replay.storage.stored import Stored
 
 
 class Drawn(NamedTuple):
@@ -208,6 +179,24 @@ def load_named(selector: Selector, saved: dict[str, Any]) -> None:
             f"load it into one with that selector, or read its rows with SequenceReplay.open"
         )
     selector.load(saved["state"])
+
+
+def check_sizes(capacity: int, streams: int, length: int, context: int) -> None:
+    """Check the sizes of a replay.
+
+    Raises:
+        ValueError: a number is out of range, or a stream has no room for a window.
+    """
+    if streams < 1 or length < 1 or context not in (0, 1):
+        raise ValueError(
+            f"got streams={streams}, length={length}, context={context}; streams and length "
+            f"must be at least 1, context 0 or 1"
+        )
+    if capacity < streams:
+        raise ValueError(
+            f"capacity={capacity} leaves some of {streams} streams without a window; it counts "
+            f"window starts over all streams, so use at least {streams}"
+        )
 
 
 def check_windows(batch_size: int, length: int, context: int, kept: int, count: int) -> None:

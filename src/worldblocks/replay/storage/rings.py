@@ -8,10 +8,10 @@ from jaxtyping import Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldblocks.replay.layout import Layout, Values, as_array, check, check_finite, finite
-from worldblocks.replay.recycled import Recycled
-from worldblocks.replay.selectors import Stored
-from worldblocks.replay.storage import OnDevice, Storage, no_room
+from worldblocks.replay.storage.layout import Layout, Values, as_array, check, check_finite, finite
+from worldblocks.replay.storage.recycled import Recycled
+from worldblocks.replay.storage.storages import OnDevice, Storage, no_room
+from worldblocks.replay.storage.stored import Stored
 
 RUN = 2**16  # bytes; larger windows are copied as one run instead of gathered row by row
 PAGE = 4096  # bytes; the rings of each name are page-aligned, which suits every dtype
@@ -247,12 +247,6 @@ class HostRings(Rings):
             into[:run].copy_(ring[first : first + min(run, window)])
             if run < window:
                 into[run:].copy_(ring[first + run - self.rows : first + window - self.rows])
-
-
-def make_rings(layout: Layout, streams: int, rows: int, storage: Storage) -> Rings:
-    """Create empty rings in a storage."""
-    kind = Rings if isinstance(storage, OnDevice) else HostRings
-    return kind(layout, streams, rows, storage)
 
 
 def _places(layout: Layout, rows: int) -> tuple[dict[str, slice], int]:

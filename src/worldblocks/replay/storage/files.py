@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldblocks.replay.layout import carried
-from worldblocks.replay.rings import Rings
-from worldblocks.replay.selectors import rows_between
+from worldblocks.replay.storage.layout import carried
+from worldblocks.replay.storage.rings import Rings
+from worldblocks.replay.storage.stored import rows_between
 
 FORMAT = 2
 MANIFEST = "manifest"
