@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recency import Recency
 from replay_rows import filled, row
 
 from worldblocks.replay import Drawn, OnlineFirst, SequenceReplay, Stored, Uniform
@@ -98,33 +99,19 @@ def test_the_uniform_draw_depends_on_the_seed_only():
     assert not np.array_equal(first.start, other.start)
 
 
-class Recency:
-    """Starts with an age that is exponentially distributed, in a random stream that has them."""
-
-    def __init__(self, age=5.0, seed=0):
-        self.age, self.generator = age, np.random.default_rng(seed)
-
-    def draw(self, size, window, stored):
-        starts = stored.starts(window)
-        stream = self.generator.choice(np.flatnonzero(starts), size)
-        age = self.generator.exponential(self.age, size).astype(np.int64) % starts[stream]
-        return Drawn(stream, stored.count[stream] - window - age)
-
-    def state(self):
-        return self.generator.bit_generator.state
-
-    def load(self, state):
-        self.generator.bit_generator.state = state
-
-
 def test_recent_windows_more_often_without_a_change_in_replay():
-    replay = filled(60, capacity=240, streams=3, length=5, selector=Recency(age=5.0))
-    age = 59 - replay.sample(4000).row[:, -1] // 3  # of the last row of a window
+    selector = Recency(halflife=5, seed=0)
+    replay = filled(90, capacity=300, streams=3, length=5, selector=selector)
+    age = 89 - replay.sample(4000).row[:, -1] // 3  # of the last row of a window
     assert age.min() == 0
-    assert 4.0 < age.float().mean() < 5.2  # an exponential of mean 5, rounded down: 4.5
+    assert age.float().mean() == pytest.approx(1 / (2**0.2 - 1), rel=0.05)
 
 
-@pytest.mark.parametrize("selector", [Recency, lambda: OnlineFirst(Recency())])
+def recency():
+    return Recency(halflife=5, seed=0)
+
+
+@pytest.mark.parametrize("selector", [recency, lambda: OnlineFirst(recency())])
 def test_an_own_selector_is_saved_with_the_replay(tmp_path, selector):
     replay = filled(20, selector=selector())
     replay.sample(3)
@@ -227,7 +214,7 @@ def test_what_a_selector_draws_is_checked(answer, match):
 def test_a_state_of_another_selector_is_refused(tmp_path):
     replay = filled(9)
     manifest = replay.save(tmp_path)
-    for other in (Recency(), OnlineFirst(Recency())):
+    for other in (recency(), OnlineFirst(recency())):
         name = "OnlineFirst" if isinstance(other, Recency) else "Uniform"
         match = f"drawn from by {name}, and this one has Recency; load it into one with that"
         with pytest.raises(ValueError, match=match):
