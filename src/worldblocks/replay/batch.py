@@ -67,6 +67,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """Move the batch to a device, except `row`, which stays in host memory."""
+        if self.reward.device == device:
+            return self
 
         def move(name: str, leaf: Tensor) -> Tensor:
             return leaf if name == "batch/row" else leaf.to(device, non_blocking=non_blocking)

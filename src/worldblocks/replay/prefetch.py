@@ -74,10 +74,9 @@ class Gatherer:
         return _event(torch.cuda.current_stream(self._device))
 
     def _gather(self, rings: Rings, drawn: Drawn, written: torch.cuda.Event | None) -> Gathered:
-        """Gather rows and move them to the device; runs in the thread."""
+        """Gather rows, and move them to a CUDA device; runs in the thread."""
         if self._side is None or written is None:
-            batch = gather_rows(rings, drawn, self._length, self._context)
-            return batch.to(self._device), None
+            return gather_rows(rings, drawn, self._length, self._context), None
         with torch.cuda.stream(self._side):
             self._side.wait_event(written)
             batch = gather_rows(rings, drawn, self._length, self._context, pin=True)

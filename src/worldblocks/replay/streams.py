@@ -21,7 +21,6 @@ from worldblocks.replay.storage.layout import (
     first_layout,
     layout_from_json,
     layout_to_json,
-    row_values,
 )
 from worldblocks.replay.storage.rings import HostRings, Rings
 from worldblocks.replay.storage.storages import OnDevice, Storage
@@ -81,15 +80,9 @@ class Streams:
             OSError: the folder of the storage cannot be written.
         """
         packed, template = flatten(carry, "carry")
-        values = row_values(
-            packed,
-            obs=obs,
-            prev_action=prev_action,
-            reward=reward,
-            is_first=is_first,
-            is_last=is_last,
-            is_terminal=is_terminal,
-        )
+        values = {f"obs/{key}": value for key, value in obs.items()} | packed
+        values |= {"prev_action": prev_action, "reward": reward}
+        values |= {"is_first": is_first, "is_last": is_last, "is_terminal": is_terminal}
         chosen = None if streams is None else check_streams(streams, self.streams)
         rings = self._rings
         if rings is None:
@@ -116,7 +109,8 @@ class Streams:
         """
         episode = checked_episode(episode)
         packed, template = flatten(episode.carry, "carry")
-        values = row_values(packed, **{name: getattr(episode, name) for name in ("obs", *FIXED)})
+        values = {f"obs/{key}": value for key, value in episode.obs.items()} | packed
+        values |= {name: getattr(episode, name) for name in FIXED}
         rings = self._rings
         if rings is None:
             rings = self._empty(first_layout(values, len(episode.reward), self.context))

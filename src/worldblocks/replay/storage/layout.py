@@ -46,11 +46,6 @@ OBSERVED = (
 )
 
 
-def row_values(packed: Values, *, obs: Values, **fixed: Shaped[Tensor, "..."]) -> Values:
-    """The values of rows by name, from a flattened carry, observations and the `FIXED` ones."""
-    return {f"obs/{key}": value for key, value in obs.items()} | dict(packed) | fixed
-
-
 def first_layout(values: Values, lead: int, context: int) -> Layout:
     """The layout of a row from the first values, whose first axis has the size `lead`.
 

@@ -29,7 +29,6 @@ class Rings:
     Attributes:
         layout: the layout of a row.
         tensors: tensors by name, `streams rows ...`, on `device`.
-        count: number of rows added to each stream; change it with `restart` only.
 
     Raises:
         MemoryError: the rings do not fit into the storage.
@@ -60,13 +59,19 @@ class Rings:
 
     def restart(self, count: NDArray[np.int64]) -> None:
         """Set the number of rows added to each stream; the caller writes the stored ones."""
-        self.count = count
+        self._before, self._since = count, 0  # rows of each stream, and of all since then
         self._together = len(set(count.tolist())) == 1  # all streams have the same number of rows
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """Number of rows added to each stream."""
+        return self._before + self._since
 
     @property
     def stored(self) -> Stored:
         """The rows that are stored."""
-        return Stored(np.maximum(self.count - self.rows, 0), self.count.copy())
+        count = self.count
+        return Stored(np.maximum(count - self.rows, 0), count)
 
     def add(self, values: Values, streams: NDArray[np.int64] | None = None) -> None:
         """Store the next row of all streams, or of the given ones, each value `env ...`.
@@ -78,7 +83,9 @@ class Rings:
         self._check_finite(values, streams)
         stream = np.arange(self.streams) if streams is None else streams
         self.put_rows(stream, self.count[stream], values)
-        self._advance(streams)
+        count = self.count
+        count[stream] += 1
+        self.restart(count)
 
     def extend(self, stream: int, values: Values) -> None:
         """Store the next rows of one stream, each value `time ...`.
@@ -95,16 +102,9 @@ class Rings:
             self.count[stream] + kept,
             {name: value[len(value) - len(kept) :] for name, value in values.items()},
         )
-        count = self.count.copy()
+        count = self.count
         count[stream] += rows
         self.restart(count)
-
-    def _advance(self, streams: NDArray[np.int64] | None) -> None:
-        if streams is None:
-            self.count += 1
-        else:
-            self.count[streams] += 1
-            self.restart(self.count)
 
     def _check_finite(
         self,
@@ -201,10 +201,10 @@ class HostRings(Rings):
                 arrays.append((ring, array))
         if len(arrays) != len(values):
             check(values, self.layout, (self.streams,))
-        slot = int(self.count[0]) % self.rows
+        slot = (int(self._before[0]) + self._since) % self.rows
         for ring, array in arrays:
             ring[:, slot] = array
-        self.count += 1
+        self._since += 1
 
     def put_rows(self, stream: NDArray[np.int64], time: NDArray[np.int64], values: Values) -> None:
         """As `Rings.put_rows`."""
