@@ -84,16 +84,22 @@ def check_streams(streams: Sequence[int] | Int64[Tensor, " env"], count: int) ->
     """Streams as an array.
 
     Raises:
-        ValueError: they are not different streams of a replay with `count` streams.
+        ValueError: they are not the numbers of different streams of a replay with `count` streams.
     """
-    chosen = np.asarray(streams, np.int64)
-    numbers = chosen.tolist()
-    if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 0 or max(numbers) >= count:
+    chosen = np.asarray(streams.cpu() if isinstance(streams, Tensor) else streams)
+    if (
+        chosen.ndim != 1
+        or chosen.dtype.kind not in "iu"  # a mask would be read as the streams 0 and 1
+        or len(set(chosen.tolist())) < max(len(chosen), 1)
+        or chosen.min() < 0
+        or chosen.max() >= count
+    ):
         raise ValueError(
-            f"got rows of the streams {numbers}; this replay has the streams 0 to {count - 1}, and "
-            f"each may have one row"
+            f"got rows of the streams {chosen.tolist()}; this replay has the streams 0 to "
+            f"{count - 1}, and each may have one row; give their numbers, such as "
+            f"mask.nonzero().flatten()"
         )
-    return chosen
+    return chosen.astype(np.int64)
 
 
 def check(values: Values, layout: Layout, lead: tuple[int, ...]) -> None:
