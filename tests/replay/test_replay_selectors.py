@@ -2,12 +2,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from recency import Recency
-from replay_rows import filled, row
+from replay_rows import filled, row, row_of
 
-from worldblocks.replay import Drawn, OnlineFirst, SequenceReplay, Stored, Uniform
+from worldblocks.replay import Batch, Drawn, OnlineFirst, SequenceReplay, Stored, Uniform
 
 
 def stored(oldest, count):
@@ -172,6 +173,19 @@ def test_a_prioritized_selector_hears_of_rows_and_of_values():
     replay.update(every, every.float())  # of rows 0 and 1 nothing is stored
     assert selector.priority[2, 8] == 26
     assert (0, 1) not in selector.priority
+
+
+def test_a_selector_hears_of_stored_rows_only():
+    selector = Prioritized()
+    replay = filled(2, context=0, selector=selector)  # keeps 12 rows of each stream
+    which = torch.arange(100, 140)
+    place = torch.arange(40)
+    flags = {"is_first": place == 0, "is_last": place == 39}
+    replay.add_episode(Batch(**row_of(which, **flags)), stream=1)
+    assert selector.gone == [(1, 0), (1, 1)]
+    others = [(stream, time) for stream in (0, 2) for time in range(2)]
+    assert sorted(selector.priority) == sorted(others + [(1, time) for time in range(30, 42)])
+    assert replay.sample(9).row.shape == (9, 5)
 
 
 def test_windows_without_a_weight_have_weight_one_beside_others():

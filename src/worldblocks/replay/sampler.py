@@ -74,10 +74,13 @@ class Sampler:
         return hasattr(self.selector, "added") or hasattr(self.selector, "evicted")
 
     def changed(self, before: Stored, after: Stored) -> None:
-        """Tell the selector which rows were evicted and added."""
+        """Tell the selector which rows were evicted and added.
+
+        An episode longer than the ring has rows that were never stored; they are not mentioned.
+        """
         for name, start, stop in (
-            ("evicted", before.oldest, after.oldest),
-            ("added", before.count, after.count),
+            ("evicted", before.oldest, np.minimum(after.oldest, before.count)),
+            ("added", np.maximum(before.count, after.oldest), after.count),
         ):
             listener = getattr(self.selector, name, None)
             if listener is not None and (start < stop).any():
