@@ -1,11 +1,12 @@
 """The replay of several tasks: the task of each window, and its known rewards."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldblocks.replay import MixtureReplay, Relabel, SequenceReplay
+from worldblocks.replay import MixtureReplay, OnlineFirst, Relabel, SequenceReplay, Uniform
 
 SIZES = {"capacity": 60, "streams": 2, "length": 3}
 
@@ -185,3 +186,15 @@ def test_messages():
     nowhere = mixture._replace(batch=mixture.batch._replace(row=None))
     with pytest.raises(ValueError, match="write_back needs rows from a replay"):
         replay.write_back(nowhere, mixture.batch.carry)
+
+
+@pytest.mark.parametrize("tasks", [("walk", "run"), ("run", "walk")])
+def test_windows_of_a_task_without_weights_have_weight_one(tasks):
+    class Halves(Uniform):
+        def draw(self, size, window, stored):
+            return super().draw(size, window, stored)._replace(weight=np.full(size, 0.5))
+
+    replay = filled(tasks, rows=7, selector=lambda seed: OnlineFirst(Halves(seed)))
+    replay["walk"].sample(2)  # its queue of two windows is empty, that of the other task is not
+    weight = replay.sample({"walk": 1, "run": 2}).batch.weight[:, 0]
+    assert sorted(weight.tolist()) == [0.5, 1.0, 1.0]

@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 from replay_rows import filled, number, packed, row, row_of
@@ -49,6 +50,14 @@ def test_stored_rows_are_split_where_an_episode_begins():
         assert found.obs["image"].shape == (len(found.row), 4, 6, 1)
 
 
+def test_stored_rows_are_split_where_an_episode_ends():
+    replay = SequenceReplay(capacity=40, streams=2, length=3)
+    for time in range(6):  # an environment that does not mark the row after the last one
+        replay.add(**row(time, 2, is_last=torch.tensor([time == 3, time == 5])))
+    assert [len(found.reward) for found in replay.episodes()] == [4, 2, 6]
+    assert SequenceReplay.from_episodes(replay.episodes(), length=3).steps == 12
+
+
 def test_the_first_episode_may_have_lost_its_beginning():
     replay = filled(31)  # the 13 rows of a stream are 18 to 30
     found = list(replay.episodes())
@@ -56,6 +65,15 @@ def test_the_first_episode_may_have_lost_its_beginning():
     assert not found[0].is_first.any()
     again = SequenceReplay.from_episodes(found, length=5)
     assert [bool(episode.is_first[0]) for episode in again.episodes()] == [True] * 3
+
+
+def test_episodes_are_read_before_rows_are_added():
+    replay = filled(31)
+    episodes = replay.episodes()
+    assert len(next(episodes).reward) == 13
+    replay.add(**row(31, 3))
+    with pytest.raises(RuntimeError, match=r"were overwritten, .*: list\(replay\.episodes\(\)\)"):
+        next(episodes)
 
 
 def test_an_empty_replay_has_no_episodes():
@@ -127,8 +145,13 @@ def test_an_episode_longer_than_the_ring_keeps_its_end():
             {"is_last": torch.tensor([0, 1, 0, 1]).bool()},
             "has is_last at row 1; only row 0 is `is_",
         ),
-        ({"reward": torch.zeros(0)}, r"at least one row, got rewards of shape \[0\]; add the epis"),
-        ({"reward": torch.zeros(2, 4)}, r"an episode has the axes `time ...` .* shape \[2, 4\]"),
+        ({"reward": torch.zeros(0)}, r"at least one row, got reward as float32\[0\]; add the epis"),
+        ({"reward": torch.zeros(2, 4)}, r"the axes `time ...` .* reward as float32\[2, 4\]"),
+        ({"is_first": np.zeros(4, bool)}, "is_first as a numpy.ndarray; .* by torch.from_numpy"),
+        (
+            {"obs": {"image": torch.tensor(1), "which": torch.tensor(1)}},
+            r"'image' is int64\[\]; he",
+        ),
         (
             {"reward": torch.full((4,), torch.inf)},
             "reward of stream 0 holds inf at row 3; only fin",
@@ -179,6 +202,12 @@ def test_a_saved_replay_is_opened_with_other_sizes(tmp_path, length, context):
             assert carry == stored[before[which]]
     episodes = zip(other.episodes(), replay.episodes(), strict=True)
     assert all(torch.equal(ours.reward, theirs.reward) for ours, theirs in episodes)
+
+
+def test_an_opened_replay_takes_memory_for_the_stored_rows_only(tmp_path):
+    filled(31).save(tmp_path)  # 13 rows of each of three streams are left
+    other = SequenceReplay.open(tmp_path, length=3)
+    assert (other.steps, other.capacity) == (39, 39)
 
 
 def test_the_newest_save_that_was_completed_is_opened(tmp_path):

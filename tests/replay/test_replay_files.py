@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 import sys
 from collections import namedtuple
 
@@ -303,3 +305,18 @@ def test_a_carry_of_an_earlier_version_has_the_names_of_today(tmp_path, old):
         assert type(other.sample(2).carry) is wb.rssm.Packed
     again = loaded(tmp_path, save(restored, tmp_path))
     assert again.sample(2).carry._fields == ("memory", "stoch")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_replay_is_copied_through_a_folder_only(copied):
+    with pytest.raises(TypeError, match=r"to be pickled or copied, .*; save it in a folder and"):
+        copied(filled(9))
+
+
+def test_a_carry_that_is_one_tensor_is_saved_and_loaded(tmp_path):
+    replay = SequenceReplay(capacity=24, streams=3, length=5)
+    for time in range(9):
+        replay.add(**row(time, 3, carry=torch.full((3, 2), float(time))))
+    other = SequenceReplay(capacity=24, streams=3, length=5)
+    other.load(tmp_path, replay.save(tmp_path))
+    equal(other.sample(4), replay.sample(4))

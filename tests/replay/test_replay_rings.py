@@ -81,7 +81,7 @@ def test_streams_advance_on_their_own(rings):
 def test_of_many_rows_the_last_stay(rings):
     ring = rings(4)
     values = torch.tensor([[time, 1] for time in range(4, 11)])
-    ring.extend(1, {"x": values})
+    ring.extend(1, len(values), {"x": values})
     assert ring.stored.oldest.tolist() == [0, 6]
     assert ring.tensors["x"][1, :, 0].tolist() == [10, 6, 7, 8, 9]
 

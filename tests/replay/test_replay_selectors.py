@@ -9,6 +9,7 @@ from recency import Recency
 from replay_rows import filled, row, row_of
 
 from worldblocks.replay import Batch, Drawn, OnlineFirst, SequenceReplay, Stored, Uniform
+from worldblocks.testing import check_replay
 
 
 def stored(oldest, count):
@@ -199,6 +200,22 @@ def test_windows_without_a_weight_have_weight_one_beside_others():
     assert batch.last(2).weight.shape == (5, 2)
 
 
+def test_the_online_queue_has_the_optional_methods_of_the_selector_behind_it():
+    class Counted(OnlineFirst):
+        counted = 0
+
+        def added(self, stream, row):
+            self.counted += len(row)
+            self.then.added(stream, row)
+
+    queue = Counted(Prioritized())
+    replay = filled(9, context=0, selector=queue)
+    assert queue.counted == len(queue.then.priority) == 27
+    batch = replay.sample(2)
+    replay.update(batch.row, batch.reward)
+    assert not any(hasattr(OnlineFirst(Uniform()), name) for name in ("added", "update", "next"))
+
+
 class Answers(Uniform):
     """A selector that gives one answer."""
 
@@ -206,7 +223,7 @@ class Answers(Uniform):
         self.answer = answer
 
     def draw(self, size, window, stored):
-        return Drawn(*map(np.array, self.answer))
+        return Drawn(*self.answer)
 
 
 @pytest.mark.parametrize(
@@ -217,12 +234,46 @@ class Answers(Uniform):
         (([0, 1, 3], [0, 0, 0]), r"gave streams 0 to 3; this replay has streams 0 to 2"),
         (([0, 1, 2], [0, 4, 0]), r"window of 6 rows from row 4 of stream 1, which stores rows 0 t"),
         (([0, 1, 2], [0, -1, 0]), r"from row -1 of stream 1, which stores rows 0 to 8; a start is"),
+        (
+            ([0, 1, 2], [0.0, 0.5, 0.0]),
+            r"draw gave starts as float64\[3\]; they must be integers, on",
+        ),
+        (([[0], [1], [2]], [0, 0, 0]), r"streams as int64\[3, 1\]; .* one for each of 3 windows"),
     ],
 )
 def test_what_a_selector_draws_is_checked(answer, match):
     match = match.replace("2, 3 streams", "gave 3 streams")
     with pytest.raises(ValueError, match=match):
         filled(9, selector=Answers(*answer)).sample(3)
+
+
+@pytest.mark.parametrize("convert", [list, np.int32, torch.tensor])
+def test_streams_and_starts_of_any_integers(convert):
+    def converted(numbers):
+        return list(numbers) if convert is list else convert(numbers)
+
+    answer = converted([0, 1, 2]), converted([0, 2, 3])
+    weights = np.array([0.1, 0.2, 0.3])
+    batch = filled(9, selector=Answers(*answer, weights), prefetch=True).sample(3)
+    assert batch.row[:, 0].tolist() == [3, 10, 14]
+    assert batch.weight[:, 0].equal(torch.tensor([0.1, 0.2, 0.3]))
+
+
+@pytest.mark.parametrize("wrong", [Uniform, "uniform", lambda size, window, stored: None])
+def test_what_is_no_selector(wrong):
+    match = r"has the method draw\(size, window, stored\), got .*; give an object, such as wb"
+    with pytest.raises(ValueError, match=match):
+        filled(0, selector=wrong)
+
+
+def test_a_state_that_is_not_json_is_refused(tmp_path):
+    class Arrays(Uniform):
+        def state(self):
+            return np.zeros(3)
+
+    match = r"the selector's state is not JSON \(Object of type ndarray .*; use x\.tolist\(\)"
+    with pytest.raises(TypeError, match=match):
+        filled(9, selector=Arrays()).save(tmp_path)
 
 
 def test_a_state_of_another_selector_is_refused(tmp_path):
@@ -257,3 +308,15 @@ def test_only_the_default_selector_has_a_queue():
 
 def sizes():
     return {"capacity": 24, "streams": 3, "length": 5}
+
+
+def test_the_promises_of_a_replay_without_a_queue():
+    """They are tested with a selector of one's own, whatever its distribution."""
+
+    def make(seed, **options):
+        return SequenceReplay(**options, selector=Recency(halflife=5, seed=seed))
+
+    uneven = ("every-start", "draws-are-even", "draws-are-independent")
+    report = check_replay(make, skip=uneven)
+    assert {"resumes", "writes-back", "windows-were-stored"} <= {*report.kept}
+    assert report.skipped["queue-gives-each-once"] == "Recency has no online queue"

@@ -108,12 +108,12 @@ class ReplayAgainstLists(RuleBasedStateMachine):
 
     @rule()
     def episodes(self):
-        """Split where an episode begins, one stream after the other."""
+        """Split where an episode begins or ends, one stream after the other."""
         found = list(self.replay.episodes())
         expected = []
         for s in range(self.streams):
             for time in range(self.oldest(s), len(self.first[s])):
-                if self.first[s][time] or time == self.oldest(s):
+                if time == self.oldest(s) or self.first[s][time] or self.last[s][time - 1]:
                     expected.append([])
                 expected[-1].append(time * self.streams + s)
         assert [episode.row.tolist() for episode in found] == expected

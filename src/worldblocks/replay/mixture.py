@@ -13,7 +13,7 @@ from worldblocks.replay.batch import Batch
 from worldblocks.replay.labels import FEATURE, LABEL, Labels, Relabel, relabel
 from worldblocks.replay.selectors import Selector
 from worldblocks.replay.sequence import SequenceReplay
-from worldblocks.replay.storage.tree import map_leaves
+from worldblocks.replay.storage.tree import flatten, map_leaves
 
 
 class Mixture(NamedTuple):
@@ -159,6 +159,9 @@ class MixtureReplay:
         parts = [_split(batch.obs) for batch in batches]
         labels = [self._labels(*x) for x in zip(wanted, batches, parts, strict=True)]
         plain = [b._replace(obs=p[0]) for b, p in zip(batches, parts, strict=True)]
+        if any(b.weight is not None for b in plain):  # a selector may give weights now and then
+            weights = [torch.ones_like(b.reward) if b.weight is None else b.weight for b in plain]
+            plain = [b._replace(weight=w) for b, w in zip(plain, weights, strict=True)]
         features = [part[2] for part in parts]
         named = [name for name in features[0] if all(name in own for own in features)]
         common = {name: torch.cat([own[name] for own in features]) for name in named}
@@ -260,10 +263,7 @@ def _split(obs: Mapping[str, Tensor]) -> tuple[dict, dict, dict]:
 
 def _joined(trees: Sequence[Any], axis: int) -> Any:
     """Concatenate the leaves of trees of one structure."""
-    leaves: list[dict[str, Tensor]] = []
-    for tree in trees:
-        leaves.append({})
-        map_leaves(lambda name, leaf, own=leaves[-1]: own.update({name: leaf}), tree, "batch")
+    leaves = [flatten(tree, "batch")[0] for tree in trees]
     return map_leaves(
         lambda name, _: torch.cat([own[name] for own in leaves], axis), trees[0], "batch"
     )

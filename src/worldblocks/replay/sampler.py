@@ -45,6 +45,11 @@ class Sampler:
         device: torch.device,
         prefetch: bool,
     ) -> None:
+        if isinstance(selector, type) or not hasattr(selector, "draw"):
+            raise ValueError(
+                f"a selector has the method draw(size, window, stored), got {selector!r}; give an "
+                f"object, such as wb.replay.Uniform(seed)"
+            )
         self.selector = selector
         self._evaluation = Uniform([seed, 1])  # so that reports do not change training
         self._length, self._context, self._device = length, context, device
@@ -147,5 +152,5 @@ class Sampler:
         if missing <= 0:
             return ahead
         drawn = self.selector.draw(missing, window, stored)
-        check_drawn(self.selector, drawn, missing, window, stored)
+        drawn = check_drawn(self.selector, drawn, missing, window, stored)
         return ahead.followed_by(drawn)

@@ -4,7 +4,6 @@ A window of `window` rows that starts at row `start` of a stream ends at row sta
 The rows of a stream are numbered in order of arrival; numbers are never reused.
 """
 
-import contextlib
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -61,7 +60,7 @@ class Selector(Protocol):
     * `evicted(stream, row)`: these rows were overwritten.
     * `update(stream, row, value)`: `SequenceReplay.update` was called with a number for each of
       these rows, for example a temporal-difference error. Rows that are no longer stored are left
-      out.
+      out. With `context = 1`, row 0 of a batch is the row after the start that was drawn.
     """
 
     def draw(self, size: int, window: int, stored: Stored) -> Drawn:
@@ -116,9 +115,12 @@ class OnlineFirst:
     def __init__(self, then: Selector) -> None:
         self.then = then
         self._next = np.zeros(0, np.int64)  # next k of each stream
-        for name in ("added", "evicted", "update"):
-            if hasattr(then, name):
-                setattr(self, name, getattr(then, name))
+
+    def __getattr__(self, name: str) -> Any:
+        """The optional methods of `then`, where it has them."""
+        if name in ("added", "evicted", "update"):
+            return getattr(self.then, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def draw(self, size: int, window: int, stored: Stored) -> Drawn:
         """As `Selector.draw`."""
@@ -226,19 +228,23 @@ def check_windows(batch_size: int, length: int, context: int, kept: int, count: 
         )
 
 
-def check_drawn(selector: Selector, drawn: Drawn, size: int, window: int, stored: Stored) -> None:
-    """Check the windows that a selector drew.
+def check_drawn(selector: Selector, drawn: Drawn, size: int, window: int, stored: Stored) -> Drawn:
+    """A copy of the windows that a selector drew, after checking that they are stored.
 
     Raises:
-        ValueError: there are more or fewer than `size`, or a window is not stored.
+        ValueError: they are not integers, not `size` windows, or not stored.
     """
-    stream, start, weight = drawn
-    last = stored.count - window
-    with contextlib.suppress(IndexError, ValueError):  # of a stream or a length that is wrong
-        inside = (stream >= 0) & (start >= stored.oldest[stream]) & (start <= last[stream])
-        if len(stream) == len(start) == size and inside.all() and weight is None:
-            return
-    name, lengths = type(selector).__name__, [len(part) for part in drawn if part is not None]
+    name, last = type(selector).__name__, stored.count - window
+    stream, start = np.array(drawn.stream), np.array(drawn.start)
+    weight = None if drawn.weight is None else np.array(drawn.weight, np.float32)
+    for part, array in (("streams", stream), ("starts", start)):
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            raise ValueError(
+                f"{name}.draw gave {part} as {array.dtype}{list(array.shape)}; they must be "
+                f"integers, one for each of {size} windows"
+            )
+    drawn = Drawn(stream.astype(np.int64, copy=False), start.astype(np.int64, copy=False), weight)
+    lengths = [len(part) for part in drawn if part is not None]
     if lengths != [size] * len(lengths):
         raise ValueError(
             f"{name}.draw was asked for {size} windows and gave {len(stream)} streams, "
@@ -260,3 +266,4 @@ def check_drawn(selector: Selector, drawn: Drawn, size: int, window: int, stored
             f"{where}, which stores rows {stored.oldest[where]} to {stored.count[where] - 1}; a "
             f"start is at least stored.oldest and at most stored.count - window"
         )
+    return drawn

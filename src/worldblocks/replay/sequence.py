@@ -60,8 +60,8 @@ class SequenceReplay(Streams):
         prefetch: whether a thread gathers ahead; by default only for a CUDA device.
 
     Raises:
-        ValueError: a number is out of range, `storage` is not a storage, or this machine has no
-            such device.
+        ValueError: a number is out of range, `selector` is not a selector, `storage` is not a
+            storage, or this machine has no such device.
     """
 
     def __init__(
@@ -159,11 +159,11 @@ class SequenceReplay(Streams):
         """
         saved = current(newest_manifest(Path(folder)))
         sizes = {name: saved[name] for name in ("capacity", "streams", "length", "context")}
-        source = cls(**sizes)
-        source._read_rows(Path(folder).resolve(), saved)()
-        options.setdefault("capacity", sum(saved["rows"]))
+        old = cls(**sizes)
+        old._read_rows(Path(folder).resolve(), saved)()
+        options.setdefault("capacity", int(old._rings.stored.starts(1).sum()) if old._rings else 0)
         options["context"] = saved["context"] if context is None else context
-        return cls.from_episodes(source.episodes(), length=length, **options)
+        return cls.from_episodes(old.episodes(), length=length, **options)
 
     def __len__(self) -> int:
         """Number of window starts that can be drawn, over all streams."""

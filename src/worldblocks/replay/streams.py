@@ -118,7 +118,7 @@ class Streams:
             [rings.count.argmin()] if stream is None else check_streams([stream], self.streams)
         )
         before = rings.stored
-        rings.extend(int(chosen), values)
+        rings.extend(int(chosen), len(episode.reward), values)
         self._rings, self._carry = rings, template if self.context else None
         if self._listener is not None:
             self._listener(before, rings.stored)
@@ -128,6 +128,9 @@ class Streams:
 
         The first of a stream may have lost its beginning, and the last may be unfinished. `carry`
         has one entry for each row. `is_last` is also set where an episode was abandoned.
+
+        Raises:
+            RuntimeError: rows added between two episodes have overwritten one.
         """
         if self._rings is not None:
             yield from stored_episodes(self._rings, self._carry)
@@ -153,6 +156,17 @@ class Streams:
         flat = {name: value.flatten(0, len(lead) - 1) for name, value in values.items()}
         rings.put(stream, time, flat)
         self._chunks.changed(time[time >= int(rings.stored.oldest.min())].numpy())
+
+    def __getstate__(self) -> Any:
+        """Neither pickled nor copied: the rows may be many times the memory in use.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "a SequenceReplay was to be pickled or copied, which would copy the memory for all of "
+            "its capacity; save it in a folder and load that into another replay"
+        )
 
     def _empty(self, layout: Layout) -> Rings:
         kind = Rings if isinstance(self.storage, OnDevice) else HostRings

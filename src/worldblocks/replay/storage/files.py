@@ -120,7 +120,11 @@ class Chunks:
 def write_manifest(folder: Path, manifest: Mapping[str, Any], version: int) -> dict[str, Any]:
     """Write a manifest into its folder. Returns it with an entry of its own file."""
     file = f"{MANIFEST}-v{version:06}.json"
-    size, crc32 = _write(folder / file, json.dumps(manifest).encode())
+    try:
+        data = json.dumps(manifest).encode()
+    except TypeError as error:
+        raise TypeError(f"the selector's state is not JSON ({error}); use x.tolist()") from error
+    size, crc32 = _write(folder / file, data)
     own = {"part": MANIFEST, "size": size, "crc32": crc32}
     return {**manifest, "files": {**manifest["files"], file: own}}
 
@@ -151,8 +155,8 @@ def current(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     """The manifest of an earlier version as this version writes it."""
     if manifest["format"] == 1:
         manifest = _from_first_format(manifest)
-    old = manifest["carry"] or {}
-    if (old.get("namedtuple"), *old.get("fields", ())) not in (
+    old = manifest["carry"]
+    if not isinstance(old, Mapping) or (old.get("namedtuple"), *old.get("fields", ())) not in (
         ("Packed", "deter", "index"),
         ("GaussianCarry", "deter", "stoch"),
     ):

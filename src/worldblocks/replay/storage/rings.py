@@ -87,13 +87,12 @@ class Rings:
         count[stream] += 1
         self.restart(count)
 
-    def extend(self, stream: int, values: Values) -> None:
-        """Store the next rows of one stream, each value `time ...`.
+    def extend(self, stream: int, rows: int, values: Values) -> None:
+        """Store the next `rows` rows of one stream, each value `time ...`.
 
         Raises:
             ValueError: a value does not match the layout or is not finite. Nothing was added.
         """
-        rows = len(next(iter(values.values())))
         check(values, self.layout, (rows,))
         self._check_finite(values, np.full(rows, stream), np.arange(rows))
         kept = np.arange(max(0, rows - self.rows), rows)  # the rest is evicted at once

@@ -22,6 +22,9 @@ def check_replay(
 
     It needs `add`, `sample`, `len` and batches of type `worldblocks.replay.Batch`. An online queue
     (`queued`, its number of windows), `write_back`, `save` and `load` are tested where they exist.
+    Where a selector of your own does not draw every window equally often, leave out `every-start`,
+    `draws-are-even` and `draws-are-independent`. Create the replay without `prefetch`, which draws
+    a batch before the rows that are added next.
 
     Args:
         make: `make(capacity=, streams=, length=, context=, seed=)` returns an empty replay.

@@ -114,6 +114,13 @@ class Case:
         if missing := [name for name in names if not hasattr(replay, name)]:
             raise NotApplicable(f"this replay has no {' and no '.join(missing)}")
 
+    def needs_queue(self) -> None:
+        """Skip the promise if the replay or its selector has no online queue."""
+        self.needs("queued")
+        selector = getattr(self.empty(Sizes(2, 1, 2, 0, 3, 0)), "selector", None)
+        if selector is not None and not hasattr(selector, "waiting"):
+            raise NotApplicable(f"{type(selector).__name__} has no online queue")
+
 
 def uniform(replay: Any, count: int) -> Any:
     """A batch drawn uniformly, once the online queue is empty."""

@@ -96,7 +96,7 @@ def seeds(case: Case) -> None:
     "the next entry of the queue, and the row at which a window is complete",
 )
 def queue_gives_each_once(case: Case) -> None:
-    case.needs("queued")
+    case.needs_queue()
 
     def body(size: Sizes) -> None:
         size = size._replace(share=40)
@@ -132,7 +132,7 @@ def queue_gives_each_once(case: Case) -> None:
     "the order of queue and draws in sample()",
 )
 def queue_comes_first(case: Case) -> None:
-    case.needs("queued")
+    case.needs_queue()
     size = Sizes(share=40, streams=2, length=3, context=0, rows=13, flags=0)
     replay = case.filled(size)
     queued = replay.queued
