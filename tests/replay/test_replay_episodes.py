@@ -127,7 +127,8 @@ def test_an_episode_continues_from_its_carries():
 
 
 def test_an_episode_longer_than_the_ring_keeps_its_end():
-    replay = filled(2, capacity=24)  # 13 rows of each stream
+    replay = filled(1, capacity=24)  # 13 rows of each stream
+    replay.add(**row(1, 3, is_last=torch.ones(3, dtype=torch.bool)))
     replay.add_episode(episode(100, 40), stream=1)
     assert [e.row.numel() for e in replay.episodes()] == [2, 13, 2]
     assert replay.sample(30).obs["which"][:, -1].max() == 139
@@ -165,6 +166,26 @@ def test_an_episode_that_cannot_be_added(wrong, match):
     with pytest.raises(ValueError, match=match):
         replay.add_episode(episode(0, 4, **wrong))
     assert replay.steps == 3
+
+
+def test_an_episode_is_not_added_in_the_middle_of_another():
+    replay = SequenceReplay(capacity=60, streams=2, length=3)
+    replay.add_episode(episode(0, 3, ends=False))
+    replay.add_episode(episode(3, 3, ends=False))
+    replay.add_episode(episode(6, 3, ends=False))  # recorded ones may be abandoned
+    replay.add(**row(5, 2, is_last=torch.tensor([True, False])))
+    replay.add_episode(episode(20, 3), stream=0)
+    match = r"stream 1, whose environment is in the middle of one \(row 3 is not is_last\); add rec"
+    with pytest.raises(ValueError, match=match):
+        replay.add_episode(episode(20, 3), stream=1)
+    assert replay.steps == 14
+
+
+@pytest.mark.parametrize("wrong", [{"episodes": episode(0, 4)}, {"streams": 2}])
+def test_one_episode_or_more_streams(wrong):
+    given = {"episodes": [episode(0, 4)], "length": 3} | wrong
+    with pytest.raises(ValueError, match="from_episodes takes a list of episodes into one stream"):
+        SequenceReplay.from_episodes(given.pop("episodes"), **given)
 
 
 def test_there_is_no_stream_of_that_number():

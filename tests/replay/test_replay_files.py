@@ -245,7 +245,10 @@ def test_a_replay_of_other_sizes(tmp_path, name, value):
 
 def test_another_format(tmp_path):
     manifest = save(filled(9), tmp_path) | {"format": 3}
-    with pytest.raises(ValueError, match="saved replay has format=3, and this one format=2"):
+    with pytest.raises(
+        ValueError,
+        match="has format 3; this version of worldblocks reads up to 2, so load it with the",
+    ):
         loaded(tmp_path, manifest)
 
 

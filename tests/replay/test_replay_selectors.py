@@ -178,7 +178,8 @@ def test_a_prioritized_selector_hears_of_rows_and_of_values():
 
 def test_a_selector_hears_of_stored_rows_only():
     selector = Prioritized()
-    replay = filled(2, context=0, selector=selector)  # keeps 12 rows of each stream
+    replay = filled(1, context=0, selector=selector)  # keeps 12 rows of each stream
+    replay.add(**row(1, 3, is_last=torch.ones(3, dtype=torch.bool)))
     which = torch.arange(100, 140)
     place = torch.arange(40)
     flags = {"is_first": place == 0, "is_last": place == 39}

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -35,6 +36,7 @@ class ReplayAgainstLists(RuleBasedStateMachine):
         self.last = [[] for _ in range(streams)]
         self.carry = {}  # by identity of the row
         self.queue = set()  # windows k of streams
+        self.recorded = {}  # by stream: its rows when an episode was added last
         self.small_chunks = mock.patch.object(files, "CHUNK_BYTES", chunk * streams * 83)
         self.small_chunks.start()  # a row of one stream is 83 bytes
         self.folder = tempfile.TemporaryDirectory()
@@ -101,7 +103,13 @@ class ReplayAgainstLists(RuleBasedStateMachine):
         which += len(self.first[place]) * self.streams
         last = torch.arange(length) == length - 1
         values = row_of(which, is_last=last & ends)
+        rows = len(self.first[place])
+        if rows and self.recorded.get(place) != rows and not self.last[place][-1]:
+            with pytest.raises(ValueError, match="in the middle of one"):
+                self.replay.add_episode(Batch(**values), stream=stream)
+            return
         self.replay.add_episode(Batch(**values), stream=stream)
+        self.recorded[place] = rows + length
         for k in range(length):
             self.append(place, k == 0, bool(last[k]) and ends)
         self.check_counts()
@@ -194,6 +202,7 @@ class ReplayAgainstLists(RuleBasedStateMachine):
             self.replay = SequenceReplay(**self.sizes, seed=3)
         self.replay.load(Path(self.folder.name), json.loads(manifest))
         self.first, self.last, self.carry, self.queue = copy.deepcopy(lists)
+        self.recorded = {}
 
 
 TestReplayAgainstLists = ReplayAgainstLists.TestCase

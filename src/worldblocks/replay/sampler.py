@@ -9,13 +9,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from worldblocks.replay.batch import Batch, gather_carry, gather_rows, places
+from worldblocks.replay.checks import check_drawn
 from worldblocks.replay.prefetch import Gatherer
 from worldblocks.replay.selectors import (
     NONE,
     Drawn,
     Selector,
     Uniform,
-    check_drawn,
     load_named,
     named_state,
 )

@@ -9,18 +9,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from worldblocks.replay.batch import Batch
+from worldblocks.replay.checks import check_sizes, check_windows
 from worldblocks.replay.sampler import Sampler
-from worldblocks.replay.selectors import OnlineFirst, Selector, Uniform, check_sizes, check_windows
-from worldblocks.replay.storage.files import (
-    FORMAT,
-    check_manifest,
-    current,
-    newest_manifest,
-    next_version,
-    write_manifest,
-)
+from worldblocks.replay.selectors import OnlineFirst, Selector, Uniform
+from worldblocks.replay.storage.earlier import FORMAT, check_manifest, current
+from worldblocks.replay.storage.files import newest_manifest, next_version, write_manifest
 from worldblocks.replay.storage.storages import (
     Memory,
+    MemoryMapped,
     OnDevice,
     Storage,
     check_device,
@@ -54,8 +50,7 @@ class SequenceReplay(Streams):
             the initial carry and marks its row 0 as `is_first`.
         selector: draws the windows of a batch; by default `OnlineFirst(Uniform(seed))`.
         seed: seed of the default selector, and of windows of another length than `length`.
-        storage: where rows are kept: `Memory`, `MemoryMapped` or `OnDevice`. Batches do not depend
-            on it.
+        storage: where rows are kept: `Memory`, `MemoryMapped` or `OnDevice`.
         device: device of the batches, except their `row`; by default that of the storage.
         prefetch: whether a thread gathers ahead; by default only for a CUDA device.
 
@@ -120,6 +115,11 @@ class SequenceReplay(Streams):
         Raises:
             ValueError: there is no episode, or an episode cannot be added.
         """
+        if isinstance(episodes, Batch) or "streams" in options:
+            raise ValueError(
+                "from_episodes takes a list of episodes into one stream; for one episode or more "
+                "streams, create a SequenceReplay and call add_episode"
+            )
         if capacity is None:
             episodes = list(episodes)
             capacity = sum(len(episode.reward) for episode in episodes)
@@ -144,8 +144,8 @@ class SequenceReplay(Streams):
     ) -> "SequenceReplay":
         """A new replay of the episodes that were saved in a folder.
 
-        Sizes and selector may differ from the saved ones; `load` continues exactly instead. While
-        it reads, the rows are in memory twice.
+        Sizes and selector may differ from the saved ones; `load` continues exactly instead. The
+        rows are in memory, or on the disk of `MemoryMapped`, twice while they are read.
 
         Args:
             folder: the folder of `save`, such as `<run>/checkpoint/replay`.
@@ -159,7 +159,8 @@ class SequenceReplay(Streams):
         """
         saved = current(newest_manifest(Path(folder)))
         sizes = {name: saved[name] for name in ("capacity", "streams", "length", "context")}
-        old = cls(**sizes)
+        storage = options.get("storage")
+        old = cls(**sizes, storage=storage if isinstance(storage, MemoryMapped) else Memory())
         old._read_rows(Path(folder).resolve(), saved)()
         options.setdefault("capacity", int(old._rings.stored.starts(1).sum()) if old._rings else 0)
         options["context"] = saved["context"] if context is None else context
@@ -189,9 +190,8 @@ class SequenceReplay(Streams):
 
     def holds(self, length: int) -> bool:
         """True if windows of `length` rows (after their context) can be drawn now."""
-        return self._rings is not None and bool(
-            self._rings.stored.starts(length + self.context).any()
-        )
+        starts = None if self._rings is None else self._rings.stored.starts(length + self.context)
+        return starts is not None and bool(starts.any())
 
     def sample(self, batch_size: int, *, length: int | None = None) -> Batch:
         """Sample a batch of windows, `batch time ...`, on `device`.

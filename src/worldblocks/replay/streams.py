@@ -48,6 +48,7 @@ class Streams:
         self._rings: Rings | None = None  # created with the layout of the first row
         self._chunks = Chunks()
         self._carry: Any = None  # the structure of a carry, with a name at each leaf
+        self._recorded: dict[int, int] = {}  # rows of a stream when an episode was added last
 
     @property
     def steps(self) -> int:
@@ -104,8 +105,8 @@ class Streams:
             stream: by default the one with the fewest rows.
 
         Raises:
-            ValueError: as for `add`, or a row in the middle begins or ends an episode. Nothing was
-                added.
+            ValueError: as for `add`, a row in the middle begins or ends an episode, or the stream
+                is in the middle of an episode that `add` stored. Nothing was added.
         """
         episode = checked_episode(episode)
         packed, template = flatten(episode.carry, "carry")
@@ -114,12 +115,14 @@ class Streams:
         rings = self._rings
         if rings is None:
             rings = self._empty(first_layout(values, len(episode.reward), self.context))
-        [chosen] = (
-            [rings.count.argmin()] if stream is None else check_streams([stream], self.streams)
-        )
+        place = int(rings.count.argmin())
+        if stream is not None:
+            [place] = check_streams([stream], self.streams).tolist()
         before = rings.stored
-        rings.extend(int(chosen), len(episode.reward), values)
+        self._check_ended(rings, place)
+        rings.extend(place, len(episode.reward), values)
         self._rings, self._carry = rings, template if self.context else None
+        self._recorded[place] = int(rings.count[place])
         if self._listener is not None:
             self._listener(before, rings.stored)
 
@@ -168,6 +171,18 @@ class Streams:
             "its capacity; save it in a folder and load that into another replay"
         )
 
+    def _check_ended(self, rings: Rings, stream: int) -> None:
+        """Raise if an environment would go on in this stream after an episode in between."""
+        last = int(rings.count[stream]) - 1
+        if last < 0 or self._recorded.get(stream) == last + 1:
+            return
+        if not rings.read("is_last", np.array([stream]), np.array([last])).item():
+            raise ValueError(
+                f"an episode was to be added to stream {stream}, whose environment is in the "
+                f"middle of one (row {last} is not is_last); add recorded episodes before its "
+                f"rows, or in a stream of their own"
+            )
+
     def _empty(self, layout: Layout) -> Rings:
         kind = Rings if isinstance(self.storage, OnDevice) else HostRings
         return kind(layout, self.streams, self._kept, self.storage)
@@ -191,7 +206,7 @@ class Streams:
             chunks.load(folder, manifest["files"], rings)
 
         def put() -> None:
-            self._rings, self._chunks = rings, chunks
+            self._rings, self._chunks, self._recorded = rings, chunks, {}
             self._carry = template_from_json(manifest["carry"]) if self.context else None
 
         return put

@@ -22,14 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worldblocks.replay.storage.earlier import EARLIER
 from worldblocks.replay.storage.layout import carried
 from worldblocks.replay.storage.rings import Rings
 from worldblocks.replay.storage.stored import rows_between
 
-FORMAT = 2
 MANIFEST = "manifest"
-# Parts of a carry that earlier versions stored under other names.
-EARLIER = {"carry/deter": "carry/memory", "carry/index": "carry/stoch"}
 CHUNK_BYTES = 2**25  # size of a chunk: the most that a save rewrites for a few new rows
 
 
@@ -149,61 +147,6 @@ def next_version(folder: Path) -> int:
     """The number of the next save into a folder."""
     saved = folder.glob("*-v[0-9][0-9][0-9][0-9][0-9][0-9].*")
     return 1 + max((int(path.stem.rpartition("-v")[2]) for path in saved), default=0)
-
-
-def current(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The manifest of an earlier version as this version writes it."""
-    if manifest["format"] == 1:
-        manifest = _from_first_format(manifest)
-    old = manifest["carry"]
-    if not isinstance(old, Mapping) or (old.get("namedtuple"), *old.get("fields", ())) not in (
-        ("Packed", "deter", "index"),
-        ("GaussianCarry", "deter", "stoch"),
-    ):
-        return manifest
-    fields = {"memory": "carry/memory", "stoch": "carry/stoch"}
-    layout = {EARLIER.get(name, name): spec for name, spec in manifest["layout"].items()}
-    return {**manifest, "layout": layout, "carry": {"namedtuple": "Packed", "fields": fields}}
-
-
-def _from_first_format(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Streams advanced together, and the selector was the online queue with uniform draws."""
-    streams = manifest["streams"]
-    drawn, next_stream = divmod(manifest["queue"], streams)
-    training, evaluation = manifest["samplers"]
-    files = {
-        name: {**entry, "start": [entry["start"]] * streams, "stop": [entry["stop"]] * streams}
-        for name, entry in manifest["files"].items()
-    }
-    return {
-        **manifest,
-        "format": 2,
-        "rows": [manifest["rows"]] * streams,
-        "selector": {
-            "selector": "OnlineFirst",
-            "state": {
-                "next": [drawn + (stream < next_stream) for stream in range(streams)],
-                "then": {"selector": "Uniform", "state": training},
-            },
-        },
-        "evaluation": evaluation,
-        "ahead": [*manifest.get("ahead", ([], [])), None],
-        "files": files,
-    }
-
-
-def check_manifest(manifest: Mapping[str, Any], ours: Mapping[str, int]) -> None:
-    """Check that a saved replay has the format and the sizes of the one that loads it.
-
-    Raises:
-        ValueError: names the first value that differs.
-    """
-    for name, number in ours.items():
-        if manifest[name] != number:
-            raise ValueError(
-                f"the saved replay has {name}={manifest[name]}, and this one {name}={number}; "
-                f"load it into one with {name}={manifest[name]}"
-            )
 
 
 def _chunk_rows(rings: Rings) -> int:
