@@ -80,6 +80,17 @@ def test_a_swapped_recipe_learns(diff):
     assert type(acting.dynamics) is type(post.carry)
 
 
+def test_an_optimiser_of_pytorch_takes_the_place_of_ours():
+    recipe = gym_recipe(diffs("blocks/optim.md", "## dreamer_optimizer"))
+    cfg = recipe.PRESETS["smoke"]
+    agent, optimizer = recipe.build(cfg, OBSERVED, ACTIONS)
+    before = agent.reward.out.weight.clone()
+    _, metrics = recipe.update(agent, optimizer, batch(agent), cfg)
+    assert type(optimizer) is torch.optim.AdamW
+    assert all(metric.isfinite() for metric in metrics.values())
+    assert not torch.equal(agent.reward.out.weight, before)
+
+
 @pytest.mark.parametrize("diff", AGENT, ids=range(len(AGENT)))
 def test_a_swapped_update_reads_nothing_on_the_host(diff, monkeypatch):
     """On the meta device, whose tensors have no values, as in `test_update_captures.py`."""
