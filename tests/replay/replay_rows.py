@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from worldblocks.replay import SequenceReplay
-from worldblocks.replay.storage.tree import flatten
+from worldblocks.replay.tree import flatten
 
 
 class Packed(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from replay_rows import equal, filled, number, packed, row
 
-from worldblocks.replay import prefetch
+from worldblocks.replay import gatherer
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -44,13 +44,13 @@ class Executor:
 @pytest.fixture
 def slow(monkeypatch):
     """Slow down the thread."""
-    gather = prefetch.gather_rows
+    gather = gatherer.gather_rows
 
     def slowly(*args, **options):
         time.sleep(0.001)
         return gather(*args, **options)
 
-    monkeypatch.setattr(prefetch, "gather_rows", slowly)
+    monkeypatch.setattr(gatherer, "gather_rows", slowly)
 
 
 def ahead(rows=8, **options):
@@ -198,7 +198,7 @@ def test_after_a_failure_of_the_thread_no_batch_is_lost(monkeypatch):
 
     replay.add(**row(10, 3))
     with monkeypatch.context() as patch:
-        patch.setattr(prefetch, "gather_rows", fails)
+        patch.setattr(gatherer, "gather_rows", fails)
         first.append(replay.sample(4))
         match = r"gathered ahead \(OSError: no such page\); .* sample\(\) will try the same"
         with pytest.raises(RuntimeError, match=match):

@@ -5,8 +5,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from worldblocks.replay.storage import rings as module
 from worldblocks.replay.storage.layout import Spec
+from worldblocks.replay.storage.memory import Memory, OnDevice
 from worldblocks.replay.storage.rings import HostRings, Rings
-from worldblocks.replay.storage.storages import Memory, OnDevice
 
 
 @pytest.fixture(params=["torch", "NumPy"])

@@ -1,7 +1,7 @@
 import json
 from typing import NamedTuple
 
-from worldblocks.replay.storage.tree import (
+from worldblocks.replay.tree import (
     flatten,
     map_leaves,
     template_from_json,

@@ -24,7 +24,7 @@ from worldblocks.replay.labels import Labels, Relabel, relabel
 from worldblocks.replay.mixture import Mixture, MixtureReplay, labelled
 from worldblocks.replay.selectors import Drawn, OnlineFirst, Selector, Uniform
 from worldblocks.replay.sequence import SequenceReplay
-from worldblocks.replay.storage.storages import Memory, MemoryMapped, OnDevice
+from worldblocks.replay.storage.memory import Memory, MemoryMapped, OnDevice
 from worldblocks.replay.storage.stored import Stored
 
 __all__ = [

@@ -10,7 +10,7 @@ from torch import Tensor
 from worldblocks.replay.selectors import Drawn
 from worldblocks.replay.storage.layout import FIXED
 from worldblocks.replay.storage.rings import Rings
-from worldblocks.replay.storage.tree import map_leaves
+from worldblocks.replay.tree import map_leaves
 
 
 class Batch(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor
 from worldblocks.replay.batch import Batch
 from worldblocks.replay.storage.layout import FIXED, described
 from worldblocks.replay.storage.rings import Rings
-from worldblocks.replay.storage.tree import map_leaves
+from worldblocks.replay.tree import map_leaves
 
 
 def checked_episode(episode: Batch) -> Batch:

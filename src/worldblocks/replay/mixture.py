@@ -13,7 +13,7 @@ from worldblocks.replay.batch import Batch
 from worldblocks.replay.labels import FEATURE, LABEL, Labels, Relabel, relabel
 from worldblocks.replay.selectors import Selector
 from worldblocks.replay.sequence import SequenceReplay
-from worldblocks.replay.storage.tree import flatten, map_leaves
+from worldblocks.replay.tree import flatten, map_leaves
 
 
 class Mixture(NamedTuple):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worldblocks.replay.batch import Batch, gather_carry, gather_rows, places
 from worldblocks.replay.checks import check_drawn
-from worldblocks.replay.prefetch import Gatherer
+from worldblocks.replay.gatherer import Gatherer
 from worldblocks.replay.selectors import (
     NONE,
     Drawn,

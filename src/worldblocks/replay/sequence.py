@@ -14,7 +14,7 @@ from worldblocks.replay.sampler import Sampler
 from worldblocks.replay.selectors import OnlineFirst, Selector, Uniform
 from worldblocks.replay.storage.earlier import FORMAT, check_manifest, current
 from worldblocks.replay.storage.files import newest_manifest, next_version, write_manifest
-from worldblocks.replay.storage.storages import (
+from worldblocks.replay.storage.memory import (
     Memory,
     MemoryMapped,
     OnDevice,

@@ -22,10 +22,10 @@ from worldblocks.replay.storage.layout import (
     layout_from_json,
     layout_to_json,
 )
+from worldblocks.replay.storage.memory import OnDevice, Storage
 from worldblocks.replay.storage.rings import HostRings, Rings
-from worldblocks.replay.storage.storages import OnDevice, Storage
 from worldblocks.replay.storage.stored import Stored
-from worldblocks.replay.storage.tree import flatten, template_from_json, template_to_json
+from worldblocks.replay.tree import flatten, template_from_json, template_to_json
 
 
 class Streams:

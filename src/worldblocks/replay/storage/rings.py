@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldblocks.replay.storage.layout import Layout, Values, as_array, check, check_finite, finite
+from worldblocks.replay.storage.memory import OnDevice, Storage, no_room
 from worldblocks.replay.storage.recycled import Recycled
-from worldblocks.replay.storage.storages import OnDevice, Storage, no_room
 from worldblocks.replay.storage.stored import Stored
 
 RUN = 2**16  # bytes; larger windows are copied as one run instead of gathered row by row

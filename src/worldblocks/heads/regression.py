@@ -1,8 +1,4 @@
-"""Heads: from a feature vector to a prediction.
-
-A head is a module that returns an `Output` of `worldblocks.distributions`: it has `mean` and
-`nll(target)` and can be sliced like a tensor.
-"""
+"""Heads that predict numbers."""
 
 from collections.abc import Mapping
 
@@ -12,7 +8,6 @@ from torch import Tensor, nn
 
 from worldblocks import distributions as dists
 from worldblocks.layers import MLP, Linear, MirroredLinear
-from worldblocks.spaces import Actions, Continuous, Discrete
 from worldblocks.transforms import LearnableSymlog, symexp_bins
 from worldblocks.typing import typed
 
@@ -80,52 +75,6 @@ class SymlogHead(nn.Module):
         """Predict one number for each feature vector."""
         mean = self.out(self.mlp(feature)).squeeze(-1)
         return dists.TransformedNormal(mean, torch.ones_like(mean), self.transform)
-
-
-class BinaryHead(nn.Module):
-    """Predicts a probability, for example that the episode continues: an MLP to one logit.
-
-    Source: DreamerV3, the continue predictor (1 layer).
-    """
-
-    def __init__(self, feature_dim: int, *, units: int, layers: int, outscale: float = 1.0) -> None:
-        super().__init__()
-        self.mlp = MLP(feature_dim, units=units, layers=layers)
-        self.out = Linear(units, 1, outscale=outscale)
-
-    @typed
-    def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.Bernoulli:
-        """Predict one probability for each feature vector."""
-        return dists.Bernoulli(self.out(self.mlp(feature)).squeeze(-1))
-
-
-class OneHotHead(nn.Module):
-    """Predicts one-hot vectors `groups classes`: an MLP to categoricals with unimix.
-
-    Source: DreamerV2 and DreamerV3 (unimix 0.01).
-    """
-
-    def __init__(
-        self,
-        feature_dim: int,
-        *,
-        groups: int,
-        classes: int,
-        units: int,
-        layers: int,
-        unimix: float = 0.01,
-        outscale: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.shape, self.unimix = (groups, classes), unimix
-        self.mlp = MLP(feature_dim, units=units, layers=layers)
-        self.out = Linear(units, groups * classes, outscale=outscale)
-
-    @typed
-    def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.OneHot:
-        """Predict `groups` categoricals for each feature vector."""
-        logits = self.out(self.mlp(feature)).unflatten(-1, self.shape)
-        return dists.OneHot(logits, unimix=self.unimix, event=1)
 
 
 class NormalHead(nn.Module):
@@ -204,64 +153,3 @@ class FeatureHead(nn.Module):
         """Predict the features for each feature vector of the model."""
         raw = self.out(self.mlp(feature)).float()
         return dists.Features(raw[..., : self.numbers], raw[..., self.numbers :], self.ranges)
-
-
-class ActorHead(nn.Module):
-    """A policy for any action: one MLP, then an output part for each key of the action spaces.
-
-    A discrete part is a categorical for each entry of its shape, a continuous part a
-    `BoundedNormal`. The output is their `Joint` over flat `... action` vectors.
-
-    Args:
-        feature_dim: width of the feature vector.
-        actions: action spaces by key.
-        units, layers: width and depth of the MLP.
-        unimix: uniform mixture of the discrete parts. The default is 0, because the released code
-            configures 0.01 but does not apply it to its policy; its 2023 version did.
-        outscale: scale of the initial kernels of the last layers.
-        low, high: bounds on the standard deviation of the continuous parts.
-
-    Source: DreamerV3, section "Actor learning" (3 layers).
-    """
-
-    def __init__(
-        self,
-        feature_dim: int,
-        actions: Actions,
-        *,
-        units: int,
-        layers: int,
-        unimix: float = 0.0,
-        outscale: float = 0.01,
-        low: float = 0.1,
-        high: float = 1.0,
-    ) -> None:
-        super().__init__()
-        if not actions:
-            raise ValueError("ActorHead needs at least one action key, got none")
-        self.actions = {key: actions[key] for key in sorted(actions)}
-        self.unimix, self.low, self.high = unimix, low, high
-        self.mlp = MLP(feature_dim, units=units, layers=layers)
-        self.outs = nn.ModuleList()
-        for space in self.actions.values():
-            maps = 2 if isinstance(space, Continuous) else 1  # mean and std, or logits
-            self.outs.append(
-                nn.ModuleList(Linear(units, space.size, outscale=outscale) for _ in range(maps))
-            )
-
-    @typed
-    def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.Joint:
-        """The policy at each feature vector."""
-        hidden = self.mlp(feature)
-        parts = {}
-        for (key, space), maps in zip(self.actions.items(), self.outs, strict=True):
-            raw = [out(hidden) for out in maps]  # type: ignore[union-attr]
-            parts[key] = self._part(space, raw)
-        return dists.Joint(parts)
-
-    def _part(self, space: Continuous | Discrete, raw: list[Tensor]) -> dists.Output:
-        raw = [x.unflatten(-1, (*space.shape, -1)) for x in raw]
-        if isinstance(space, Discrete):
-            return dists.OneHot(raw[0], unimix=self.unimix, event=len(space.shape))
-        mean, std = (x.squeeze(-1) for x in raw)
-        return dists.BoundedNormal(mean, std, low=self.low, high=self.high, event=len(space.shape))

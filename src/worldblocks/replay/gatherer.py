@@ -9,7 +9,7 @@ import torch
 from worldblocks.replay.batch import Batch, gather_carry, gather_rows
 from worldblocks.replay.selectors import Drawn
 from worldblocks.replay.storage.rings import Rings
-from worldblocks.replay.storage.tree import map_leaves
+from worldblocks.replay.tree import map_leaves
 
 Gathered = tuple[Batch, torch.cuda.Event | None]  # event: the batch has arrived on the device
 
