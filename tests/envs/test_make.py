@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,14 @@ def test_a_factory_of_your_own():
     envs.close()
 
 
+def test_a_factory_of_a_script_or_a_notebook(monkeypatch):
+    """Python has no spec of `__main__`, by which other modules are found before they are imported."""
+    pytest.importorskip("gymnasium")
+    monkeypatch.setattr(sys.modules["__main__"], "countdown", countdown, raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    assert 12 <= wb.envs.make("__main__:countdown", task="long").reset(0).obs["left"] < 20
+
+
 def test_a_suite_of_your_own(monkeypatch):
     monkeypatch.setitem(SUITES, "countdown", countdown)
     assert 12 <= wb.envs.make("countdown:long").reset(0).obs["left"] < 20
@@ -87,6 +96,7 @@ def test_a_name_that_is_not_trusted_imports_nothing(name):
         ("atari", r"'atari' is not the name of an environment; write 'crafter', 'atari:boxing'"),
         ("", r"'' is not the name of an environment"),
         (":x", r"unknown suite or module ''"),
+        ("crafter:", r"'crafter:' is not the name of an environment; write 'crafter'"),
         ("crafter:x", r"'crafter:x' is not the name of an environment; write 'crafter'"),
     ],
 )

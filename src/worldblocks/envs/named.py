@@ -1,6 +1,7 @@
 """Environments by name."""
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -44,13 +45,14 @@ def make(name: str, *, trusted: bool = True, **options: Any) -> Environment:
             f"{name!r} would import a module, and the name is not trusted; the suites "
             f"{', '.join(SUITES)} need no trust"
         )
-    if suite == "crafter" and not rest:
+    if name == "crafter":
         return crafter(**options)
     if suite == "crafter" or not rest:
         raise ValueError(f"{name!r} is not the name of an environment; write 'crafter', {EXAMPLE}")
     if suite in SUITES:
         return SUITES[suite](rest, **options)
     package = suite.partition(".")[0]
-    if not package or importlib.util.find_spec(package) is None:
+    known = package in sys.modules  # `__main__` has no spec
+    if not known and (not package or importlib.util.find_spec(package) is None):
         raise unknown("suite or module", suite, SUITES, f"write {EXAMPLE}")
     return gym(name, **options)
