@@ -93,6 +93,24 @@ def test_diagnose_judges_a_policy_by_what_it_has():
     assert grey.number == "1.5 nats; no bounds to compare it with"
 
 
+def test_a_string_is_no_list_of_tensors():
+    message = r"^Mine.tensors is the string 'x'; write a tuple, \('x',\)$"
+    with pytest.raises(TypeError, match=message):
+
+        class Mine(dists.Output):
+            tensors = "x"
+
+
+def test_a_mistake_in_a_property_is_named():
+    class Mine(dists.Output):
+        @property
+        def mean(self):
+            return self.valeu
+
+    with pytest.raises(AttributeError, match=r"^Mine has no 'valeu'; it has mean, nll$"):
+        _ = Mine().mean
+
+
 def test_an_output_that_names_no_tensors_says_so():
     class Mine(dists.Output):
         pass

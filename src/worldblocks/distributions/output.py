@@ -49,6 +49,13 @@ class Output:
     def __init__(self, event: int = 0) -> None:
         self.event = event
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if isinstance(names := cls.__dict__.get("tensors"), str):
+            raise TypeError(
+                f"{cls.__name__}.tensors is the string {names!r}; write a tuple, ({names!r},)"
+            )
+
     @property
     def mean(self) -> Float32[Tensor, "*shape"]:
         """The expected value."""
@@ -98,6 +105,8 @@ class Output:
                 name=name,
                 obj=None,
             )
+        if hasattr(type(self), name):  # its property asked for something that is not there
+            return object.__getattribute__(self, name)  # again, for the message about that
         has = [
             n
             for n in ("mean", "nll", "mode", "sample", "log_prob", "entropy", "kl")
