@@ -304,6 +304,16 @@ def test_a_state_of_before_the_first_update_may_be_loaded():
     assert p.item() == pytest.approx(0.8, abs=1e-5)
 
 
+def test_a_parameter_without_a_gradient_has_no_state_after_resuming_either():
+    trained, idle = parameter(1.0, grad=[1.0]), parameter(2.0)
+    optimizer = LaProp([trained, idle], lr=0.1)
+    optimizer.step()
+    saved = copy.deepcopy(optimizer.state_dict())
+    resumed = LaProp([trained, idle], lr=0.1)
+    resumed.load_state_dict(saved)
+    assert list(resumed.state_dict()["state"]) == list(saved["state"]) == [0]
+
+
 def test_a_learning_rate_on_another_device():
     match = "LaProp got lr as a tensor on meta for parameters on cpu; use a tensor on cpu, or a"
     with pytest.raises(ValueError, match=match):

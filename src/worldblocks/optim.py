@@ -185,7 +185,8 @@ class LaProp(Optimizer):
     @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
         """Load a state into the existing tensors, which a captured CUDA graph may refer to."""
-        states = [(p, self.state[p]) for group in self.param_groups for p in group["params"]]
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        states = [(p, self.state[p]) for p in parameters if p in self.state]
         rates = [group["lr"] for group in self.param_groups]
         super().load_state_dict(dict(state_dict))
         for parameter, ours in states:
