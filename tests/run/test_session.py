@@ -61,6 +61,24 @@ def test_everything_comes_back(tmp_path):
     assert torch.equal(torch.rand(4), after)  # the random state too
 
 
+@pytest.mark.parametrize("rows", [torch.ones(2), [1.0, 2.0]])
+def test_a_vector_of_environments_of_your_own_saves_what_it_likes(tmp_path, rows):
+    class Own:
+        rows: object = None
+
+        def state_dict(self):
+            return {"rows": rows}
+
+        def load_state_dict(self, state):
+            self.rows = state["rows"]
+
+    own = Own()
+    part = Session(Checkpoint(tmp_path), {"envs": own})
+    part.save(acting=torch.ones(2, 5))
+    part.restore(acting=torch.zeros(2, 5))
+    assert torch.equal(torch.as_tensor(own.rows), torch.as_tensor(rows))
+
+
 def test_a_part_of_another_size(tmp_path):
     session(tmp_path).save(**position(1))
     with pytest.raises(ValueError, match="a checkpoint of another model size"):

@@ -160,6 +160,28 @@ def test_rows_saved_without_a_previous_action_get_that_of_the_agent():
         assert torch.equal(envs.rows.prev_action, action[:, : envs._size])
 
 
+def test_a_vector_of_your_own_saves_what_it_likes():
+    class Own:
+        def __init__(self):
+            self.action = {"move": Discrete(2)}
+
+        def reset(self):
+            self.row = 0
+
+        def state_dict(self):
+            return {"row": self.row}
+
+        def load_state_dict(self, state):
+            self.row = state["row"]
+
+    ours, again = TaskEnvironments(), TaskEnvironments()
+    for made in (ours, again):
+        made.add("own", Own(), wb.rssm.Acting((), torch.zeros(2, 5)))
+    ours.envs["own"].row = 3
+    again.load_state_dict(ours.state_dict())
+    assert again.envs["own"].row == 3
+
+
 class Learner(nn.Module):
     """Heads of one number."""
 

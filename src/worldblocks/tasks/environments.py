@@ -13,7 +13,7 @@ from worldblocks.optim import remove_parameters
 from worldblocks.replay import MixtureReplay
 from worldblocks.run.folder import read_config
 from worldblocks.run.saves.checkpoint import Checkpoint
-from worldblocks.run.saves.session import unflatten_like
+from worldblocks.run.saves.session import unflatten_like, with_prev_action
 from worldblocks.spaces import action_size
 
 
@@ -88,10 +88,8 @@ class TaskEnvironments:
             )
         for task, envs in self.envs.items():
             own, carried = state["envs"][task], state["carry"][task]
-            if "prev_action" not in own["rows"]:  # saved before rows had it
-                led = carried[-1][:, : action_size(envs.action)]  # without padding
-                own = {**own, "rows": {**own["rows"], "prev_action": led}}
-            envs.load_state_dict(own)
+            size = action_size(envs.action)
+            envs.load_state_dict(with_prev_action(own, carried, size))
             self.acting[task] = unflatten_like(self.acting[task], carried)
 
 

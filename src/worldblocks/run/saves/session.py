@@ -77,7 +77,7 @@ class Session:
         if not self.checkpoint.exists():
             return position
         state = self.checkpoint.load()
-        _add_prev_action(state)
+        _complete_rows(state)
         self.checkpoint.load_stores(self.stores)  # type: ignore[arg-type]
         for name, part in self.parts.items():
             saved = _named(state, name)
@@ -102,12 +102,23 @@ def unflatten_like(value: Any, leaves: list[Any]) -> Any:
     return pytree.tree_unflatten(moved, structure)
 
 
-def _add_prev_action(state: dict[str, Any]) -> None:
-    """Rows saved before they had a `prev_action` get the one of the saved position."""
-    position, vector = state["position"], state.get("envs")
+def with_prev_action(vector: Any, acting: list[Any], size: int | None = None) -> Any:
+    """The state of a vector; rows saved before they had a `prev_action` get that of `acting`.
+
+    `acting` has the leaves of what the agent carried; `size` is the width of an action without
+    padding.
+    """
+    rows = vector.get("rows") if isinstance(vector, Mapping) else None
+    if not isinstance(rows, Mapping) or "prev_action" in rows:
+        return vector  # a vector of the user's own has a state of its own
+    return {**vector, "rows": {**rows, "prev_action": acting[-1][:, :size]}}
+
+
+def _complete_rows(state: dict[str, Any]) -> None:
+    position = state["position"]
     acting = position.get("acting", position.get(EARLIER["acting"]))
-    if acting and isinstance(vector, dict) and "rows" in vector:
-        vector["rows"].setdefault("prev_action", acting[-1])
+    if acting and "envs" in state:
+        state["envs"] = with_prev_action(state["envs"], acting)
 
 
 def _named(saved: Mapping[str, Any], name: str) -> Any:
