@@ -411,6 +411,10 @@ def test_a_core_may_say_that_windows_start_from_nothing():
 # ----------------------------------------------------------------------------------------- messages
 
 
+def flags(batch):
+    return torch.zeros(batch, 3, dtype=torch.bool)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -419,6 +423,8 @@ def test_a_core_may_say_that_windows_start_from_nothing():
         ({"pack": lambda memory: memory}, r"has one of pack and unpack; it needs both or neither"),
         ({"context": 2}, r"the context of a core is 1 or 0, got 2 of RingCore"),
         ({"parameters": lambda: iter(())}, r"the core RingCore has no parameter"),
+        ({"initial": lambda batch: ()}, r"the memory of the core RingCore has no tensor; one of f"),
+        ({"initial": flags}, r"has \['torch.bool'\]; one of floats is needed.*deter as its memory"),
     ],
 )
 def test_a_core_without_a_part_of_the_protocol(change, message):

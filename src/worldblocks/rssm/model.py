@@ -46,6 +46,7 @@ class RSSM(nn.Module):
         self.part_dims = core.deter, math.prod(latent.shape)
         self.feature_dim = sum(self.part_dims)
         self.context = getattr(core, "context", 1)
+        _check_memory(self.core, self.context)
         self._shapes = [x.shape[1:] for x in pytree.tree_leaves(self.initial(1))]
 
     def initial(self, batch: int) -> Carry:
@@ -217,6 +218,19 @@ def _check_core(core: Any) -> None:
     if next(core.parameters(), None) is None:
         raise ValueError(
             f"the core {name} has no parameter; a new carry takes its device and dtype from one"
+        )
+
+
+def _check_memory(core: Any, context: int) -> None:
+    """Raise a readable error for a memory with nothing in it, or nothing that a latent is like."""
+    tensors = pytree.tree_leaves(core.initial(1))
+    floats = [x for x in tensors if x.is_floating_point()]
+    if not tensors or (context and not floats):
+        given = [str(x.dtype) for x in tensors] or "no tensor"
+        raise ValueError(
+            f"the memory of the core {type(core).__name__} has {given}; one of floats is needed, "
+            f"in whose dtype replay gives a latent back. A core that remembers nothing else "
+            f"returns deter as its memory, and `initial` zeros of its width"
         )
 
 

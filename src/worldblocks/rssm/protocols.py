@@ -129,7 +129,7 @@ class Core(Protocol):
     deter: int
 
     def initial(self, batch: int) -> Any:
-        """Nothing remembered: zeros, any pytree of tensors `batch ...`."""
+        """Nothing remembered: zeros, any pytree of tensors `batch ...`, one of floats at least."""
         ...
 
     def project_action(
