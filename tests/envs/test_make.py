@@ -52,7 +52,7 @@ def test_a_factory_of_your_own():
 
 
 def test_a_factory_of_a_script_or_a_notebook(monkeypatch):
-    """Python has no spec of `__main__`, by which other modules are found before they are imported."""
+    """Python has no spec of `__main__`, by which other modules are found."""
     pytest.importorskip("gymnasium")
     monkeypatch.setattr(sys.modules["__main__"], "countdown", countdown, raising=False)
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
