@@ -241,6 +241,20 @@ def test_another_width_beside_shared_features_is_refused():
         BlockLinear(25, 10, blocks=5)(torch.zeros(3, 14), torch.zeros(3, 2))
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (3, 6), (2, 2), (3, 1, 2), (2,)])
+def test_shared_features_of_another_shape_are_refused(shape):
+    layer = BlockLinear(25, 10, blocks=5)
+    message = rf"fewer than 5 shared features, .*got shape \({shape[0]}, ?.*for an input \(3, 15\)$"
+    with pytest.raises(ValueError, match=message):
+        layer(torch.zeros(3, 15), torch.zeros(shape))
+
+
+def test_blocks_of_integers_are_refused():
+    """Weights converted to integers would be zeros."""
+    with pytest.raises(TypeError, match=r"BlockLinear takes floats, got an input of torch\.int64"):
+        BlockLinear(4, 2, blocks=2)(torch.ones(3, 4, dtype=torch.int64))
+
+
 def test_under_autocast_a_layer_stays_near_float32():
     mlp, x = MLP(32, units=48, layers=2), torch.randn(5, 32)
     blocks = BlockLinear(48, 64, blocks=4)

@@ -132,12 +132,20 @@ class BlockLinear(nn.Module):
         shared: Float[Tensor, "*batch shared"] | None = None,
     ) -> Float[Tensor, "*batch blocks part"]:
         """`forward` before it joins the blocks, which may copy them."""
+        if not x.is_floating_point():
+            raise TypeError(f"BlockLinear takes floats, got an input of {x.dtype}")
         if shared is None:
             check_width("input of BlockLinear", x, self.blocks * self.weight.shape[1])
             parts = x.reshape(-1, self.blocks, self.weight.shape[1]).transpose(0, 1)
             bias = self.bias.to(x.dtype).view(self.blocks, 1, -1)
             out = torch.baddbmm(bias, parts, self.weight.to(x.dtype)).transpose(0, 1)
             return out.reshape(*x.shape[:-1], *out.shape[1:])
+        if shared.shape[:-1] != x.shape[:-1] or shared.shape[-1] >= self.weight.shape[1]:
+            raise ValueError(
+                f"BlockLinear takes fewer than {self.weight.shape[1]} shared features, with the "
+                f"batch axes of its input, got shape {tuple(shared.shape)} for an input "
+                f"{tuple(x.shape)}"
+            )
         widths = self.weight.shape[1] - shared.shape[-1], shared.shape[-1]
         what = f"input of BlockLinear beside {widths[1]} shared features"
         check_width(what, x, self.blocks * widths[0])
