@@ -113,9 +113,13 @@ def test_states_do_not_mix():
 
 
 def test_shapes_are_checked():
-    with pytest.raises(TypeCheckError, match=r"parameter 'stoch'.*\s.*f32\[3,15\]"):
+    with pytest.raises(
+        TypeCheckError, match=r"stoch should be .*got float32\[3, 15\]; its axis \*batch is \[3\]"
+    ):
         image_decoder()(torch.zeros(2, DETER), torch.zeros(3, 15))
-    with pytest.raises(TypeCheckError, match=r"parameter 'stoch'.*\s.*f32\[3,15\]"):
+    with pytest.raises(
+        TypeCheckError, match=r"stoch should be .*got float32\[3, 15\]; its axis \*batch is \[3\]"
+    ):
         vector_decoder()(torch.zeros(2, DETER), torch.zeros(3, 15))
     with pytest.raises(ValueError, match=r"input of BlockLinear should be 16 wide .*\(2, 15\)"):
         image_decoder()(torch.zeros(2, 15), torch.zeros(2, 16))

@@ -64,7 +64,7 @@ def test_targets_that_broadcast():
 
 def test_time_before_batch_with_another_axis():
     late = zeros(5, 2, 1)
-    with pytest.raises(TypeCheckError, match=r"f32\[5,2,1\].*\s.*batch time"):
+    with pytest.raises(TypeCheckError, match=r"'batch time'\], got float32\[5, 2, 1\]"):
         wb.returns.lambda_return(late, late, late, 0.95)
 
 
@@ -72,14 +72,14 @@ def test_time_before_batch_is_seen_by_its_flags():
     """Of two axes alone nothing is to be seen; beside a carry their batch axis is."""
     module = rssm()
     embed, action, is_first = zeros(5, 3, 32), zeros(5, 3, 2), zeros(5, 3).bool()
-    with pytest.raises(TypeCheckError, match=r"carry|embed"):
+    with pytest.raises(TypeCheckError, match=r"embed .*time first"):
         module.observe(module.initial(3), embed, action, is_first)
 
 
 def test_embedding_and_state_swapped_though_their_sizes_match():
     module = rssm()
     carry, embed = module.initial(3), zeros(3, 32)
-    with pytest.raises(TypeCheckError, match="parameter 'carry'"):
+    with pytest.raises(TypeCheckError, match="carry should be Carry"):
         module.observe_step(embed, carry, zeros(3, 2), zeros(3).bool())
 
 
@@ -103,7 +103,7 @@ def test_a_misnamed_flag():
 
 def test_a_flag_of_numbers():
     module = rssm()
-    with pytest.raises(TypeCheckError, match=r"parameter 'is_first'.*\s.*f32\[3\].*\s.*Bool"):
+    with pytest.raises(TypeCheckError, match=r"is_first should be Bool.*got float32\[3\]"):
         module.observe_step(module.initial(3), zeros(3, 32), zeros(3, 2), zeros(3))
 
 

@@ -101,7 +101,7 @@ def test_the_dtype_stays():
 
 
 def test_integers_are_refused():
-    with pytest.raises(TypeCheckError, match=r"parameter 'x'.*\s.*i64\[3\].*\s.*Float"):
+    with pytest.raises(TypeCheckError, match=r"x should be Float.*got int64\[3\]"):
         symlog(torch.tensor([1, 2, 3]))
 
 
@@ -299,7 +299,7 @@ def test_the_mean_takes_bfloat16_probabilities_and_none_at_all():
 
 
 def test_probabilities_of_other_bins_are_refused():
-    with pytest.raises(TypeCheckError, match=r"parameter 'bins'.*\s.*f32\[7\]"):
+    with pytest.raises(TypeCheckError, match=r"bins should be .*got float32\[7\]"):
         two_hot_mean(torch.full((3, 5), 0.2), symexp_bins(7))
 
 

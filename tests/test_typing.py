@@ -61,12 +61,12 @@ def test_axes_of_a_name_agree_between_arguments():
     def add(a: Float[Tensor, "batch time"], b: Float[Tensor, "batch time"]):
         return a + b
 
-    with pytest.raises(TypeCheckError, match=r"parameter 'b'.*\s.*f32\[3\].*\s.*batch time"):
+    with pytest.raises(TypeCheckError, match=r"add: b should be .*batch time.*got float32\[3\]"):
         add(torch.zeros(2, 3), torch.zeros(3))
 
 
 def test_a_dtype_is_part_of_the_shape():
-    with pytest.raises(TypeCheckError, match=r"parameter 'x'.*\s.*i64\[2,3\].*\s.*Float"):
+    with pytest.raises(TypeCheckError, match=r"x should be Float.*got int64\[2, 3\]"):
         scale(torch.zeros(2, 3, dtype=torch.int64), 1.0)
 
 
@@ -235,7 +235,7 @@ def test_other_axes_may_stand_for_the_batch():
 
     assert sequence(memory((3, 6)), torch.zeros(3, 6)).shape == (3, 6, 7)
     with pytest.raises(TypeCheckError, match=r"states.deter should be .*'batch time deter'"):
-        sequence(memory((6, 3)), torch.zeros(3, 6))
+        sequence(memory((6, 4)), torch.zeros(3, 6))
 
 
 def test_without_axes_batch_is_any_number_of_axes():
@@ -261,7 +261,7 @@ def test_an_optional_tuple_may_be_none_and_is_checked_where_it_is_not(hint):
 
 
 def test_another_tuple_is_refused():
-    with pytest.raises(TypeCheckError, match="parameter 'carry'"):
+    with pytest.raises(TypeCheckError, match="carry should be"):
         step((torch.zeros(3, 7), torch.zeros(3, 5, 2)), torch.zeros(3, 4))
 
 
@@ -290,11 +290,11 @@ def test_a_layout_that_passed_is_checked_no_more_and_any_other_is():
 
     for _ in range(2):
         assert wide(torch.zeros(2, 3), 1.0).shape == (2, 3)
-        with pytest.raises(TypeCheckError, match=r"return value.*\s.*f32\[3,2\]"):
+        with pytest.raises(TypeCheckError, match=r"the result should be .*got f32\[3,2\]"):
             wide(torch.zeros(2, 3), 0.0)
-        with pytest.raises(TypeCheckError, match=r"parameter 'x'"):
+        with pytest.raises(TypeCheckError, match=r"x should be"):
             wide(torch.zeros(2, 3, 4), 1.0)
-        with pytest.raises(TypeCheckError, match=r"parameter 'by'"):
+        with pytest.raises(TypeCheckError, match=r"by should be float, got '1'"):
             wide(torch.zeros(2, 3), "1")
     assert len(given) == 4, "a result is checked without a second call"
 
@@ -309,7 +309,7 @@ def test_an_axis_that_a_module_fixes_is_checked_at_each_call():
             return x.sum()
 
     assert Part(3)(torch.ones(2, 3)) == 6
-    with pytest.raises(TypeCheckError, match="parameter 'x'"):
+    with pytest.raises(TypeCheckError, match="x should be"):
         Part(4)(torch.ones(2, 3))
 
 
@@ -367,5 +367,5 @@ def test_where_a_protocol_stands_the_fields_of_what_is_given_are_checked():
             any_step(carry, embed)
     with pytest.raises(TypeCheckError, match=r"carry.stoch should be .*got float32\[3, 10\]"):
         any_step(memory()._replace(stoch=torch.zeros(3, 10)), embed)
-    with pytest.raises(TypeCheckError, match="parameter 'carry'"):
+    with pytest.raises(TypeCheckError, match="carry should be"):
         any_step(torch.ones(3, 7), embed)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from worldblocks._wrong_call import not_negative, parameters_of
+
 
 @torch.no_grad()
 def adaptive_gradient_clip(
@@ -168,11 +170,11 @@ class LaProp(Optimizer):
     ) -> None:
         numbers = {"lr": lr, "eps": eps, "agc": agc, "warmup": warmup, "weight_decay": weight_decay}
         for name, value in numbers.items():
-            if value < 0:
-                raise ValueError(f"LaProp needs {name} >= 0, got {value}")
+            not_negative("LaProp", name, value)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"LaProp needs betas in [0, 1), got {betas}")
         # "capturable" makes PyTorch keep the counts on the device when a state is loaded.
+        params = parameters_of("LaProp", params)
         super().__init__(params, {**numbers, "betas": betas, "capturable": True})
         for group in self.param_groups:
             rate, device = group["lr"], group["params"][0].device
@@ -262,5 +264,8 @@ def dreamer_optimizer(
 
     Parameters that require no gradient (those of a slow copy) are left out.
     """
+    params = parameters_of("dreamer_optimizer", params)
     trained = [p for p in params if p.requires_grad]
+    if not trained:
+        raise ValueError(f"none of {len(params)} parameters requires a gradient; requires_grad_()?")
     return LaProp(trained, lr, betas, eps, agc=agc, warmup=warmup)

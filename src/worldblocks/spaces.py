@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from jaxtyping import Float32
 
+from worldblocks._wrong_call import described
+
 
 @dataclass(frozen=True)
 class Image:
@@ -77,13 +79,41 @@ Spaces = Mapping[str, Space]
 Actions = Mapping[str, Continuous | Discrete]
 
 
+def check_spaces(
+    name: str, spaces: Any, kinds: tuple[type, ...] = (Image, Continuous, Discrete)
+) -> None:
+    """Check that `spaces` describe observations or actions by key; `name` is what takes them.
+
+    Raises:
+        TypeError: they are no dict, or a value is no space, or one of another kind than `kinds`.
+    """
+    theirs = "wb.envs.spaces_of(space) makes them of a gymnasium space"
+    if not isinstance(spaces, Mapping):
+        raise TypeError(
+            f"{name} takes spaces by key, such as {{'action': wb.spaces.Discrete(3)}}, got "
+            f"{spaces!r}; {theirs}"
+        )
+    for key, space in spaces.items():
+        if not isinstance(space, kinds):
+            if isinstance(space, tuple | list):
+                theirs = f"use wb.spaces.Continuous({tuple(space)})"
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise TypeError(
+                f"{name} takes {wanted} for each key, got {space!r} for {key!r}; {theirs}"
+            )
+
+
 def action_size(actions: Actions) -> int:
     """Length of the flat action vector.
 
     >>> action_size({"jump": Discrete(2), "arm": Continuous((3,))})
     5
     """
-    return sum(space.size for space in actions.values())
+    try:
+        return sum(space.size for space in actions.values())
+    except AttributeError:
+        check_spaces("action_size", actions, (Continuous, Discrete))
+        raise
 
 
 def split_action(actions: Actions, vector: Any) -> dict[str, Any]:
@@ -98,6 +128,11 @@ def split_action(actions: Actions, vector: Any) -> dict[str, Any]:
     np.int64(1)
     """
     size = action_size(actions)
+    if not hasattr(vector, "ndim"):
+        raise TypeError(
+            f"split_action takes a tensor or an array of flat vectors, got {described(vector)}; "
+            f"one_hot_action makes one of values by key"
+        )
     if not vector.ndim or vector.shape[-1] != size:
         raise ValueError(
             f"an action of {dict(actions)} is a vector of {size} numbers, got shape "
@@ -124,6 +159,11 @@ def one_hot_action(
     >>> one_hot_action({"jump": Discrete(2), "arm": Continuous()}, {"jump": 1, "arm": 0.5}).tolist()
     [0.5, 0.0, 1.0]
     """
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"one_hot_action takes values by key, {list(actions)}, got {described(values)}; "
+            f"split_action makes them of flat vectors"
+        )
     if set(values) != set(actions):
         raise ValueError(f"an action has the keys {sorted(actions)}, got {sorted(values)}")
     parts = []

@@ -8,14 +8,18 @@ import collections.abc
 import functools
 import inspect
 import os
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import UnionType
 from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import torch
 from beartype import BeartypeConf, beartype
 from jaxtyping import TypeCheckError, jaxtyped
+
+from worldblocks._wrong_axes import Argument, wrong_tensors
+from worldblocks._wrong_call import readable, wrong_place, wrong_type
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,7 +43,11 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     `{self.size}`, are checked at every call.
 
     Raises:
-        jaxtyping.TypeCheckError: names the argument (`carry.stoch`), its expected and actual shape.
+        jaxtyping.TypeCheckError: names the argument (`carry.stoch`), its expected and actual shape,
+            and what would work.
+        TypeError: an argument is missing or unknown.
+        RuntimeError: PyTorch refused an operation, because an argument is on another device or of
+            another float dtype than the module or the other arguments.
     """
     ready = threading.local()  # the result, when only that is left to check
     checked = _checked(function, ready)
@@ -50,25 +58,49 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling() or _off():
             return function(*args, **kwargs)
-        given = layout(args), layout(kwargs)
-        if given not in passed:
-            out = checked(*args, **kwargs)
-            if not remember:
+        try:
+            given = layout(args), layout(kwargs)
+            if given not in passed:
+                out = checked(*args, **kwargs)
+                if not remember:
+                    return out
+                if len(passed) >= REMEMBERED:
+                    passed.clear()
+                passed[given] = {layout(out)}
                 return out
-            if len(passed) >= REMEMBERED:
-                passed.clear()
-            passed[given] = {layout(out)}
+            out = function(*args, **kwargs)
+            returned = layout(out)
+            if returned not in passed.get(given, ()):
+                ready.result = out
+                try:
+                    checked(*args, **kwargs)
+                finally:
+                    ready.__dict__.clear()
+                passed.setdefault(given, set()).add(returned)
             return out
-        out = function(*args, **kwargs)
-        returned = layout(out)
-        if returned not in passed.get(given, ()):
-            ready.result = out
-            try:
-                checked(*args, **kwargs)
-            finally:
-                ready.__dict__.clear()
-            passed.setdefault(given, set()).add(returned)
-        return out
+        except (TypeError, RuntimeError) as error:
+            said = _explained(function, args, kwargs, error)
+            if said is None:
+                raise
+            raise said from (error if isinstance(error, RuntimeError) else None)
+
+    return wrapper
+
+
+def placed(function: Callable[P, R]) -> Callable[P, R]:
+    """Name the argument on another device, or of another float dtype, if a call fails by it."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except RuntimeError as error:
+            said = _explained(function, args, kwargs, error)
+            if said is None:
+                raise
+            raise said from error
 
     return wrapper
 
@@ -96,6 +128,64 @@ def _checked(function: Callable[P, R], ready: threading.local) -> Callable[P, R]
 
     functools.update_wrapper(inside, function)
     return jaxtyped(typechecker=_checker)(inside)
+
+
+def _explained(
+    function: Callable[..., Any], args: Any, kwargs: Any, error: Exception
+) -> Exception | None:
+    """A sentence in place of an error, if this call was wrong and not one inside."""
+    signature, where, text = inspect.signature(function), function.__qualname__, str(error)
+    try:
+        bound = signature.bind(*args, **kwargs).arguments
+    except TypeError as unbound:
+        names = ", ".join(name for name in signature.parameters if name != "self")
+        return TypeError(f"{where}: {unbound}; it takes {names}")
+    if isinstance(error, RuntimeError):
+        said = wrong_place(bound, text)
+        return RuntimeError(f"{where}: {said}") if said else None
+    in_field = text.startswith(f"{where}: ")  # by `_check`
+    if not in_field and f" of {function.__module__}.{where}.\n" not in text:
+        return None
+    if "whilst checking the return value" in text:
+        hint = signature.return_annotation
+        given = re.search(r"Actual value: (.*)", text)
+        return TypeCheckError(
+            f"{where}: the result should be {readable(hint)}, got {given and given[1]}"
+        )
+    tensors = [
+        argument
+        for name, value in bound.items()
+        for argument in _arguments(name, value, signature.parameters[name].annotation)
+    ]
+    blamed = re.search(r"parameter '(\w+)'", text)
+    name = blamed[1] if blamed else ""
+    said = None
+    if ": the result." not in text and (in_field or name in [x.name for x in tensors]):
+        said = wrong_tensors(tensors)
+    if said is None and name:
+        said = wrong_type(name, bound.get(name), signature.parameters[name].annotation)
+    return TypeCheckError(f"{where}: {said}") if said else None
+
+
+def _arguments(name: str, value: Any, annotation: Any) -> Iterator[Argument]:
+    """The tensors that a parameter should be or have as fields, with their annotations."""
+    union = get_origin(annotation) in (Union, UnionType)
+    members = get_args(annotation) if union else (annotation,)
+    hints = tuple(hint for hint in members if hasattr(hint, "dim_str"))
+    if hints and (isinstance(value, torch.Tensor) or len(hints) == len(members)):
+        yield Argument(name, value, hints)
+    elif (found := _tuple(annotation)) and hasattr(value, "_fields"):
+        yield from _of_fields(name, value, *found)
+
+
+def _of_fields(name: str, value: Any, kind: type | None, axes: str | None) -> Iterator[Argument]:
+    """The fields of a NamedTuple that are annotated as tensors, also of NamedTuples within."""
+    for field, hints in _fields(kind or type(value), axes).items():
+        yield Argument(f"{name}.{field}", getattr(value, field), hints)
+    for field in getattr(value, "_fields", ()):
+        part = getattr(value, field)
+        if hasattr(part, "_fields"):
+            yield from _of_fields(f"{name}.{field}", part, None, axes)
 
 
 def layout(value: Any) -> Any:
@@ -174,18 +264,6 @@ def _check(
     """Check fields inside the scope opened by `jaxtyped`, so that axis names are shared."""
     if value is None:
         return
-    for field, hints in _fields(kind or type(value), axes).items():
-        tensor = getattr(value, field)
-        if not any(isinstance(tensor, hint) for hint in hints):
-            given = repr(tensor)
-            if isinstance(tensor, torch.Tensor):
-                given = f"{str(tensor.dtype)[6:]}{list(tensor.shape)}"
-            wanted = " or ".join(hint.__name__ for hint in hints)
-            raise TypeCheckError(
-                f"{function.__qualname__}: {name}.{field} should be {wanted}, got {given}; "
-                f"other arguments may have fixed its axes"
-            )
-    for field in getattr(value, "_fields", ()):
-        part = getattr(value, field)
-        if hasattr(part, "_fields"):
-            _check(function, f"{name}.{field}", part, None, axes)
+    for argument in _of_fields(name, value, kind, axes):
+        if not any(isinstance(argument.value, hint) for hint in argument.expected):
+            raise TypeCheckError(f"{function.__qualname__}: {argument.sentence}")

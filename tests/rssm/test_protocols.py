@@ -149,7 +149,7 @@ def test_a_carry_of_another_kind_is_refused(module):
     given, carry = rows(), module.initial(BATCH)
     with pytest.raises(TypeCheckError, match=r"carry.stoch should be Float.*got bool\[2, 5\]"):
         module.observe(carry._replace(stoch=carry.stoch > 0), *given)
-    with pytest.raises(TypeCheckError, match="parameter 'carry'"):
+    with pytest.raises(TypeCheckError, match="carry should be Carry"):
         module.observe(torch.zeros(BATCH, DETER), *given)
     two = isinstance(carry.memory, tuple)
     other = carry.memory[0] if two else (carry.memory, carry.memory)

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
+from worldblocks._wrong_call import described
 from worldblocks.decoders.images import ImageDecoder
 from worldblocks.distributions import ImageMSE, OneHot, Output, SymlogMSE
 from worldblocks.encoders import check_keys, images_of, vectors_of
 from worldblocks.layers import MLP, Linear
-from worldblocks.spaces import Continuous, Discrete, Image, Spaces
+from worldblocks.spaces import Continuous, Discrete, Image, Spaces, check_spaces
 from worldblocks.typing import typed
 
 
@@ -115,6 +116,7 @@ class MultiDecoder(nn.Module):
         vector: VectorDecoder | None = None,
     ) -> None:
         super().__init__()
+        check_spaces("MultiDecoder", spaces)
         images = {key: spaces[key] for key in sorted(spaces) if isinstance(spaces[key], Image)}
         if (image is None) == bool(images) or (vector is None) == (len(images) < len(spaces)):
             raise ValueError(
@@ -131,6 +133,11 @@ class MultiDecoder(nn.Module):
 
     def forward(self, state: Parted) -> Decoded:
         """Decode a state to one output per key."""
+        if not hasattr(state, "parts"):
+            raise TypeError(
+                f"the decoder takes a state, of which it reads parts(), got {described(state)}; "
+                f"give the state of observe or imagine itself, not its feature() or its carry"
+            )
         deter, stoch = state.parts()
         outputs = Decoded(self.vector(deter, stoch)) if self.vector is not None else Decoded()
         if self.image is not None:

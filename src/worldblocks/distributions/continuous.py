@@ -6,11 +6,22 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
-from worldblocks.distributions.output import Output, same_kind, same_shape, sum_event, wants_mode
+from worldblocks._eager import eager_on_cpu
+from worldblocks.distributions.output import (
+    Output,
+    detached,
+    floats,
+    same_kind,
+    same_shape,
+    sum_event,
+    wants_mode,
+)
 
 
 class Normal(Output):
     """Independent normal distributions with reparameterised samples.
+
+    Losses refuse a negative `std` (seen in eager mode on a CPU only).
 
     >>> Normal(torch.tensor(1.0), torch.tensor(2.0)).sample(noise=torch.tensor(0.5)).item()
     2.0
@@ -22,8 +33,8 @@ class Normal(Output):
         self, mean: Float[Tensor, "*shape"], std: Float[Tensor, "*shape"], event: int = 0
     ) -> None:
         super().__init__(event)
+        self._mean, self.std = floats(self, mean, "mean"), floats(self, std, "std")
         same_shape(self, std, mean, "a std")
-        self._mean, self.std = mean.float(), std.float()
 
     @property
     def mean(self) -> Float32[Tensor, "*shape"]:
@@ -47,6 +58,7 @@ class Normal(Output):
     def log_prob(self, x: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
         """Log-density, summed over event axes."""
         same_shape(self, x, self._mean)
+        self._check_std()
         scaled = (x.float() - self._mean) / self.std
         return sum_event(
             -0.5 * scaled.square() - self.std.log() - 0.5 * math.log(2 * math.pi), self.event
@@ -54,10 +66,11 @@ class Normal(Output):
 
     def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
         """Negative log-density of a target, summed over event axes."""
-        return -self.log_prob(target.detach())
+        return -self.log_prob(detached(target))
 
     def entropy(self) -> Float32[Tensor, "*batch"]:
         """Differential entropy in nats, summed over event axes."""
+        self._check_std()
         return sum_event(self.std.log() + 0.5 * math.log(2 * math.pi * math.e), self.event)
 
     def kl(self, other: "Normal") -> Float32[Tensor, "*batch"]:
@@ -70,9 +83,19 @@ class Normal(Output):
         """
         same_kind(self, other, Normal)
         same_shape(self, other._mean, self._mean, "a distribution")
+        self._check_std()
+        other._check_std()
         ratio = self.std / other.std
         shift = (self._mean - other._mean) / other.std
         return sum_event(0.5 * (ratio.square() + shift.square() - 1) - ratio.log(), self.event)
+
+    def _check_std(self) -> None:
+        """Raise for a negative std, which the losses would turn to NaN; not in a time loop."""
+        if eager_on_cpu(self.std) and bool((self.std < 0).any()):
+            raise ValueError(
+                f"{type(self).__name__} takes a std above 0, got {self.std.min().item():g}; of a "
+                f"log std take log_std.exp()"
+            )
 
 
 class BoundedNormal(Normal):
@@ -95,6 +118,7 @@ class BoundedNormal(Normal):
     ) -> None:
         if not 0 < low <= high:
             raise ValueError(f"BoundedNormal needs 0 < low <= high, got {low} and {high}")
-        std = (high - low) * (raw_std.float() + 2).sigmoid() + low
-        super().__init__(raw_mean.float().tanh(), std, event)
+        mean, raw_std = floats(self, raw_mean, "raw_mean"), floats(self, raw_std, "raw_std")
+        std = (high - low) * (raw_std + 2).sigmoid() + low
+        super().__init__(mean.tanh(), std, event)
         self.low, self.high = low, high

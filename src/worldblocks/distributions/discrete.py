@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from worldblocks import transforms
+from worldblocks._eager import eager_on_cpu
 from worldblocks.distributions.mixture import (
     check_unimix,
     finite_log_softmax,
@@ -16,6 +17,8 @@ from worldblocks.distributions.mixture import (
 )
 from worldblocks.distributions.output import (
     Output,
+    detached,
+    floats,
     lacks,
     same_kind,
     same_shape,
@@ -45,7 +48,7 @@ class OneHot(Output):
     ) -> None:
         super().__init__(event)
         check_unimix(unimix)
-        self._raw, self.unimix = logits.float(), unimix
+        self._raw, self.unimix = floats(self, logits, "logits"), unimix
         self._probs: Any = None
         self._logits: Any = None
 
@@ -106,12 +109,18 @@ class OneHot(Output):
 
     def log_prob(self, x: Shaped[Tensor, "*shape classes"]) -> Float32[Tensor, "*batch"]:
         """Log-probability of one-hot vectors, summed over event axes."""
+        if isinstance(x, Tensor) and x.shape == self.logits.shape[:-1]:
+            raise ValueError(
+                f"OneHot takes one-hot vectors of shape {tuple(self.logits.shape)}, got indices of "
+                f"shape {tuple(x.shape)}; use torch.nn.functional.one_hot(x.long(), "
+                f"{self.logits.shape[-1]})"
+            )
         same_shape(self, x, self.logits)
         return sum_event((self.logits * x).sum(-1), self.event)
 
     def nll(self, target: Shaped[Tensor, "*shape classes"]) -> Float32[Tensor, "*batch"]:
         """Cross-entropy with one-hot or soft targets, summed over event axes."""
-        return -self.log_prob(target.detach())
+        return -self.log_prob(detached(target))
 
     def entropy(self) -> Float32[Tensor, "*batch"]:
         """Entropy in nats, summed over event axes."""
@@ -146,12 +155,13 @@ class TwoHot(Output):
 
     def __init__(self, logits: Float[Tensor, "*batch bins"], bins: Float[Tensor, " bins"]) -> None:
         super().__init__()
-        if logits.shape[-1] != len(bins):
+        self._raw, self.bins = floats(self, logits, "logits"), bins
+        floats(self, bins, "bins")
+        if logits.shape[-1:] != bins.shape:
             raise ValueError(
                 f"TwoHot needs one logit per bin for {len(bins)} bins, got logits of shape "
                 f"{tuple(logits.shape)}"
             )
-        self._raw, self.bins = logits.float(), bins
         self._logits: Any = None
 
     def _complete(self) -> None:
@@ -205,7 +215,7 @@ class Bernoulli(Output):
 
     def __init__(self, logit: Float[Tensor, "*shape"], event: int = 0) -> None:
         super().__init__(event)
-        self.logit = logit.float()
+        self.logit = floats(self, logit, "logit")
 
     @property
     def mean(self) -> Float32[Tensor, "*shape"]:
@@ -231,9 +241,20 @@ class Bernoulli(Output):
         return -self.nll(x)
 
     def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
-        """Cross-entropy with a target probability, summed over event axes."""
+        """Cross-entropy with a target probability, summed over event axes.
+
+        Raises:
+            ValueError: a target is outside [0, 1] (seen in eager mode on a CPU only).
+        """
         same_shape(self, target, self.logit)
-        target = target.detach().float()
+        flags, target = target.dtype == torch.bool, target.detach().float()
+        if not flags and eager_on_cpu(target):
+            outside = (target < 0) | (target > 1)
+            if outside.any():
+                raise ValueError(
+                    f"Bernoulli takes targets that are probabilities in [0, 1], got "
+                    f"{target[outside][0].item():g}; use a flag, such as (x > 0).float()"
+                )
         return sum_event(
             F.binary_cross_entropy_with_logits(self.logit, target, reduction="none"), self.event
         )

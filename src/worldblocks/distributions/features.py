@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldblocks._wrong_call import described, did_you_mean
 from worldblocks.distributions.discrete import Bernoulli
 from worldblocks.distributions.regression import MSE
 
@@ -49,6 +50,18 @@ class Features:
     def nll(self, features: Mapping[str, Float[Tensor, "*batch"]]) -> Float[Tensor, "*batch"]:
         """Squared errors of the scaled numbers plus cross-entropies of the bits, summed."""
         names, bits = self._named
+        if not isinstance(features, Mapping):
+            raise TypeError(
+                f"Features takes a target for each of {names + bits} by name, got "
+                f"{described(features)}; give a dict"
+            )
+        if missing := sorted({*names, *bits} - set(features)):
+            extra = sorted(set(features) - {*names, *bits})
+            near = did_you_mean(extra[0], missing) if extra else ""
+            raise KeyError(
+                f"Features takes a target for each of {names + bits}, got {sorted(features)}: "
+                f"missing {missing}{near}"
+            )
         loss = torch.zeros_like(next(iter(features.values())).float())
         if names:
             scaled = []

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
-from worldblocks.distributions.output import Output
+from worldblocks._wrong_call import described
+from worldblocks.distributions.output import Output, detached
 
 
 class Joint(Output):
@@ -20,6 +21,11 @@ class Joint(Output):
 
     def __init__(self, parts: Mapping[str, Output]) -> None:
         super().__init__(event=1)
+        if not isinstance(parts, Mapping):
+            raise TypeError(
+                f"Joint takes distributions by key, such as {{'action': OneHot(logits)}}, got "
+                f"{described(parts)}"
+            )
         self.parts = dict(parts)
 
     def __getitem__(self, index: Any) -> Self:
@@ -38,6 +44,11 @@ class Joint(Output):
         """Split flat vectors into the parts, each in its own event shape."""
         shapes = {key: part.event_shape for key, part in self.parts.items()}
         sizes = [math.prod(shape) for shape in shapes.values()]
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"Joint of the parts {list(shapes)} takes flat vectors, got {described(x)}; "
+                f"wb.spaces.one_hot_action makes them of values by key"
+            )
         if not x.ndim or x.shape[-1] != sum(sizes):
             raise ValueError(
                 f"Joint of {dict(zip(shapes, sizes, strict=True))} takes vectors of {sum(sizes)} "
@@ -62,7 +73,12 @@ class Joint(Output):
         self, noise: Mapping[str, Float[Tensor, "..."]] | None = None
     ) -> Float32[Tensor, "*batch action"]:
         """A sample; `noise` by part as for its own `sample`. Parts without noise draw their own."""
-        noise = noise or {}
+        noise = {} if noise is None else noise
+        if not isinstance(noise, Mapping):
+            raise TypeError(
+                f"Joint takes noise by part, a dict with some of the keys {list(self.parts)}, got "
+                f"{described(noise)}"
+            )
         if unknown := sorted(set(noise) - set(self.parts)):
             raise ValueError(f"Joint has the parts {list(self.parts)}, got noise for {unknown}")
         return self._join({key: part.sample(noise.get(key)) for key, part in self.parts.items()})
@@ -74,7 +90,7 @@ class Joint(Output):
 
     def nll(self, target: Shaped[Tensor, "*batch action"]) -> Float32[Tensor, "*batch"]:
         """Negative log-probability of flat vectors."""
-        return -self.log_prob(target.detach())
+        return -self.log_prob(detached(target))
 
     def entropy(self) -> Float32[Tensor, "*batch"]:
         """Sum of the parts' entropies in nats."""

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
+from worldblocks._wrong_call import as_tensor, described
+
 _modes = False
 
 
@@ -133,11 +135,40 @@ def same_shape(
     output: Output, x: Shaped[Tensor, "..."], like: Shaped[Tensor, "..."], what: str = "a value"
 ) -> None:
     """Raise unless the shapes are equal: broadcasting would silently give a wrong loss."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{type(output).__name__} of shape {tuple(like.shape)} was given {what} that is no "
+            f"tensor, but {described(x)}; {as_tensor(x, 'x')}"
+        )
+    if x.device != like.device and x.ndim:
+        raise ValueError(
+            f"{type(output).__name__} on the device {like.device} was given {what} on {x.device}; "
+            f"use x.to({str(like.device)!r})"
+        )
     if x.shape != like.shape:
         raise ValueError(
             f"{type(output).__name__} of shape {tuple(like.shape)} was given {what} of shape "
             f"{tuple(x.shape)}; they must be equal (nothing broadcasts)"
         )
+
+
+def floats(output: Output, x: Float[Tensor, "*shape"], name: str) -> Float32[Tensor, "*shape"]:
+    """The parameter `name` of an output in float32.
+
+    Raises:
+        TypeError: it is not a tensor.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{type(output).__name__} takes {name} as a float tensor, got {described(x)}; "
+            f"{as_tensor(x, name)}"
+        )
+    return x.float()
+
+
+def detached(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    """A target without its graph; anything that is no tensor as it is, for `same_shape` to name."""
+    return x.detach() if isinstance(x, Tensor) else x
 
 
 def same_kind(output: Output, other: Output, kind: type[Output]) -> None:

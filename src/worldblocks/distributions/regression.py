@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldblocks import transforms
 from worldblocks._eager import eager_on_cpu, first_order
-from worldblocks.distributions.output import Output, lacks, same_shape, sum_event
+from worldblocks.distributions.output import Output, floats, lacks, same_shape, sum_event
 
 
 class MSE(Output):
@@ -23,7 +23,7 @@ class MSE(Output):
 
     def __init__(self, mean: Float[Tensor, "*shape"], event: int = 0) -> None:
         super().__init__(event)
-        self._mean = mean.float()
+        self._mean = floats(self, mean, "mean")
 
     @property
     def mean(self) -> Float32[Tensor, "*shape"]:
@@ -41,6 +41,7 @@ class SymlogMSE(MSE):
 
     def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
         """Squared error against the symlog of a target, summed over event axes."""
+        same_shape(self, target, self._mean)
         return super().nll(transforms.symlog(target.float()))
 
 
@@ -54,8 +55,8 @@ class ImageMSE(MSE):
         self, target: UInt8[Tensor, "*batch height width channel"]
     ) -> Float32[Tensor, "*batch"]:
         """Squared error of uint8 pixels, summed over an image."""
-        if target.dtype != torch.uint8:
-            raise TypeError(f"an image target must be uint8 in 0…255, got {target.dtype}")
+        same_shape(self, target, self._mean)
+        _check_pixels(target)
         return super().nll(target.float() / 255)
 
 
@@ -70,7 +71,7 @@ class SigmoidImageMSE(ImageMSE):
 
     def __init__(self, logit: Float[Tensor, "*batch height width channel"]) -> None:
         Output.__init__(self, event=3)
-        self._logit = logit.float()
+        self._logit = floats(self, logit, "logit")
         self._sigmoid: Any = None
 
     def _complete(self) -> None:
@@ -111,10 +112,18 @@ class SigmoidImageL1(SigmoidImageMSE):
         self, target: UInt8[Tensor, "*batch height width channel"]
     ) -> Float32[Tensor, "*batch"]:
         """Absolute error of uint8 pixels, summed over an image."""
-        if target.dtype != torch.uint8:
-            raise TypeError(f"an image target must be uint8 in 0…255, got {target.dtype}")
         same_shape(self, target, self._logit)
+        _check_pixels(target)
         return sum_event((self.mean - target.float() / 255).abs(), self.event)
+
+
+def _check_pixels(target: Tensor) -> None:
+    """Raise unless the pixels are uint8: the range of floats is unknown."""
+    if target.dtype != torch.uint8:
+        raise TypeError(
+            f"an image target must be uint8 in 0…255, got {target.dtype}; use "
+            f"(255 * x).byte() for numbers in 0…1"
+        )
 
 
 class _SigmoidError(torch.autograd.Function):

@@ -6,7 +6,7 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from worldblocks.distributions.continuous import Normal
-from worldblocks.distributions.output import Output, same_shape, sum_event
+from worldblocks.distributions.output import Output, detached, floats, same_shape, sum_event
 
 
 class Transform(Protocol):
@@ -58,8 +58,9 @@ class TransformedNormal(Output):
         event: int = 0,
     ) -> None:
         super().__init__(event)
+        self._mean, self.std = floats(self, mean, "mean"), floats(self, std, "std")
+        self.transform = transform
         same_shape(self, std, mean, "a std")
-        self._mean, self.std, self.transform = mean.float(), std.float(), transform
 
     @property
     def normal(self) -> Normal:
@@ -83,4 +84,4 @@ class TransformedNormal(Output):
 
     def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
         """Negative log-density of a target, summed over event axes; it may be negative."""
-        return -self.log_prob(target.detach())
+        return -self.log_prob(detached(target))

@@ -7,7 +7,9 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from worldblocks._wrong_call import as_tensor, described
 from worldblocks.layers import ChannelNorm, Conv2d, PooledConv2d
+from worldblocks.typing import placed
 
 
 class ImageEncoder(nn.Module):
@@ -51,10 +53,16 @@ class ImageEncoder(nn.Module):
         self.norms = nn.ModuleList(ChannelNorm(width) for width in widths[1:])
         self.embed_dim = side * side * widths[-1]
 
+    @placed
     def forward(
         self, image: UInt8[Tensor, "*batch height width channel"]
     ) -> Float[Tensor, "*batch embed"]:
         """Encode uint8 images; floats raise, because their range is unknown."""
+        if not isinstance(image, Tensor):
+            raise TypeError(
+                f"image should be a uint8 tensor, got {described(image)}; "
+                f"{as_tensor(image, 'image')}"
+            )
         if image.dtype != torch.uint8:
             raise TypeError(f"an image must be uint8 in 0…255, got {image.dtype}")
         if image.shape[-3:] != (self.size, self.size, self.channels):

@@ -6,11 +6,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from worldblocks._wrong_call import as_tensor, described, did_you_mean
 from worldblocks.encoders.gaussian import GaussianEncoder
 from worldblocks.encoders.images import ImageEncoder
 from worldblocks.layers import MLP
-from worldblocks.spaces import Continuous, Discrete, Image, Spaces
+from worldblocks.spaces import Continuous, Discrete, Image, Spaces, check_spaces
 from worldblocks.transforms import symlog
+from worldblocks.typing import placed
 
 
 class VectorEncoder(nn.Module):
@@ -32,9 +34,11 @@ class VectorEncoder(nn.Module):
         self.mlp = MLP(size, units=units, layers=layers)
         self.embed_dim = units
 
+    @placed
     def forward(self, obs: Mapping[str, Shaped[Tensor, "..."]]) -> Float[Tensor, "*batch embed"]:
         """Encode a dict of `*batch *shape` tensors."""
         check_keys("VectorEncoder", self.spaces, obs)
+        check_tensors(obs)
         parts = [_vector(key, space, obs[key]) for key, space in self.spaces.items()]
         _check_batch(obs, [part.shape[:-1] for part in parts])
         return self.mlp(torch.cat(parts, -1).to(self.mlp[0].linear.weight.dtype))  # type: ignore[union-attr,arg-type]
@@ -42,6 +46,7 @@ class VectorEncoder(nn.Module):
 
 def vectors_of(name: str, spaces: Spaces) -> dict[str, Continuous | Discrete]:
     """The spaces in sorted key order. Raises if there are none, or an image."""
+    check_spaces(name, spaces)
     vectors = {key: s for key, s in sorted(spaces.items()) if not isinstance(s, Image)}
     if len(vectors) < len(spaces) or not spaces:
         images = sorted(set(spaces) - set(vectors))
@@ -97,9 +102,11 @@ class MultiEncoder(nn.Module):
         self.keys = [*self.image_keys, *(vector.spaces if vector else [])]
         self.embed_dim = sum(part.embed_dim for part in (image, vector) if part is not None)
 
+    @placed
     def forward(self, obs: Mapping[str, Shaped[Tensor, "..."]]) -> Float[Tensor, "*batch embed"]:
         """Encode a dict of observations with exactly the keys of the constructor."""
         check_keys("MultiEncoder", self.keys, obs)
+        check_tensors(obs)
         parts = []
         if self.vector is not None:
             parts.append(self.vector({key: obs[key] for key in self.vector.spaces}))
@@ -148,6 +155,7 @@ def dreamer_encoder(
 
 def images_of(observation: Spaces) -> dict[str, Image]:
     """The images in sorted key order. Raises unless all are square and of one size."""
+    check_spaces("an encoder or a decoder", observation)
     images = {key: s for key, s in sorted(observation.items()) if isinstance(s, Image)}
     if len({side for space in images.values() for side in (space.height, space.width)}) > 1:
         raise ValueError(f"all images must be square and of one size, got {images}")
@@ -156,9 +164,26 @@ def images_of(observation: Spaces) -> dict[str, Image]:
 
 def check_keys(name: str, expected: Mapping[str, object] | Sequence[str], given: Mapping) -> None:
     """Raise unless the keys are exactly the expected ones."""
-    if set(expected) != set(given):
+    if not isinstance(given, Mapping):
+        key = next(iter(expected), "image")
+        raise TypeError(
+            f"{name} takes a dict of observations by key, {sorted(expected)}, got "
+            f"{described(given)}; give {{{key!r}: x}}"
+        )
+    missing, extra = (sorted(set(a) - set(b)) for a, b in ((expected, given), (given, expected)))
+    if missing or extra:
+        near = did_you_mean(extra[0], missing) if extra else ""
         raise KeyError(
             f"{name} takes the observations {sorted(expected)}, got {sorted(given)}: "
-            f"missing {sorted(set(expected) - set(given))}, "
-            f"unexpected {sorted(set(given) - set(expected))}"
+            f"missing {missing}, unexpected {extra}{near}"
         )
+
+
+def check_tensors(obs: Mapping[str, object]) -> None:
+    """Raise unless all observations are tensors."""
+    for key, value in obs.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"observation {key!r} should be a tensor, got {described(value)}; "
+                f"{as_tensor(value, 'x')}"
+            )

@@ -13,6 +13,7 @@ from worldblocks.envs.crafter import crafter
 from worldblocks.envs.dmc.bodies import BODIES, Body, ControlText, dmc_features
 from worldblocks.envs.dmc.control import dmc
 from worldblocks.envs.features import Describer, Feature, Featured, Goal, split_features
+from worldblocks.envs.gym.description import spaces_of
 from worldblocks.envs.gym.gymnasium import gym
 from worldblocks.envs.minigrid.babyai_text import MiniGridText
 from worldblocks.envs.minigrid.grids import minigrid
@@ -50,5 +51,6 @@ __all__ = [
     "make",
     "minigrid",
     "reenact",
+    "spaces_of",
     "split_features",
 ]

@@ -4,8 +4,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks import distributions as dists
-from worldblocks.layers import MLP, Linear
-from worldblocks.spaces import Actions, Continuous, Discrete
+from worldblocks.layers import MLP, Linear, check_width
+from worldblocks.spaces import Actions, Continuous, Discrete, check_spaces
 from worldblocks.typing import typed
 
 
@@ -40,6 +40,7 @@ class ActorHead(nn.Module):
         high: float = 1.0,
     ) -> None:
         super().__init__()
+        check_spaces("ActorHead", actions, (Continuous, Discrete))
         if not actions:
             raise ValueError("ActorHead needs at least one action key, got none")
         self.actions = {key: actions[key] for key in sorted(actions)}
@@ -55,6 +56,7 @@ class ActorHead(nn.Module):
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.Joint:
         """The policy at each feature vector."""
+        check_width("feature", feature, self.mlp.in_features)
         hidden = self.mlp(feature)
         parts = {}
         for (key, space), maps in zip(self.actions.items(), self.outs, strict=True):

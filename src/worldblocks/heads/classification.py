@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks import distributions as dists
-from worldblocks.layers import MLP, Linear
+from worldblocks.layers import MLP, Linear, check_width
 from worldblocks.typing import typed
 
 
@@ -22,6 +22,7 @@ class BinaryHead(nn.Module):
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.Bernoulli:
         """Predict one probability for each feature vector."""
+        check_width("feature", feature, self.mlp.in_features)
         return dists.Bernoulli(self.out(self.mlp(feature)).squeeze(-1))
 
 
@@ -50,5 +51,6 @@ class OneHotHead(nn.Module):
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.OneHot:
         """Predict `groups` categoricals for each feature vector."""
+        check_width("feature", feature, self.mlp.in_features)
         logits = self.out(self.mlp(feature)).unflatten(-1, self.shape)
         return dists.OneHot(logits, unimix=self.unimix, event=1)

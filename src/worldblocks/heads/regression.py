@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks import distributions as dists
-from worldblocks.layers import MLP, Linear, MirroredLinear
+from worldblocks._wrong_call import described
+from worldblocks.layers import MLP, Linear, MirroredLinear, check_width
 from worldblocks.transforms import LearnableSymlog, symexp_bins
 from worldblocks.typing import typed
 
@@ -36,6 +37,7 @@ class TwoHotHead(nn.Module):
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.TwoHot:
         """Predict one number for each feature vector."""
+        check_width("feature", feature, self.mlp.in_features)
         return dists.TwoHot(self.out(self.mlp(feature)), self.bins)
 
 
@@ -73,6 +75,7 @@ class SymlogHead(nn.Module):
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.TransformedNormal:
         """Predict one number for each feature vector."""
+        check_width("feature", feature, self.mlp.in_features)
         mean = self.out(self.mlp(feature)).squeeze(-1)
         return dists.TransformedNormal(mean, torch.ones_like(mean), self.transform)
 
@@ -103,6 +106,7 @@ class NormalHead(nn.Module):
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.BoundedNormal:
         """Predict a vector for each feature vector; `nll` sums over it."""
+        check_width("feature", feature, self.mlp.in_features)
         hidden = self.mlp(feature)
         mean, std = self.mean(hidden), self.std(hidden)
         return dists.BoundedNormal(mean, std, low=self.low, high=self.high, event=1)
@@ -141,6 +145,11 @@ class FeatureHead(nn.Module):
         layers: int,
     ) -> None:
         super().__init__()
+        if not isinstance(ranges, Mapping):
+            raise TypeError(
+                f"FeatureHead takes ranges by name, such as {{'speed': (-1.0, 1.0, False)}}, got "
+                f"{described(ranges)}; a describer has them as its `ranges`"
+            )
         if not ranges:
             raise ValueError("FeatureHead needs at least one feature, got none")
         self.ranges = dict(ranges)
@@ -151,5 +160,6 @@ class FeatureHead(nn.Module):
     @typed
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> dists.Features:
         """Predict the features for each feature vector of the model."""
+        check_width("feature", feature, self.mlp.in_features)
         raw = self.out(self.mlp(feature)).float()
         return dists.Features(raw[..., : self.numbers], raw[..., self.numbers :], self.ranges)

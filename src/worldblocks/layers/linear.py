@@ -8,6 +8,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldblocks._wrong_call import as_tensor, described
+
 
 @torch.no_grad()
 def init_trunc_normal(weight: Float[Tensor, "..."], fan_in: int, outscale: float = 1.0) -> None:
@@ -161,5 +163,10 @@ class BlockLinear(nn.Module):
 
 def check_width(what: str, x: Float[Tensor, "..."], width: int) -> None:
     """Raise unless the last axis has the given width."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{what} should be a float tensor, got {described(x)}; {as_tensor(x, 'x')}")
     if not x.ndim or x.shape[-1] != width:
-        raise ValueError(f"{what} should be {width} wide (last axis), got shape {tuple(x.shape)}")
+        raise ValueError(
+            f"{what} should be {width} wide (last axis), got shape {tuple(x.shape)}; make "
+            f"the block for this width, or give vectors of {width} numbers"
+        )

@@ -78,4 +78,4 @@ class MLP(nn.Sequential):
             raise ValueError(f"an MLP needs at least 1 layer, got {layers}")
         widths = [in_features] + [units] * layers
         super().__init__(*(Layer(a, b) for a, b in itertools.pairwise(widths)))
-        self.out_features = units
+        self.in_features, self.out_features = in_features, units

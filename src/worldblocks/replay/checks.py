@@ -1,7 +1,12 @@
 """Checks of the sizes of a replay, of the windows asked for, and of those that a selector drew."""
 
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
 import numpy as np
 
+from worldblocks._wrong_call import described, did_you_mean
 from worldblocks.replay.selectors import Drawn, Selector
 from worldblocks.replay.storage.stored import Stored
 
@@ -12,6 +17,8 @@ def check_sizes(capacity: int, streams: int, length: int, context: int) -> None:
     Raises:
         ValueError: a number is out of range, or a stream has no room for a window.
     """
+    sizes = {"capacity": capacity, "streams": streams, "length": length, "context": context}
+    _check_whole("a replay", sizes)
     if streams < 1 or length < 1 or context not in (0, 1):
         raise ValueError(
             f"got streams={streams}, length={length}, context={context}; streams and length "
@@ -32,6 +39,7 @@ def check_windows(batch_size: int, length: int, context: int, kept: int, count: 
     Raises:
         ValueError: there is no such window yet, or there can never be one.
     """
+    _check_whole("sample", {"batch_size": batch_size, "length": length})
     if batch_size < 1 or length < 1:
         raise ValueError(
             f"{batch_size} windows of {length} rows cannot be drawn; both must be at least 1"
@@ -48,6 +56,30 @@ def check_windows(batch_size: int, length: int, context: int, kept: int, count: 
             f"windows of {rows} cannot be drawn yet: the longest stream has {count} rows; add "
             f"{window - count} more"
         )
+
+
+def check_counts(counts: Mapping[str, int], tasks: Sequence[str]) -> None:
+    """Check that windows are asked for by task.
+
+    Raises:
+        TypeError: they are not counted by task.
+        KeyError: there is no such task.
+    """
+    if not isinstance(counts, Mapping):
+        raise TypeError(
+            f"sample takes a number of windows by task, such as {dict.fromkeys(tasks, 4)}, got "
+            f"{described(counts)}"
+        )
+    if unknown := sorted(set(counts) - set(tasks)):
+        near = did_you_mean(unknown[0], tasks)
+        raise KeyError(f"this replay has no tasks {unknown}; it has {list(tasks)}{near}")
+
+
+def _check_whole(what: str, sizes: Mapping[str, Any]) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, Integral):
+            remedy = f"use {name}=int({size:g})" if isinstance(size, float) else "use an int"
+            raise TypeError(f"{what} takes {name} as an int, got {described(size)}; {remedy}")
 
 
 def check_drawn(selector: Selector, drawn: Drawn, size: int, window: int, stored: Stored) -> Drawn:

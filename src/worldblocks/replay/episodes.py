@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from worldblocks._wrong_call import described
 from worldblocks.replay.batch import Batch
-from worldblocks.replay.storage.layout import FIXED, described
+from worldblocks.replay.storage.layout import FIXED
 from worldblocks.replay.storage.rings import Rings
 from worldblocks.replay.tree import map_leaves
 

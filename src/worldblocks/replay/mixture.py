@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 
 from worldblocks.replay.batch import Batch
+from worldblocks.replay.checks import check_counts
 from worldblocks.replay.labels import FEATURE, LABEL, Labels, Relabel, relabel
 from worldblocks.replay.selectors import Selector
 from worldblocks.replay.sequence import SequenceReplay
@@ -77,6 +78,8 @@ class MixtureReplay:
         seed: int = 0,
         **options: Any,
     ) -> None:
+        if isinstance(tasks, str):
+            raise TypeError(f"MixtureReplay takes a list of tasks, got {tasks!r}; use [{tasks!r}]")
         if selector is not None and not callable(selector):
             raise ValueError(
                 f"MixtureReplay got selector={selector!r}; every task needs a selector of its own, "
@@ -99,8 +102,7 @@ class MixtureReplay:
         Raises:
             KeyError: there is no such task.
         """
-        if task not in self._replays:
-            raise KeyError(f"this replay has no task {task!r}; it has {self.tasks}")
+        check_counts({task: 0}, self.tasks)
         return self._replays[task]
 
     def __len__(self) -> int:
@@ -148,8 +150,7 @@ class MixtureReplay:
             KeyError: there is no such task.
             ValueError: `counts` has no windows, or a task has none of that length yet.
         """
-        if unknown := sorted(set(counts) - set(self._replays)):
-            raise KeyError(f"this replay has no tasks {unknown}; it has {self.tasks}")
+        check_counts(counts, self.tasks)
         wanted = {task: counts[task] for task in self.tasks if counts.get(task)}
         if not wanted:
             raise ValueError(f"counts={dict(counts)} has no windows; use at least one")

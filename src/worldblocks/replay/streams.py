@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
+from worldblocks._wrong_call import described
 from worldblocks.replay.batch import Batch, places
 from worldblocks.replay.episodes import checked_episode, stored_episodes
 from worldblocks.replay.storage.files import Chunks
@@ -80,6 +81,11 @@ class Streams:
             MemoryError: the storage has no room for `capacity` rows of this layout.
             OSError: the folder of the storage cannot be written.
         """
+        if not isinstance(obs, Mapping):
+            raise TypeError(
+                f"add takes obs as a dict of tensors by key, got {described(obs)}; give "
+                f"{{'image': x}} or another key"
+            )
         packed, template = flatten(carry, "carry")
         values = {f"obs/{key}": value for key, value in obs.items()} | packed
         values |= {"prev_action": prev_action, "reward": reward}
@@ -108,6 +114,12 @@ class Streams:
             ValueError: as for `add`, a row in the middle begins or ends an episode, or the stream
                 is in the middle of an episode that `add` stored. Nothing was added.
         """
+        if not isinstance(episode, Batch) or not isinstance(episode.obs, Mapping):
+            given = episode.obs if isinstance(episode, Batch) else episode
+            raise TypeError(
+                f"add_episode takes a wb.replay.Batch, whose obs is a dict by key, got "
+                f"{described(given)}; give Batch(obs={{'image': x}}, prev_action=…, …)"
+            )
         episode = checked_episode(episode)
         packed, template = flatten(episode.carry, "carry")
         values = {f"obs/{key}": value for key, value in episode.obs.items()} | packed

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from worldblocks._wrong_call import as_tensor, described
 from worldblocks.rssm.protocols import AnyState, Dynamics
 from worldblocks.typing import typed
 
@@ -38,9 +39,24 @@ def imagine(
 
     Source: DreamerV3, section "Actor critic learning".
     """
-    if steps < 0:
-        raise ValueError(f"imagine takes a number of steps, got {steps}")
+    if not isinstance(steps, int) or steps < 0:
+        raise ValueError(f"imagine takes a number of steps, got {steps!r}; use an int from 0 up")
+    if not hasattr(state, "light"):
+        raise TypeError(
+            f"imagine starts from a state, got {described(state)}; give a state of observe or "
+            f"imagine_step, such as states.flatten(), not its carry or feature"
+        )
+    if not callable(policy):
+        raise TypeError(
+            f"imagine takes a policy, a function that gives the action at a state, got "
+            f"{described(policy)}; wb.rssm.rollout takes given actions"
+        )
     states, actions = [state.light()], [policy(state)]
+    if not isinstance(actions[0], Tensor):
+        raise TypeError(
+            f"policy(state) should be an action, Float[Tensor, 'batch action'], got "
+            f"{described(actions[0])}; {as_tensor(actions[0], 'action')}"
+        )
     for _ in range(steps):
         state = dynamics.imagine_step(state.carry, actions[-1])
         states.append(state.light())

@@ -177,7 +177,7 @@ class RSSM(nn.Module):
         if given != wanted:
             raise ValueError(
                 f"this RSSM carries tensors of the shapes {wanted}, got {given}: a carry of "
-                f"another model size?"
+                f"another model size? Start from the initial(batch) of this one"
             )
 
     def prior(self, state: State) -> Output:

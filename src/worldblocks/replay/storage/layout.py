@@ -9,6 +9,8 @@ from jaxtyping import Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldblocks._wrong_call import as_tensor, described, did_you_mean
+
 
 class Spec(NamedTuple):
     """The dtype and shape of one entry of a row of one stream."""
@@ -61,7 +63,7 @@ def first_layout(values: Values, lead: int, context: int) -> Layout:
         if not isinstance(value, Tensor) or value.shape[:1] != (lead,):
             raise ValueError(
                 f"{readable(name)} is {described(value)}; each value must be a tensor whose "
-                f"first axis is the {lead} rows"
+                f"first axis is the {lead} rows{_remedy(value, None)}"
             )
         if name in FIXED:
             dtype, shape = FIXED[name]
@@ -69,6 +71,7 @@ def first_layout(values: Values, lead: int, context: int) -> Layout:
                 expected = ", ".join(map(str, (lead, *shape)))
                 raise ValueError(
                     f"{readable(name)} is {described(value)}; it must be {_name(dtype)}[{expected}]"
+                    f"{_remedy(value, dtype)}"
                 )
         elif name.startswith("obs/") and (
             value.dtype not in OBSERVED or (value.is_floating_point() and value.ndim > 3)
@@ -116,6 +119,7 @@ def check(values: Values, layout: Layout, lead: tuple[int, ...]) -> None:
             expected = list(lead + shape)
             raise ValueError(
                 f"{readable(name)} is {described(value)}; here it must be {_name(dtype)}{expected}"
+                f"{_remedy(value, dtype)}"
             )
 
 
@@ -179,15 +183,15 @@ def readable(name: str) -> str:
     return f"{kind} {key!r}" if key else kind
 
 
-def described(value: Any) -> str:
-    """The dtype and shape of a tensor, or the type of anything else."""
-    if isinstance(value, Tensor):
-        return f"{_name(value.dtype)}{list(value.shape)}"
-    return f"a {type(value).__module__}.{type(value).__qualname__}"
-
-
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _remedy(value: Any, dtype: torch.dtype | None) -> str:
+    """How to get a tensor, or the dtype that is wanted, if it is another."""
+    if not isinstance(value, Tensor):
+        return f"; {as_tensor(value, 'x')}"
+    return f"; use x.to({dtype})" if dtype not in (None, value.dtype) else ""
 
 
 def _raise_other_names(values: Values, layout: Layout) -> None:
@@ -195,5 +199,6 @@ def _raise_other_names(values: Values, layout: Layout) -> None:
     name = unknown[0] if unknown else min(layout.keys() - values.keys())
     kind = name.partition("/")[0]
     stored = sorted(key.removeprefix(f"{kind}/") for key in layout if key.partition("/")[0] == kind)
+    near = did_you_mean(name.partition("/")[2], stored) if unknown else ""
     what = f"unknown {readable(name)}" if unknown else f"{readable(name)} is missing"
-    raise ValueError(f"{what}; this replay stores {stored}")
+    raise ValueError(f"{what}; this replay stores {stored}{near}")
