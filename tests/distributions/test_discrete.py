@@ -181,7 +181,9 @@ def test_half_precision_logits_are_softened_in_float32():
 
 
 def test_indices_are_no_one_hots():
-    with pytest.raises(ValueError, match=r"OneHot of shape \(5, 4\) was given a value .* \(5,\)"):
+    with pytest.raises(
+        ValueError, match=r"one-hot vectors of shape \(5, 4\), got indices .*\(5,\)"
+    ):
         OneHot(torch.zeros(5, 4)).nll(torch.zeros(5, dtype=torch.int64))
 
 

@@ -176,7 +176,7 @@ def test_messages():
     replay = filled()
     with pytest.raises(ValueError, match="already has a task 'walk'; use another name"):
         replay.add_task("walk")
-    with pytest.raises(KeyError, match=r"no task 'fly'; it has \['walk', 'run'\]"):
+    with pytest.raises(KeyError, match=r"no tasks \['fly'\]; it has \['walk', 'run'\]"):
         replay.remove_task("fly")
     with pytest.raises(KeyError, match=r"no tasks \['fly'\]; it has \['walk', 'run'\]"):
         replay.sample({"fly": 1})

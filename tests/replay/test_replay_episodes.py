@@ -148,7 +148,10 @@ def test_an_episode_longer_than_the_ring_keeps_its_end():
         ),
         ({"reward": torch.zeros(0)}, r"at least one row, got reward as float32\[0\]; add the epis"),
         ({"reward": torch.zeros(2, 4)}, r"the axes `time ...` .* reward as float32\[2, 4\]"),
-        ({"is_first": np.zeros(4, bool)}, "is_first as a numpy.ndarray; .* by torch.from_numpy"),
+        (
+            {"is_first": np.zeros(4, bool)},
+            "is_first as a NumPy array bool.*; .* by torch.from_numpy",
+        ),
         (
             {"obs": {"image": torch.tensor(1), "which": torch.tensor(1)}},
             r"'image' is int64\[\]; he",

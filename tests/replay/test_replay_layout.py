@@ -84,7 +84,7 @@ def test_flags_that_are_not_boolean():
 
 
 def test_arrays_that_are_not_tensors():
-    refuses("reward is a numpy.ndarray; ", reward=np.zeros(3, np.float32))
+    refuses("reward is a NumPy array .*torch.as_tensor", reward=np.zeros(3, np.float32))
 
 
 def test_another_number_of_streams():
