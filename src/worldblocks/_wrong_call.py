@@ -126,12 +126,13 @@ def _tensors(prefix: str, value: Any) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(f"{prefix}.{key}", getattr(value, key))
 
 
-def not_negative(what: str, name: str, value: Any) -> None:
-    """Raise unless the argument `name` of `what` is a number from 0 up; a flag is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
-        raise TypeError(f"{what} takes {name} as a number, got {value!r}; use {name}=0.3, say")
-    if value < 0:
-        raise ValueError(f"{what} needs {name} >= 0, got {value}")
+def not_negative(what: str, numbers: Mapping[str, Any]) -> None:
+    """Raise unless these arguments of `what` are numbers from 0 up; a flag is none."""
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
+            raise TypeError(f"{what} takes {name} as a number, got {value!r}; use {name}=0.3, say")
+        if value < 0:
+            raise ValueError(f"{what} needs {name} >= 0, got {value}")
 
 
 def parameters_of(what: str, params: Any) -> list[Any]:

@@ -169,8 +169,7 @@ class LaProp(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         numbers = {"lr": lr, "eps": eps, "agc": agc, "warmup": warmup, "weight_decay": weight_decay}
-        for name, value in numbers.items():
-            not_negative("LaProp", name, value)
+        not_negative("LaProp", numbers)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"LaProp needs betas in [0, 1), got {betas}")
         # "capturable" makes PyTorch keep the counts on the device when a state is loaded.
