@@ -52,8 +52,9 @@ def test_stored_rows_are_split_where_an_episode_begins():
 
 def test_stored_rows_are_split_where_an_episode_ends():
     replay = SequenceReplay(capacity=40, streams=2, length=3)
-    for time in range(6):  # an environment that does not mark the row after the last one
-        replay.add(**row(time, 2, is_last=torch.tensor([time == 3, time == 5])))
+    for time in range(6):
+        first, last = torch.tensor([time == 4, False]), torch.tensor([time == 3, time == 5])
+        replay.add(**row(time, 2, is_first=first, is_last=last))
     assert [len(found.reward) for found in replay.episodes()] == [4, 2, 6]
     assert SequenceReplay.from_episodes(replay.episodes(), length=3).steps == 12
 
@@ -110,8 +111,44 @@ def test_episodes_of_a_data_set_then_rows_of_environments():
     for k in range(3):
         replay.add_episode(episode(10 * k, 4 + k))
     assert [len(e.reward) for e in replay.episodes()] == [4, 6, 5]  # to the shorter stream
-    replay.add(**row(50, 2))
+    with pytest.raises(ValueError, match="row 10 of stream 0 is not is_first, but the row before"):
+        replay.add(**row(50, 2))
+    replay.add(**row(50, 2, is_first=torch.ones(2, dtype=torch.bool)))
     assert (replay.steps, len(replay)) == (17, 11 - 2 + 6 - 2)
+
+
+@pytest.mark.parametrize("streams", [None, [1, 0], [1]])
+@pytest.mark.parametrize("fill", ["rows", "some rows", "episodes", "loaded", "full"])
+def test_a_row_after_the_last_one_begins_an_episode(fill, streams, tmp_path):
+    """Of stream 1, whose episode has ended; nothing is added otherwise."""
+    replay = SequenceReplay(capacity=2 if fill == "full" else 40, streams=2, length=1, context=0)
+    for time in range(3):
+        last = torch.tensor([False, time == 2])
+        if fill == "some rows":
+            for s in (0, 1):
+                values = row_of(torch.tensor([2 * time + s]), is_last=last[[s]])
+                replay.add(**values, streams=[s])
+        elif fill != "episodes":
+            replay.add(**row(time, 2, is_last=last))
+    if fill == "episodes":
+        for s in (0, 1):
+            replay.add_episode(episode(10 * s, 3, ends=s == 1), stream=s)
+    if fill == "loaded":
+        saved = replay.save(tmp_path)
+        replay = SequenceReplay(capacity=40, streams=2, length=1, context=0)
+        replay.load(tmp_path, saved)
+    chosen = streams or [0, 1]
+    which = 6 + torch.tensor(chosen)
+    wrong = r"row 3 of stream 1 is not is_first, but the row before it is is_last; .* not SAME_STEP"
+    for first in (False, torch.tensor(chosen) == 0):
+        given = row_of(which, is_first=torch.zeros(len(chosen)).bool() | first)
+        with pytest.raises(ValueError, match=wrong):
+            replay.add(**given, streams=streams)
+        assert replay.steps == 6
+    replay.add(**row_of(which, is_first=torch.tensor(chosen) == 1), streams=streams)
+    later = torch.arange(8, 10)  # the new episode goes on
+    replay.add(**row_of(later))
+    assert replay.steps == 6 + len(chosen) + 2
 
 
 def test_an_episode_continues_from_its_carries():

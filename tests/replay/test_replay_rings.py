@@ -8,6 +8,14 @@ from worldblocks.replay.storage.layout import Spec
 from worldblocks.replay.storage.memory import Memory, OnDevice
 from worldblocks.replay.storage.rings import HostRings, Rings
 
+FLAGS = {name: Spec(torch.bool, ()) for name in ("is_first", "is_last")}
+
+
+def flagged(**values):
+    """Rows `row ...` in the middle of an episode."""
+    rows = len(next(iter(values.values())))
+    return values | {name: torch.zeros(rows, dtype=torch.bool) for name in FLAGS}
+
 
 @pytest.fixture(params=["torch", "NumPy"])
 def rings(request):
@@ -17,9 +25,9 @@ def rings(request):
         kind, storage = {"torch": (Rings, OnDevice("cpu")), "NumPy": (HostRings, Memory())}[
             request.param
         ]
-        rings = kind({"x": Spec(torch.int64, (2,))}, streams=2, rows=5, storage=storage)
+        rings = kind({"x": Spec(torch.int64, (2,)), **FLAGS}, streams=2, rows=5, storage=storage)
         for time in range(count):
-            rings.add({"x": torch.tensor([[time, 0], [time, 1]])})
+            rings.add(flagged(x=torch.tensor([[time, 0], [time, 1]])))
         return rings
 
     return make
@@ -65,15 +73,15 @@ def test_rows_are_read_and_written_around_the_end(rings):
 def test_streams_advance_on_their_own(rings):
     ring = rings(4)
     for time in (4, 5):
-        ring.add({"x": torch.tensor([[time, 1]])}, np.array([1]))
+        ring.add(flagged(x=torch.tensor([[time, 1]])), np.array([1]))
     assert ring.stored.oldest.tolist() == [0, 1]
     assert ring.tensors["x"][0, :4, 0].tolist() == [0, 1, 2, 3]
     assert ring.tensors["x"][1, :, 0].tolist() == [5, 1, 2, 3, 4]
-    ring.add({"x": torch.tensor([[6, 1], [4, 0]])}, np.array([1, 0]))
+    ring.add(flagged(x=torch.tensor([[6, 1], [4, 0]])), np.array([1, 0]))
     assert ring.tensors["x"][..., 0].tolist() == [[0, 1, 2, 3, 4], [5, 6, 2, 3, 4]]
     for time in (5, 6):  # the first stream catches up, and both advance together again
-        ring.add({"x": torch.tensor([[time, 0]])}, np.array([0]))
-    ring.add({"x": torch.tensor([[7, 0], [7, 1]])})
+        ring.add(flagged(x=torch.tensor([[time, 0]])), np.array([0]))
+    ring.add(flagged(x=torch.tensor([[7, 0], [7, 1]])))
     assert ring.tensors["x"][..., 0].tolist() == [[5, 6, 7, 3, 4]] * 2
     assert ring.count.tolist() == [8, 8]
 
@@ -81,7 +89,7 @@ def test_streams_advance_on_their_own(rings):
 def test_of_many_rows_the_last_stay(rings):
     ring = rings(4)
     values = torch.tensor([[time, 1] for time in range(4, 11)])
-    ring.extend(1, len(values), {"x": values})
+    ring.extend(1, len(values), flagged(x=values))
     assert ring.stored.oldest.tolist() == [0, 6]
     assert ring.tensors["x"][1, :, 0].tolist() == [10, 6, 7, 8, 9]
 
@@ -102,8 +110,8 @@ def test_a_row_on_the_device_is_waited_for_once(monkeypatch):
     monkeypatch.setattr(module, "as_array", lambda value: copied.append(1) or value.numpy())
     names = ["reward", "obs/a", "obs/b"]
     layout = {name: Spec(torch.float32, (3,)) for name in names}
-    rings = Rings(layout, streams=2, rows=5, storage=OnDevice("cpu"))
-    values = {name: torch.ones(2, 3) for name in names}
+    rings = Rings(layout | FLAGS, streams=2, rows=5, storage=OnDevice("cpu"))
+    values = flagged(**{name: torch.ones(2, 3) for name in names})
     with Reads() as reads:
         rings.add(values)
     assert (reads.count, copied) == (1, [])

@@ -77,6 +77,17 @@ class ReplayAgainstLists(RuleBasedStateMachine):
             "is_first": torch.tensor([flag % 2 == 1 for flag in flags]),
             "is_last": torch.tensor([flag > 1 for flag in flags]),
         }
+        after_end = [
+            not flag % 2 and any(self.last[s][-1:]) for s, flag in zip(chosen, flags, strict=True)
+        ]
+        if any(after_end):
+            where = chosen[after_end.index(True)]
+            text = f"row {len(self.first[where])} of stream {where} is not is_first, but the row be"
+            with pytest.raises(ValueError, match=text):
+                self.replay.add(**row_of(which, **given), streams=streams)
+            self.check_counts()
+            flags = [flag | wrong for flag, wrong in zip(flags, after_end, strict=True)]
+            given["is_first"] |= torch.tensor(after_end)
         self.replay.add(**row_of(which, **given), streams=streams)
         for s, flag in zip(chosen, flags, strict=True):
             self.append(s, flag % 2 == 1, flag > 1)

@@ -129,6 +129,23 @@ def finite(layout: Layout) -> list[str]:
     return [name for name in observed if name == "reward" or name.startswith("obs/")]
 
 
+def check_begins(
+    after_end: NDArray[np.bool_], stream: NDArray[np.int64], time: NDArray[np.int64]
+) -> None:
+    """Check that no row goes on after the end of an episode; `after_end` marks those that do.
+
+    Raises:
+        ValueError: names the stream and the row of the first one.
+    """
+    if after_end.any():
+        place = int(after_end.argmax())
+        raise ValueError(
+            f"row {time[place]} of stream {stream[place]} is not is_first, but the row before it "
+            f"is is_last; an episode begins with a row of its own, the observation of the reset: "
+            f"of a vector of gymnasium, take AutoresetMode.NEXT_STEP, not SAME_STEP"
+        )
+
+
 def check_finite(
     name: str, array: NDArray[Any], stream: NDArray[np.int64], time: NDArray[np.int64]
 ) -> None:

@@ -4,11 +4,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldblocks.replay.storage.layout import Layout, Values, as_array, check, check_finite, finite
+from worldblocks.replay.storage.layout import (
+    Layout,
+    Values,
+    as_array,
+    check,
+    check_begins,
+    check_finite,
+    finite,
+)
 from worldblocks.replay.storage.memory import OnDevice, Storage, no_room
 from worldblocks.replay.storage.recycled import Recycled
 from worldblocks.replay.storage.stored import Stored
@@ -40,6 +48,7 @@ class Rings:
         self.streams = streams
         self.rows = rows
         self.restart(np.zeros(streams, np.int64))
+        self._ended: Bool[Tensor, " streams"] | None = None  # read when it is needed
         self._finite = finite(layout)
         places, size = _places(layout, streams * rows)
         try:
@@ -80,12 +89,15 @@ class Rings:
             ValueError: a value does not match the layout or is not finite. Nothing was added.
         """
         check(values, self.layout, (self.streams if streams is None else len(streams),))
-        self._check_finite(values, streams)
         stream = np.arange(self.streams) if streams is None else streams
+        ended, after_end = self._after_end(values, stream)
+        self._check_values(values, stream, after_end=after_end)
         self.put_rows(stream, self.count[stream], values)
         count = self.count
         count[stream] += 1
         self.restart(count)
+        place = _to(ended.device, torch.from_numpy(stream))
+        self._ended = ended.index_copy(0, place, _to(ended.device, values["is_last"].detach()))
 
     def extend(self, stream: int, rows: int, values: Values) -> None:
         """Store the next `rows` rows of one stream, each value `time ...`.
@@ -94,7 +106,7 @@ class Rings:
             ValueError: a value does not match the layout or is not finite. Nothing was added.
         """
         check(values, self.layout, (rows,))
-        self._check_finite(values, np.full(rows, stream), np.arange(rows))
+        self._check_values(values, np.full(rows, stream), np.arange(rows))
         kept = np.arange(max(0, rows - self.rows), rows)  # the rest is evicted at once
         self.put_rows(
             np.full(len(kept), stream),
@@ -104,20 +116,42 @@ class Rings:
         count = self.count
         count[stream] += rows
         self.restart(count)
+        self._ended = None
 
-    def _check_finite(
+    def _after_end(
+        self, values: Values, stream: NDArray[np.int64]
+    ) -> tuple[Bool[Tensor, " streams"], Bool[Tensor, " row"]]:
+        """`is_last` of the newest row of each stream, and which rows go on after such a row.
+
+        Both are where the rows are: to read a device would wait for all that it does.
+        """
+        if self._ended is None:
+            streams, count = np.arange(self.streams), self.count
+            newest = self.read("is_last", streams, np.maximum(count - 1, 0))
+            self._ended = newest & torch.from_numpy(count > 0)
+        is_first = values["is_first"]
+        ended = _to(is_first.device, self._ended)
+        return ended, ended[_to(ended.device, torch.from_numpy(stream))] & ~is_first
+
+    def _check_values(
         self,
         values: Values,
-        streams: NDArray[np.int64] | None,
+        stream: NDArray[np.int64],
         later: NDArray[np.int64] | int = 0,
+        after_end: Bool[Tensor, " row"] | None = None,
     ) -> None:
         """Values on the device are checked there, with a single synchronisation."""
         here = [name for name in self._finite if values[name].device == self.device]
-        fine = here and bool(torch.stack([values[name].isfinite().all() for name in here]).all())
+        faults = [~values[name].isfinite().all() for name in here]
+        flags = after_end is not None and after_end.device == self.device
+        if after_end is not None and flags:
+            faults.append(after_end.any())
+        fine = bool(faults) and not bool(torch.stack(faults).any())
         for name in self._finite:
             if not (fine and name in here):
-                stream = np.arange(self.streams) if streams is None else streams
                 check_finite(name, as_array(values[name]), stream, self.count[stream] + later)
+        if after_end is not None and not (fine and flags):
+            check_begins(as_array(after_end), stream, self.count[stream])
 
     def slot(
         self, stream: Int64[Tensor, "*batch"], time: Int64[Tensor, "*batch"]
@@ -200,10 +234,17 @@ class HostRings(Rings):
                 arrays.append((ring, array))
         if len(arrays) != len(values):
             check(values, self.layout, (self.streams,))
-        slot = (int(self._before[0]) + self._since) % self.rows
+        time = int(self._before[0]) + self._since
+        if time:
+            ended = self._arrays["is_last"][:, (time - 1) % self.rows]
+            after_end = ended > as_array(values["is_first"])
+            if np.count_nonzero(after_end):
+                check_begins(after_end, np.arange(self.streams), self.count)
+        slot = time % self.rows
         for ring, array in arrays:
             ring[:, slot] = array
         self._since += 1
+        self._ended = None
 
     def put_rows(self, stream: NDArray[np.int64], time: NDArray[np.int64], values: Values) -> None:
         """As `Rings.put_rows`."""
