@@ -211,7 +211,7 @@ def test_a_factory_gets_the_render_mode(factory):
 def test_invalid_frames():
     with pytest.raises(ValueError, match="render_mode=None; make it with render_mode='rgb_array'"):
         wb.envs.gym(lambda: Toy(), pixels=True)
-    for frame, what in (([1], r"gave \[1\]"), (np.zeros((3, 3)), r"array of shape \(3, 3\)")):
+    for frame, what in (([1], r"gave \[1\]"), (np.zeros((3, 3)), r"gave float64\[3, 3\]")):
         environment = wb.envs.gym(functools.partial(Toy, frame=frame), pixels=True)
         with pytest.raises(ValueError, match=what + ".* pixels=True needs `height width 3`"):
             environment.reset(0)

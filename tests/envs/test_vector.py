@@ -219,23 +219,38 @@ def with_obs(**changed):
     [
         (
             with_obs(place=np.array([0, np.nan], np.float32)),
-            "environment 1 at step 2 gave NaN or inf in 'place'; an observation is finite",
+            r"environment 1 at step 2 gave NaN or inf in 'place' \(nan\), whose space is Cont",
         ),
         (
             lambda step: step._replace(reward=float("inf")),
-            "environment 1 at step 2 gave the reward inf; a reward is finite",
+            "environment 1 at step 2 gave the reward inf; a reward is one finite float32",
         ),
+        (lambda step: step._replace(reward=1e39), r"the reward 1e\+39; a reward is one finite"),
+        (
+            lambda step: step._replace(reward=np.ones(1)),
+            r"gave the reward float64\[1\] of 1.0; a reward is one finite float32",
+        ),
+        (lambda step: step._replace(reward="1"), "gave the reward '1'; a reward is one finite"),
+        (lambda step: step._replace(is_last="no"), "gave is_last as 'no'; a flag is True or False"),
+        (
+            lambda step: step._replace(is_first=True),
+            "is_first=True at a step; is_first marks the r",
+        ),
+        (lambda step: tuple(step), r"a row is a wb.envs.Step, its observation a dict"),
+        (lambda step: None, "step 2 gave None; a row is a wb.envs.Step"),
+        (lambda step: step._replace(obs=step.obs["place"]), "a row is a wb.envs.Step, its observ"),
+        (with_obs(place=[0.0, 1.0]), r"gave 'place' as \[0.0, 1.0\]; its space .* is float32\[2\]"),
         (
             with_obs(imag=0),
             r"gave the observations \['imag', 'image', 'place'\]; its space has \['image', 'place'",
         ),
         (
             with_obs(image=np.zeros((3, 5, 1), np.float32)),
-            r"gave 'image' as float32\[3, 5, 1\]; its space Image\(.*\) is uint8\[3, 5, 1\]",
+            r"gave 'image' as float32\[3, 5, 1\] from 0.* space Image\(.*\) is uint8\[3, 5, 1\]",
         ),
         (
             with_obs(place=np.zeros(3, np.float32)),
-            r"gave 'place' as float32\[3\]; its space Continuous\(.*\) is float32\[2\]",
+            r"gave 'place' as float32\[3\] from 0.0 .*; its space Continuous\(.*\) is float32\[2\]",
         ),
     ],
 )
@@ -249,6 +264,21 @@ def test_a_broken_observation_or_reward(change, message):
     both[1].change = change
     with pytest.raises(ValueError, match=message):
         vector.step(ACTIONS[1, :2])
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_a_class_outside_its_space(wrong):
+    class Classes(Walk):
+        observation: ClassVar = {"n": Discrete(3, (2,))}
+
+        def row(self, reward, first=False):
+            n = np.array([2, wrong if not first else 0], np.int64)
+            return super().row(reward, first)._replace(obs={"n": n})
+
+    vector = EnvVector([Classes()], seed=0)
+    vector.reset()
+    with pytest.raises(ValueError, match=r"gave 'n' as int64\[2\] from .*, outside its space Disc"):
+        vector.step(ACTIONS[0, :1])
 
 
 def test_wrong_construction():

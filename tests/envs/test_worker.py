@@ -199,7 +199,7 @@ def test_an_invalid_row_is_a_failure_of_its_environment(tmp_path, fault):
     vector = faulty(tmp_path, count=1)
     vector.reset()
     fault("step nan")
-    said = "raised ValueError: the environment gave the reward nan; a reward is finite"
+    said = "raised ValueError: the environment gave the reward nan; a reward is one finite float32"
     with pytest.warns(RuntimeWarning, match=f"environment 0 at step 1 {said}; {BEGINS}"):
         rows = vector.step(PUSHES[0, :1])
     assert [x.item() for x in rows[2:]] == [0.0, False, True, False]

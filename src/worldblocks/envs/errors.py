@@ -4,6 +4,9 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
+from typing import Any
+
+import numpy as np
 
 
 def at_least_one(function: str, **values: int) -> None:
@@ -30,6 +33,29 @@ def unknown(kind: str, name: str, known: Iterable[str], otherwise: str) -> Value
     close = difflib.get_close_matches(str(name).lower().replace("-", "_"), plain, 1, 0.5)
     hint = f"did you mean {plain[close[0]]!r}?" if close else otherwise
     return ValueError(f"unknown {kind} {name!r}; {hint}")
+
+
+def as_array(value: Any) -> np.ndarray | None:
+    """A value as an array, or a tensor on any device; None if it is neither, nor numbers."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError):  # such as lists of different lengths
+        return None
+
+
+def described(value: Any) -> str:
+    """A value in a sentence: an array by dtype, shape and range, anything else by its text."""
+    array = as_array(value) if hasattr(value, "dtype") and hasattr(value, "shape") else None
+    if array is None:
+        text = " ".join(repr(value).split())
+        return text if len(text) <= 80 else f"{text[:60]}… ({type(value).__name__})"
+    shown = f"{array.dtype}{list(array.shape)}"
+    if array.size == 0 or array.dtype.kind not in "biuf":
+        return shown
+    low, high = array.min(), array.max()
+    return f"{shown} of {low}" if array.size == 1 else f"{shown} from {low} to {high}"
 
 
 def no_episode(environment: object) -> ValueError:

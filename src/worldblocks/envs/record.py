@@ -1,7 +1,7 @@
 """The protocol of an environment, its rows before and after the vector, and checks of them."""
 
-import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Bool, Float32, Shaped
 from torch import Tensor
 
-from worldblocks.spaces import Actions, Continuous, Discrete, Spaces
+from worldblocks.envs.errors import described
+from worldblocks.spaces import Actions, Continuous, Discrete, Space, Spaces
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Step(NamedTuple):
@@ -119,24 +122,56 @@ def unstack(rows: Rows) -> list[Step]:
     ]
 
 
-def check_step(where: str, step: Step, observation: Spaces) -> None:
-    """Raise unless a row matches its space and is finite; `where` begins the message."""
+def check_step(where: str, step: Step, observation: Spaces, begins: bool) -> None:
+    """Raise unless a row matches its space and is finite; `where` begins the message.
+
+    `begins` says that the row was asked for by a reset.
+    """
+    if getattr(step, "_fields", None) != Step._fields or not hasattr(step.obs, "keys"):
+        raise ValueError(
+            f"{where} gave {described(step)}; a row is a wb.envs.Step, its observation a dict"
+        )
     if step.obs.keys() != observation.keys():
         raise ValueError(
             f"{where} gave the observations {sorted(step.obs)}; its space has {sorted(observation)}"
         )
-    if not math.isfinite(step.reward):
-        raise ValueError(f"{where} gave the reward {step.reward}; a reward is finite")
-    for key, space in observation.items():
-        value = step.obs[key]
-        dtype = _dtype(space)
-        if value.shape != space.shape or value.dtype != dtype:
+    if not isinstance(step.reward, Real) or not abs(step.reward) <= _LARGEST:
+        raise ValueError(
+            f"{where} gave the reward {described(step.reward)}; a reward is one finite float32"
+        )
+    for name in ("is_first", "is_last", "is_terminal"):
+        if not isinstance(getattr(step, name), bool | np.bool_):
             raise ValueError(
-                f"{where} gave {key!r} as {value.dtype}{list(value.shape)}; its space "
-                f"{space} is {dtype}{list(space.shape)}"
+                f"{where} gave {name} as {described(getattr(step, name))}; a flag is True or False"
             )
-        if isinstance(space, Continuous) and not np.isfinite(value).all():
-            raise ValueError(f"{where} gave NaN or inf in {key!r}; an observation is finite")
+    if step.is_first != begins:
+        raise ValueError(
+            f"{where} gave is_first={step.is_first} at a {'reset' if begins else 'step'}; is_first "
+            f"marks the row of a reset, and the vector resets after is_last by itself"
+        )
+    for key, space in observation.items():
+        _check_value(where, key, space, step.obs[key])
+
+
+def _check_value(where: str, key: str, space: Space, value: Any) -> None:
+    dtype = _dtype(space)
+    if getattr(value, "shape", None) != space.shape or value.dtype != dtype:
+        raise ValueError(
+            f"{where} gave {key!r} as {described(value)}; its space {space} is "
+            f"{dtype}{list(space.shape)}"
+        )
+    if isinstance(space, Continuous) and not np.isfinite(value).all():
+        wrong = np.asarray(value)[~np.isfinite(value)].flat[0]
+        raise ValueError(
+            f"{where} gave NaN or inf in {key!r} ({wrong}), whose space is {space}; an observation "
+            f"is finite, also as float32"
+        )
+    # As unsigned numbers, negative classes are large.
+    if isinstance(space, Discrete) and value.view(np.uint64).max() >= space.classes:
+        raise ValueError(
+            f"{where} gave {key!r} as {described(value)}, outside its space {space}; classes count "
+            f"from 0 to {space.classes - 1}"
+        )
 
 
 def check_action(action: Tensor, count: int, size: int) -> Float32[Tensor, "env action"]:

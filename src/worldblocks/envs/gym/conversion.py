@@ -9,18 +9,26 @@ from typing import Any
 import numpy as np
 
 from worldblocks.envs.gym.images import channels_first, resized
+from worldblocks.envs.gym.values import Leaf, check_parts, joined
 from worldblocks.spaces import Actions, Continuous, Discrete, Image, Space, Spaces
 
-_Observe = Callable[[Any], np.ndarray]
+_Observe = Callable[[Any, bool], np.ndarray]
 _Build = Callable[[dict[str, np.ndarray]], Any]
 
+_HUGE = 1e9  # a larger bound of an action stands for none, as the largest float or integer does
 
-def observations(space: Any, size: int) -> tuple[Spaces, Callable[[Any], dict[str, np.ndarray]]]:
+
+def observations(
+    space: Any, size: int, where: str
+) -> tuple[Spaces, Callable[[Any, bool], dict[str, np.ndarray]]]:
     """Convert a gymnasium observation space; also returns the function that converts its values.
+
+    That function takes a value, and whether to look at its bounds and keys too.
 
     Args:
         space: the gymnasium space; `Dict` and `Tuple` are flattened, keys joined by "/".
         size: height and width of every image.
+        where: the environment, as messages about its values name it.
 
     Raises:
         ValueError: no part of the space is supported, or two parts get the same key.
@@ -29,11 +37,11 @@ def observations(space: Any, size: int) -> tuple[Spaces, Callable[[Any], dict[st
     readers: list[tuple[str, tuple, _Observe]] = []
     left_out = []
     for path, leaf in _leaves(space, ()):
-        parts = _observed(leaf, size)
+        parts = _observed(leaf, size, where, path)
         if parts is None:
-            left_out.append(f"{'/'.join(map(str, path))!r} ({leaf})")
+            left_out.append(f"{joined(path)!r} ({leaf})")
         for suffix, (ours, reader) in (parts or {}).items():
-            name = "/".join(map(str, path)) or ("image" if isinstance(ours, Image) else "vector")
+            name = joined(path) or ("image" if isinstance(ours, Image) else "vector")
             _add(spaces, name + suffix, ours)
             readers.append((name + suffix, path, reader))
     if left_out and spaces:
@@ -49,11 +57,24 @@ def observations(space: Any, size: int) -> tuple[Spaces, Callable[[Any], dict[st
             f"and Dict and Tuple of those"
         )
 
-    def observe(value: Any) -> dict[str, np.ndarray]:
-        return {
-            key: reader(functools.reduce(operator.getitem, path, value))
-            for key, path, reader in readers
-        }
+    paths, warned = [path for _, path, _ in readers], False
+
+    def observe(value: Any, look: bool) -> dict[str, np.ndarray]:
+        nonlocal warned
+        if look and not warned and (extra := check_parts(where, space, value, paths)):
+            warned = True
+            warnings.warn(
+                f"{where} gave {extra}, which its space {space} lacks; the agent does not observe "
+                f"them: add them to observation_space, or leave them out",
+                stacklevel=5,
+            )
+        try:
+            found = [functools.reduce(operator.getitem, path, value) for path in paths]
+        except (KeyError, IndexError, TypeError):
+            check_parts(where, space, value, paths)
+            raise
+        parts = zip(readers, found, strict=True)
+        return {key: reader(part, look) for (key, _, reader), part in parts}
 
     return spaces, observe
 
@@ -71,14 +92,15 @@ def actions(space: Any) -> tuple[Actions, _Build]:
     if not spaces:
         raise ValueError(f"wb.envs.gym got an environment without actions: {space}; it needs one")
     unbounded = [
-        "/".join(map(str, path)) or "action"
+        joined(path) or "action"
         for path, leaf in _leaves(space, ())
-        if hasattr(leaf, "is_bounded") and not leaf.is_bounded()
+        if hasattr(leaf, "bounded_below") and not _bounded(leaf)[0].all()
     ]
     if unbounded:
         warnings.warn(
-            f"the actions {unbounded} of this environment have no bounds: it gets the agent's "
-            f"numbers in [-1, 1] unchanged; gymnasium.wrappers.TransformAction changes them",
+            f"the actions {unbounded} of this environment have no bounds below {_HUGE:.0e}: it "
+            f"gets the agent's numbers in [-1, 1] unchanged; gymnasium.wrappers.TransformAction "
+            f"changes them",
             stacklevel=4,
         )
     return spaces, build
@@ -106,30 +128,32 @@ def _add(spaces: dict, key: str, space: Space) -> None:
     spaces[key] = space
 
 
-def _observed(space: Any, size: int) -> dict[str, tuple[Space, _Observe]] | None:
+def _observed(
+    space: Any, size: int, where: str, path: tuple
+) -> dict[str, tuple[Space, _Observe]] | None:
     """The spaces and readers of a leaf, by suffix of its key; None if it is not supported."""
     from gymnasium import spaces as theirs
 
-    if isinstance(space, theirs.Discrete):
-        start = int(space.start)
-        return {"": (Discrete(int(space.n)), lambda value: np.array(int(value) - start, np.int64))}
-    if isinstance(space, theirs.MultiDiscrete | theirs.MultiBinary):
+    if isinstance(space, theirs.Discrete | theirs.MultiDiscrete | theirs.MultiBinary):
+        leaf = Leaf(where, path, space)
         return {
-            suffix: (ours, _indices_reader(where, start))
-            for suffix, (ours, where, start) in _grouped(space).items()
+            suffix: (ours, _class_reader(leaf, part, start, ours.classes))
+            for suffix, (ours, part, start) in _grouped(space).items()
         }
     if not isinstance(space, theirs.Box) or 0 in space.shape:
         return None
+    leaf = Leaf(where, path, space)
     if space.dtype == np.uint8 and len(space.shape) in (2, 3):
         first = len(space.shape) == 3 and channels_first(space.shape)
         channels = 1 if len(space.shape) == 2 else space.shape[0 if first else 2]
-        return {"": (Image(size, size, channels), _image_reader(size, first))}
-    return {"": (Continuous(space.shape), lambda value: np.array(value, np.float32))}
+        return {"": (Image(size, size, channels), _image_reader(leaf, size, first))}
+    return {"": (Continuous(space.shape), leaf.numbers)}
 
 
-def _image_reader(size: int, first: bool) -> _Observe:
-    def read(value: Any) -> np.ndarray:
-        image = np.array(value, np.uint8)  # a copy: environments reuse their buffers
+def _image_reader(leaf: Leaf, size: int, first: bool) -> _Observe:
+    def read(value: Any, look: bool) -> np.ndarray:
+        # A copy: environments reuse their buffers.
+        image = np.array(leaf.image(value, look), np.uint8)
         if image.ndim == 2:
             image = image[:, :, None]
         return resized(np.ascontiguousarray(image.transpose(1, 2, 0)) if first else image, size)
@@ -137,18 +161,17 @@ def _image_reader(size: int, first: bool) -> _Observe:
     return read
 
 
-def _indices_reader(where: Any, start: np.ndarray) -> _Observe:
-    def read(value: Any) -> np.ndarray:
-        return np.asarray(np.asarray(value, np.int64)[where] - start, np.int64)
-
-    return read
+def _class_reader(leaf: Leaf, part: Any, start: np.ndarray, classes: int) -> _Observe:
+    return lambda value, look: leaf.classes(value, part, start, classes)
 
 
 def _grouped(space: Any) -> dict[str, tuple[Discrete, Any, np.ndarray]]:
-    """A MultiDiscrete or MultiBinary by suffix: (space, index in the array, first class).
+    """Spaces of classes by suffix: (space, index in the array, first class).
 
     One entry if all elements have the same number of classes, else one for each element.
     """
+    if hasattr(space, "start") and not hasattr(space, "nvec"):
+        return {"": (Discrete(int(space.n)), ..., np.asarray(space.start, np.int64))}
     shape = tuple(int(n) for n in space.shape)
     counts = np.broadcast_to(getattr(space, "nvec", 2), shape)
     start = np.broadcast_to(getattr(space, "start", 0), shape).astype(np.int64)
@@ -201,14 +224,21 @@ def _indices_builder(space: Any, key: str, found: dict[str, Continuous | Discret
 
 def _box_builder(space: Any, key: str) -> _Build:
     """Scale [-1, 1] to the bounds; an element without bounds gets the number unchanged."""
-    low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    if (np.isfinite(low) != np.isfinite(high)).any():
+    below, above = _bounded(space)
+    if (below != above).any():
         raise ValueError(
             f"wb.envs.gym got an environment whose action {key!r} is {space}, bounded on one side "
-            f"only; it takes bounds on both sides or on none: give the space its other bound"
+            f"only; it takes bounds on both sides or on none, and {_HUGE:.0e} is none: give the "
+            f"space its other bound"
         )
-    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    if np.dtype(space.dtype).kind in "iu" and not below.all():
+        raise ValueError(
+            f"wb.envs.gym got an environment whose action {key!r} is {space}, whole numbers "
+            f"without bounds; the agent chooses between bounds below {_HUGE:.0e}: give the space "
+            f"its own, or declare a Discrete"
+        )
+    low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
+    low, high = np.where(below, low, -1.0), np.where(below, high, 1.0)
     whole = np.issubdtype(space.dtype, np.integer) or space.dtype == np.bool_
 
     def build(action: dict[str, np.ndarray]) -> np.ndarray:
@@ -219,3 +249,9 @@ def _box_builder(space: Any, key: str) -> _Build:
         return np.asarray(np.clip(value, space.low, space.high), space.dtype)
 
     return build
+
+
+def _bounded(space: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the elements of a `Box` have a bound below, and above."""
+    low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
+    return space.bounded_below & (low > -_HUGE), space.bounded_above & (high < _HUGE)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from worldblocks.envs.errors import at_least_one, extra, no_episode, no_state
+from worldblocks.envs.gym.answers import begin, check_single, frame, proceed, space_of
 from worldblocks.envs.gym.conversion import actions, observations
 from worldblocks.envs.gym.images import resized
 from worldblocks.envs.record import Environment, Step
@@ -18,6 +19,7 @@ from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Image, Spaces
 
 _PROTOCOL = ("observation", "action", "reset", "step", "get_state", "set_state", "close")
+_LOOKED_AT = 32  # rows of a run whose bounds and keys are looked at; later, first rows alone
 
 
 def gym(
@@ -68,9 +70,14 @@ def gym(
     if isinstance(made, gymnasium.Env):
         return GymnasiumEnvironment(made, pixels=pixels, size=size, repeat=repeat)
     if not all(hasattr(made, name) for name in _PROTOCOL):
+        hint = ""
+        if hasattr(made, "num_envs"):
+            hint = ", a single one: a vector of them is made by wb.envs.EnvVector"
+        elif hasattr(made, "step") and hasattr(made, "reset"):
+            hint = f": derive its class from it, `class {type(made).__name__}(gymnasium.Env)`"
         raise TypeError(
             f"wb.envs.gym got {made!r} from {env!r}; a factory returns a gymnasium.Env or a "
-            f"wb.envs.Environment"
+            f"wb.envs.Environment{hint}"
         )
     if pixels or repeat != 1:
         raise ValueError(
@@ -94,45 +101,51 @@ class GymnasiumEnvironment:
             )
         if pixels and hasattr(env.unwrapped, "mujoco_renderer"):
             choose_backend(f"wb.envs.gym with pixels of {env}")
+        check_single(env)
         self._env, self._pixels, self._size, self._repeat = env, pixels, size, repeat
-        self._over = True
+        self._over, self._rows = True, 0
+        names = ["action_space"] if pixels else ["action_space", "observation_space"]
+        self._spaces = {name: space_of(env, name) for name in names}
         self.action: Actions
         self.observation: Spaces = {"image": Image(size, size, 3)}
         if not pixels:
-            self.observation, self._observe = observations(env.observation_space, size)
-        self.action, self._build = actions(env.action_space)
+            space = self._spaces["observation_space"]
+            self.observation, self._observe = observations(space, size, str(env))
+        self.action, self._build = actions(self._spaces["action_space"])
 
     def reset(self, seed: int) -> Step:
         """Begin an episode with the environment seeded."""
-        obs, _ = self._env.reset(seed=seed)
+        obs = begin(self._env, seed)
+        for name, space in self._spaces.items():
+            now = space_of(self._env, name)
+            if now is not space and now != space:
+                raise ValueError(
+                    f"{self._env} changed its {name} at a reset, from {space} to {now}; the agent "
+                    f"is built for the first: declare one space in __init__ that holds all, and "
+                    f"pad to it"
+                )
         self._over = False
-        return Step(self._observation(obs), 0.0, True, False, False)
+        return Step(self._observation(obs, True), 0.0, True, False, False)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Do the action of each key `repeat` times, or until the episode ends."""
         if self._over:
             raise no_episode(self._env)
-        native = self._build(action)
         reward, obs, terminated, truncated = 0.0, None, False, False
         for _ in range(self._repeat):
-            obs, gained, terminated, truncated, _ = self._env.step(native)
-            reward += float(gained)
+            # A new action each time: the environment may change the array that it gets.
+            obs, gained, terminated, truncated = proceed(self._env, self._build(action))
+            reward += gained
             if terminated or truncated:
                 break
-        self._over = bool(terminated or truncated)
-        return Step(self._observation(obs), reward, False, self._over, bool(terminated))
+        self._over = terminated or truncated
+        return Step(self._observation(obs, False), reward, False, self._over, terminated)
 
-    def _observation(self, obs: Any) -> dict[str, np.ndarray]:
-        if not self._pixels:
-            return self._observe(obs)
-        frame = self._env.render()
-        if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
-            what = f"an array of shape {frame.shape}" if isinstance(frame, np.ndarray) else frame
-            raise ValueError(
-                f"asked {self._env} for pixels, and its render() gave {what}; pixels=True needs "
-                f"`height width 3`"
-            )
-        return {"image": resized(np.array(frame, np.uint8, order="C"), self._size)}
+    def _observation(self, obs: Any, begins: bool) -> dict[str, np.ndarray]:
+        if self._pixels:
+            return {"image": resized(frame(self._env), self._size)}
+        self._rows += 1
+        return self._observe(obs, begins or self._rows <= _LOOKED_AT)
 
     def get_state(self) -> None:
         """None: gymnasium has no method for a state."""

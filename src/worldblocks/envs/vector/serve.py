@@ -53,7 +53,7 @@ def _checked(environment: Any, request: str, *arguments: Any) -> Any:
     """`perform`, and check its row: NaN is a failure of the environment."""
     answer = perform(environment, request, *arguments)
     if request in ("reset", "step"):
-        check_step("the environment", answer, environment.observation)
+        check_step("the environment", answer, environment.observation, request == "reset")
     return answer
 
 

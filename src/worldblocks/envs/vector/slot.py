@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32
 from torch import Tensor
 
-from worldblocks.envs.record import Episode, Step
+from worldblocks.envs.record import Episode, Step, check_step
 from worldblocks.envs.vector.handle import Failed, Handle
 from worldblocks.envs.vector.reenact import ActionLog
 
@@ -36,13 +36,16 @@ class Slot:
             self.log.append(action)
         self.handle.ask("step", action)
 
-    def answer(self, begins: bool) -> Step:
-        """Wait for the row; `begins` if `begin` asked for it.
+    def answer(self, begins: bool, taken: int) -> Step:
+        """Wait for the row; `begins` if `begin` asked for it, after `taken` rows of the vector.
 
         Raises:
             Failed: the environment gave no row.
+            ValueError: the row does not match its space, or is not finite.
         """
         step: Step = self.handle.answer()
+        where = f"environment {self._index} at step {taken}"
+        check_step(where, step, self.handle.spaces[0], begins)
         if not begins:
             self.score += step.reward
             self.length += 1

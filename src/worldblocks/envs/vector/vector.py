@@ -14,7 +14,6 @@ from worldblocks.envs.record import (
     Rows,
     Step,
     check_action,
-    check_step,
     saved_rows,
     stack,
     unstack,
@@ -225,7 +224,6 @@ class EnvVector:
         for i, step in enumerate(steps):
             if step is None:  # it failed: the last observation again, as the end of the episode
                 step = Step(unstack(self.rows)[i].obs, 0.0, begun[i], True, False)
-            check_step(f"environment {i} at step {self._taken}", step, self.observation)
             given.append(step)
         self._taken += 1
         self._rows = stack(given, self.observation, self._prev_action)
@@ -239,7 +237,7 @@ class EnvVector:
     def _answer(self, i: int, begins: bool) -> Step | None:
         """Wait for the row of environment i; None if it failed."""
         try:
-            return self._slots[i].answer(begins)
+            return self._slots[i].answer(begins, self._taken)
         except Failed as failed:
             self._note(i, failed)
             return None
