@@ -495,3 +495,26 @@ def test_actions_of_small_integers_keep_their_bounds(dtype):
     environment.reset(0)
     environment.step({"action": np.float32([-1, 1])})
     assert seen[0].tolist() == [bounds.min, bounds.max]
+
+
+CHECKED = {
+    "floats as bytes": (of(FLOATS, BYTES), r"found: <Given> gave .* return \(255 \* obs\).astype"),
+    "outside its box": (of(ROW + 7), "found: <Given> gave .* and 7.0 is outside its space Box"),
+    "NaN": (
+        of(ROW * np.nan),
+        r"found: row 0 gave NaN or inf in 'vector' \(nan\), whose space is C",
+    ),
+    "a flag": (answering(ROW, 0.0, "no", False, {}), "found: <Given> gave terminated as 'no'"),
+}
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_check_env_says_what_an_environment_gives(name):
+    make, message = CHECKED[name]
+    with pytest.raises(wb.testing.BrokenPromise, match=message):
+        wb.testing.check_env(lambda: wb.envs.gym(make, size=4), steps=3, only="spaces")
+
+
+def test_check_env_takes_what_the_agent_plays():
+    with pytest.raises(TypeError, match=r"makes a gymnasium.Env; .* wb.envs.gym\(make\)\)"):
+        wb.testing.check_env(Given)

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 
 
+class OutsideSpace(UserWarning):
+    """An observation is not in its space, and the agent gets it, or a part of it, all the same."""
+
+
 def at_least_one(function: str, **values: int) -> None:
     """Raise unless all values are whole numbers of 1 or more; the message names the argument."""
     for name, value in values.items():

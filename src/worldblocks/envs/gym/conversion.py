@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from worldblocks.envs.errors import OutsideSpace
 from worldblocks.envs.gym.images import channels_first, resized
 from worldblocks.envs.gym.values import Leaf, check_parts, joined
 from worldblocks.spaces import Actions, Continuous, Discrete, Image, Space, Spaces
@@ -66,6 +67,7 @@ def observations(
             warnings.warn(
                 f"{where} gave {extra}, which its space {space} lacks; the agent does not observe "
                 f"them: add them to observation_space, or leave them out",
+                OutsideSpace,
                 stacklevel=5,
             )
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.errors import as_array, described
+from worldblocks.envs.errors import OutsideSpace, as_array, described
 
 
 class Leaf:
@@ -97,6 +97,7 @@ class Leaf:
                 f"{self._where} gave {self._name} as {described(array)}, and "
                 f"{array[outside].flat[0]} is outside its space {self._space}; the agent gets it "
                 f"as it is: give the space the bounds that hold, or -np.inf and np.inf",
+                OutsideSpace,
                 stacklevel=7,
             )
 

@@ -70,6 +70,7 @@ class Rings:
         """Set the number of rows added to each stream; the caller writes the stored ones."""
         self._before, self._since = count, 0  # rows of each stream, and of all since then
         self._together = len(set(count.tolist())) == 1  # all streams have the same number of rows
+        self._may_have_ended = True  # whether the newest row of a stream may be is_last
 
     @property
     def count(self) -> NDArray[np.int64]:
@@ -235,16 +236,16 @@ class HostRings(Rings):
         if len(arrays) != len(values):
             check(values, self.layout, (self.streams,))
         time = int(self._before[0]) + self._since
-        if time:
+        if self._may_have_ended and time:
             ended = self._arrays["is_last"][:, (time - 1) % self.rows]
-            after_end = ended > as_array(values["is_first"])
-            if np.count_nonzero(after_end):
-                check_begins(after_end, np.arange(self.streams), self.count)
+            after_end = ended & ~as_array(values["is_first"])
+            check_begins(after_end, np.arange(self.streams), self.count)
         slot = time % self.rows
         for ring, array in arrays:
             ring[:, slot] = array
         self._since += 1
         self._ended = None
+        self._may_have_ended = b"\x01" in as_array(values["is_last"]).tobytes()
 
     def put_rows(self, stream: NDArray[np.int64], time: NDArray[np.int64], values: Values) -> None:
         """As `Rings.put_rows`."""

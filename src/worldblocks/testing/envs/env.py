@@ -1,11 +1,14 @@
 """Promises of environments."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 
 from worldblocks.envs import Environment, NotRestored, Step
-from worldblocks.spaces import Continuous, Discrete, Image
+from worldblocks.envs.errors import OutsideSpace
+from worldblocks.envs.record import check_step
+from worldblocks.spaces import Discrete
 from worldblocks.testing.promise import Names, NotApplicable, Promises, Report, Violation
 from worldblocks.testing.promise.compare import expect
 
@@ -19,6 +22,11 @@ class Case:
     def __init__(self, make: Callable[[], Environment], limit: int | None, steps: int) -> None:
         self.make, self.limit, self.steps = make, limit, steps
         self.environment = make()
+        if hasattr(self.environment, "action_space"):
+            raise TypeError(
+                f"check_env got {make!r}, which makes a gymnasium.Env; give what the agent plays: "
+                f"check_env(lambda: wb.envs.gym(make))"
+            )
 
     def action(self, random: np.random.Generator, ends: bool = False) -> dict[str, np.ndarray]:
         """A random action; `ends` puts continuous ones at their bounds."""
@@ -74,22 +82,16 @@ def flags(step: Step) -> str:
     "the space of the observation, and casts",
 )
 def spaces(case: Case) -> None:
-    dtypes = {Image: np.uint8, Discrete: np.int64, Continuous: np.float32}
-    for seed in range(EPISODES):
-        for t, step in enumerate(case.episode(seed)):
-            expected = case.environment.observation
-            what = f"row {t} has the observations {sorted(step.obs)}, the space {sorted(expected)}"
-            expect(step.obs.keys() == expected.keys(), what)
-            expect(bool(np.isfinite(step.reward)), f"row {t} has the reward {step.reward}")
-            for key, space in expected.items():
-                value = step.obs[key]
-                given = f"row {t} has {key!r} of {value.dtype}{list(value.shape)}"
-                right = value.shape == space.shape and value.dtype == dtypes[type(space)]
-                expect(right, f"{given}, the space is {space}")
-                if isinstance(space, Discrete):
-                    inside = bool(((value >= 0) & (value < space.classes)).all())
-                    expect(inside, f"{given} with {value}, the space is {space}")
-                expect(bool(np.isfinite(value).all()), f"{given} with NaN or inf")
+    environment = case.make()  # which warns of numbers outside their bounds only once
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutsideSpace)
+        try:
+            for seed in range(EPISODES):
+                for t, step in enumerate(case.episode(seed, environment)):
+                    check_step(f"row {t}", step, environment.observation, step.is_first)
+        except (ValueError, OutsideSpace) as error:
+            raise Violation(str(error)) from error
+    environment.close()
 
 
 @promise(
@@ -225,7 +227,7 @@ def check_env(
     """Test an environment by its protocol (`worldblocks.envs.Environment`).
 
     Args:
-        make: returns a new copy.
+        make: returns a new copy, such as `lambda: wb.envs.gym(MyEnv)`.
         limit: the number of actions after which an episode is cut, if there is one.
         steps: maximum number of actions played per episode.
         only, skip: names of promises to test alone, or to leave out. Skip `seeds-differ` for
@@ -233,5 +235,6 @@ def check_env(
 
     Raises:
         BrokenPromise: names each promise that is broken, and explains how.
+        TypeError: `make` returns a `gymnasium.Env`.
     """
     return promise.run(Case(make, limit, steps), make, only, skip)
