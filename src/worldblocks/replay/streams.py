@@ -77,7 +77,8 @@ class Streams:
 
         Raises:
             ValueError: a key, dtype or shape differs from the first row, an observation or reward
-                is not finite, or `streams` are not different streams. Nothing was added.
+                is not finite, a row after `is_last` is not `is_first`, or `streams` are not
+                different streams. Nothing was added.
             MemoryError: the storage has no room for `capacity` rows of this layout.
             OSError: the folder of the storage cannot be written.
         """
