@@ -11,6 +11,8 @@ observations and actions; tensors whose shapes differ, as for another body, star
 are environment steps: actions times the action repeat. If the task's reward is a known function of
 features and RUN, of the same body, still has its replay, training begins on that replay with
 relabelled rewards; the return after 0 steps shows the result. A fresh world model skips this.
+
+Extras: run.
 """
 
 import dataclasses

@@ -5,6 +5,8 @@
 The agent plays episodes that it was not trained on. Red and amber lights come with their known
 causes, the most common first. The recipe is the file beside this one that the run names, or
 `--recipe`. It needs `load`, `environments`, `act`, `world_model_loss` and `actor_critic_loss`.
+
+Extras: run.
 """
 
 import sys

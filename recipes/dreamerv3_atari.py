@@ -10,6 +10,8 @@ authors' code (2024 and later).
 
 A run folder holds config, metrics, curve, open-loop videos and a checkpoint. `--resume` continues
 the run exactly, and `recipes/evaluate.py RUN` plays it.
+
+Extras: atari.
 """
 
 import dataclasses

@@ -10,6 +10,8 @@ authors' code (2024 and later).
 
 An environment step is one control step of the simulator; an action lasts `repeat` of them. Below
 `PRESETS` the code equals `dreamerv3_atari.py`, except for the lines that make the environments.
+
+Extras: dmc.
 """
 
 import dataclasses

@@ -11,6 +11,8 @@ authors' code (2024 and later).
 Actions may be discrete, multi-discrete, boxes or dicts of these; observations may be images,
 vectors or dicts of these. Below `PRESETS` the code equals `dreamerv3_atari.py`, except for the
 lines that make the environments.
+
+Extras: gym.
 """
 
 import dataclasses

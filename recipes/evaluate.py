@@ -5,6 +5,8 @@
 Actions are sampled, as for published scores; `--mode` plays the policy's mode and then the same
 episodes with sampled actions. The recipe is the file beside this one that the run names, or
 `--recipe`; the run folder holds no code.
+
+Extras: run.
 """
 
 import inspect

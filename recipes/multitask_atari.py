@@ -13,6 +13,8 @@ make the environments; its page explains both.
 Expected of `cpu` after 35 minutes on one core: a world-model report that passes for each game. It
 does not learn to play in that time. How the games were chosen, and why others fail:
 docs/multitask.md. `--resume` continues an interrupted run; `--tasks` may then add or drop games.
+
+Extras: atari.
 """
 
 import dataclasses

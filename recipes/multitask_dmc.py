@@ -12,6 +12,8 @@ world model. The losses are those of `dreamerv3_dmc.py`, whose page explains the
 
 Expected: each task's return above the 95th percentile of a random policy's, which the run measures.
 `--resume` continues an interrupted run; `--tasks` may then add or drop tasks.
+
+Extras: dmc.
 """
 
 import dataclasses

@@ -9,6 +9,8 @@ Models, Ha & Schmidhuber (arXiv:1803.10122).
 
 Frames come from random actions; the last ones are held out. Writes `frames.png` (originals above
 reconstructions) and a checkpoint whose encoder can be put in front of a world model.
+
+Extras: gym.
 """
 
 import functools

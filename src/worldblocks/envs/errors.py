@@ -12,6 +12,8 @@ import numpy as np
 class OutsideSpace(UserWarning):
     """An observation is not in its space, and the agent gets it, or a part of it, all the same."""
 
+from worldblocks._install import install
+
 
 def at_least_one(function: str, **values: int) -> None:
     """Raise unless all values are whole numbers of 1 or more; the message names the argument."""
@@ -26,9 +28,7 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as cause:
-        raise ImportError(
-            f"wb.envs.{name} needs the extra '{name}': pip install -e \".[{name}]\""
-        ) from cause
+        raise ImportError(f"wb.envs.{name} needs the extra '{name}': {install(name)}") from cause
 
 
 def unknown(kind: str, name: str, known: Iterable[str], otherwise: str) -> ValueError:

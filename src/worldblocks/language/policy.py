@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from worldblocks._install import install
 from worldblocks.language.backends.branches import score_branches
 from worldblocks.language.model import LanguageModel, require
 from worldblocks.typing import typed
@@ -94,7 +95,7 @@ def _add_low_rank(network: nn.Module, rank: int) -> None:
         peft = importlib.import_module("peft")
     except ImportError as cause:
         raise ImportError(
-            "wb.language.LanguagePolicy needs the extra 'llm': pip install -e \".[llm]\""
+            f"wb.language.LanguagePolicy needs the extra 'llm': {install('llm')}"
         ) from cause
     targets = ["q_proj", "v_proj"]
     config = peft.LoraConfig(

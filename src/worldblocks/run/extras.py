@@ -3,6 +3,8 @@
 import importlib
 from typing import Any
 
+from worldblocks._install import install
+
 
 def extra(module: str, needed_by: str, *, in_extra: bool = True) -> Any:
     """Import a module that a plain installation lacks.
@@ -20,5 +22,5 @@ def extra(module: str, needed_by: str, *, in_extra: bool = True) -> Any:
     except ImportError as error:
         package = module.split(".")[0]
         what = f"the extra 'run' ({package})" if in_extra else f"the package {package!r}"
-        install = '-e ".[run]"' if in_extra else package
-        raise ImportError(f"{needed_by} needs {what}: pip install {install}") from error
+        command = install("run") if in_extra else f"pip install {package}"
+        raise ImportError(f"{needed_by} needs {what}: {command}") from error

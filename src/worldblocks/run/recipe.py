@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 
+from worldblocks._install import install
 from worldblocks.run.folder import read_config
 
 EXTRAS = ("atari", "dmc", "gym")
@@ -76,8 +77,6 @@ def load_recipe(path: Path) -> ModuleType:
     except ImportError as cause:
         del sys.modules[name]
         kind = path.stem.rsplit("_", 1)[-1]
-        package = f'-e ".[{kind}]"' if kind in EXTRAS else cause.name
-        raise ImportError(
-            f"the recipe {path.name} needs {cause.name}: pip install {package}"
-        ) from cause
+        command = install(kind) if kind in EXTRAS else f"pip install {cause.name}"
+        raise ImportError(f"the recipe {path.name} needs {cause.name}: {command}") from cause
     return module

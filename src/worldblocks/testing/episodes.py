@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
+from worldblocks._install import install
+
 
 class Trajectory(NamedTuple):
     """Where episodes begin and end in a few rows of a few elements.
@@ -113,6 +115,6 @@ def hypothesis_strategies(needed_by: str) -> Any:
         from hypothesis import strategies
     except ImportError as error:
         raise ImportError(
-            f"wb.testing.{needed_by} needs the extra 'testing': pip install -e \".[testing]\""
+            f"wb.testing.{needed_by} needs the extra 'testing': {install('testing')}"
         ) from error
     return strategies

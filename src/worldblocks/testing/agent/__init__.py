@@ -212,7 +212,7 @@ def check_agent(recipe: Any, *, cfg: Any, only: Names = (), skip: Names = ()) ->
 
     Args:
         recipe: a module, or anything with the functions `world_model_loss`, `actor_critic_loss`,
-            `update` and `build` of `recipes/dreamerv3_gym.py`; its actor learns by REINFORCE.
+            `update` and `build` of the DreamerV3 recipes; its actor learns by REINFORCE.
         cfg: a small configuration, on the CPU and in float32.
         only, skip: names of promises to test alone, or to leave out.
 
