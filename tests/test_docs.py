@@ -3,6 +3,7 @@
 import ast
 import doctest
 import fnmatch
+import importlib.util
 import itertools
 import re
 import runpy
@@ -22,38 +23,56 @@ RECIPES = [
     for path in sorted((ROOT / "recipes").glob("*.py"))
     if (DOCS / "recipes" / f"{path.stem}.md").exists()
 ]
-EXAMPLE = re.compile(r"^```(?:pycon|python)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(pycon|python)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def named(path):
     return str(path.relative_to(ROOT))
 
 
-def examples(page):
-    """The interactive examples of a page, as one session from top to bottom."""
-    text = page.read_text(encoding="utf-8")
-    blocks = [m for m in EXAMPLE.finditer(text) if m[1].lstrip().startswith(">>>")]
-    return [(text.count("\n", 0, m.start(1)), m[1]) for m in blocks]
+def examples():
+    """Each Python block of README and pages, with its file and line."""
+    for page in [ROOT / "README.md", *PAGES]:
+        text = page.read_text(encoding="utf-8")
+        for found in FENCE.finditer(text):
+            line = text.count("\n", 0, found.start(1)) + 1
+            yield pytest.param(*found.groups(), named(page), line, id=f"{named(page)}:{line}")
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if examples(p)], ids=named)
-def test_examples_run(page):
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    session, parser = {"__name__": "__main__"}, doctest.DocTestParser()
+def lacking(code):
+    """Packages that a block imports, an extra installs and this environment lacks."""
+    nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import)]
+    names = {alias.name.split(".")[0] for node in nodes for alias in node.names}
+    wanted = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return sorted(x for x in names if not importlib.util.find_spec(x) and f'"{x}' in wanted)
+
+
+@pytest.mark.parametrize(("kind", "code", "page", "line"), list(examples()))
+def test_a_block_runs_as_it_is_copied(kind, code, page, line, monkeypatch, tmp_path):
+    """Alone, from an empty session, in a clone that has `recipes` on the path."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "conformance")  # toy_rssm.py, shown on its page
+    (tmp_path / "docs").symlink_to(DOCS)
+    monkeypatch.chdir(tmp_path)  # where what a block writes does no harm
+    session = {"__name__": "__main__"}
+    if kind == "python":
+        if missing := lacking(code):
+            pytest.skip(f"not installed: {', '.join(missing)}")
+        exec(compile(code, f"{page}:{line}", "exec"), session)
+        return
+    # A copy leaves prompts and output out (docs/style.css), but a traceback has parts of code.
+    assert "Traceback" not in code, "catch the error and print it"
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    test = doctest.DocTestParser().get_doctest(code, session, page, page, line)
     report = []
-    for line, block in examples(page):
-        test = parser.get_doctest(block, session, named(page), str(page), line)
-        runner.run(test, out=report.append, clear_globs=False)
-        session = test.globs
-    assert runner.failures == 0, "".join(report)
+    doctest.DocTestRunner(optionflags=flags).run(test, out=report.append)
+    assert not report, "".join(report)
 
 
-def test_the_example_of_the_readme_runs():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.search(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    session = {}
-    exec(code[1], session)
-    assert session["dyn"].shape == session["rep"].shape == (2, 5)
+def test_prompts_and_output_are_not_copied():
+    """The copy button takes `innerText`, which leaves out what is not displayed."""
+    style = (DOCS / "style.css").read_text(encoding="utf-8")
+    for kind in ("gp", "go"):
+        assert re.search(rf"\[data-md-copying\] \.{kind}\b[^}}]*{{[^}}]*display: none", style)
 
 
 def test_every_page_is_in_the_navigation():

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from worldblocks._install import install
+
 
 class OutsideSpace(UserWarning):
     """An observation is not in its space, and the agent gets it, or a part of it, all the same."""
-
-from worldblocks._install import install
 
 
 def at_least_one(function: str, **values: int) -> None:

@@ -38,7 +38,7 @@ def spaces_of(space: Any, *, name: str | None = None) -> dict[str, Space]:
         )
     spaces: dict[str, Space] = {}
     for path, leaf in _leaves(space, ()):
-        parts = _observed(leaf, 1)
+        parts = _observed(leaf, 1, "spaces_of", path)
         if parts is None:
             raise ValueError(
                 f"spaces_of got {leaf}; it takes Box, Discrete, MultiDiscrete and MultiBinary, and "
