@@ -1,13 +1,13 @@
 import pytest
 
 from worldblocks.replay import Memory, MemoryMapped, OnDevice, SequenceReplay
-from worldblocks.replay.storage import rings
+from worldblocks.replay.storage import host_rings
 
 
 @pytest.fixture(params=["memory", "runs", "mapped", "device"])
 def storage(request, tmp_path_factory, monkeypatch):
     if request.param == "runs":  # so that small windows are copied as runs, like images
-        monkeypatch.setattr(rings, "RUN", 1)
+        monkeypatch.setattr(host_rings, "RUN", 1)
         return Memory()
     if request.param == "mapped":
         return MemoryMapped(tmp_path_factory.mktemp("rows"))

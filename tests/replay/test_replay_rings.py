@@ -4,9 +4,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from worldblocks.replay.storage import rings as module
+from worldblocks.replay.storage.host_rings import HostRings
 from worldblocks.replay.storage.layout import Spec
 from worldblocks.replay.storage.memory import Memory, OnDevice
-from worldblocks.replay.storage.rings import HostRings, Rings
+from worldblocks.replay.storage.rings import Rings
 
 FLAGS = {name: Spec(torch.bool, ()) for name in ("is_first", "is_last")}
 

@@ -13,6 +13,7 @@ from worldblocks._wrong_call import described
 from worldblocks.replay.batch import Batch, places
 from worldblocks.replay.episodes import checked_episode, stored_episodes
 from worldblocks.replay.storage.files import Chunks
+from worldblocks.replay.storage.host_rings import HostRings
 from worldblocks.replay.storage.layout import (
     FIXED,
     Layout,
@@ -24,7 +25,7 @@ from worldblocks.replay.storage.layout import (
     layout_to_json,
 )
 from worldblocks.replay.storage.memory import OnDevice, Storage
-from worldblocks.replay.storage.rings import HostRings, Rings
+from worldblocks.replay.storage.rings import Rings
 from worldblocks.replay.storage.stored import Stored
 from worldblocks.replay.tree import flatten, template_from_json, template_to_json
 
