@@ -20,6 +20,10 @@ tensor([1., 2., 3., 4.])
 """
 
 from worldblocks.replay.batch import Batch
+from worldblocks.replay.data.arrays import episode_from_numpy
+from worldblocks.replay.data.minari import read_minari
+from worldblocks.replay.data.npz import read_npz, write_npz
+from worldblocks.replay.data.spaces import observation_spaces
 from worldblocks.replay.labels import Labels, Relabel, relabel
 from worldblocks.replay.mixture import Mixture, MixtureReplay, labelled
 from worldblocks.replay.selectors import Drawn, OnlineFirst, Selector, Uniform
@@ -42,6 +46,11 @@ __all__ = [
     "SequenceReplay",
     "Stored",
     "Uniform",
+    "episode_from_numpy",
     "labelled",
+    "observation_spaces",
+    "read_minari",
+    "read_npz",
     "relabel",
+    "write_npz",
 ]

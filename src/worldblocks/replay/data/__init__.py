@@ -1,0 +1,1 @@
+"""Recorded episodes as batches: from NumPy arrays, npz files and Minari data sets."""
