@@ -247,7 +247,7 @@ def launched(recipe: ModuleType, option: list[str], patch: pytest.MonkeyPatch) -
     made: list[Any] = []
     patch.setattr(sys, "argv", ["recipe.py", "smoke", "--logdir", "there", *option])
     presets = {"smoke": recipe.PRESETS["smoke"]}
-    name = next(n for n in ("game", "task", "env", "tasks") if hasattr(presets["smoke"], n))
+    name = next(n for n in ("game", "task", "data", "env", "tasks") if hasattr(presets["smoke"], n))
     wb.run.launch(lambda cfg: bool(made.append(cfg)), presets, "", name=name)
     return made
 

@@ -86,6 +86,12 @@ def expected_single(agent, batch, cfg):
     return post, losses, metrics
 
 
+def expected_recorded(agent, batch, cfg):
+    """Losses and metrics of a world model without a policy, on recorded data."""
+    post, losses, metrics = expected_world(agent, batch, cfg)
+    return losses | {"reward": expected_reward(agent, post, batch.reward)}, metrics
+
+
 def expected_several(agent, mixture, cfg, specs=None):
     """States, losses and metrics with a head for each task or, with `specs`, each candidate.
 

@@ -184,6 +184,13 @@ def scripted(agent, tasks=()):
     return agent
 
 
+def alone(agent):
+    """An agent without actor and critic, with scripted parts."""
+    agent.encoder, agent.decoder, agent.rssm = Encoder(), Decoder(), World()
+    agent.cont, agent.reward = Share(0.8, 0.0), Number(1.0, 0.2)
+    return agent
+
+
 def windows():
     """A batch of experience."""
     action = torch.where(ROWS.is_first[..., None], 0.0, ROWS.normal(ACTION, key=3))

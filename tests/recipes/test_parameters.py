@@ -12,6 +12,7 @@ from scripted_world import ACTIONS, SPACES, TASKS
 import glam
 import glam_policy
 import vae
+import world_model
 import worldblocks as wb
 
 SINGLE = ("dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym")
@@ -113,6 +114,16 @@ def test_an_autoencoder():
     check_settings(optimizer, cfg)
     frames = torch.randint(256, (4, 48, 48, 1), dtype=torch.uint8)
     moves(model, optimizer, lambda: vae.update(model, optimizer, frames, cfg), model)
+
+
+def test_recorded_data():
+    cfg = world_model.PRESETS["smoke"]
+    agent, optimizer = world_model.build(cfg, SPACES, wb.spaces.action_size(ACTIONS))
+    check_settings(optimizer, cfg)
+    batch = world.windows()._replace(carry=None)
+    moves(agent, optimizer, lambda: world_model.update(agent, optimizer, batch, cfg), agent)
+    layers = [len(x.mlp) for x in (agent.cont, agent.reward)]
+    assert (layers, agent.rssm.latent.unimix) == ([1, 1], 0.01)
 
 
 def test_a_language_model():

@@ -174,3 +174,10 @@ def test_differences_of_glam_from_several_tasks_are_listed():
     ours, theirs = definitions(GLAM), definitions(SEVERAL[0])
     assert {name for name in ours if name in theirs and ours[name] != theirs[name]} == {*OF_SEVERAL}
     assert ours["world_model_loss"] == theirs["world_model_loss"]
+
+
+def test_the_world_model_of_recorded_data_is_the_same():
+    ours, theirs = definitions(RECIPES[0].with_name("world_model.py")), definitions(RECIPES[2])
+    assert ours["world_model_loss"] == theirs["world_model_loss"]
+    differ = {name for name in ours if name in theirs and ours[name] != theirs[name]}
+    assert differ == {"Agent", "Config", "update", "build", "load", "main"}, "no actor, no critic"

@@ -1,5 +1,6 @@
 """One update of each recipe with a world model, against plain loops."""
 
+import dataclasses
 import importlib
 
 import pytest
@@ -8,6 +9,7 @@ from expected_updates import (
     check_result,
     check_update,
     close,
+    expected_recorded,
     expected_several,
     expected_single,
 )
@@ -16,6 +18,8 @@ from scripted_world import ACTIONS, SPACES, TASKS
 import glam
 import multitask_atari
 import multitask_dmc
+import world_model
+import worldblocks as wb
 
 SINGLE = ("dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym")
 SEVERAL = [multitask_dmc, multitask_atari]
@@ -64,3 +68,20 @@ def test_a_head_for_each_candidate(reward_grad, imagined, imag_last):
     post, losses, metrics = expected_several(agent, mixture, cfg, SPECS)
     found = check_update(agent, lambda opt: glam.update(agent, opt, cfg, mixture, SPECS), losses)
     check_result(found, post, losses, metrics)
+
+
+def test_recorded_data():
+    """A world model alone: no actor, no critic; held-out losses are the same ones."""
+    numbers = {"gamma": 0.9, "reconstruction": 0.6}
+    cfg = dataclasses.replace(world_model.PRESETS["smoke"], **numbers)
+    size = wb.spaces.action_size(ACTIONS)
+    agent, batch = world.alone(world_model.Agent(SPACES, size, cfg)), world.windows()
+    losses, metrics = expected_recorded(agent, batch, cfg)
+    for name, value in world_model.judge(agent, batch, cfg).items():
+        close(value, losses[name.removeprefix("held_out/")].mean(), name)
+    update = lambda by: world_model.update(agent, by, batch, cfg)  # noqa: E731
+    found = check_update(agent, update, losses, followed=[])
+    assert found.keys() == metrics.keys() | {f"loss/{name}" for name in losses}
+    for name, value in found.items():
+        expected = metrics | {f"loss/{key}": loss for key, loss in losses.items()}
+        close(value, expected[name].detach().mean(), name)

@@ -128,7 +128,7 @@ def _observation(key: str, array: ndarray) -> Shaped[Tensor, "time ..."]:
     name, axes = f"obs {key!r}", array.ndim - 1
     if array.dtype == np.uint8 and axes in (2, 3):
         array = array[..., None] if axes == 2 else array
-        if array.shape[1] in CHANNELS and array.shape[3] not in CHANNELS:
+        if channels_first(array.shape[1:]):
             raise ValueError(
                 f"{name} is {_shown(array)}, which looks like `time channel height width`; images "
                 f"are `time height width channel`: give x.transpose(0, 2, 3, 1)"
@@ -149,6 +149,11 @@ def _observation(key: str, array: ndarray) -> Shaped[Tensor, "time ..."]:
             f"subtract the first class, or give numbers as x.astype(np.float32)"
         )
     return torch.from_numpy(classes)
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether the axes of an image seem to be `channel height width`."""
+    return shape[0] in CHANNELS and shape[2] not in CHANNELS and min(shape[1:]) >= 8
 
 
 def _actions(values: dict[str, ndarray], actions: Actions | None) -> Float32[Tensor, "time action"]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray
 
 from worldblocks.replay.batch import Batch
-from worldblocks.replay.data.arrays import CHANNELS, episode_from_numpy
+from worldblocks.replay.data.arrays import channels_first, episode_from_numpy
 from worldblocks.spaces import Continuous, Discrete
 
 UNBOUNDED = 1e30  # a bound of the largest float32 is none
@@ -129,7 +129,7 @@ def _converted(space: Any, value: ndarray, action: bool) -> Parts:
         middle, reach = (high + low) / 2, np.where(high > low, (high - low) / 2, 1.0)
         value = (value.astype(np.float64) - middle) / reach
     elif _is_image(space):
-        first = len(shape) == 3 and shape[0] in CHANNELS and shape[2] not in CHANNELS
+        first = len(shape) == 3 and channels_first(shape)
         value = value.transpose(0, 2, 3, 1) if first else value
     else:
         value = value.astype(np.float32)

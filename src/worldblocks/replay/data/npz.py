@@ -147,9 +147,9 @@ def _read(path: Path, only: str = "") -> dict[str, ndarray]:
     """The arrays of a file, or those of one name."""
     names = [only] if only else [*NEEDED, "truncated"]
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name.split("/")[0] in names}
-            there = file.files
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files if name.split("/")[0] in names}
+            there = saved.files
     except (ValueError, EOFError, OSError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} cannot be read: {error}; it must be a file of np.savez whose arrays hold "
