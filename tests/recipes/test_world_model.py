@@ -104,7 +104,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(data, tmp_path, monkeypatc
     assert (part / "open_loop.gif").read_bytes() == (whole / "open_loop.gif").read_bytes()
 
 
-def test_held_out_episodes_are_never_trained_on(data, tmp_path):
+def test_held_out_episodes_are_never_trained_on(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "draw", lambda *_: "no picture")
     cfg = dataclasses.replace(TINY, data=str(data))
     found = recorded(recipe, cfg, tmp_path / "run")
     number = lambda batch: {int(x) // 100 for x in batch.reward.flatten()}  # noqa: E731
@@ -160,13 +161,18 @@ def test_a_data_set_that_has_changed(tmp_path):
 
 # ------------------------------------------------------------------ every field arrives
 
-BASE = dataclasses.replace(TINY, steps=1, warmup=0)
+BASE = dataclasses.replace(TINY, steps=1, warmup=0, log_every=1)
 GYM = FIELDS["dreamerv3_gym"]
-SAME = ("seeds", "resume", "logdir", "device", "units", "hidden", "deter", "classes", "depth")
-SAME += ("groups", "blocks", "recompute", "lr", "warmup", "agc", "log")
+SAME = ("seeds", "resume", "logdir", "device", "recompute", "lr", "warmup", "agc", "log")
+SIZES = {"units": 24, "hidden": 6, "deter": 48, "classes": 5, "depth": 4, "groups": 3, "blocks": 4}
+SIZED = {"units": ("units", "hidden", "hidden of prior"), "hidden": ("hidden", "hidden of prior")}
 ROWS = {
     **{name: GYM[name] for name in SAME},
-    "data": Row("other", {"rows of data": 126, SOME: ANY, "held out": 2}),
+    **{
+        name: Row(value, dict.fromkeys((*SIZED.get(name, (name,)), SOME), ANY))
+        for name, value in SIZES.items()
+    },
+    "data": Row("other", {"rows of data": 105, SOME: ANY}),
     "steps": Row(2, {"updates": 2, "total": 2}),
     "seed": Row(5, {"torch seed": 5, "replay seed": 5, SOME: ANY}),
     "bf16": Row(True, {"update in bfloat16": True, SOME: ANY}),
@@ -176,7 +182,7 @@ ROWS = {
     "length": Row(5, {"rows": 5, "replay length": 5, SOME: ANY}),
     "gamma": Row(0.5, {"loss/cont": ANY}),
     "reconstruction": Row(3.0, {"loss/obs": Times(3)}),
-    "log_every": Row(5, {"every 0": 5}),
+    "log_every": Row(5, {"every 0": 5, "judged": 0}),
     "save_every": Row(5, {"every 1": 5}),
 }
 MADE = {
@@ -212,7 +218,7 @@ def facts(cfg, folder):
         patch.setattr(recipe, "build", after(build, lambda made, *_: perturb(made[0])))
         watch(patch, seen)
         spy(patch, wb.replay.SequenceReplay, "__init__", seen.setdefault("replay", []))
-        spy(patch, recipe, "draw", seen.setdefault("draw", []))
+        patch.setattr(recipe, "draw", lambda _, episodes, *__: seen.update(draw=episodes))
         casts = autocasts(patch, recipe)
         tiny_runs.run(recipe, cfg, folder / f"{next(COUNT)}" / (cfg.logdir or "run"))
     updates, first = recording.named("update"), seen["replay"][0]
@@ -221,7 +227,7 @@ def facts(cfg, folder):
     found |= {name: float(x) for name, x in updates[0].result.items() if name.startswith("loss/")}
     found |= {"updates": len(updates), "windows": len(batch.reward), "rows": batch.reward.shape[1]}
     found |= {"replay length": first["length"], "replay seed": first["seed"]}
-    found |= {"rows of data": first["capacity"], "held out": len(seen["draw"][0]["episodes"])}
+    found |= {"rows of data": first["capacity"], "held out": len(seen["draw"])}
     judged = recording.named("judge")
     return found | {"judged": len(judged[0].args[1].reward) if judged else 0}
 
