@@ -1,8 +1,10 @@
 """The traced runs: the preset `smoke` of each recipe, slightly changed, and tools over a run."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
+import io
 import re
 import tempfile
 from pathlib import Path
@@ -11,6 +13,7 @@ from traces.record import Trace, digest, trace
 
 RECIPES = ["dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym"]
 RECIPES += ["multitask_dmc", "multitask_atari", "glam", "glam_policy", "vae"]
+RECIPES += ["world_model"]
 TOOLS = ["adapt", "instruct"]
 NAMES = [*RECIPES, *TOOLS]
 
@@ -46,6 +49,11 @@ def smoke(name: str, folder: Path) -> Trace:
     seed = 0 if name == "glam" else SEED  # its cached replies are for the mission of seed 0
     changes = {**CHANGES[name], "logdir": str(folder), "seed": seed}
     cfg = dataclasses.replace(recipe.PRESETS["smoke"], **changes)
+    if name == "world_model":
+        data = str(folder / "data")
+        with contextlib.redirect_stdout(io.StringIO()):
+            recipe.main(dataclasses.replace(cfg, make_data=data))
+        cfg = dataclasses.replace(cfg, data=data)
     return trace(recipe, functools.partial(recipe.main, cfg))
 
 

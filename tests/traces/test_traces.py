@@ -18,6 +18,7 @@ NEEDS = dict.fromkeys(runs.NAMES, ("dm_control",)) | {
     "multitask_atari": ("ale_py",),
     "dreamerv3_gym": ("gymnasium",),
     "vae": ("gymnasium",),
+    "world_model": ("gymnasium",),
     "glam": ("minigrid",),
     "glam_policy": ("minigrid", "peft"),
 }
