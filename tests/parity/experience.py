@@ -1,6 +1,7 @@
 """Groups l and m: replay, the train ratio, images from raw frames."""
 
 from collections.abc import Iterator
+from unittest import mock
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from parity.arrays import Arrays
 from parity.record import Check, Excepted, Record
 from worldblocks.envs import Atari, atari_image
 from worldblocks.replay import Batch, SequenceReplay
+from worldblocks.replay.storage import host_rings, rings
 from worldblocks.run import Ratio
 
 EVICTED = (
@@ -48,7 +50,10 @@ def _filled(
     return replay, lengths, queued
 
 
+@mock.patch.object(rings, "check_begins", new=mock.Mock())
+@mock.patch.object(host_rings, "check_begins", new=mock.Mock())
 def _add(replay: SequenceReplay, t: int, first: Tensor, last: Tensor, latent: Tensor) -> None:
+    """Add a row; the recorded flags are random, so that an end need not be followed by a reset."""
     streams = len(first)
     replay.add(
         obs={"w": torch.arange(streams), "t": torch.full((streams,), t)},

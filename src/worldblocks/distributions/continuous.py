@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
-from worldblocks._eager import eager_on_cpu
 from worldblocks.distributions.output import (
     Output,
     detached,
@@ -58,7 +57,6 @@ class Normal(Output):
     def log_prob(self, x: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
         """Log-density, summed over event axes."""
         same_shape(self, x, self._mean)
-        self._check_std()
         scaled = (x.float() - self._mean) / self.std
         return sum_event(
             -0.5 * scaled.square() - self.std.log() - 0.5 * math.log(2 * math.pi), self.event
@@ -70,7 +68,6 @@ class Normal(Output):
 
     def entropy(self) -> Float32[Tensor, "*batch"]:
         """Differential entropy in nats, summed over event axes."""
-        self._check_std()
         return sum_event(self.std.log() + 0.5 * math.log(2 * math.pi * math.e), self.event)
 
     def kl(self, other: "Normal") -> Float32[Tensor, "*batch"]:
@@ -83,19 +80,9 @@ class Normal(Output):
         """
         same_kind(self, other, Normal)
         same_shape(self, other._mean, self._mean, "a distribution")
-        self._check_std()
-        other._check_std()
         ratio = self.std / other.std
         shift = (self._mean - other._mean) / other.std
         return sum_event(0.5 * (ratio.square() + shift.square() - 1) - ratio.log(), self.event)
-
-    def _check_std(self) -> None:
-        """Raise for a negative std, which the losses would turn to NaN; not in a time loop."""
-        if eager_on_cpu(self.std) and bool((self.std < 0).any()):
-            raise ValueError(
-                f"{type(self).__name__} takes a std above 0, got {self.std.min().item():g}; of a "
-                f"log std take log_std.exp()"
-            )
 
 
 class BoundedNormal(Normal):

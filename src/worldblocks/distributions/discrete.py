@@ -8,7 +8,6 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from worldblocks import transforms
-from worldblocks._eager import eager_on_cpu
 from worldblocks.distributions.mixture import (
     check_unimix,
     finite_log_softmax,
@@ -241,20 +240,9 @@ class Bernoulli(Output):
         return -self.nll(x)
 
     def nll(self, target: Shaped[Tensor, "*shape"]) -> Float32[Tensor, "*batch"]:
-        """Cross-entropy with a target probability, summed over event axes.
-
-        Raises:
-            ValueError: a target is outside [0, 1] (seen in eager mode on a CPU only).
-        """
+        """Cross-entropy with a target probability, summed over event axes."""
         same_shape(self, target, self.logit)
-        flags, target = target.dtype == torch.bool, target.detach().float()
-        if not flags and eager_on_cpu(target):
-            outside = (target < 0) | (target > 1)
-            if outside.any():
-                raise ValueError(
-                    f"Bernoulli takes targets that are probabilities in [0, 1], got "
-                    f"{target[outside][0].item():g}; use a flag, such as (x > 0).float()"
-                )
+        target = target.detach().float()
         return sum_event(
             F.binary_cross_entropy_with_logits(self.logit, target, reduction="none"), self.event
         )
