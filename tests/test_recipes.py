@@ -35,11 +35,11 @@ def test_a_copy_is_the_recipe_and_names_its_extras(name, tmp_path, monkeypatch, 
     source = ROOT / "recipes" / f"{name}.py"
     assert (tmp_path / f"{name}.py").read_bytes() == source.read_bytes()
     said = re.fullmatch(
-        rf'copied {name}\.py[^;]*; python {name}\.py --help\n  needs pip install -e "\.\[(.*)\]"\n',
+        rf'copied {name}\.py[^;]*; python {name}\.py --help\n(?:  needs pip install -e "\.\[(.*)\]"\n)?',
         capsys.readouterr().out,
     )
     assert said
-    assert set(said[1].split(",")) <= EXTRAS
+    assert set(said[1].split(",") if said[1] else ()) <= EXTRAS
 
 
 def test_the_data_of_a_recipe_comes_with_it(tmp_path):
@@ -95,7 +95,7 @@ def test_it_is_a_command():
 
 def test_the_package_knows_no_recipe_by_name():
     """It lists what is there; a name in a docstring would go stale."""
-    agents = [name for name in NAMES if "_" in name]
+    agents = [name for name in NAMES if "_" in name and name != "world_model"]  # a common word
     for path in (ROOT / "src").rglob("*.py"):
         found = [name for name in agents if name in path.read_text(encoding="utf-8")]
         assert found == [], f"{path} names {found}"
