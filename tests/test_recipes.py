@@ -34,9 +34,9 @@ def test_a_copy_is_the_recipe_and_names_its_extras(name, tmp_path, monkeypatch, 
     assert recipes.main([name]) == 0
     source = ROOT / "recipes" / f"{name}.py"
     assert (tmp_path / f"{name}.py").read_bytes() == source.read_bytes()
+    needs = r'(?:  needs pip install -e "\.\[(.*)\]"\n)?'
     said = re.fullmatch(
-        rf'copied {name}\.py[^;]*; python {name}\.py --help\n(?:  needs pip install -e "\.\[(.*)\]"\n)?',
-        capsys.readouterr().out,
+        rf"copied {name}\.py[^;]*; python {name}\.py --help\n{needs}", capsys.readouterr().out
     )
     assert said
     assert set(said[1].split(",") if said[1] else ()) <= EXTRAS
