@@ -97,7 +97,7 @@ def _require_tensor_rate(optimizer: Optimizer, *_: Any) -> None:
 
 
 def _capturing() -> bool:
-    if torch.compiler.is_compiling() or not torch.backends.cuda.is_built():
+    if torch.compiler.is_compiling() or not torch.cuda.is_available():
         return False
     return torch.cuda.is_current_stream_capturing()
 

@@ -203,5 +203,6 @@ def _shown(bins: Tensor) -> str:
 
 
 def _in_graph() -> bool:
-    capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-    return torch.compiler.is_compiling() or capturing
+    if torch.compiler.is_compiling():  # asked first: a compiler cannot trace the rest
+        return True
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
