@@ -10,6 +10,8 @@ npz files, one for each episode, as `wb.replay.write_npz` writes them (see docs/
 Observations may be images, vectors or both; what they are is read from the data. The last episodes
 are held out. Writes the losses on both and, at the end, `open_loop.gif`: held-out episodes of which
 the model sees a few rows and imagines the rest from the actions (`open_loop.png` for vectors).
+
+Extras: gym.
 """
 
 import functools

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from worldblocks._install import install
 from worldblocks.replay.batch import Batch
 from worldblocks.replay.data.arrays import channels_first, episode_from_numpy
 from worldblocks.spaces import Continuous, Discrete
@@ -38,7 +39,7 @@ def read_minari(name: str) -> Iterator[Batch]:
         minari = importlib.import_module("minari")
     except ImportError as error:
         raise ImportError(
-            "wb.replay.read_minari needs the extra 'minari': pip install -e \".[minari]\""
+            f"wb.replay.read_minari needs the extra 'minari': {install('minari')}"
         ) from error
     try:
         data = minari.load_dataset(name)
