@@ -27,6 +27,7 @@ import torch
 import tyro
 
 import worldblocks as wb
+from worldblocks.run import NonNegative, Positive, Seed
 
 NEEDED = ("task_suite", "build", "update", "act")
 
@@ -37,19 +38,20 @@ class Config:
     task: str  # the new task
     recipe: Path | None = None  # recipe file; default: the one that RUN names
     logdir: str = ""  # result folder; default RUN/adapt-<task>-<world>-<seed>
-    seed: int = 0
+    seed: Seed = 0
     freeze: bool = False  # keep the world model fixed instead of training it too
     world: Literal["kept", "fresh", "shuffled"] = "kept"  # of RUN, new, or shuffled
     head: str = ""  # task of RUN whose head is copied; default: a new head
-    marks: tuple[int, ...] = (0, 1000, 5000, 20_000)  # real steps at which to evaluate
-    before: int = 1000  # updates on the replay of RUN before the first real step
-    train_ratio: float = 0.0  # rows trained on per action; default: that of RUN
-    episodes: int = 20  # per evaluation
+    marks: tuple[NonNegative[int], ...] = (0, 1000, 5000, 20_000)  # real steps at which to evaluate
+    before: NonNegative[int] = 1000  # updates on the replay of RUN before the first real step
+    train_ratio: NonNegative[float] = 0.0  # rows trained on per action; default: that of RUN
+    episodes: Positive[int] = 20  # per evaluation
     device: str = "auto"
 
     def __post_init__(self):
-        if not self.marks or list(self.marks) != sorted(set(self.marks)) or self.marks[0] < 0:
-            raise ValueError(f"--marks takes ascending steps, none below 0, got {self.marks}")
+        wb.run.check_options(self)
+        if not self.marks or list(self.marks) != sorted(set(self.marks)):
+            raise ValueError(f"--marks takes one or more ascending steps, got {self.marks}")
         if self.freeze and self.world == "fresh":
             raise ValueError("a fresh world cannot be frozen; use --world kept or drop --freeze")
 
@@ -200,4 +202,4 @@ def main(cfg: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__)))
+    sys.exit(wb.run.launch_tool(main, Config, __doc__))

@@ -17,6 +17,7 @@ from typing import Annotated
 import tyro
 
 import worldblocks as wb
+from worldblocks.run import Seed, at_least
 
 NEEDED = ("load", "environments", "act", "world_model_loss", "actor_critic_loss")
 
@@ -25,10 +26,13 @@ NEEDED = ("load", "environments", "act", "world_model_loss", "actor_critic_loss"
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # a run folder
     recipe: Path | None = None  # recipe file; default: the one that the run names
-    steps: int = 4000  # rows to play, over all environments
-    seed: int | None = None  # of the episodes; default: the run's plus 1,000,000
+    steps: Annotated[int, at_least(wb.diagnose.FEWEST)] = 4000  # rows to play in all environments
+    seed: Seed | None = None  # of the episodes; default: the run's plus 1,000,000
     device: str = "auto"
     output: Path | None = None  # the page; default: RUN/diagnosis.html
+
+    def __post_init__(self):
+        wb.run.check_options(self)
 
 
 def main(cfg: Config) -> int:
@@ -48,4 +52,4 @@ def main(cfg: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__)))
+    sys.exit(wb.run.launch_tool(main, Config, __doc__))

@@ -19,72 +19,74 @@ import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
 import worldblocks as wb
+from worldblocks.run import Discount, NonNegative, Positive, Seed, Share, at_least, inside
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     task: str = "walker_walk"  # domain_task of the DeepMind Control Suite
-    steps: int = 550_000  # actions; each lasts `repeat` environment steps
+    steps: NonNegative[int] = 550_000  # actions; each lasts `repeat` environment steps
     logdir: str = ""  # run folder; default logs/<preset>-<task>-<seed>-<time>
-    seed: int = 0
-    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
     resume: bool = False  # continue the run in logdir exactly
     device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Environments
-    envs: int = 16
+    envs: Positive[int] = 16
     workers: bool = True  # one process each, restarted if it crashes
     pixels: bool = False  # observe rendered images instead of the task's state
     image: int = 64  # side in pixels
-    repeat: int = 2  # control steps per action
+    repeat: Positive[int] = 2  # control steps per action
 
     # Replay
-    capacity: int = 5_000_000  # maximum number of window starts
-    batch: int = 16
-    length: int = 64  # rows per window; one more row gives its initial carry
-    train_ratio: float = 256.0  # rows trained on per action
-    prefill: int = 1024  # window starts in replay before the first update
+    capacity: Positive[int] = 5_000_000  # maximum number of window starts
+    batch: Positive[int] = 16
+    length: Annotated[int, at_least(2)] = 64  # rows per window; one more gives its initial carry
+    train_ratio: NonNegative[float] = 256.0  # rows trained on per action
+    prefill: Positive[int] = 1024  # window starts in replay before the first update
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
-    units: int = 1024
-    hidden: int | None = None  # default: units
-    deter: int | None = None  # default: 8 * units
-    classes: int | None = None  # default: units / 16
-    depth: int | None = None  # default: units / 16
-    groups: int = 32
-    blocks: int = 8
+    units: Positive[int] = 1024
+    hidden: Positive[int] | None = None  # default: units
+    deter: Positive[int] | None = None  # default: 8 * units
+    classes: Positive[int] | None = None  # default: units / 16
+    depth: Positive[int] | None = None  # default: units / 16
+    groups: Positive[int] = 32
+    blocks: Positive[int] = 8
 
     # Learning
-    horizon: int = 15  # imagination steps
-    imag_last: int = 0  # imagine only from this many last rows of a window; 0: from all
-    recompute: int = 0  # gradient checkpointing in chunks of this many rows; 0: off
-    gamma: float = 1 - 1 / 333
-    lam: float = 0.95
-    slow_rate: float = 0.02  # weight of the critic in each EMA step of its slow copy
-    entropy: float = 3e-4
+    horizon: Positive[int] = 15  # imagination steps
+    imag_last: NonNegative[int] = 0  # imagine only from this many last rows of a window; 0: all
+    recompute: NonNegative[int] = 0  # gradient checkpointing in chunks of this many rows; 0: off
+    gamma: Discount = 1 - 1 / 333
+    lam: Share = 0.95
+    slow_rate: Annotated[float, inside(0, 0.5, also=1)] = 0.02  # EMA weight of the critic per step
+    entropy: NonNegative[float] = 3e-4
     actor_grad: Literal["reinforce", "dynamics", "mix"] = "reinforce"  # dynamics: through the world
-    mix: float = 0.9  # weight of REINFORCE in "mix"
-    reconstruction: float = 1.0  # weight of this loss; small images and small values need more
-    return_floor: float = 1.0  # lower bound of the scale that divides advantages
-    lr: float = 4e-5
-    warmup: int = 1000
-    agc: float = 0.3
+    mix: Share = 0.9  # weight of REINFORCE in "mix"
+    reconstruction: NonNegative[float] = 1.0  # weight of this loss; more for small images or values
+    return_floor: Positive[float] = 1.0  # lower bound of the scale that divides advantages
+    lr: NonNegative[float] = 4e-5
+    warmup: NonNegative[int] = 1000
+    agc: NonNegative[float] = 0.3
 
     # Logging
     log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between lines of metrics
-    video_every: int = 25_000
-    save_every: int = 10_000
-    report_steps: int = 0  # held-out rows to report on after training; 0: no report
+    log_every: NonNegative[int] = 1000  # actions between lines of metrics
+    video_every: NonNegative[int] = 25_000
+    save_every: NonNegative[int] = 10_000
+    report_steps: Annotated[int, at_least(wb.diagnose.FEWEST, also=0)] = 0  # held-out rows; 0: none
 
     def __post_init__(self):
+        wb.run.check_options(self)
         if self.prefill > self.capacity:
             raise ValueError(
                 f"training starts after {self.prefill} windows, but replay holds only "
@@ -92,13 +94,8 @@ class Config:
             )
         if self.imag_last and not 2 <= self.imag_last <= self.length:
             raise ValueError(
-                f"--imag_last takes 2 to {self.length} rows of a window (--length), or 0 for all "
+                f"--imag-last takes 2 to {self.length} rows of a window (--length), or 0 for all "
                 f"of them, got {self.imag_last}"
-            )
-        if 0 < self.report_steps < 4 * (wb.diagnose.LENGTH + 1):
-            raise ValueError(
-                f"a report needs at least {4 * (wb.diagnose.LENGTH + 1)} held-out steps, got "
-                f"--report_steps {self.report_steps}; use 0 for no report"
             )
 
 
@@ -363,12 +360,13 @@ def main(cfg: Config) -> int:
         envs.close()
         wb.run.plot_curve(run.folder)
         if completed and cfg.report_steps:
-            held_out, seen = environments(cfg, 4, cfg.seed + 1_000_000), sample(agent, replay, 64)
+            held_out = environments(cfg, 4, cfg.seed + 1_000_000)
+            seen = sample(agent, replay, 64) if len(replay) else None
             report = wb.diagnose.report(
                 run.folder, agent, act, held_out, steps=cfg.report_steps, gamma=cfg.gamma, seen=seen
             )
             print(report)
-    print(f"play it with:\n  python recipes/evaluate.py {run.folder}")
+    print(f"play it with:\n  {run.command('evaluate.py')}")
     return run.exit_code
 
 

@@ -20,6 +20,7 @@ import torch
 import tyro
 
 import worldblocks as wb
+from worldblocks.run import NonNegative, Positive, Seed
 
 NEEDED = ("load", "environments", "act")
 
@@ -29,13 +30,17 @@ class Config:
     run: Annotated[Path, tyro.conf.Positional]  # a run folder
     recipe: Path | None = None  # recipe file; default: the one that the run names
     task: str = ""  # of a multi-task run; default: its first
-    episodes: int = 100
+    episodes: Positive[int] = 100
+    longest: Positive[int] = wb.evaluate.LONGEST  # actions in an episode before it is given up
     mode: bool = False  # play the policy's mode, then the same episodes with samples
-    envs: int = 8  # played in parallel
-    seed: int = 1_000_000  # of the episodes; far from those in training
+    envs: Positive[int] = 8  # played in parallel
+    seed: Seed = 1_000_000  # of the episodes; far from those in training
     device: str = "auto"
     json: bool = False  # print as the last line {"mean": …, "std": …, "episodes": …}
-    video: int = 900  # maximum frames, of the first environment; 0: no video
+    video: NonNegative[int] = 900  # maximum frames, of the first environment; 0: no video
+
+    def __post_init__(self):
+        wb.run.check_options(self)
 
 
 def judge(cfg: Config, recipe, agent, saved, mode: bool):
@@ -58,7 +63,7 @@ def judge(cfg: Config, recipe, agent, saved, mode: bool):
             return interrupt.requested
 
         try:
-            scores = wb.evaluate.play(policy, envs, cfg.episodes, watch=watch)
+            scores = wb.evaluate.play(policy, envs, cfg.episodes, watch=watch, longest=cfg.longest)
         except wb.evaluate.Stopped as error:
             scores, stopped = error.scores, str(error)
     if frames:
@@ -81,8 +86,6 @@ def judge(cfg: Config, recipe, agent, saved, mode: bool):
 
 def main(cfg: Config) -> int:
     """Returns 0, or 1 if not all episodes were played."""
-    if cfg.episodes < 1:
-        raise SystemExit(f"--episodes takes 1 or more, got {cfg.episodes}")
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     if cfg.task and "task" not in inspect.signature(recipe.load).parameters:
         raise SystemExit(f"{cfg.run} has one task; --task is for a run with several")
@@ -99,4 +102,4 @@ def main(cfg: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__)))
+    sys.exit(wb.run.launch_tool(main, Config, __doc__))

@@ -22,12 +22,13 @@ import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 
 import worldblocks as wb
+from worldblocks.run import Discount, NonNegative, Positive, Seed, Share, at_least, inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,10 @@ class Config:
     env: str = "BabyAI-GoToLocalS5N2-v0"  # or another MiniGrid level, or walker_walk, ...
     instruction: str = ""  # text for the language model; default: the environment's mission
     mission: str = ""  # only episodes with this mission; default: that of the first episode
-    steps: int = 250_000  # actions; each lasts `repeat` environment steps
+    steps: NonNegative[int] = 250_000  # actions; each lasts `repeat` environment steps
     logdir: str = ""  # run folder; default logs/<preset>-<env>-<seed>-<time>
-    seed: int = 0
-    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
     resume: bool = False  # continue the run in logdir exactly
     device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
@@ -49,53 +50,54 @@ class Config:
     offline: bool = False  # use the cache alone, load no model
     imagined: Literal["head", "features"] = "head"  # reward of imagined rows: a head's, or the
     # spec's value on predicted features, which needs as many heads as candidates
-    heads: int = 8  # candidates trained at once
-    full_score: float = 0.0  # episode score that is a full success; 0: any positive score
-    chance: float = 0.05  # expected success rate of a wrong candidate
-    keep: float = 0.98  # decay of outcomes at each new one of the same candidate
+    heads: Positive[int] = 8  # candidates trained at once
+    full_score: NonNegative[float] = 0.0  # score that is a full success; 0: any positive score
+    chance: Annotated[float, inside(0, 1)] = 0.05  # success rate of a wrong candidate
+    keep: Share = 0.98  # decay of outcomes at each new one of the same candidate
 
     # Environments
-    envs: int = 8
+    envs: Positive[int] = 8
     workers: bool = True  # one process each, restarted if it crashes
-    repeat: int = 1  # control steps per action
+    repeat: Positive[int] = 1  # control steps per action
     verbs: tuple[str, ...] = ("go to", "pick up", "open")  # in the menu and features of MiniGrid
 
     # Replay
-    capacity: int = 1_000_000  # maximum number of window starts
-    batch: int = 16
-    length: int = 64  # rows per window; one more row gives its initial carry
-    train_ratio: float = 256.0  # rows trained on per action
-    prefill: int = 1024  # window starts in replay before the first update
+    capacity: Positive[int] = 1_000_000  # maximum number of window starts
+    batch: Positive[int] = 16
+    length: Annotated[int, at_least(2)] = 64  # rows per window; one more gives its initial carry
+    train_ratio: NonNegative[float] = 256.0  # rows trained on per action
+    prefill: Positive[int] = 1024  # window starts in replay before the first update
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
-    units: int = 64
-    hidden: int | None = None  # default: units
-    deter: int | None = None  # default: 8 * units
-    classes: int | None = None  # default: units / 16
-    depth: int | None = None  # default: units / 16
-    groups: int = 32
-    blocks: int = 8
+    units: Positive[int] = 64
+    hidden: Positive[int] | None = None  # default: units
+    deter: Positive[int] | None = None  # default: 8 * units
+    classes: Positive[int] | None = None  # default: units / 16
+    depth: Positive[int] | None = None  # default: units / 16
+    groups: Positive[int] = 32
+    blocks: Positive[int] = 8
 
     # Learning
-    horizon: int = 15  # imagination steps
-    imag_last: int = 0  # imagine only from this many last rows of a window; 0: from all
-    gamma: float = 1 - 1 / 333
-    lam: float = 0.95
-    entropy: float = 3e-4
-    reconstruction: float = 1.0  # weight of this loss
-    features: float = 1.0  # weight of the feature loss
+    horizon: Positive[int] = 15  # imagination steps
+    imag_last: NonNegative[int] = 0  # imagine only from this many last rows of a window; 0: all
+    gamma: Discount = 1 - 1 / 333
+    lam: Share = 0.95
+    entropy: NonNegative[float] = 3e-4
+    reconstruction: NonNegative[float] = 1.0  # weight of this loss
+    features: NonNegative[float] = 1.0  # weight of the feature loss
     reward_grad: Literal["none", "all"] = "none"  # of the reward heads, into the world model
-    lr: float = 4e-5
-    warmup: int = 1000
-    agc: float = 0.3
+    lr: NonNegative[float] = 4e-5
+    warmup: NonNegative[int] = 1000
+    agc: NonNegative[float] = 0.3
 
     # Logging
     log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between lines of metrics
-    save_every: int = 10_000
-    judge: int = 100  # evaluation episodes of the most probable candidate
+    log_every: NonNegative[int] = 1000  # actions between lines of metrics
+    save_every: NonNegative[int] = 10_000
+    judge: NonNegative[int] = 100  # evaluation episodes of the most probable candidate
 
     def __post_init__(self):
+        wb.run.check_options(self)
         if self.prefill > self.capacity:
             raise ValueError(
                 f"training starts after {self.prefill} windows, but replay holds only "
@@ -103,11 +105,9 @@ class Config:
             )
         if self.imag_last and not 2 <= self.imag_last <= self.length:
             raise ValueError(
-                f"--imag_last takes 2 to {self.length} rows of a window (--length), or 0 for all "
+                f"--imag-last takes 2 to {self.length} rows of a window (--length), or 0 for all "
                 f"of them, got {self.imag_last}"
             )
-        if not 0 < self.chance < 1:
-            raise ValueError(f"--chance takes a probability above 0 and below 1, got {self.chance}")
 
 
 PRESETS = {
@@ -423,7 +423,7 @@ def main(cfg: Config) -> int:
                 act, agent.eval(), search, filmed, judged, cfg.judge, run.logger, step
             )
             print(shown)
-    print(f"play it with:\n  python recipes/evaluate.py {run.folder}")
+    print(f"play it with:\n  {run.command('evaluate.py')}")
     return run.exit_code
 
 

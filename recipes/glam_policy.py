@@ -25,49 +25,53 @@ import torch
 from torch import Tensor, nn
 
 import worldblocks as wb
+from worldblocks.run import NonNegative, Positive, Seed, Share
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     env: str = "BabyAI-GoToRedBallNoDists-v0"  # a level of BabyAI or MiniGrid
-    steps: int = 1_500_000  # actions
+    steps: NonNegative[int] = 1_500_000  # actions
     logdir: str = ""  # run folder; default logs/<preset>-<env>-<seed>-<time>
-    seed: int = 0
-    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
     resume: bool = False  # continue the run in logdir exactly
     device: str = "auto"  # cuda if available
 
     # Language model
     model: str = "smollm2"  # "smollm2", "untrained", or a folder or id for transformers
-    rank: int = 8  # of LoRA; 0 trains all weights, as in the paper
+    rank: NonNegative[int] = 8  # of LoRA; 0 trains all weights, as in the paper
     per_token: bool = False  # average over a phrase's tokens, not sum; for an untrained model
-    value_units: int = 1024  # in the two hidden layers of the value head
-    units: int = 576  # of an untrained model, like the two below
-    layers: int = 12
-    heads: int = 9
+    value_units: Positive[int] = 1024  # in the two hidden layers of the value head
+    units: Positive[int] = 576  # of an untrained model, like the two below
+    layers: Positive[int] = 12
+    heads: Positive[int] = 9
 
     # Environments
-    envs: int = 32
+    envs: Positive[int] = 32
     mission: str = ""  # only episodes with this mission
-    history: int = 3  # observations in a prompt
-    reward_scale: float = 20.0  # factor on the environment's reward, which is at most 1
+    history: Positive[int] = 3  # observations in a prompt
+    reward_scale: Positive[float] = 20.0  # factor on the environment's reward, which is at most 1
 
     # Learning
-    rollout: int = 40  # actions per environment between updates
-    epochs: int = 4  # passes over a rollout
-    batch: int = 16
-    gamma: float = 0.99
-    lam: float = 0.99
-    clip: float = 0.2  # of the probability ratio and of the value
-    entropy: float = 0.01
-    value: float = 0.5  # weight of this loss
-    lr: float = 1e-4  # of LoRA; all weights need far less (the paper's 1e-6)
-    max_norm: float = 0.5  # of the gradient, clipped
+    rollout: Positive[int] = 40  # actions per environment between updates
+    epochs: Positive[int] = 4  # passes over a rollout
+    batch: Positive[int] = 16
+    gamma: Share = 0.99
+    lam: Share = 0.99
+    clip: Positive[float] = 0.2  # of the probability ratio and of the value
+    entropy: NonNegative[float] = 0.01
+    value: NonNegative[float] = 0.5  # weight of this loss
+    lr: NonNegative[float] = 1e-4  # of LoRA; all weights need far less (the paper's 1e-6)
+    max_norm: Positive[float] = 0.5  # of the gradient, clipped
 
     # Logging; always after a rollout
     log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between lines of metrics
-    save_every: int = 10_000
+    log_every: NonNegative[int] = 1000  # actions between lines of metrics
+    save_every: NonNegative[int] = 10_000
+
+    def __post_init__(self):
+        wb.run.check_options(self)
 
 
 PRESETS = {
@@ -272,7 +276,7 @@ def main(cfg: Config) -> int:
         run.finish(step=step, updates=updates)
         envs.close()
         wb.run.plot_curve(run.folder)
-    print(f"play it with:\n  python recipes/evaluate.py {run.folder}")
+    print(f"play it with:\n  {run.command('evaluate.py')}")
     return run.exit_code
 
 

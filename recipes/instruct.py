@@ -32,6 +32,7 @@ import tyro
 from torch import nn
 
 import worldblocks as wb
+from worldblocks.run import NonNegative, Positive, Seed, inside
 
 NEEDED = ("task_suite", "build", "load", "act", "world_model_loss", "actor_critic_loss")
 
@@ -44,34 +45,29 @@ class Config:
     meant: str = ""  # the menu phrase it means, if known; default: the chosen one
     sentences: str = ""  # or a TOML file of [[sentence]] with `instruction` and `meant`
     logdir: str = ""  # result folder; default RUN/instruct-<by>-<seed>
-    seed: int = 0
+    seed: Seed = 0
     by: Literal["llm", "embedding", "random", "oracle"] = "llm"  # how the phrase is chosen
     cache: str = ""  # folder of cached language-model replies; "": no cache
     offline: bool = False  # use the cache alone, load no model
     imagined: Literal["features", "head"] = "features"  # reward of imagined rows: the expression on
     # predicted features, or that of a reward head fitted to relabelled replay
     begin: Literal["nearest", "new"] = "nearest"  # actors start as the nearest head's, or new
-    fit: int = 1500  # updates of feature and reward heads, which come first
-    updates: int = 500  # updates of actors and critics
-    settle: int = 200  # the first of these, which train only the critics
-    gamma: float = 0.97  # discount in imagination; RUN's looks too far ahead for few updates
-    episodes: int = 20  # per policy
-    random: int = 100  # episodes of the random policy
+    fit: Positive[int] = 1500  # updates of feature and reward heads, which come first
+    updates: Positive[int] = 500  # updates of actors and critics
+    settle: NonNegative[int] = 200  # the first of these, which train only the critics
+    gamma: Annotated[float, inside(0, 1)] = 0.97  # in imagination; RUN's looks too far ahead
+    episodes: Positive[int] = 20  # per policy
+    random: Positive[int] = 100  # episodes of the random policy
     device: str = "auto"
 
     def __post_init__(self):
+        wb.run.check_options(self)
         if bool(self.instruction.strip()) == bool(self.sentences):
             raise ValueError("give either a sentence (--instruction) or a file (--sentences)")
-        for name in ("fit", "updates", "episodes", "random"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} takes 1 or more, got {getattr(self, name)}")
-        if not 0 <= self.settle < self.updates:
+        if self.settle >= self.updates:
             raise ValueError(
-                f"--settle takes 0 or more and fewer than the {self.updates} --updates, got "
-                f"{self.settle}"
+                f"--settle takes fewer than the {self.updates} --updates, got {self.settle}"
             )
-        if not 0 < self.gamma < 1:
-            raise ValueError(f"--gamma takes a number above 0 and below 1, got {self.gamma}")
 
 
 class Predicted(nn.Module):
@@ -302,4 +298,4 @@ def main(cfg: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__)))
+    sys.exit(wb.run.launch_tool(main, Config, __doc__))

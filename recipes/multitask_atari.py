@@ -22,32 +22,33 @@ import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
 import worldblocks as wb
+from worldblocks.run import Discount, NonNegative, Positive, Seed, Share, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     tasks: tuple[str, ...] = ("boxing", "gopher", "ms_pacman")  # games of the Arcade Environment
-    steps: int = 110_000  # actions per game; each lasts `repeat` frames
+    steps: NonNegative[int] = 110_000  # actions per game; each lasts `repeat` frames
     logdir: str = ""  # run folder; default logs/<preset>-<tasks>-<seed>-<time>
-    seed: int = 0
-    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
     resume: bool = False  # continue the run in logdir; tasks may be added or dropped
     device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Environments
-    envs: int = 1  # per task
+    envs: Positive[int] = 1  # per task
     workers: bool = True  # one process each, restarted if it crashes
     image: int = 64  # side in pixels
     gray: bool = False
-    repeat: int = 4  # frames per action
-    sticky: float = 0.0  # probability that a frame repeats the previous action
+    repeat: Positive[int] = 4  # frames per action
+    sticky: Share = 0.0  # probability that a frame repeats the previous action
 
     # Sharing
     conditioned: bool = False  # append the task to the world model's action, as a one-hot
@@ -55,40 +56,41 @@ class Config:
     progress: bool = False  # sample more from tasks whose score changes, not equally
 
     # Replay
-    capacity: int = 1_000_000  # maximum number of window starts per task
-    batch: int = 16
-    length: int = 64  # rows per window; one more row gives its initial carry
-    train_ratio: float = 256.0  # rows trained on per action, of any task
-    prefill: int = 1024  # window starts per task before the first update
+    capacity: Positive[int] = 1_000_000  # maximum number of window starts per task
+    batch: Positive[int] = 16
+    length: Annotated[int, at_least(2)] = 64  # rows per window; one more gives its initial carry
+    train_ratio: NonNegative[float] = 256.0  # rows trained on per action, of any task
+    prefill: Positive[int] = 1024  # window starts per task before the first update
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
-    units: int = 256
-    hidden: int | None = None  # default: units
-    deter: int | None = None  # default: 8 * units
-    classes: int | None = None  # default: units / 16
-    depth: int | None = None  # default: units / 16
-    groups: int = 32
-    blocks: int = 8
+    units: Positive[int] = 256
+    hidden: Positive[int] | None = None  # default: units
+    deter: Positive[int] | None = None  # default: 8 * units
+    classes: Positive[int] | None = None  # default: units / 16
+    depth: Positive[int] | None = None  # default: units / 16
+    groups: Positive[int] = 32
+    blocks: Positive[int] = 8
 
     # Learning
-    horizon: int = 15  # imagination steps
-    imag_last: int = 0  # imagine only from this many last rows of a window; 0: from all
-    gamma: float = 1 - 1 / 333
-    lam: float = 0.95
-    entropy: float = 3e-4
-    reconstruction: float = 1.0  # weight of this loss; small images and small values need more
-    lr: float = 4e-5
-    warmup: int = 1000
-    agc: float = 0.3
+    horizon: Positive[int] = 15  # imagination steps
+    imag_last: NonNegative[int] = 0  # imagine only from this many last rows of a window; 0: all
+    gamma: Discount = 1 - 1 / 333
+    lam: Share = 0.95
+    entropy: NonNegative[float] = 3e-4
+    reconstruction: NonNegative[float] = 1.0  # weight of this loss; more for small images or values
+    lr: NonNegative[float] = 4e-5
+    warmup: NonNegative[int] = 1000
+    agc: NonNegative[float] = 0.3
 
     # Logging
     log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between lines of metrics
-    save_every: int = 10_000
-    judge: int = 10  # evaluation episodes per task, and of a random policy
-    report_steps: int = 0  # held-out rows per game to report on after training; 0: no report
+    log_every: NonNegative[int] = 1000  # actions between lines of metrics
+    save_every: NonNegative[int] = 10_000
+    judge: NonNegative[int] = 10  # evaluation episodes per task, and of a random policy
+    report_steps: Annotated[int, at_least(wb.diagnose.FEWEST, also=0)] = 0  # held-out rows; 0: none
 
     def __post_init__(self):
+        wb.run.check_options(self)
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"--tasks takes one or more different tasks, got {self.tasks}")
         if self.prefill > self.capacity:
@@ -98,13 +100,8 @@ class Config:
             )
         if self.imag_last and not 2 <= self.imag_last <= self.length:
             raise ValueError(
-                f"--imag_last takes 2 to {self.length} rows of a window (--length), or 0 for all "
+                f"--imag-last takes 2 to {self.length} rows of a window (--length), or 0 for all "
                 f"of them, got {self.imag_last}"
-            )
-        if 0 < self.report_steps < 4 * (wb.diagnose.LENGTH + 1):
-            raise ValueError(
-                f"a report needs at least {4 * (wb.diagnose.LENGTH + 1)} held-out steps, got "
-                f"--report_steps {self.report_steps}; use 0 for no report"
             )
 
 
@@ -413,7 +410,7 @@ def main(cfg: Config) -> int:
                 run.folder, agent, act, suite.envs, replay, steps=cfg.report_steps, gamma=cfg.gamma
             )
             print(reports)
-    print(f"play it with:\n  python recipes/evaluate.py {run.folder} --task TASK")
+    print(f"play it with:\n  {run.command('evaluate.py', '--task', 'TASK')}")
     return run.exit_code
 
 

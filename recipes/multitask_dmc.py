@@ -21,31 +21,32 @@ import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
 import worldblocks as wb
+from worldblocks.run import Discount, NonNegative, Positive, Seed, Share, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     tasks: tuple[str, ...] = ("walker_stand", "walker_walk")  # domain_task of the Control Suite
-    steps: int = 250_000  # actions per task; each lasts `repeat` environment steps
+    steps: NonNegative[int] = 250_000  # actions per task; each lasts `repeat` environment steps
     logdir: str = ""  # run folder; default logs/<preset>-<tasks>-<seed>-<time>
-    seed: int = 0
-    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
     resume: bool = False  # continue the run in logdir; tasks may be added or dropped
     device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Environments
-    envs: int = 8  # per task
+    envs: Positive[int] = 8  # per task
     workers: bool = True  # one process each, restarted if it crashes
     pixels: bool = False  # observe rendered images instead of the task's state
     image: int = 64  # side in pixels
-    repeat: int = 2  # control steps per action
+    repeat: Positive[int] = 2  # control steps per action
     relabel: bool = True  # every task's reward on every row, where physics features give it
 
     # Sharing
@@ -54,39 +55,40 @@ class Config:
     progress: bool = False  # sample more from tasks whose score changes, not equally
 
     # Replay
-    capacity: int = 1_000_000  # maximum number of window starts per task
-    batch: int = 16
-    length: int = 64  # rows per window; one more row gives its initial carry
-    train_ratio: float = 512.0  # rows trained on per action, of any task
-    prefill: int = 1024  # window starts per task before the first update
+    capacity: Positive[int] = 1_000_000  # maximum number of window starts per task
+    batch: Positive[int] = 16
+    length: Annotated[int, at_least(2)] = 64  # rows per window; one more gives its initial carry
+    train_ratio: NonNegative[float] = 512.0  # rows trained on per action, of any task
+    prefill: Positive[int] = 1024  # window starts per task before the first update
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
-    units: int = 64
-    hidden: int | None = None  # default: units
-    deter: int | None = None  # default: 8 * units
-    classes: int | None = None  # default: units / 16
-    depth: int | None = None  # default: units / 16
-    groups: int = 32
-    blocks: int = 8
+    units: Positive[int] = 64
+    hidden: Positive[int] | None = None  # default: units
+    deter: Positive[int] | None = None  # default: 8 * units
+    classes: Positive[int] | None = None  # default: units / 16
+    depth: Positive[int] | None = None  # default: units / 16
+    groups: Positive[int] = 32
+    blocks: Positive[int] = 8
 
     # Learning
-    horizon: int = 15  # imagination steps
-    imag_last: int = 0  # imagine only from this many last rows of a window; 0: from all
-    gamma: float = 1 - 1 / 333
-    lam: float = 0.95
-    entropy: float = 3e-4
-    reconstruction: float = 1.0  # weight of this loss; small images and small values need more
-    lr: float = 4e-5
-    warmup: int = 1000
-    agc: float = 0.3
+    horizon: Positive[int] = 15  # imagination steps
+    imag_last: NonNegative[int] = 0  # imagine only from this many last rows of a window; 0: all
+    gamma: Discount = 1 - 1 / 333
+    lam: Share = 0.95
+    entropy: NonNegative[float] = 3e-4
+    reconstruction: NonNegative[float] = 1.0  # weight of this loss; more for small images or values
+    lr: NonNegative[float] = 4e-5
+    warmup: NonNegative[int] = 1000
+    agc: NonNegative[float] = 0.3
 
     # Logging
     log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 1000  # actions between lines of metrics
-    save_every: int = 10_000
-    judge: int = 100  # evaluation episodes per task, and of a random policy
+    log_every: NonNegative[int] = 1000  # actions between lines of metrics
+    save_every: NonNegative[int] = 10_000
+    judge: NonNegative[int] = 100  # evaluation episodes per task, and of a random policy
 
     def __post_init__(self):
+        wb.run.check_options(self)
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"--tasks takes one or more different tasks, got {self.tasks}")
         if self.prefill > self.capacity:
@@ -96,7 +98,7 @@ class Config:
             )
         if self.imag_last and not 2 <= self.imag_last <= self.length:
             raise ValueError(
-                f"--imag_last takes 2 to {self.length} rows of a window (--length), or 0 for all "
+                f"--imag-last takes 2 to {self.length} rows of a window (--length), or 0 for all "
                 f"of them, got {self.imag_last}"
             )
 
@@ -395,7 +397,7 @@ def main(cfg: Config) -> int:
         if completed:
             agent.eval()
             print(wb.tasks.judge(run.folder, act, agent, suite, cfg.judge, cfg.seed))
-    print(f"play it with:\n  python recipes/evaluate.py {run.folder} --task TASK")
+    print(f"play it with:\n  {run.command('evaluate.py', '--task', 'TASK')}")
     return run.exit_code
 
 

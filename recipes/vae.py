@@ -24,15 +24,16 @@ import torch
 from torch import nn
 
 import worldblocks as wb
+from worldblocks.run import NonNegative, Positive, Seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     env: str = "CartPole-v1"  # a gymnasium id, or module:factory
-    steps: int = 100_000  # updates
+    steps: NonNegative[int] = 100_000  # updates
     logdir: str = ""  # run folder; default logs/<preset>-<env>-<seed>-<time>
-    seed: int = 0
-    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
     resume: bool = False  # continue the run in logdir exactly
     device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
@@ -41,26 +42,29 @@ class Config:
     env_args: str = "{}"  # keyword arguments for the environment, as JSON
     pixels: bool = True  # observe rendered images instead of the environment's observations
     image: int = 64  # side in pixels
-    envs: int = 8
-    frames: int = 20_000  # to train on
-    held_out: int = 1000  # never trained on
+    envs: Positive[int] = 8
+    frames: Positive[int] = 20_000  # to train on
+    held_out: Positive[int] = 1000  # never trained on
 
     # Sizes
-    latent: int = 32
-    depth: int = 32
+    latent: Positive[int] = 32
+    depth: Positive[int] = 32
 
     # Learning
     reconstruction: Literal["l2", "l1"] = "l2"  # pixel error, summed over an image
-    kl: float = 1.0  # weight of the divergence from the standard normal prior
-    batch: int = 64
-    lr: float = 3e-4
-    warmup: int = 1000
-    agc: float = 0.3
+    kl: NonNegative[float] = 1.0  # weight of the divergence from the standard normal prior
+    batch: Positive[int] = 64
+    lr: NonNegative[float] = 3e-4
+    warmup: NonNegative[int] = 1000
+    agc: NonNegative[float] = 0.3
 
     # Logging
     log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 500  # updates between lines of metrics
-    save_every: int = 5000
+    log_every: NonNegative[int] = 500  # updates between lines of metrics
+    save_every: NonNegative[int] = 5000
+
+    def __post_init__(self):
+        wb.run.check_options(self)
 
 
 PRESETS = {

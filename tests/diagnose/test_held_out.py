@@ -34,12 +34,19 @@ def test_rows_have_the_actions_that_led_to_them(agent):
 
 
 def test_a_report_stops_if_environments_fail_too_often(agent, monkeypatch, tmp_path):
+    seen = played(agent, 9)
     monkeypatch.setattr(wb.envs.EnvVector, "stopped", "the wheel came off")
     with pytest.raises(wb.evaluate.Stopped, match="the wheel came off"):
         played(agent, 9)
     envs = wb.envs.EnvVector([SquareWorld(obeys=True)], seed=1)
-    text = diagnose.report(tmp_path, agent, recipe.act, envs, steps=9, gamma=0.9, seen=None)
+    text = diagnose.report(tmp_path, agent, recipe.act, envs, steps=9, gamma=0.9, seen=seen)
     assert text == "no report: the wheel came off"
+
+
+def test_no_report_on_an_agent_that_was_not_trained(agent, tmp_path):
+    envs = wb.envs.EnvVector([SquareWorld(obeys=True)], seed=1)
+    text = diagnose.report(tmp_path, agent, recipe.act, envs, steps=9, gamma=0.9, seen=None)
+    assert text.startswith("no report: replay holds no window, so the agent was not trained; make")
 
 
 def test_open_loop_observes_the_context_and_imagines_the_rest(agent):
@@ -83,13 +90,18 @@ def test_too_short_sequences(agent):
         diagnose.windows(played(agent, 20), states, 20)
 
 
-def test_episodes_shorter_than_a_window_give_no_report(agent, monkeypatch, tmp_path):
+def test_episodes_shorter_than_a_window_skip_the_open_loop_checks(agent, monkeypatch, tmp_path):
     batch = played(agent, 60)
     batch.is_first[:, ::7] = True
     monkeypatch.setattr(diagnose.held_out, "collect", lambda *_: batch)
     envs = wb.envs.EnvVector([SquareWorld(obeys=True)], seed=1)
     text = diagnose.report(tmp_path, agent, recipe.act, envs, steps=60, gamma=0.9, seen=batch)
-    assert text.startswith("no report: none of 4 held-out windows of 20 rows lies within one epi")
+    skipped, *judged = text.splitlines()
+    why = (
+        "none of 4 held-out windows of 20 rows lies within one episode; this needs longer episodes"
+    )
+    assert skipped == f"INFO  open-loop prediction: skipped: {why}, or more rows"
+    assert [line.split()[1] for line in judged] == ["reward", "correlation", "score:"]
 
 
 def test_a_video_leaves_the_random_state_unchanged(agent):

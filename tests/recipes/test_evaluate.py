@@ -105,8 +105,13 @@ def test_one_episode_has_no_interval(run, capsys):
 
 
 def test_no_episodes_are_refused(run):
-    with pytest.raises(SystemExit, match="--episodes takes 1 or more, got 0"):
-        evaluate.main(evaluate.Config(run=run, episodes=0))
+    with pytest.raises(ValueError, match="--episodes takes 1 or more, got 0"):
+        evaluate.Config(run=run, episodes=0)
+
+
+def test_episodes_without_an_end_are_given_up(run, capsys):
+    with pytest.raises(SystemExit, match="an episode has not ended after 1 actions; if the enviro"):
+        evaluate.main(evaluate.Config(run=run, episodes=2, envs=2, seed=3, longest=1))
 
 
 def test_an_unfinished_evaluation_returns_1(run, monkeypatch):

@@ -251,7 +251,6 @@ def test_messages(monkeypatch, tmp_path):
     [
         ({"prefill": 9999}, "starts after 9999 windows, but replay holds only 1000: use"),
         ({"imag_last": 9}, "takes 2 to 8 rows of a window .* 0 for all of them, got 9"),
-        ({"chance": 1.0}, "--chance takes a probability above 0 and below 1, got 1.0"),
     ],
 )
 def test_invalid_settings(changes, message):

@@ -271,7 +271,9 @@ def test_messages(whole, tmp_path):
     for tasks in ((), (EASY, EASY)):
         with pytest.raises(ValueError, match="--tasks takes one or more different tasks, got"):
             dataclasses.replace(SMOKE, tasks=tasks)
-    with pytest.raises(ValueError, match=r"ascending steps, none below 0, got \(5, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"--marks takes one or more ascending steps, got \(5, 1\)"
+    ):
         adapt.Config(run=whole, task=HARD, marks=(5, 1))
     with pytest.raises(ValueError, match="a fresh world cannot be frozen; use --world kept"):
         adapt.Config(run=whole, task=HARD, world="fresh", freeze=True)

@@ -1,9 +1,19 @@
 import json
 import re
+import shlex
+from dataclasses import dataclass
 
 import pytest
 
-from worldblocks.run import default_logdir, read_config, resume_command, run_folder
+from worldblocks.run import (
+    default_logdir,
+    load_config,
+    named_folder,
+    read_config,
+    resume_command,
+    run_folder,
+    tool_command,
+)
 
 CONFIG = {"task": "boxing", "steps": 100, "betas": (0.9, 0.99), "size": None}
 
@@ -69,20 +79,69 @@ def test_a_folder_is_named_after_the_run_and_the_time():
 
 
 @pytest.mark.parametrize(
-    ("given", "command"),
+    ("given", "kept"),
     [
-        (["cpu"], "python recipe.py cpu --logdir 'a b' --resume"),
-        (["cpu", "--logdir", "a b"], "python recipe.py cpu --logdir 'a b' --resume"),
-        (["cpu", "--logdir=c", "--resume"], "python recipe.py cpu --logdir=c --resume"),
+        ("cpu", "cpu"),
+        ("cpu --logdir c", "cpu"),
+        ("cpu --lr 1 --logdir=c --resume --debug", "cpu --lr 1"),
+        ("cpu --logdir logs/{timestamp} --lr 1", "cpu --lr 1"),
     ],
 )
-def test_the_command_that_resumes(monkeypatch, given, command):
-    monkeypatch.setattr("sys.argv", ["recipe.py", *given])
-    assert resume_command("a b") == command
+def test_the_command_that_resumes_from_any_folder(tmp_path, monkeypatch, given, kept):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["my recipe.py", *given.split()])
+    words = shlex.split(resume_command("a b"))
+    script, folder = str(tmp_path / "my recipe.py"), str(tmp_path / "a b")
+    assert words == ["python", script, *kept.split(), "--logdir", folder, "--resume"]
 
 
 @pytest.mark.parametrize("given", [["--seeds", "3", "4"], ["--seeds=3"]])
-def test_the_command_that_resumes_several_seeds(monkeypatch, given):
+def test_the_command_that_resumes_several_seeds(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["recipe.py", "cpu", *given])
-    words = f"python recipe.py cpu {' '.join(given)} --logdir logs/runs --resume"
-    assert resume_command("logs/runs/seed-3") == words
+    words = shlex.split(resume_command("logs/runs/seed-3"))
+    assert words[2:] == ["cpu", *given, "--logdir", str(tmp_path / "logs" / "runs"), "--resume"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "named"),
+    [("recipes/mine.py", False), ("recipes/My-own.py", True), ("a b/mine.py", True)],
+)
+def test_the_command_of_a_tool_finds_the_recipe(tmp_path, monkeypatch, recipe, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "evaluate.py").touch()
+    words = shlex.split(tool_command("evaluate.py", "a run", recipe, "--task", "x"))
+    tool = "recipes/evaluate.py"
+    tool = tool if recipe.startswith("a b") else str(tmp_path / tool)
+    own = ["--recipe", str(tmp_path / recipe)] if named else []
+    assert words == ["python", tool, str(tmp_path / "a run"), *own, "--task", "x"]
+
+
+@pytest.mark.parametrize("logdir", ["file", "file/run"])
+def test_a_folder_that_is_a_file(tmp_path, monkeypatch, logdir):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match=f"--logdir {logdir} cannot be a folder, because"):
+        run_folder(logdir, CONFIG, resume=False)
+
+
+def test_the_home_and_the_time_in_a_name(monkeypatch):
+    monkeypatch.setenv("HOME", "/here")
+    assert re.fullmatch(r"/here/a-\d{8}-\d{6}", named_folder("~/a-{timestamp}"))
+
+
+@dataclass
+class Mine:
+    env: str = "a"
+    steps: int = 3
+
+
+def test_a_run_of_another_recipe(tmp_path):
+    config = {"env": "b", "steps": 5}
+    for name, more in (("test_folder", {"old": 1}), ("copied", {})):
+        folder = run_folder(tmp_path / name, {**config, **more, "recipe": name}, resume=False)
+        assert load_config(folder, Mine) == Mine("b", 5)
+    folder = run_folder(tmp_path / "other", {"task": "c", "recipe": "other"}, resume=False)
+    with pytest.raises(ValueError, match="made by the recipe 'other', and 'test_folder' has no op"):
+        load_config(folder, Mine)

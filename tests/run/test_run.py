@@ -2,12 +2,15 @@
 
 import signal
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from worldblocks.replay import SequenceReplay
 from worldblocks.run import Checkpoint, Every, Run, Session, read_config, read_jsonl
+from worldblocks.run.loop.warnings import at_the_start
 from worldblocks.run.saves.session import EARLIER
 
 
@@ -79,7 +82,7 @@ def test_a_run_that_stops_early_says_how_to_continue_and_does(cfg, capsys, how, 
     run, *found = play(cfg, at=3, **how)
     assert found == [False, 3, [3.0, 3.0], 3.0]
     assert run.exit_code == code
-    command = f"python toy.py smoke --logdir {run.folder} --resume"
+    command = f"python {Path('toy.py').absolute()} smoke --logdir {run.folder} --resume"
     reason = how.get("failure", "")
     said = capsys.readouterr().out
     assert f"{reason}saved at step 3; continue with:\n  {command}\n" in said
@@ -143,3 +146,80 @@ def test_what_earlier_versions_saved_under_another_name(tmp_path):
         restored = Session(Checkpoint(tmp_path / now), {now: new}).restore(**{now: torch.zeros(2)})
         assert new.state_dict() == {"passed": 2}
         assert restored[now].tolist() == [1.0, 1.0]
+
+
+def test_a_refused_resume_leaves_the_folder_as_it_was(cfg):
+    folder, *_ = play(cfg)
+    before = (folder.folder / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=r"has made 6 steps already and cannot .* --steps 4; give"):
+        play(replace(cfg, resume=True, steps=4, log=("tensorboard",)))
+    assert (folder.folder / "config.json").read_bytes() == before
+    assert play(replace(cfg, resume=True, steps=8))[2] == 8
+    assert read_config(folder.folder)["steps"] == 8
+
+
+def test_a_complete_run_says_so(cfg, capsys):
+    play(cfg)
+    play(replace(cfg, resume=True))
+    assert "all 6 steps were made already; give a larger --steps" in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class Learner:
+    steps: int = 100
+    envs: int = 4
+    capacity: int = 1000
+    length: int = 9
+    prefill: int = 64
+    train_ratio: float = 1.0
+    log_every: int = 50
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, ""),
+        ({"prefill": 65}, "give 64 windows of --length 9, and training starts after --prefill 65"),
+        ({"length": 10}, "give 60 windows of --length 10"),
+        ({"length": 500}, "give 0 windows of --length 500"),
+        ({"capacity": 67, "steps": 1000, "prefill": 67}, "give 64 windows"),
+        ({"train_ratio": 0.0}, "no update: --train-ratio is 0"),
+        ({"log_every": 101}, "no line of metrics: --log-every is 101, --steps is 100"),
+        ({"log_every": 0}, "no line of metrics: --log-every is 0"),
+    ],
+)
+def test_what_a_run_will_never_do(changes, told):
+    sentences = at_the_start(Learner(**changes))
+    assert len(sentences) == bool(told)
+    assert told in "".join(sentences)
+
+
+@pytest.mark.parametrize("count", [15, 16])
+def test_as_many_windows_as_the_replay_gives(count):
+    cfg = Learner(envs=2, steps=2 * count, length=8, prefill=16, log_every=1)
+    replay = SequenceReplay(capacity=cfg.capacity, streams=cfg.envs, length=cfg.length)
+    flags, zeros = torch.zeros(cfg.envs, dtype=torch.bool), torch.zeros(cfg.envs)
+    flag = dict.fromkeys(("is_first", "is_last", "is_terminal"), flags)
+    for _ in range(count):
+        row = {"obs": {"x": zeros}, "prev_action": zeros[:, None], "reward": zeros, **flag}
+        replay.add(**row, carry={"x": zeros})
+    assert bool(at_the_start(cfg)) == (len(replay) < cfg.prefill)
+
+
+def test_a_run_without_updates_and_episodes(cfg, capsys):
+    with Run(cfg, "toy.py", {}) as run:
+        run.restore(step=0, updates=0)
+        run.show(10_000, 0)
+        run.show(10_001, 0)
+        run.finish(step=10_001, updates=0)
+    said = capsys.readouterr().out
+    assert said.count("no episode has ended in 10,000 steps, so there is no score; if the env") == 1
+    assert "no episode has ended in 10,001" not in said
+    assert "this run made no update: the agent is as it began" in said
+
+
+def test_the_command_of_a_tool_over_the_run(cfg):
+    run, *_ = play(cfg)
+    assert run.command("evaluate.py").endswith(
+        f"{run.folder} --recipe {Path('a/toy.py').absolute()}"
+    )

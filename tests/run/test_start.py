@@ -1,4 +1,5 @@
 import re
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def command(monkeypatch, tmp_path):
         recipe = recipe or Recipe()
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(Figure, "savefig", lambda self, path: Path(path).touch())
-        monkeypatch.setattr("sys.argv", ["recipe.py", *words.split()])
+        monkeypatch.setattr("sys.argv", ["recipe.py", *shlex.split(words)])
         known = {"name": "env", "compare": compare}
         return launch(recipe, PRESETS, "What it is.", **known), recipe.made
 
@@ -92,11 +93,11 @@ def test_seeds_without_a_folder_share_one(command):
 def test_an_interrupted_seed_stops_and_the_printed_command_continues(command, capsys):
     code, made = command("cpu --seeds 0 1 2", Recipe(stop_at=1))
     assert (code, [cfg.seed for cfg in made]) == (143, [0, 1])
-    printed = capsys.readouterr().out.strip().removeprefix("python recipe.py ")
-    code, again = command(printed)
+    _, _, *printed = shlex.split(capsys.readouterr().out)
+    code, again = command(shlex.join(printed))
     assert code == 0
     assert [(cfg.seed, cfg.resume) for cfg in again] == [(0, True), (1, True), (2, False)]
-    assert [cfg.logdir for cfg in again[:2]] == [cfg.logdir for cfg in made]
+    assert [Path(cfg.logdir) for cfg in again[:2]] == [Path(cfg.logdir).absolute() for cfg in made]
 
 
 def test_runs_that_are_there_are_not_begun_again(command, tmp_path):

@@ -11,7 +11,7 @@ from worldblocks.diagnose.comparisons import (
     value_check,
     vector_checks,
 )
-from worldblocks.diagnose.diagnosis import diagnose, examine
+from worldblocks.diagnose.diagnosis import FEWEST, diagnose, examine
 from worldblocks.diagnose.finding import Figure, Finding, Section
 from worldblocks.diagnose.held_out import judge, report, task_reports, windows
 from worldblocks.diagnose.page.document import summary, verdicts, write_page
@@ -28,6 +28,7 @@ from worldblocks.diagnose.rollouts import (
 
 __all__ = [
     "CONTEXT",
+    "FEWEST",
     "LENGTH",
     "SAMPLES",
     "STEPS",

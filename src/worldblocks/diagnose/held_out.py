@@ -44,8 +44,9 @@ def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Chec
     """Check a world model on held-out rows: open-loop prediction, reward and value.
 
     A prediction is the mean over `SAMPLES` imagined futures, because the mean minimises the squared
-    error. Images are compared in [0, 1], numbers in symlog space, classes as one-hots. An agent
-    that observes both images and vectors is judged on both.
+    error. Where no window of `LENGTH` rows lies within one episode, these checks are skipped, and
+    the report says so. Images are compared in [0, 1], numbers in symlog space, classes as one-hots.
+    An agent that observes both images and vectors is judged on both.
 
     Args:
         agent: the agent to judge.
@@ -58,7 +59,21 @@ def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Chec
     batch = batch.to(next(agent.rssm.parameters()).device)
     post = posterior(agent, batch)
     returns, known = realised_return(batch.reward, batch.is_last, batch.is_terminal, gamma)
-    cuts = windows(batch, post, LENGTH).map(lambda x: x[:WINDOWS])
+    feature = post.feature()
+    return [
+        *_open_loop_checks(agent, batch, post, seen),
+        reward_check(batch.reward, agent.reward(feature).mean),
+        value_check(agent.value(feature).mean, returns, known),
+        Check("score", None, NO_SCORE),
+    ]
+
+
+def _open_loop_checks(agent: Agent, batch: Batch, post: AnyState, seen: Batch) -> list[Check]:
+    """Open-loop prediction of every kind of observation; says so if there is no window."""
+    try:
+        cuts = windows(batch, post, LENGTH).map(lambda x: x[:WINDOWS])
+    except TooShort as reason:
+        return [Check("open-loop prediction", None, f"skipped: {reason}")]
     mixed = shuffle(cuts.prev_action)
     right, wrong = (imagined(agent, cuts, act, SAMPLES) for act in (cuts.prev_action, mixed))
     truth, trained = truths(agent, cuts), truths(agent, seen.to(batch.reward.device))
@@ -70,13 +85,7 @@ def judge(agent: Agent, batch: Batch, *, gamma: float, seen: Batch) -> list[Chec
     if vector_keys(agent):
         real, good, bad = (vectors(agent, part) for part in (truth, right, wrong))
         checks += vector_checks(real, good, bad, CONTEXT, vectors(agent, trained).mean((0, 1)))
-    feature = post.feature()
-    return [
-        *checks,
-        reward_check(batch.reward, agent.reward(feature).mean),
-        value_check(agent.value(feature).mean, returns, known),
-        Check("score", None, NO_SCORE),
-    ]
+    return checks
 
 
 def report(
@@ -87,7 +96,7 @@ def report(
     *,
     steps: int,
     gamma: float,
-    seen: Batch,
+    seen: Batch | None,
 ) -> str:
     """Play `steps` rows, judge the agent on them and write the report into the run folder.
 
@@ -96,16 +105,19 @@ def report(
         agent, act: as in `wb.evaluate.AgentPolicy`.
         envs: the environments; they are closed at the end.
         steps: number of rows over all environments.
-        gamma, seen: as in `judge`.
+        gamma, seen: as in `judge`; None if replay holds no window.
 
     Returns:
         The text of the report, or the reason for its absence: the environments failed too often, or
-        episodes are too short.
+        the agent was trained on nothing.
     """
+    if seen is None:
+        envs.close()
+        return "no report: replay holds no window, so the agent was not trained; make more --steps"
     try:
         played = collect(AgentPolicy(act, agent, len(envs)), envs, steps // len(envs))
         checks = judge(agent, played, gamma=gamma, seen=seen)
-    except (Stopped, TooShort) as reason:
+    except Stopped as reason:
         return f"no report: {reason}"
     return write_report(run, checks)
 
@@ -136,7 +148,8 @@ def task_reports(
     """
     texts = []
     for task in agent.heads if steps else ():
-        held_out, seen = envs(task, 4, seed=1_000_000), replay.sample({task: 64}).batch
+        held_out = envs(task, 4, seed=1_000_000)
+        seen = replay.sample({task: 64}).batch if len(replay[task]) else None
         (run / task).mkdir(exist_ok=True)
         text = report(
             run / task, agent.task(task), act, held_out, steps=steps, gamma=gamma, seen=seen
@@ -176,8 +189,8 @@ def windows(batch: Batch, states: AnyState, size: int) -> Batch:
     whole = ~cuts.is_first[:, CONTEXT:].any(1)
     if not whole.any():
         raise TooShort(
-            f"none of {len(whole)} held-out windows of {size} rows lies within one episode; the "
-            f"checks of open-loop prediction need longer episodes"
+            f"none of {len(whole)} held-out windows of {size} rows lies within one episode; this "
+            f"needs longer episodes, or more rows"
         )
     return cuts.map(lambda x: x[whole])
 

@@ -1,12 +1,13 @@
 """The inputs of every section: an agent, the held-out rows it played, and its predictions."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.diagnose.held_out import cut, posterior, shuffle, windows
+from worldblocks.diagnose.held_out import TooShort, cut, posterior, shuffle, windows
 from worldblocks.diagnose.rollouts import LENGTH, SAMPLES, decoded, imagined, open_loop, truths
 from worldblocks.replay import Batch
 from worldblocks.rssm import AnyState
@@ -60,8 +61,8 @@ def prepare(recipe: Any, agent: Any, cfg: Any, batch: Batch) -> Inputs:
     post, rows = posterior(agent, batch), batch.reward.shape[1]
     cuts = training = None
     if rows > LENGTH:
-        cuts = windows(batch, post, LENGTH).map(lambda x: x[:MOST])
-        cuts = cuts if len(cuts.reward) else None
+        with suppress(TooShort):
+            cuts = windows(batch, post, LENGTH).map(lambda x: x[:MOST])
     if rows > 2:
         pieces = cut(batch, post, min(cfg.length, rows - 1))
         # Spread over all environments, not the first windows of one.

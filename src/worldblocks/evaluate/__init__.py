@@ -2,7 +2,7 @@
 
 from worldblocks.evaluate.checks import Check, format_report, verdict, write_report
 from worldblocks.evaluate.compare import compare
-from worldblocks.evaluate.episodes import Stopped, collect, play
+from worldblocks.evaluate.episodes import LONGEST, Stopped, collect, play
 from worldblocks.evaluate.policies import AgentPolicy, random_policy
 from worldblocks.evaluate.published import (
     Episodes,
@@ -23,6 +23,7 @@ from worldblocks.evaluate.scores import (
 )
 
 __all__ = [
+    "LONGEST",
     "AgentPolicy",
     "Check",
     "Episodes",

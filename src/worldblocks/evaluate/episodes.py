@@ -1,5 +1,6 @@
 """Play episodes with a policy: for their scores, or for their rows."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,12 +11,14 @@ from worldblocks.envs import EnvVector, Rows
 from worldblocks.evaluate.policies import AgentPolicy, Policy
 from worldblocks.replay import Batch
 
+LONGEST = 30_000
+"""Actions in an episode after which `play` gives up; the longest of Atari has 27,000."""
 Watch = Callable[[Rows, list[list[float]]], Any]
 """Called with the rows and the scores of each environment so far; stops by returning true."""
 
 
 class Stopped(RuntimeError):
-    """The environments failed too often while a policy played.
+    """The environments failed too often while a policy played, or an episode does not end.
 
     Attributes:
         scores: scores of the episodes finished before.
@@ -27,7 +30,12 @@ class Stopped(RuntimeError):
 
 
 def play(
-    policy: Policy, envs: EnvVector, episodes: int, *, watch: Watch | None = None
+    policy: Policy,
+    envs: EnvVector,
+    episodes: int,
+    *,
+    watch: Watch | None = None,
+    longest: int = LONGEST,
 ) -> list[float]:
     """Play complete episodes in all environments in parallel and return their scores.
 
@@ -41,18 +49,21 @@ def play(
         watch: `watch(rows, scores)` is called with every row, including last ones, before the
             policy acts on it, and with the scores of each environment so far. It stops the play by
             returning true.
+        longest: number of actions in one episode after which the play stops.
 
     Returns:
         The scores, ordered by environment; fewer than `episodes` if `watch` stopped the play.
 
     Raises:
         ValueError: `episodes` is less than one.
-        Stopped: the environments failed too often; has the last traceback and the scores so far.
+        Stopped: the environments failed too often, or an episode is longer than `longest`; has the
+            last traceback, or a sentence, and the scores so far.
     """
     if episodes < 1:
         raise ValueError(f"play was asked for {episodes} episodes; it takes at least one")
     quota = [len(range(env, episodes, len(envs))) for env in range(len(envs))]
     scores: list[list[float]] = [[] for _ in quota]
+    taken = [0 for _ in quota]  # actions in the present episode
 
     def finished() -> list[float]:
         return [score for own in scores for score in own]
@@ -65,9 +76,20 @@ def play(
             if envs.stopped:
                 raise Stopped(envs.stopped, finished())
             rows = envs.step(policy(rows))
+            taken = [
+                0 if first else actions + 1
+                for first, actions in zip(rows.is_first.tolist(), taken, strict=True)
+            ]
             for env, score, _ in envs.finished:
                 if len(scores[env]) < quota[env]:
                     scores[env].append(score)
+            needed = (len(own) < count for own, count in zip(scores, quota, strict=True))
+            if max(map(operator.mul, taken, needed)) >= longest:
+                raise Stopped(
+                    f"an episode has not ended after {longest:,} actions; if the environment has "
+                    f"no end, give it a time limit; else allow longer episodes (--longest)",
+                    finished(),
+                )
     finally:
         envs.close()
     return finished()

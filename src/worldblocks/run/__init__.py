@@ -8,13 +8,27 @@ from worldblocks.run.curve import plot_curve, running_mean
 from worldblocks.run.device.capture import Captured
 from worldblocks.run.device.devices import device_of, pick_device, rng_state, set_rng_state
 from worldblocks.run.device.memory import MemoryUse, count_memory
+from worldblocks.run.errors import sentences
 from worldblocks.run.export import export
 from worldblocks.run.folder import (
     default_logdir,
     load_config,
+    named_folder,
     read_config,
     resume_command,
     run_folder,
+    tool_command,
+)
+from worldblocks.run.limits import (
+    Between,
+    Discount,
+    NonNegative,
+    Positive,
+    Seed,
+    Share,
+    at_least,
+    check_options,
+    inside,
 )
 from worldblocks.run.log.logger import Logger
 from worldblocks.run.log.sinks import (
@@ -33,35 +47,46 @@ from worldblocks.run.recipe import load_recipe, recipe_of
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.session import Session, Stateful
 from worldblocks.run.saves.weights import load_module_state
-from worldblocks.run.start import launch
+from worldblocks.run.start import launch, launch_tool
 from worldblocks.run.video import open_loop_grid, subtitled, write_gif
 
 __all__ = [
+    "Between",
     "Captured",
     "Checkpoint",
+    "Discount",
     "Every",
     "Interrupt",
     "JsonlSink",
     "Logger",
     "MemoryUse",
+    "NonNegative",
+    "Positive",
     "Progress",
     "Ratio",
     "Run",
+    "Seed",
     "Session",
+    "Share",
     "Sink",
     "SinkName",
     "Stateful",
     "Store",
     "TensorBoardSink",
     "WandbSink",
+    "at_least",
+    "check_options",
     "count_memory",
     "default_logdir",
     "device_of",
     "export",
+    "inside",
     "launch",
+    "launch_tool",
     "load_config",
     "load_module_state",
     "load_recipe",
+    "named_folder",
     "open_loop_grid",
     "pick_device",
     "plot_curve",
@@ -72,7 +97,9 @@ __all__ = [
     "rng_state",
     "run_folder",
     "running_mean",
+    "sentences",
     "set_rng_state",
     "subtitled",
+    "tool_command",
     "write_gif",
 ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shlex
 import sys
 import time
@@ -14,6 +15,7 @@ from worldblocks.run.saves.durable import replace_text
 C = TypeVar("C")
 # Fields of a configuration that do not affect the numbers of a run: a resumed one may change them.
 MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers", "log", "format")
+BARE_NAME = re.compile(r"[a-z0-9_]+")  # of a recipe, which a tool looks up beside itself
 FORMAT = 1  # of run folders, in `config.json`; 0, where none is written, reads the same
 
 
@@ -23,6 +25,7 @@ def run_folder(
     resume: bool,
     *,
     may_change: Collection[str] = (),
+    write: bool = True,
 ) -> Path:
     """Create the folder and `config.json` of a new run, or check that a run can be resumed.
 
@@ -32,10 +35,12 @@ def run_folder(
         resume: Whether to continue an existing run.
         may_change: Fields that a resumed run may change, such as the number of steps;
             `config.json` then has the new value.
+        write: False checks and writes nothing.
 
     Raises:
         FileExistsError: The folder has a run and `resume` is False.
         FileNotFoundError: The folder has no run and `resume` is True.
+        NotADirectoryError: The folder is a file.
         ValueError: The run in the folder has another configuration.
     """
     folder = Path(logdir)
@@ -45,8 +50,9 @@ def run_folder(
     check_folder(folder, resume)
     if resume:
         _check_same(folder, read_config(folder), wanted, {*may_change, "format"})
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(wanted, indent=2) + "\n")
+    if write:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_text(path, json.dumps(wanted, indent=2) + "\n")
     return folder
 
 
@@ -55,7 +61,13 @@ def check_folder(logdir: Path | str, resume: bool) -> None:
 
     Raises:
         FileExistsError, FileNotFoundError: as in `run_folder`.
+        NotADirectoryError: the folder, or one above it, is a file.
     """
+    for path in (Path(logdir), *Path(logdir).parents):
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(
+                f"--logdir {logdir} cannot be a folder, because {path} is a file; give another"
+            )
     exists = (Path(logdir) / "config.json").exists()
     if resume and not exists:
         raise FileNotFoundError(
@@ -73,19 +85,56 @@ def default_logdir(*parts: object) -> str:
     return str(Path("logs") / "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S")]))
 
 
+def named_folder(logdir: Path | str) -> str:
+    """The folder that a `--logdir` names: `~` is the home, `{timestamp}` the time.
+
+    >>> import re
+    >>> re.sub(r"[0-9]", "0", named_folder("logs/a-{timestamp}"))
+    'logs/a-00000000-000000'
+    """
+    stamped = str(logdir).replace("{timestamp}", time.strftime("%Y%m%d-%H%M%S"))
+    return str(Path(stamped).expanduser())
+
+
 def resume_command(logdir: Path | str) -> str:
-    """The command line that continues the run of this process in `logdir`.
+    """The command line that continues the run of this process in `logdir`, from any folder.
 
     With `--seeds`, `logdir` is `<folder>/seed-<n>` and the command names `<folder>`: it continues
     this run and makes those of the remaining seeds.
     """
-    words = ["python", *(word for word in sys.argv if word != "--resume")]
-    several = any(word.split("=")[0] == "--seeds" for word in words)
-    if several and Path(logdir).name.startswith("seed-"):
+    script, *given = sys.argv
+    words, rest = [], iter(given)
+    for word in rest:
+        if word == "--logdir":
+            next(rest, None)
+        elif word not in ("--resume", "--debug") and not word.startswith("--logdir="):
+            words.append(word)
+    if any(word.split("=")[0] == "--seeds" for word in words) and Path(logdir).name.startswith(
+        "seed-"
+    ):
         logdir = Path(logdir).parent
-    if not any(word.split("=")[0] == "--logdir" for word in words):
-        words += ["--logdir", str(logdir)]
-    return shlex.join([*words, "--resume"])
+    folder = str(Path(logdir).absolute())
+    command = ["python", str(Path(script).absolute()), *words, "--logdir", folder, "--resume"]
+    return shlex.join(command)
+
+
+def tool_command(tool: str, logdir: Path | str, recipe: str, *options: str) -> str:
+    """The command line of a tool over a run, from any folder: `evaluate.py` of a run, say.
+
+    Args:
+        tool: the file name of a tool in the folder `recipes`.
+        logdir: the run folder.
+        recipe: the `__file__` of the recipe. If the tool is not beside it, or would not find it by
+            its name, the command has `--recipe`.
+        options: further words.
+    """
+    path = Path(recipe).absolute()
+    beside = path.with_name(tool)
+    words = ["python", str(beside if beside.is_file() else Path("recipes", tool))]
+    words.append(str(Path(logdir).absolute()))
+    if not beside.is_file() or not BARE_NAME.fullmatch(path.stem):
+        words += ["--recipe", str(path)]
+    return shlex.join([*words, *options])
 
 
 def read_config(logdir: Path | str) -> dict[str, Any]:
@@ -115,7 +164,10 @@ def read_config(logdir: Path | str) -> dict[str, Any]:
 
 
 def load_config(logdir: Path | str, kind: type[C], **changes: Any) -> C:
-    """The configuration of a run as the dataclass `kind`; fields that `kind` lacks are dropped.
+    """The configuration of a run as the dataclass `kind`.
+
+    Fields that `kind` lacks, as after a change of a recipe, are dropped. A run of another recipe is
+    loaded only if `kind` has all its fields, as in a copy of that recipe.
 
     Args:
         logdir: The run folder.
@@ -124,12 +176,26 @@ def load_config(logdir: Path | str, kind: type[C], **changes: Any) -> C:
 
     Raises:
         FileNotFoundError: The folder holds no run.
-        ValueError: `config.json` is corrupted, or was written by a later version.
+        ValueError: `config.json` is corrupted, or was written by a later version or by another
+            recipe.
     """
+    there = read_config(logdir)
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    saved = {name: value for name, value in read_config(logdir).items() if name in names}
+    made_by, here = there.get("recipe"), _recipe_name(kind)
+    unknown = sorted(there.keys() - names - {"recipe", "format"})
+    if made_by != here and made_by and here and unknown:
+        raise ValueError(
+            f"{logdir} was made by the recipe {made_by!r}, and {here!r} has no option "
+            f"{', '.join(unknown)}: load the run with {made_by!r}"
+        )
+    saved = {name: value for name, value in there.items() if name in names}
     lists = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
     return kind(**{**saved, **lists, **changes})
+
+
+def _recipe_name(kind: type) -> str:
+    """The file name of the recipe that defines a configuration, without `.py`."""
+    return Path(getattr(sys.modules.get(kind.__module__), "__file__", None) or "").stem
 
 
 def _check_same(

@@ -1,14 +1,13 @@
 """The recipe of a run as a module."""
 
 import importlib.util
-import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 
 from worldblocks._install import install
-from worldblocks.run.folder import read_config
+from worldblocks.run.folder import BARE_NAME, read_config
 
 EXTRAS = ("atari", "dmc", "gym")
 
@@ -47,7 +46,7 @@ def _named(run: Path | str, folder: Path) -> Path:
     """The file in `folder` of the recipe named by a run."""
     name = read_config(run).get("recipe", "")
     path = folder / f"{name}.py"
-    plain = re.fullmatch(r"[a-z0-9_]+", str(name))
+    plain = BARE_NAME.fullmatch(str(name))
     if not plain or not path.is_file():
         why = f"which is not in {folder}" if plain else "which is not a bare name of a-z, 0-9 and _"
         raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""The command line of a recipe: a preset, options, one or several seeds."""
+"""The command line of a recipe (a preset, options, one or several seeds) and of a tool."""
 
 import dataclasses
 import re
@@ -7,8 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from worldblocks.run.device.devices import pick_device
+from worldblocks.run.errors import DEBUG, sentences
 from worldblocks.run.extras import extra
-from worldblocks.run.folder import check_folder, default_logdir
+from worldblocks.run.folder import check_folder, default_logdir, named_folder
+from worldblocks.run.limits import show_limits
+
+HELP = f"\n\n{DEBUG} shows the traceback of an error."
 
 
 def launch(
@@ -38,25 +43,53 @@ def launch(
     Returns:
         The first exit code that is not 0 (later seeds are not run), else 0.
 
+    `~` and `{timestamp}` in `logdir` are replaced. An error of the user's request, such as an
+    unknown game or a full disk, is a sentence; `--debug` shows its traceback.
+
     Raises:
-        SystemExit: The command line is wrong or asks for help, the folder holds a run already, or
-            there is no run to resume.
+        SystemExit: The command line is wrong or asks for help, the folder holds a run already,
+            there is no run to resume, or `main` raised an error of the user's request.
     """
-    described = {key: (f"{cfg.steps:,} steps", cfg) for key, cfg in presets.items()}
-    cfg = extra("tyro", "launch").extras.overridable_config_cli(described, description=doc)
-    # "ALE/Pong-v5" or "mazes.small:make" becomes part of a folder name.
-    task = re.sub(r"[^\w.-]+", "-", str(getattr(cfg, name))).strip("-.")
-    preset = next(word for word in sys.argv[1:] if word in presets)
-    parts = (preset, task) if cfg.seeds else (preset, task, cfg.seed)
-    cfg = dataclasses.replace(cfg, logdir=cfg.logdir or default_logdir(*parts))
-    if not cfg.seeds:
-        try:
-            check_folder(cfg.logdir, cfg.resume)  # `main` may first ask a language model
-        except OSError as error:
-            raise SystemExit(str(error)) from error
-        return main(cfg)
-    _check_seeds(cfg.seeds)
-    return _run_seeds(main, cfg, compare)
+    with sentences(main.__module__):
+        described = {key: (f"{cfg.steps:,} steps", cfg) for key, cfg in presets.items()}
+        tyro = extra("tyro", "launch")
+        show_limits(type(next(iter(presets.values()))), tyro.conf.arg)
+        words = [word for word in sys.argv[1:] if word != DEBUG]
+        cfg = tyro.extras.overridable_config_cli(
+            described, description=(doc or "") + HELP, args=words
+        )
+        # "ALE/Pong-v5" or "mazes.small:make" becomes part of a folder name.
+        task = re.sub(r"[^\w.-]+", "-", str(getattr(cfg, name))).strip("-.")
+        preset = next(word for word in words if word in presets)
+        parts = (preset, task) if cfg.seeds else (preset, task, cfg.seed)
+        logdir = named_folder(cfg.logdir or default_logdir(*parts))
+        cfg = dataclasses.replace(cfg, logdir=logdir)
+        pick_device(getattr(cfg, "device", "cpu"))
+        if not cfg.seeds:
+            check_folder(logdir, cfg.resume)  # `main` may first ask a language model
+            return main(cfg)
+        _check_seeds(cfg.seeds)
+        return _run_seeds(main, cfg, compare)
+
+
+def launch_tool(main: Callable[[Any], int], config: type, doc: str | None) -> int:
+    """Parse the command line of a tool and run it; errors are sentences as in `launch`.
+
+    Args:
+        main: Does the work and returns an exit code.
+        config: A dataclass, whose fields are the options.
+        doc: The text above the options of `--help`: the tool's `__doc__`.
+    """
+    with sentences(main.__module__):
+        tyro = extra("tyro", "launch_tool")
+        show_limits(config, tyro.conf.arg)
+        words = [word for word in sys.argv[1:] if word != DEBUG]
+        cfg = tyro.cli(config, description=(doc or "") + HELP, args=words)
+        paths = {k: x.expanduser() for k, x in vars(cfg).items() if isinstance(x, Path)}
+        if logdir := getattr(cfg, "logdir", ""):
+            paths["logdir"] = named_folder(logdir)
+        pick_device(getattr(cfg, "device", "cpu"))
+        return main(dataclasses.replace(cfg, **paths))
 
 
 def _run_seeds(

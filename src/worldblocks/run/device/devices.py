@@ -11,10 +11,22 @@ def pick_device(name: str) -> torch.device:
 
     >>> pick_device("cpu")
     device(type='cpu')
+
+    Raises:
+        ValueError: this machine has no such device.
     """
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty((), device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises both, in words of its own
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ValueError(
+            f"there is no device {name!r} on this machine; --device takes auto or one of "
+            f"{', '.join(there)}"
+        ) from error
+    return device
 
 
 def device_of(module: nn.Module) -> torch.device:

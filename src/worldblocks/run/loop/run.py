@@ -1,16 +1,25 @@
 """One run of a recipe: everything around the training loop in one `with` block."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from worldblocks.run.folder import MAY_CHANGE, resume_command, run_folder
+from worldblocks.run.folder import (
+    MAY_CHANGE,
+    named_folder,
+    read_config,
+    resume_command,
+    run_folder,
+    tool_command,
+)
 from worldblocks.run.log.logger import Logger
 from worldblocks.run.log.sinks import named_sinks
 from worldblocks.run.loop.interrupt import Interrupt
 from worldblocks.run.loop.progress import Progress
+from worldblocks.run.loop.warnings import LONG, at_the_start, no_episode
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.session import Session, Stateful
 
@@ -40,7 +49,7 @@ class Run:
         progress: the display; set by `restore`.
 
     Raises:
-        FileExistsError, FileNotFoundError, ValueError: as in `run_folder`.
+        FileExistsError, FileNotFoundError, NotADirectoryError, ValueError: as in `run_folder`.
     """
 
     progress: Progress
@@ -55,7 +64,10 @@ class Run:
     ) -> None:
         may_change = (*MAY_CHANGE, *may_change)
         config = {**dataclasses.asdict(cfg), "recipe": Path(recipe).stem}
-        self.folder = run_folder(cfg.logdir, config, cfg.resume, may_change=may_change)
+        self._open = functools.partial(
+            run_folder, named_folder(cfg.logdir), config, cfg.resume, may_change=may_change
+        )
+        self.folder = self._open(write=not cfg.resume)  # else once it is known that it resumes
         checkpoint = Checkpoint(self.folder)
         try:
             sinks = named_sinks(cfg.log, self.folder)
@@ -66,7 +78,8 @@ class Run:
         resume_at = None if checkpoint.exists() else 0
         self.logger = Logger(self.folder, resume_at=resume_at, sinks=sinks)
         self._session = Session(checkpoint, {**parts, "logger": self.logger})
-        self._steps, self._interrupt, self._failure = cfg.steps, Interrupt(), ""
+        self._cfg, self._recipe = cfg, recipe
+        self._interrupt, self._failure, self._told = Interrupt(), "", False
         self._loop = ExitStack()  # signals and the display
 
     def __enter__(self) -> "Run":
@@ -83,9 +96,25 @@ class Run:
 
         Args:
             position: the position of a new run, including `step`; see `Session.restore`.
+
+        Raises:
+            ValueError: a part does not fit, or `steps` is below what the run has made. The folder
+                is unchanged.
         """
         restored = self._session.restore(**position)
-        self.progress = self._loop.enter_context(Progress(self._steps, restored["step"]))
+        step, steps = restored["step"], self._cfg.steps
+        if self._cfg.resume:
+            if steps < min(step, read_config(self.folder).get("steps", 0)):
+                raise ValueError(
+                    f"{self.folder} has made {step} steps already and cannot resume with --steps "
+                    f"{steps}; give more than {step}"
+                )
+            self._open(write=True)
+        if step and step >= steps:
+            print(f"all {steps} steps were made already; give a larger --steps to make more")
+        else:
+            print(*at_the_start(self._cfg), sep="\n", end="\n" * bool(at_the_start(self._cfg)))
+        self.progress = self._loop.enter_context(Progress(steps, step))
         return restored
 
     def must_stop(self, failure: str = "") -> bool:
@@ -106,6 +135,9 @@ class Run:
 
     def show(self, step: int, updates: int | None = None, **figures: Any) -> None:
         """Update the progress display; by default with the number and mean score of episodes."""
+        if step >= LONG and updates is not None and not (self.logger.episodes or self._told):
+            self._told = True
+            print(no_episode(step), flush=True)
         figures = figures or {"episodes": self.logger.episodes, "score": self.logger.score}
         self.progress.update(step, updates=updates, **figures)
 
@@ -125,7 +157,16 @@ class Run:
         if early:
             command = resume_command(self.folder)
             print(f"{self._failure}saved at step {position['step']}; continue with:\n  {command}")
+        elif "updates" in position:  # a loop that acts and learns
+            if not position["updates"]:
+                print("this run made no update: the agent is as it began")
+            if not (self.logger.episodes or self._told):
+                print(no_episode(position["step"]))
         return not early
+
+    def command(self, tool: str, *options: str) -> str:
+        """The command line of a tool over this run, such as `evaluate.py`; see `tool_command`."""
+        return tool_command(tool, self.folder, self._recipe, *options)
 
     @property
     def exit_code(self) -> int:
