@@ -298,7 +298,7 @@ def load(run: str | Path, device: str = "auto"):
     envs = environments(dataclasses.replace(cfg, workers=False), 1, cfg.seed)
     agent, _ = build(cfg, envs.observation, envs.action)
     envs.close()
-    wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
+    wb.run.load_agent(agent, run, envs)
     return agent.eval(), cfg
 
 

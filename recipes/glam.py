@@ -344,7 +344,7 @@ def load(run: str | Path, device: str = "auto"):
     env = environment(cfg)()
     agent, _ = build(cfg, env, len(wb.language.Proposal.load(run).phrases))
     env.close()
-    wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
+    wb.run.load_agent(agent, run, env)
     return agent.eval(), cfg
 
 

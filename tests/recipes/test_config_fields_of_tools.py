@@ -50,6 +50,7 @@ SPIED = (
     (instruct, "Discounted", "discount"),
     (wb.optim, "dreamer_optimizer", "optimizer"),
     (wb.run, "write_gif", "gif"),
+    (wb.evaluate, "play", "play"),
 )
 
 
@@ -82,6 +83,7 @@ def facts(tool: Any, others: Any, capsys: Any, cfg: Any) -> dict[str, Any]:
         found["head"] = sum(_mark(x) for name, x in weights.items() if "actor" in name)
         words = next(line for line in lines if ": mean " in line).split()
         found |= {"result run": Path(words[0]).name.rstrip(":"), "json": lines[-1].startswith("{")}
+        found["longest"] = seen["play"][0]["longest"]
         found["episodes"] = int(words[words.index("over") + 1])
         return found | {"frames": [len(own["frames"]) for own in seen["gif"]]}
     return found | learned(tool, cfg, updates, recording)
@@ -230,6 +232,7 @@ EVALUATE = {
     "device": Row("cpu", {"device": "cpu"}),
     "json": Row(True, {"json": True}),
     "video": Row(2, {"frames": [2]}),
+    "longest": Row(999, {"longest": 999}),
 }
 
 

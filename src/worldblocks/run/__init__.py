@@ -46,6 +46,7 @@ from worldblocks.run.loop.schedule import Every, Ratio
 from worldblocks.run.recipe import load_recipe, recipe_of
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.session import Session, Stateful
+from worldblocks.run.saves.spaces import load_agent
 from worldblocks.run.saves.weights import load_module_state
 from worldblocks.run.start import launch, launch_tool
 from worldblocks.run.video import open_loop_grid, subtitled, write_gif
@@ -83,6 +84,7 @@ __all__ = [
     "inside",
     "launch",
     "launch_tool",
+    "load_agent",
     "load_config",
     "load_module_state",
     "load_recipe",

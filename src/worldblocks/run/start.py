@@ -85,7 +85,8 @@ def launch_tool(main: Callable[[Any], int], config: type, doc: str | None) -> in
         show_limits(config, tyro.conf.arg)
         words = [word for word in sys.argv[1:] if word != DEBUG]
         cfg = tyro.cli(config, description=(doc or "") + HELP, args=words)
-        paths = {k: x.expanduser() for k, x in vars(cfg).items() if isinstance(x, Path)}
+        given = vars(cfg).items()
+        paths: dict[str, Any] = {k: x.expanduser() for k, x in given if isinstance(x, Path)}
         if logdir := getattr(cfg, "logdir", ""):
             paths["logdir"] = named_folder(logdir)
         pick_device(getattr(cfg, "device", "cpu"))

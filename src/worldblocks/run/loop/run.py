@@ -22,6 +22,7 @@ from worldblocks.run.loop.progress import Progress
 from worldblocks.run.loop.warnings import LONG, at_the_start, no_episode
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.session import Session, Stateful
+from worldblocks.run.saves.spaces import changed_spaces, record_spaces
 
 
 class Run:
@@ -101,7 +102,15 @@ class Run:
             ValueError: a part does not fit, or `steps` is below what the run has made. The folder
                 is unchanged.
         """
-        restored = self._session.restore(**position)
+        envs = self._session.parts.get("envs")
+        try:
+            restored = self._session.restore(**position)
+        except ValueError as error:
+            if changed := changed_spaces(self.folder, envs) if envs else "":
+                raise ValueError(changed) from error
+            raise
+        if envs and not self._cfg.resume:
+            record_spaces(self.folder, envs)
         step, steps = restored["step"], self._cfg.steps
         if self._cfg.resume:
             if steps < min(step, read_config(self.folder).get("steps", 0)):
