@@ -20,6 +20,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -27,54 +28,60 @@ from torch.nn.functional import one_hot
 from torch.utils import _pytree as pytree
 
 import worldblocks as wb
+from worldblocks.run import Discount, NonNegative, Positive, Seed, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     data: str = ""  # folder of npz files, one for each episode
-    steps: int = 100_000  # updates
+    steps: NonNegative[int] = 100_000  # updates
     logdir: str = ""  # run folder; default logs/<preset>-<data>-<seed>-<time>
-    seed: int = 0
-    seeds: tuple[int, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()  # several runs, one after another, in <logdir>/seed-<n>
     resume: bool = False  # continue the run in logdir exactly
     device: str = "auto"  # cuda if available
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Data
-    held_out: int = 20  # episodes, the last by name, never trained on
-    judged: int = 64  # held-out windows whose losses are logged
+    held_out: Positive[int] = 20  # episodes, the last by name, never trained on
+    judged: Positive[int] = 64  # held-out windows whose losses are logged
     make_data: str = ""  # a new folder: write `rows` rows of random play in `env` there, and stop
-    rows: int = 20_000
+    rows: Positive[int] = 20_000
     env: str = "worldblocks.testing:Catch"  # a gymnasium id, or module:factory
     env_args: str = '{"cells": 24}'  # keyword arguments for the environment, as JSON
     pixels: bool = False  # record rendered images instead of the environment's observations
     image: int = 64  # side in pixels
 
     # Windows
-    batch: int = 16
-    length: int = 64  # rows per window
+    batch: Positive[int] = 16
+    length: Annotated[int, at_least(2)] = 64  # rows per window
 
     # Sizes: 64 units are 1M parameters, 256 12M, 384 25M, 512 50M, 768 100M, 1024 200M, 1536 400M
-    units: int = 256
-    hidden: int | None = None  # default: units
-    deter: int | None = None  # default: 8 * units
-    classes: int | None = None  # default: units / 16
-    depth: int | None = None  # default: units / 16
-    groups: int = 32
-    blocks: int = 8
+    units: Positive[int] = 256
+    hidden: Positive[int] | None = None  # default: units
+    deter: Positive[int] | None = None  # default: 8 * units
+    classes: Positive[int] | None = None  # default: units / 16
+    depth: Positive[int] | None = None  # default: units / 16
+    groups: Positive[int] = 32
+    blocks: Positive[int] = 8
 
     # Learning
-    recompute: int = 0  # gradient checkpointing in chunks of this many rows; 0: off
-    gamma: float = 1 - 1 / 333  # is part of what `cont` predicts
-    reconstruction: float = 1.0  # weight of this loss; small images and small values need more
-    lr: float = 4e-5
-    warmup: int = 1000
-    agc: float = 0.3
+    recompute: NonNegative[int] = 0  # gradient checkpointing in chunks of this many rows; 0: off
+    gamma: Discount = 1 - 1 / 333  # is part of what `cont` predicts
+    reconstruction: NonNegative[float] = (
+        1.0  # weight of this loss; small images and small values need more
+    )
+    lr: NonNegative[float] = 4e-5
+    warmup: NonNegative[int] = 1000
+    agc: NonNegative[float] = 0.3
 
     # Logging
     log: tuple[wb.run.SinkName, ...] = ("tensorboard",)  # besides the JSONL files
-    log_every: int = 500  # updates between lines of metrics
-    save_every: int = 5000
+    log_every: NonNegative[int] = 500  # updates between lines of metrics
+    save_every: NonNegative[int] = 5000
+
+    def __post_init__(self):
+        wb.run.check_options(self)
 
 
 PRESETS = {

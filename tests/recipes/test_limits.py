@@ -14,13 +14,13 @@ import worldblocks as wb
 from worldblocks.run.limits import limit_of, option_of
 
 RECIPES = ("dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym", "glam", "glam_policy")
-RECIPES += ("multitask_atari", "multitask_dmc", "vae")
+RECIPES += ("multitask_atari", "multitask_dmc", "vae", "world_model")
 TOOLS = ("adapt", "diagnose", "evaluate", "instruct")
 NEEDED = {"run": Path("run"), "task": "walker_run", "instruction": "run"}
 ELSEWHERE = {"image"}  # its limits depend on the encoder
 COUNTS = "envs repeat capacity batch prefill units hidden deter classes depth groups blocks horizon"
 COUNTS += " heads frames held_out latent value_units layers history rollout epochs episodes longest"
-COUNTS += " fit updates random"
+COUNTS += " fit updates random rows judged"
 UP = "steps noops imag_last recompute warmup log_every video_every save_every judge rank before"
 UP += " video settle"
 WEIGHTS = "train_ratio entropy reconstruction lr agc full_score features kl value"
