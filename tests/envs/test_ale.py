@@ -1,4 +1,6 @@
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from toy_environments import Script
 
 import worldblocks as wb
 from worldblocks.envs import Atari
+from worldblocks.envs.atari import games
 
 DEFAULTS = {
     "size": 2,
@@ -182,12 +185,139 @@ def test_errors_of_use():
         ("pongg", r"did you mean 'pong'\?"),
         ("MsPacman", r"did you mean 'ms_pacman'\?"),
         ("xqzv", r"wb.envs.atari_games\(\) lists them"),
-        ("combat", "unknown Atari game 'combat'"),  # two players: the emulator would exit
+        *((name, f"'{name}' is for two players") for name in ("combat", "joust", "warlords")),
+        ("PongNoFrameskip-v4", r"an id of gymnasium; .*atari\('pong', repeat=1, sticky=0.0\)"),
+        ("PongDeterministic-v0", r"wb.envs.atari\('pong', repeat=4, sticky=0.25\)"),
+        ("Pong-ram-v4", r"wb.envs.atari\('pong', sticky=0.0\)"),
+        ("ALE/MsPacman-v5", r"wb.envs.atari\('ms_pacman', repeat=4, sticky=0.25\)"),
+        ("NothingLikeIt-v4", "unknown Atari game 'NothingLikeIt-v4'"),
     ],
 )
 def test_an_unknown_game(name, hint):
     with pytest.raises(ValueError, match=hint):
         wb.envs.atari(name)
+
+
+def test_every_id_of_gymnasium_names_its_game():
+    gymnasium = pytest.importorskip("gymnasium")
+    gymnasium.register_envs(pytest.importorskip("ale_py"))
+    specs = [one for one in gymnasium.registry.values() if "AtariEnv" in str(one.entry_point)]
+    for one in specs:
+        if one.kwargs["game"] in wb.envs.atari_games():
+            with pytest.raises(ValueError, match=rf"wb.envs.atari\('{one.kwargs['game']}', "):
+                wb.envs.atari(one.id)
+    assert len(specs) > 100
+
+
+@pytest.mark.parametrize("altered", [False, True])
+def test_a_game_without_its_rom(monkeypatch, tmp_path, altered):
+    monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
+    if altered:
+        (tmp_path / "pong.bin").write_bytes(b"another game")
+    wb.envs.atari_games.cache_clear()
+    try:
+        with pytest.raises(ValueError, match=rf"ROM of 'pong' is missing or .*{tmp_path}; without"):
+            wb.envs.atari("pong")
+    finally:
+        wb.envs.atari_games.cache_clear()
+
+
+def test_an_ale_py_below_the_pin(monkeypatch):
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    oldest = re.search(r'"ale-py>=([\d.]+)"', text)[1]
+    assert tuple(map(int, oldest.split("."))) == games.OLDEST
+    monkeypatch.setattr(games.importlib.metadata, "version", lambda _: "0.9.1")
+    with pytest.raises(ImportError, match=f"ale-py {oldest} or later, and this is 0.9.1: pip inst"):
+        wb.envs.atari("pong")
+
+
+@pytest.mark.parametrize("one_life", [False, True])
+def test_the_loss_of_a_life_ends_an_episode_on_request_only(one_life):
+    environment, machine = scripted([99], terminal_on_life_loss=one_life)
+    machine.lives = lambda: 3 - machine.frame // 6  # one is lost in the second step
+    environment.reset(0)
+    assert act(environment)[2:] == (False, False, False)
+    assert act(environment)[3:] == (one_life, one_life)
+    assert machine.frame == (6 if one_life else 8)
+    if one_life:
+        environment.reset(0)
+        assert machine.resets == 2
+    assert not act(environment).is_last
+
+
+def test_a_life_is_lost_in_a_restored_game():
+    def play(game, t):
+        step = act(game, t % 4)
+        return step.is_terminal, step.is_last
+
+    game = wb.envs.atari("breakout", terminal_on_life_loss=True, noops=0)
+    game.reset(0)
+    before = [play(game, t) for t in range(20)]
+    again = wb.envs.atari("breakout", terminal_on_life_loss=True, noops=0)
+    again.set_state(game.get_state())
+    rest = [play(game, t) for t in range(20, 23)]
+    while not rest[-1][1]:
+        rest.append(play(game, len(rest)))
+    assert [play(again, t) for t in range(20, 23)] == rest[:3]
+    assert rest[-1] == (True, True)
+    assert game._machine.lives() == 4
+    assert not any(last for _, last in before)
+
+
+def test_a_video_of_each_episode_at_full_resolution(tmp_path):
+    from PIL import Image
+
+    shown = str(tmp_path / "videos" / "pong.gif")
+    games_ = [wb.envs.atari("pong", max_frames=12, noops=0, render=r) for r in (shown, shown, "")]
+    rows = []
+    for game in games_:
+        game.reset(0)
+        rows.append([act(game, 2) for _ in range(3)])
+    games_[0].reset(1)
+    seen = games_[0]._frames.max(0)
+    games_[0].close()
+    for one, plain in zip(rows[0], rows[2], strict=True):
+        np.testing.assert_array_equal(one.obs["image"], plain.obs["image"])
+    videos = sorted(path.name for path in (tmp_path / "videos").iterdir())
+    assert videos == ["pong-0.gif", "pong-1.gif", "pong-2.gif"]
+    counts = []
+    for name in videos:
+        with Image.open(tmp_path / "videos" / name) as video:
+            counts.append(getattr(video, "n_frames", 1))
+            assert video.size == (160, 210)
+            assert video.info["duration"] == 70
+            first = np.asarray(video.convert("RGB"))
+    assert counts == [4, 4, 1]
+    np.testing.assert_array_equal(first, seen)
+
+
+@pytest.mark.parametrize(
+    ("render", "error", "message"),
+    [
+        ("window", RuntimeError, "no display; render='episode.gif' writes a video of each episode"),
+        ("human", ValueError, "got render='human'; it takes 'window', or the path of a video that"),
+        (
+            "pong.mp4",
+            ValueError,
+            "got render='pong.mp4'; it takes 'window', or the path of a video",
+        ),
+        ("FILE/pong.gif", OSError, "cannot write videos to .*; give render= the path of a file in"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_at_once(monkeypatch, tmp_path, render, error, message):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(error, match=message):
+        wb.envs.atari("pong", render=render.replace("FILE", str(tmp_path / "file")))
+
+
+def test_a_window_is_asked_of_the_emulator(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    game = wb.envs.atari("pong", render="window")
+    assert game._machine._ale.getBool("display_screen")
+    assert not wb.envs.atari("pong")._machine._ale.getBool("display_screen")
 
 
 @pytest.mark.parametrize(

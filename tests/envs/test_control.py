@@ -238,13 +238,34 @@ def test_no_backend(monkeypatch):
 
 
 def test_the_backend_that_is_asked_for(monkeypatch):
-    for asked in ("egl", "glfw", "OSMesa"):
-        machine(monkeypatch, True, True, MUJOCO_GL=asked)
+    for asked in ("egl", "glfw", "OSMesa", "EGL", " Egl ", "GLFW", "on"):
+        machine(monkeypatch, True, True, MUJOCO_GL=asked, DISPLAY=":0")
         rendering.choose_backend("a test")
-        assert os.environ == {"MUJOCO_GL": asked}
+        known = {"on": "glfw"}.get(asked, asked.strip().lower())  # dm_control takes small letters
+        assert os.environ == {"MUJOCO_GL": known, "DISPLAY": ":0"}
+    for asked in ("glfw", "off"):  # nothing is rendered
+        machine(monkeypatch, False, False, MUJOCO_GL=asked)
+        rendering.choose_backend("a test", renders=False)
     machine(monkeypatch, True, False, MUJOCO_GL="osmesa")
     with pytest.raises(RuntimeError, match=r"MUJOCO_GL=osmesa, which .* install libosmesa6` adds"):
         wb.envs.dmc("cartpole_swingup")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("glfw", "MUJOCO_GL=glfw, which opens a window, and .* no display; without MUJOCO_GL, EGL"),
+        ("GLFW", "no display; without MUJOCO_GL, EGL and OSMesa are tried, which need none"),
+        ("egl", "MUJOCO_GL=egl, which does not work .* install libegl1 libgl1-mesa-dri` adds it"),
+        ("OSMESA", "MUJOCO_GL=osmesa, which does not work .* `apt-get install libosmesa6` adds it"),
+        ("Disabled", "which MUJOCO_GL=Disabled turns off; without MUJOCO_GL, EGL and OSMesa are"),
+        ("vulkan", "found MUJOCO_GL='vulkan'; it takes egl, osmesa or glfw, or disabled where"),
+    ],
+)
+def test_a_backend_that_cannot_render_names_the_remedy(monkeypatch, asked, message):
+    machine(monkeypatch, False, False, MUJOCO_GL=asked)
+    with pytest.raises(RuntimeError, match=message):
+        wb.envs.dmc("cartpole_swingup", pixels=True)
 
 
 def test_dm_controls_own_choice_is_replaced(monkeypatch):

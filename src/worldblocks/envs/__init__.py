@@ -7,9 +7,11 @@ The folders have the names of their factories. `wb.envs.atari` is the function: 
 binds its name here once, and the imports below bind the function after that.
 """
 
-from worldblocks.envs.atari.ale import Atari, atari, atari_games
+from worldblocks.envs.atari.ale import Atari, atari
+from worldblocks.envs.atari.games import atari_games
 from worldblocks.envs.atari.image import atari_image
 from worldblocks.envs.crafter import crafter
+from worldblocks.envs.dm_env import DmEnvironment, dm_env
 from worldblocks.envs.dmc.bodies import BODIES, Body, ControlText, dmc_features
 from worldblocks.envs.dmc.control import dmc
 from worldblocks.envs.features import Describer, Feature, Featured, Goal, split_features
@@ -30,6 +32,7 @@ __all__ = [
     "Body",
     "ControlText",
     "Describer",
+    "DmEnvironment",
     "EnvVector",
     "Environment",
     "Episode",
@@ -45,6 +48,7 @@ __all__ = [
     "atari_games",
     "atari_image",
     "crafter",
+    "dm_env",
     "dmc",
     "dmc_features",
     "gym",

@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 
 from worldblocks.envs.errors import at_least_one, extra, no_episode, no_state
+from worldblocks.envs.named import suite
 from worldblocks.envs.record import Step
 from worldblocks.spaces import Actions, Discrete, Image, Spaces
 
 
+@suite
 def crafter(
     *, size: int = 64, reward: bool = True, length: int = 10_000, area: int = 64
 ) -> "Crafter":

@@ -1,37 +1,40 @@
 """Environments by name."""
 
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from worldblocks.envs.atari.ale import atari
-from worldblocks.envs.crafter import crafter
-from worldblocks.envs.dmc.control import dmc
 from worldblocks.envs.errors import unknown
-from worldblocks.envs.gym.gymnasium import gym
-from worldblocks.envs.minigrid.grids import minigrid
 from worldblocks.envs.record import Environment
 
-SUITES: dict[str, Callable[..., Environment]] = {
-    "atari": atari,
-    "crafter": crafter,
-    "dmc": dmc,
-    "gym": gym,
-    "minigrid": minigrid,
-}
+SUITES: dict[str, Callable[..., Any]] = {}
 EXAMPLE = "'atari:boxing', 'dmc:walker_walk', 'gym:CartPole-v1' or 'module:factory'"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def suite(factory: F) -> F:
+    """Register a factory as a suite, under its own name: `@suite` above its definition.
+
+    Its first argument without a default is the name of an environment. A factory without one has a
+    single environment and stands alone, as `crafter`.
+    """
+    SUITES[factory.__name__] = factory
+    return factory
 
 
 def make(name: str, *, trusted: bool = True, **options: Any) -> Environment:
     """An environment by name: `suite:name`, or `module:factory` for one of your own.
 
-    The suites are `atari`, `crafter`, `dmc`, `gym` and `minigrid`; `crafter` has one environment
-    and stands alone. A suite wins over a module of the same name.
+    The suites are `atari`, `dmc`, `dm_env`, `gym` and `minigrid`, and `crafter`, which has one
+    environment and stands alone. A suite wins over a module of the same name.
 
     Args:
         name: such as `atari:boxing`, `dmc:walker_walk`, `gym:CartPole-v1`,
-            `minigrid:BabyAI-GoToLocal-v0`, `crafter`, `package.module:factory`.
+            `minigrid:BabyAI-GoToLocal-v0`, `crafter`, `package.module:factory`,
+            `dm_env:package.module:factory`.
         trusted: whether the name may import a module. Give False for a name from a stranger.
         **options: arguments of the suite's function, or of the factory (see `gym`).
 
@@ -39,20 +42,24 @@ def make(name: str, *, trusted: bool = True, **options: Any) -> Environment:
         ImportError: the extra of the suite is missing.
         ValueError: there is no such suite or environment, or the name is not trusted.
     """
-    suite, _, rest = name.partition(":")
-    if not trusted and (":" in rest or (rest and suite not in SUITES)):
+    head, colon, rest = name.partition(":")
+    if not trusted and (":" in rest or (rest and head not in SUITES)):
         raise ValueError(
             f"{name!r} would import a module, and the name is not trusted; the suites "
-            f"{', '.join(SUITES)} need no trust"
+            f"{', '.join(sorted(SUITES))} need no trust"
         )
-    if name == "crafter":
-        return crafter(**options)
-    if suite == "crafter" or not rest:
-        raise ValueError(f"{name!r} is not the name of an environment; write 'crafter', {EXAMPLE}")
-    if suite in SUITES:
-        return SUITES[suite](rest, **options)
-    package = suite.partition(".")[0]
+    if head in SUITES and bool(rest) == bool(colon) == _takes_a_name(SUITES[head]):
+        return SUITES[head](*[rest] * bool(rest), **options)
+    if head in SUITES or not rest:
+        alone = " or ".join(repr(s) for s, make in SUITES.items() if not _takes_a_name(make))
+        raise ValueError(f"{name!r} is not the name of an environment; write {alone}, {EXAMPLE}")
+    package = head.partition(".")[0]
     known = package in sys.modules  # `__main__` has no spec
     if not known and (not package or importlib.util.find_spec(package) is None):
-        raise unknown("suite or module", suite, SUITES, f"write {EXAMPLE}")
-    return gym(name, **options)
+        raise unknown("suite or module", head, SUITES, f"write {EXAMPLE}")
+    return SUITES["gym"](name, **options)
+
+
+def _takes_a_name(factory: Callable[..., Any]) -> bool:
+    first = next(iter(inspect.signature(factory).parameters.values()), None)
+    return first is not None and first.default is first.empty and first.kind <= first.VAR_POSITIONAL

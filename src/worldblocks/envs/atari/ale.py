@@ -1,21 +1,23 @@
 """Atari games through the Arcade Learning Environment, with the reference's preprocessing."""
 
-import functools
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from worldblocks.envs.atari.games import atari_games, emulator, not_a_game
 from worldblocks.envs.atari.image import preprocess
 from worldblocks.envs.atari.machine import Machine
 from worldblocks.envs.atari.packing import pack, unpack
-from worldblocks.envs.errors import at_least_one, extra, no_episode, unknown
+from worldblocks.envs.atari.watch import Recorder, check_render
+from worldblocks.envs.errors import at_least_one, no_episode
+from worldblocks.envs.named import suite
 from worldblocks.envs.record import Step
 from worldblocks.spaces import Actions, Discrete, Image, Spaces
 
 _POOL = 2  # the image is the maximum over this many frames
 
 
+@suite
 def atari(
     game: str,
     *,
@@ -27,6 +29,8 @@ def atari(
     full_actions: bool = False,
     max_frames: int = 108_000,
     timeout_is_terminal: bool = False,
+    terminal_on_life_loss: bool = False,
+    render: str = "",
 ) -> "Atari":
     """An Atari game as an `Environment`: observation `image`, action `action`.
 
@@ -43,12 +47,19 @@ def atari(
         full_actions: all 18 actions of the joystick instead of those the game reacts to.
         max_frames: time limit in emulated frames, not counting the no-ops of the reset.
         timeout_is_terminal: mark the time limit as terminal too, as the reference does.
+        terminal_on_life_loss: end an episode, as terminal, where a life is lost. The next reset is
+            that of the game, as in gymnasium.
+        render: "window" shows the game as it is played, with a display; `folder/name.gif` writes
+            each episode at full resolution, a picture a step, as `folder/name-0.gif`, `name-1.gif`
+            …; "" neither. The numbers are the same.
 
     Raises:
-        ImportError: ale_py or Pillow is missing.
-        ValueError: an unknown game, or a number out of range.
+        ImportError: ale_py or Pillow is missing, or ale_py is too old.
+        ValueError: an unknown game, one for two players or without a ROM, or a number out of range.
+        RuntimeError: a window without a display.
+        OSError: the folder of the video cannot be written.
     """
-    ale_py = _ale_py()
+    ale_py = emulator()
     at_least_one("wb.envs.atari", size=size, repeat=repeat, max_frames=max_frames)
     if noops < 0 or not 0 <= sticky < 1:
         raise ValueError(
@@ -56,9 +67,10 @@ def atari(
             f"probability below 1"
         )
     if game not in atari_games():
-        raise unknown("Atari game", game, atari_games(), "wb.envs.atari_games() lists them")
+        raise not_a_game(game)
+    check_render(render)
     return Atari(
-        Machine(ale_py, game),
+        Machine(ale_py, game, window=render == "window"),
         size=size,
         gray=gray,
         repeat=repeat,
@@ -67,15 +79,9 @@ def atari(
         full_actions=full_actions,
         max_frames=max_frames,
         timeout_is_terminal=timeout_is_terminal,
+        terminal_on_life_loss=terminal_on_life_loss,
+        video="" if render == "window" else render,
     )
-
-
-@functools.cache
-def atari_games() -> tuple[str, ...]:
-    """Names of the games that `atari` accepts: the single-player ROMs of ale_py."""
-    interface, roms = _ale_py().ALEInterface, _ale_py().roms
-    names = sorted(roms.get_all_rom_ids())
-    return tuple(name for name in names if interface.isSupportedROM(roms.get_rom_path(name)))
 
 
 class Atari:
@@ -99,12 +105,16 @@ class Atari:
         full_actions: bool,
         max_frames: int,
         timeout_is_terminal: bool,
+        terminal_on_life_loss: bool = False,
+        video: str = "",
     ) -> None:
         self._machine = machine
         self._codes = machine.legal_actions if full_actions else machine.minimal_actions
         self._size, self._gray, self._repeat = size, gray, repeat
         self._sticky, self._noops, self._max_frames = sticky, noops, max_frames
         self._timeout_is_terminal = timeout_is_terminal
+        self._one_life, self._lives = terminal_on_life_loss, 0
+        self._video = Recorder(video, repeat) if video else None
         self._frames = np.zeros((_POOL, *machine.screen, 3), np.uint8)
         self._rng = np.random.Generator(np.random.PCG64(0))
         self._held = 0  # joystick code at the last emulated frame
@@ -124,6 +134,7 @@ class Atari:
         self._machine.screen_into(self._frames[0])
         self._frames[1:] = self._frames[0]
         self._held, self._count, self._over = 0, 0, False
+        self._lives = self._machine.lives() if self._one_life else 0
         return self._row(0.0, is_first=True)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
@@ -146,7 +157,7 @@ class Atari:
                 # If the game ends before these frames, the image keeps older ones.
                 self._frames[1:] = self._frames[:-1]
                 self._machine.screen_into(self._frames[0])
-            terminal = self._machine.over()
+            terminal = self._machine.over() or self._lost_a_life()
             last = terminal or self._count >= self._max_frames
             if last:
                 break
@@ -154,8 +165,14 @@ class Atari:
         terminal = terminal or (last and self._timeout_is_terminal)
         return self._row(reward, is_last=last, is_terminal=terminal)
 
+    def _lost_a_life(self) -> bool:
+        before, self._lives = self._lives, self._machine.lives() if self._one_life else 0
+        return self._lives < before
+
     def _row(self, reward: float, is_first=False, is_last=False, is_terminal=False) -> Step:
         image = preprocess(self._frames, self._size, self._gray)
+        if self._video:
+            self._video.add(self._frames.max(0), is_first, is_last)
         return Step({"image": image}, float(reward), is_first, is_last, is_terminal)
 
     def get_state(self) -> bytes:
@@ -187,14 +204,9 @@ class Atari:
         self._frames = arrays["frames"]
         self._rng.bit_generator.state = values["rng"]
         self._held, self._count, self._over = values["held"], values["count"], values["over"]
+        self._lives = self._machine.lives() if self._one_life else 0
 
     def close(self) -> None:
-        """Nothing to do: the emulator is freed with this object."""
-
-
-def _ale_py() -> ModuleType:
-    with extra("atari"):
-        import ale_py
-        import ale_py.roms
-        import PIL.Image  # noqa: F401
-    return ale_py
+        """End the video; the emulator is freed with this object."""
+        if self._video:
+            self._video.close()

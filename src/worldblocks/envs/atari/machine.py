@@ -30,13 +30,14 @@ class Machine:
     two variables of Miniature Golf are lost).
     """
 
-    def __init__(self, ale_py: ModuleType, game: str) -> None:
+    def __init__(self, ale_py: ModuleType, game: str, window: bool = False) -> None:
         self.game = game
         self._state_type = ale_py.ALEState
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         ale = ale_py.ALEInterface()
         ale.setInt("random_seed", 0)
         ale.setFloat("repeat_action_probability", 0.0)
+        ale.setBool("display_screen", window)
         ale.loadROM(ale_py.roms.get_rom_path(game))
         self._ale: Any = ale
         self.legal_actions = [action.value for action in ale.getLegalActionSet()]
@@ -56,6 +57,10 @@ class Machine:
     def over(self) -> bool:
         """Whether the game has ended."""
         return self._ale.game_over()
+
+    def lives(self) -> int:
+        """Lives that are left; 0 in games without lives."""
+        return self._ale.lives()
 
     def screen_into(self, frame: np.ndarray) -> None:
         """Write the RGB screen into a `height width 3` uint8 array."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from worldblocks.envs.errors import at_least_one, extra, no_episode, no_state, unknown
 from worldblocks.envs.features import PREFIX
+from worldblocks.envs.named import suite
 from worldblocks.envs.record import Step
 from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Continuous, Image, Spaces
@@ -17,6 +18,7 @@ _CAMERAS = {"quadruped": 2}  # as in the reference
 _UNLIMITED = 1e10  # dm_control's bound of a motor that has none (mjMAXVAL)
 
 
+@suite
 def dmc(
     task: str,
     *,
@@ -57,8 +59,9 @@ def dmc(
     at_least_one("wb.envs.dmc", size=size, repeat=repeat)
     # quadruped_escape passes its terrain to OpenGL at each reset, even if nothing is rendered, and
     # dm_control imports the backend that MUJOCO_GL names.
-    if pixels or task == "quadruped_escape" or os.environ.get("MUJOCO_GL"):
-        choose_backend(f"wb.envs.dmc({task!r}, pixels={pixels})")
+    renders = pixels or task == "quadruped_escape"
+    if renders or os.environ.get("MUJOCO_GL"):
+        choose_backend(f"wb.envs.dmc({task!r}, pixels={pixels})", renders)
     with extra("dmc"), warnings.catch_warnings():
         # Without a display, the import warns that it could not open a window.
         warnings.simplefilter("ignore")

@@ -14,6 +14,7 @@ from worldblocks.envs.errors import at_least_one, extra, no_episode, no_state
 from worldblocks.envs.gym.answers import begin, check_single, frame, proceed, space_of
 from worldblocks.envs.gym.conversion import actions, observations
 from worldblocks.envs.gym.images import resized
+from worldblocks.envs.named import suite
 from worldblocks.envs.record import Environment, Step
 from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Image, Spaces
@@ -22,6 +23,7 @@ _PROTOCOL = ("observation", "action", "reset", "step", "get_state", "set_state",
 _LOOKED_AT = 32  # rows of a run whose bounds and keys are looked at; later, first rows alone
 
 
+@suite
 def gym(
     env: str | Callable[..., Any],
     *,
@@ -42,7 +44,8 @@ def gym(
 
     Args:
         env: an id such as `CartPole-v1`; `package.module:factory`, which is imported; or a function
-            that returns a `gymnasium.Env` (or a `wb.envs.Environment`, which is used as it is).
+            that returns a `gymnasium.Env`, a `dm_env.Environment` (see `dm_env`), or a
+            `wb.envs.Environment`, which is used as it is.
         pixels: observe only the rendered frame, resized, as `image`.
         size: height and width of images.
         repeat: steps per action; their rewards are summed.
@@ -69,6 +72,10 @@ def gym(
         )
     if isinstance(made, gymnasium.Env):
         return GymnasiumEnvironment(made, pixels=pixels, size=size, repeat=repeat)
+    from worldblocks.envs.dm_env import DmEnvironment, is_dm_env  # which is built on this module
+
+    if is_dm_env(made):
+        return DmEnvironment(made, pixels=pixels, size=size, repeat=repeat)
     if not all(hasattr(made, name) for name in _PROTOCOL):
         hint = ""
         if hasattr(made, "num_envs"):

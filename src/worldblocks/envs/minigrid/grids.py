@@ -9,6 +9,7 @@ from worldblocks.envs.errors import extra, no_episode, no_state, unknown
 from worldblocks.envs.features import Featured
 from worldblocks.envs.gym.conversion import actions
 from worldblocks.envs.minigrid.babyai_text import MiniGridText
+from worldblocks.envs.named import suite
 from worldblocks.envs.record import Environment, Step
 from worldblocks.spaces import Actions, Discrete, Spaces
 
@@ -16,6 +17,7 @@ _TRIES = 2000  # episodes drawn to find the mission
 _LAYERS = {"object": 11, "color": 6, "state": 3}
 
 
+@suite
 def minigrid(
     level: str, *, mission: str | None = None, features: bool = True, words: Any = None, **kwargs
 ) -> Environment:

@@ -1,5 +1,6 @@
 """Build the environments of a vector, in this process or in workers."""
 
+import multiprocessing
 from collections.abc import Callable, Sequence
 from multiprocessing.util import Finalize
 from typing import Any
@@ -26,6 +27,11 @@ def build_handles(
     names = [f"environment {i}" for i in range(len(environments))]
     if timeout is None:
         return _build_local(environments, names)
+    if multiprocessing.current_process().daemon:
+        raise ValueError(
+            "EnvVector was asked for workers in a daemonic process, which may start none; take "
+            "workers=False (--no-workers), or make the process with daemon=False"
+        )
     packed = [_packed(one, name) for one, name in zip(environments, names, strict=True)]
     workers = [Worker(factory, timeout) for factory in packed]
     # Also at exit, before multiprocessing waits for its processes.
