@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -418,3 +418,10 @@ def test_a_worker_that_hangs_without_a_run_ends_itself():
     process.start()
     process.join(10)
     assert process.exitcode == -signal.SIGALRM
+
+
+def test_workers_in_a_daemonic_process_are_refused(monkeypatch):
+    monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
+    with pytest.raises(ValueError, match=r"in a daemonic process, .*; take workers=False \(--no-w"):
+        EnvVector([Walk], seed=0, workers=True)
+    EnvVector([Walk], seed=0)

@@ -1,7 +1,12 @@
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -74,8 +79,92 @@ def test_reading_a_broken_config(tmp_path, text):
         read_config(tmp_path)
 
 
-def test_a_folder_is_named_after_the_run_and_the_time():
+def test_a_folder_is_named_after_the_run_and_the_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert re.fullmatch(r"logs/cpu-boxing-0-\d{8}-\d{6}", default_logdir("cpu", "boxing", 0))
+
+
+LOGDIRS = """
+import sys, time
+time.strftime = lambda _: "now"
+from worldblocks.run import default_logdir, run_folder
+folders = [default_logdir("cpu", 0) for _ in range(20)]
+run_folder(folders[0], {}, resume=False)
+print(*folders, flush=True)
+sys.stdin.read()
+"""
+RUNS = """
+import sys, time
+from worldblocks.run import run_folder
+time.sleep(max(0, float(sys.argv[2]) - time.time()))
+try:
+    run_folder(sys.argv[1], {"who": sys.argv[3]}, resume=sys.argv[4] == "resume")
+    print("mine", flush=True)
+    sys.stdin.read()
+except OSError as error:
+    print(error)
+"""
+
+
+def processes(script, argument_lists, folder):
+    """Start one process for each list of arguments, at the same time."""
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for arguments in argument_lists
+    ]
+
+
+def test_runs_of_one_second_get_folders_of_their_own(tmp_path):
+    started = processes(LOGDIRS, [[]] * 3, tmp_path)
+    made = [one.stdout.readline().split() for one in started]
+    for one in started:
+        one.communicate("")
+    folders = sum(made, [])
+    assert len(set(folders)) == 60
+    assert {f"logs/cpu-0-now{end}" for end in ["", *(f"-{n}" for n in range(2, 61))]} == {*folders}
+    left = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("config.json")}
+    assert left == {first for first, *_ in made}
+    assert {path.name for path in (tmp_path / "logs").iterdir()} == {Path(f).name for f in left}
+
+
+def test_two_processes_never_write_into_one_folder(tmp_path):
+    """Neither as they start together, nor by the advice of the error."""
+    until = time.time() + 4  # both have imported by then
+    started = processes(RUNS, [(tmp_path / "run", until, who, "new") for who in "abc"], tmp_path)
+    said = {who: one.stdout.readline().strip() for who, one in zip("abc", started, strict=True)}
+    [winner] = [who for who, line in said.items() if line == "mine"]
+    assert read_config(tmp_path / "run")["who"] == winner
+    for who, line in said.items():
+        if who != winner:
+            assert "another process writes the run in" in line
+    for how in ("new", "resume"):
+        [late] = processes(RUNS, [(tmp_path / "run", 0, winner, how)], tmp_path)
+        assert "stop it before --resume, or give another --logdir" in late.communicate()[0]
+    started["abc".index(winner)].kill()
+    for one in started:
+        one.communicate()
+    [next_one] = processes(RUNS, [(tmp_path / "run", 0, winner, "resume")], tmp_path)
+    assert next_one.communicate("")[0] == "mine\n"
+
+
+@pytest.mark.parametrize("below", ["", "a", "a/b"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch, below, resume):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot be a folder, because .*file is a file; give another"):
+        run_folder(tmp_path / "file" / below, CONFIG, resume)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OSError, match=f"{tmp_path} cannot be written; give the --logdir of anoth"):
+        run_folder(tmp_path / below, CONFIG, resume)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").touch()
+    assert default_logdir("cpu").startswith("logs/cpu-")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """The folder of a run and the configuration in it."""
 
+import atexit
 import dataclasses
+import itertools
 import json
+import os
 import re
 import shlex
 import sys
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +20,7 @@ C = TypeVar("C")
 # Fields of a configuration that do not affect the numbers of a run: a resumed one may change them.
 MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers", "log", "format")
 BARE_NAME = re.compile(r"[a-z0-9_]+")  # of a recipe, which a tool looks up beside itself
+_held: dict[tuple[int, int, int], int] = {}  # folders that this process writes: their locks
 FORMAT = 1  # of run folders, in `config.json`; 0, where none is written, reads the same
 
 
@@ -29,6 +34,8 @@ def run_folder(
 ) -> Path:
     """Create the folder and `config.json` of a new run, or check that a run can be resumed.
 
+    A folder belongs to one process at a time, until that process ends.
+
     Args:
         logdir: The run folder.
         config: JSON-able fields that determine the run.
@@ -40,7 +47,9 @@ def run_folder(
     Raises:
         FileExistsError: The folder has a run and `resume` is False.
         FileNotFoundError: The folder has no run and `resume` is True.
-        NotADirectoryError: The folder is a file.
+        NotADirectoryError: The folder, or one above it, is a file.
+        BlockingIOError: Another process writes into the folder.
+        OSError: The folder cannot be written.
         ValueError: The run in the folder has another configuration.
     """
     folder = Path(logdir)
@@ -50,9 +59,16 @@ def run_folder(
     check_folder(folder, resume)
     if resume:
         _check_same(folder, read_config(folder), wanted, {*may_change, "format"})
-    if write:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(wanted, indent=2) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    _hold(folder)
+    if not write:
+        return folder
+    if not resume:
+        try:
+            path.open("x").close()  # of two that come at once, also from two machines, one
+        except FileExistsError:
+            check_folder(folder, resume)
+    replace_text(path, json.dumps(wanted, indent=2) + "\n")
     return folder
 
 
@@ -60,15 +76,22 @@ def check_folder(logdir: Path | str, resume: bool) -> None:
     """Check that a folder has a run to resume, or none if a new one is to begin.
 
     Raises:
-        FileExistsError, FileNotFoundError: as in `run_folder`.
-        NotADirectoryError: the folder, or one above it, is a file.
+        OSError: as in `run_folder`.
     """
-    for path in (Path(logdir), *Path(logdir).parents):
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError(
-                f"--logdir {logdir} cannot be a folder, because {path} is a file; give another"
-            )
-    exists = (Path(logdir) / "config.json").exists()
+    folder = Path(logdir)
+    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(
+            f"--logdir {logdir} cannot be a folder, because {place} is a file; give another"
+        )
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"asked for a run in {logdir}, but {place} cannot be written; give the --logdir of "
+            f"another folder"
+        )
+    exists = (folder / "config.json").exists()
+    if exists:
+        _hold(folder, test=True)
     if resume and not exists:
         raise FileNotFoundError(
             f"nothing to resume in {logdir}: it has no config.json; start without --resume, "
@@ -81,8 +104,62 @@ def check_folder(logdir: Path | str, resume: bool) -> None:
 
 
 def default_logdir(*parts: object) -> str:
-    """A folder under `logs`, named after the parts and the time: `logs/cpu-0-20261122-140501`."""
-    return str(Path("logs") / "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S")]))
+    """A new folder under `logs`, named after the parts and the time: `logs/cpu-0-20261122-140501`.
+
+    It is made, so that no other run gets it: of several in one second, the second ends in `-2`. If
+    nothing is written into it, it is removed at the end of the process.
+    """
+    name = "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S")])
+    for number in itertools.count(1):
+        folder = Path("logs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not folder.parent.is_dir():
+                break
+            continue
+        except OSError:
+            break
+        atexit.register(_remove_empty, folder.absolute())
+        break
+    return str(folder)  # if it could not be made, `check_folder` says why
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it has files
+        folder.rmdir()
+
+
+def _hold(folder: Path, test: bool = False) -> None:
+    """Keep other processes out of a folder until this one ends; with `test`, only look.
+
+    The lock is the system's: it goes with the process, however that ends. Where a file system has
+    none, nothing is held.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    status = os.fstat(handle)
+    key = (os.getpid(), status.st_dev, status.st_ino)
+    kept = False
+    try:
+        if key not in _held:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kept = not test
+    except BlockingIOError:
+        raise BlockingIOError(
+            f"another process writes the run in {folder} now; wait until it ends or stop it before "
+            f"--resume, or give another --logdir"
+        ) from None
+    except OSError:
+        pass
+    finally:
+        if kept:
+            _held[key] = handle
+        else:
+            os.close(handle)
 
 
 def named_folder(logdir: Path | str) -> str:
