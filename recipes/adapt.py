@@ -37,7 +37,7 @@ class Config:
     run: Annotated[Path, tyro.conf.Positional]  # folder of a multi-task run
     task: str  # the new task
     recipe: Path | None = None  # recipe file; default: the one that RUN names
-    logdir: str = ""  # result folder; default RUN/adapt-<task>-<world>-<seed>
+    logdir: str = ""  # result folder; default RUN/adapt-<task>-<world>-<seed>, counted up
     seed: Seed = 0
     freeze: bool = False  # keep the world model fixed instead of training it too
     world: Literal["kept", "fresh", "shuffled"] = "kept"  # of RUN, new, or shuffled
@@ -85,11 +85,6 @@ def prepare(cfg: Config, recipe: Any, saved: Any):
     if cfg.head:
         begin = f"heads.parts.{cfg.head}."
         own = {k.removeprefix(begin): x for k, x in weights.items() if k.startswith(begin)}
-        if not own:
-            raise SystemExit(
-                f"{cfg.run} has no head of {cfg.head!r} to copy; --head takes one of its tasks: "
-                f"{', '.join(wb.tasks.tasks_of(cfg.run, saved.tasks)[1])}"
-            )
         wb.run.load_module_state(agent.heads[cfg.task], own)
     trained = agent.heads[cfg.task].parameters() if cfg.freeze else agent.parameters()
     optimizer = wb.optim.dreamer_optimizer(trained, lr=saved.lr, agc=saved.agc, warmup=saved.warmup)
@@ -149,11 +144,16 @@ def main(cfg: Config) -> int:
             f"{cfg.task}; a run without --conditioned takes a new task"
         )
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
+    world = cfg.world + "-frozen" * cfg.freeze
+    try:
+        if cfg.head:
+            wb.tasks.chosen_task(cfg.run, cfg.head, several=True, option="--head")
+        folder = wb.run.result_folder(cfg.logdir, cfg.run / f"adapt-{cfg.task}-{world}-{cfg.seed}")
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
     agent, optimizer, suite = prepare(cfg, recipe, saved)
     old, new, tasks = replays(cfg, recipe, saved, suite)
-    device, world = wb.run.device_of(agent), cfg.world + "-frozen" * cfg.freeze
-    folder = Path(cfg.logdir or cfg.run / f"adapt-{cfg.task}-{world}-{cfg.seed}")
-    folder.mkdir(parents=True, exist_ok=True)
+    device = wb.run.device_of(agent)
     evaluations, sampler = [], wb.tasks.TaskSampler(seed=cfg.seed)
 
     def judge(step: int):

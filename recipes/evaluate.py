@@ -12,7 +12,7 @@ Extras: run.
 import inspect
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -87,9 +87,13 @@ def judge(cfg: Config, recipe, agent, saved, mode: bool):
 def main(cfg: Config) -> int:
     """Returns 0, or 1 if not all episodes were played."""
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
-    if cfg.task and "task" not in inspect.signature(recipe.load).parameters:
-        raise SystemExit(f"{cfg.run} has one task; --task is for a run with several")
-    agent, saved = recipe.load(cfg.run, cfg.device, *([cfg.task] if cfg.task else []))
+    several = "task" in inspect.signature(recipe.load).parameters
+    try:
+        task = wb.tasks.chosen_task(cfg.run, cfg.task, several)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    cfg = replace(cfg, task=task)
+    agent, saved = recipe.load(cfg.run, cfg.device, *([task] if task else []))
     result = judge(cfg, recipe, agent, saved, cfg.mode)
     played = [result["episodes"]]
     if cfg.mode and played == [cfg.episodes]:  # else it was interrupted

@@ -44,7 +44,7 @@ class Config:
     instruction: str = ""  # one sentence
     meant: str = ""  # the menu phrase it means, if known; default: the chosen one
     sentences: str = ""  # or a TOML file of [[sentence]] with `instruction` and `meant`
-    logdir: str = ""  # result folder; default RUN/instruct-<by>-<seed>
+    logdir: str = ""  # result folder; default RUN/instruct-<by>-<seed>, counted up
     seed: Seed = 0
     by: Literal["llm", "embedding", "random", "oracle"] = "llm"  # how the phrase is chosen
     cache: str = ""  # folder of cached language-model replies; "": no cache
@@ -261,6 +261,10 @@ def main(cfg: Config) -> int:
         )
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
+    try:
+        folder = wb.run.result_folder(cfg.logdir, cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
+    except OSError as error:
+        raise SystemExit(str(error)) from error
     menu = wb.language.body_menu(body)
     found = sentences(cfg, menu)
     phrases = list(dict.fromkeys(one[key] for one in found for key in ("chosen", "meant")))
@@ -277,8 +281,6 @@ def main(cfg: Config) -> int:
             progress.update(step + 1)
     scores = judge(cfg, recipe, saved, agent, suite, rewards)
     rows, text = table(found, scores)
-    folder = Path(cfg.logdir or cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
-    folder.mkdir(parents=True, exist_ok=True)
     aside = {
         "run",
         "recipe",

@@ -125,7 +125,7 @@ def test_runs_of_one_second_get_folders_of_their_own(tmp_path):
     made = [one.stdout.readline().split() for one in started]
     for one in started:
         one.communicate("")
-    folders = sum(made, [])
+    folders = [name for names in made for name in names]
     assert len(set(folders)) == 60
     assert {f"logs/cpu-0-now{end}" for end in ["", *(f"-{n}" for n in range(2, 61))]} == {*folders}
     left = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("config.json")}
@@ -157,7 +157,7 @@ def test_two_processes_never_write_into_one_folder(tmp_path):
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch, below, resume):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="cannot be a folder, because .*file is a file; give another"):
+    with pytest.raises(OSError, match="file is not a folder; give the --logdir of another folder"):
         run_folder(tmp_path / "file" / below, CONFIG, resume)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OSError, match=f"{tmp_path} cannot be written; give the --logdir of anoth"):

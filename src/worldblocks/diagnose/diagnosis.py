@@ -1,5 +1,6 @@
 """Diagnose an agent: play held-out episodes, examine them, write a page."""
 
+import inspect
 import time
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from worldblocks.diagnose.sections import (
 )
 from worldblocks.evaluate import AgentPolicy, collect
 from worldblocks.replay import Batch
-from worldblocks.run.folder import read_config
+from worldblocks.run.folder import check_writable, read_config
 from worldblocks.run.log.sinks import read_jsonl
 
 ENVIRONMENTS = 4
 FEWEST = ENVIRONMENTS * (LENGTH + 1)
+NEEDED = ("encoder", "rssm", "decoder", "reward", "cont", "actor", "value", "return_scale")
 UNSEEN = 1_000_000  # added to the run's seed, for episodes that were not trained on
 
 
@@ -38,6 +40,7 @@ def diagnose(
     steps: int,
     seed: int | None = None,
     output: Path | None = None,
+    task: str = "",
 ) -> tuple[list[Section], Path]:
     """Play held-out episodes with the agent of a run, and write a page about it.
 
@@ -47,29 +50,66 @@ def diagnose(
         agent, cfg: as returned by `recipe.load(run)`.
         steps: number of rows to play, over all environments.
         seed: seed of the episodes; the run's seed plus a million if None.
-        output: path of the page; `diagnosis.html` in the run folder if None.
+        output: path of the page; `diagnosis.html` in the run folder if None, or
+            `diagnosis-<task>.html`.
+        task: the task of the agent if the run has several, for `recipe.environments`.
 
     Raises:
-        ValueError: `steps` is too small.
+        ValueError: `steps` is too small, or the agent or its losses are not those of one world
+            model with one policy.
+        PermissionError: the page cannot be written.
         Stopped: the environments failed too often.
     """
     if steps < FEWEST:
         raise ValueError(f"a diagnosis takes at least {FEWEST} steps, got {steps}")
+    _check(recipe, agent, cfg)
+    path = output or run / (f"diagnosis-{task}.html" if task else "diagnosis.html")
+    check_writable(path.parent, "--output, the page, in another folder")
     seed = int(cfg.seed) + UNSEEN if seed is None else seed
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        envs = recipe.environments(cfg, ENVIRONMENTS, seed)
+        envs = recipe.environments(cfg, ENVIRONMENTS, seed, *([task] if task else []))
         policy = AgentPolicy(recipe.act, agent, ENVIRONMENTS)
         batch = collect(policy, envs, steps // ENVIRONMENTS)
-    sections = examine(recipe, agent, cfg, batch, run=run, seed=seed)
+    sections = examine(recipe, agent, cfg, batch, run=run, seed=seed, task=task)
     known = facts(run, agent, batch, seed, time.monotonic() - began)
-    path = output or run / "diagnosis.html"
+    known |= {"task": task} if task else {}
     return sections, write_page(path, run.resolve().name, known, sections)
 
 
+def _check(recipe: Any, agent: Any, cfg: Any) -> None:
+    """Raise, before anything is played, unless every section can examine the agent."""
+    if absent := [name for name in NEEDED if not hasattr(agent, name)]:
+        raise ValueError(
+            f"a diagnosis is of a world model with one policy, and the agent of "
+            f"{recipe.__name__} has no {', '.join(absent)}; the agent of one task has, as in the "
+            f"DreamerV3 and multi-task recipes"
+        )
+    for name, arguments in (
+        ("world_model_loss", (agent, None, cfg)),
+        ("actor_critic_loss", (agent, None, None, cfg)),
+    ):
+        signature = inspect.signature(getattr(recipe, name))
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            wanted = {3: "(agent, batch, cfg)", 4: "(agent, post, batch, cfg)"}[len(arguments)]
+            raise ValueError(
+                f"a diagnosis calls {name}{wanted}, and {recipe.__name__} has {name}{signature}; "
+                f"the DreamerV3 and multi-task recipes have these arguments"
+            ) from None
+
+
 def examine(
-    recipe: Any, agent: Any, cfg: Any, batch: Batch, *, run: Path | None = None, seed: int = 0
+    recipe: Any,
+    agent: Any,
+    cfg: Any,
+    batch: Batch,
+    *,
+    run: Path | None = None,
+    seed: int = 0,
+    task: str = "",
 ) -> list[Section]:
     """All sections of the page about an agent.
 
@@ -84,6 +124,7 @@ def examine(
         batch: held-out rows `env time ...`, as returned by `wb.evaluate.collect`.
         run: the run folder, for the training curves.
         seed: seed of the sampling.
+        task: the agent's task, for its training curves, if the run has several.
     """
     training = agent.training
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
@@ -101,7 +142,7 @@ def examine(
                 policy.scale_section(inputs),
                 policy.entropy_section(inputs),
                 gradients.section(inputs),
-                history.section(inputs, run),
+                history.section(inputs, run, task),
             ]
         finally:
             agent.train(training)

@@ -44,10 +44,11 @@ class Episodes(NamedTuple):
     train_ratio: float | None = None
 
 
-def read_episodes(run: Path | str) -> Episodes:
-    """The finished episodes of a run folder."""
+def read_episodes(run: Path | str, task: str = "") -> Episodes:
+    """The finished episodes of a run folder; with `task`, those of one of its tasks."""
     config = read_config(run)
     lines = [line for line in read_jsonl(Path(run) / "episodes.jsonl") if line["score"] is not None]
+    lines = [line for line in lines if not task or line.get("task") == task]
     repeat = config.get("repeat", 1)
     steps = np.array([line["step"] * repeat for line in lines], int)
     scores = np.array([line["score"] for line in lines], float)

@@ -11,10 +11,12 @@ from worldblocks.run.device.memory import MemoryUse, count_memory
 from worldblocks.run.errors import sentences
 from worldblocks.run.export import export
 from worldblocks.run.folder import (
+    check_writable,
     default_logdir,
     load_config,
     named_folder,
     read_config,
+    result_folder,
     resume_command,
     run_folder,
     tool_command,
@@ -77,6 +79,7 @@ __all__ = [
     "WandbSink",
     "at_least",
     "check_options",
+    "check_writable",
     "count_memory",
     "default_logdir",
     "device_of",
@@ -95,6 +98,7 @@ __all__ = [
     "read_config",
     "read_jsonl",
     "recipe_of",
+    "result_folder",
     "resume_command",
     "rng_state",
     "run_folder",

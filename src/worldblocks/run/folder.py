@@ -79,16 +79,7 @@ def check_folder(logdir: Path | str, resume: bool) -> None:
         OSError: as in `run_folder`.
     """
     folder = Path(logdir)
-    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not place.is_dir():
-        raise NotADirectoryError(
-            f"--logdir {logdir} cannot be a folder, because {place} is a file; give another"
-        )
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise PermissionError(
-            f"asked for a run in {logdir}, but {place} cannot be written; give the --logdir of "
-            f"another folder"
-        )
+    check_writable(folder, "the --logdir of another folder")
     exists = (folder / "config.json").exists()
     if exists:
         _hold(folder, test=True)
@@ -103,26 +94,78 @@ def check_folder(logdir: Path | str, resume: bool) -> None:
         )
 
 
+def check_writable(folder: Path | str, instead: str) -> None:
+    """Check that files can be written into a folder, which need not exist yet.
+
+    Args:
+        folder: The folder.
+        instead: What to give if not, such as "--output in another folder".
+
+    Raises:
+        NotADirectoryError: The folder, or one above it, is a file.
+        PermissionError: Files cannot be written there.
+    """
+    folder = Path(folder)
+    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    asked = f"asked to write into {folder}, but {place}"
+    if not place.is_dir():
+        raise NotADirectoryError(f"{asked} is not a folder; give {instead}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(f"{asked} cannot be written; give {instead}")
+
+
 def default_logdir(*parts: object) -> str:
     """A new folder under `logs`, named after the parts and the time: `logs/cpu-0-20261122-140501`.
 
-    It is made, so that no other run gets it: of several in one second, the second ends in `-2`. If
-    nothing is written into it, it is removed at the end of the process.
+    It is made, so that no other run gets it; see `new_folder`.
     """
     name = "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S")])
+    with suppress(OSError):  # `check_folder` says why
+        return str(new_folder(Path("logs") / name))
+    return str(Path("logs") / name)
+
+
+def new_folder(path: Path) -> Path:
+    """Make a folder that nobody else has: `path`, or with `-2`, `-3` … at its end, if it is there.
+
+    If nothing is written into it, it is removed at the end of the process.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     for number in itertools.count(1):
-        folder = Path("logs") / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if not folder.parent.is_dir():
-                break
-            continue
-        except OSError:
-            break
-        atexit.register(_remove_empty, folder.absolute())
-        break
-    return str(folder)  # if it could not be made, `check_folder` says why
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            atexit.register(_remove_empty, folder.absolute())
+            return folder
+        if not folder.parent.is_dir():
+            raise NotADirectoryError(
+                f"asked for a folder {folder}, but {folder.parent} is not a folder; give another"
+            )
+    raise AssertionError
+
+
+def result_folder(logdir: Path | str, default: Path) -> Path:
+    """The folder of a tool's `result.json`, which is never written twice.
+
+    Args:
+        logdir: The value of `--logdir`, if given.
+        default: The folder otherwise; of several results, the second ends in `-2`.
+
+    Raises:
+        FileExistsError: There is a result in `logdir`.
+        PermissionError: The folder cannot be written.
+    """
+    folder = Path(logdir or default)
+    check_writable(folder if logdir else folder.parent, "the --logdir of another folder")
+    if not logdir:
+        return new_folder(folder)
+    if (folder / "result.json").exists():
+        raise FileExistsError(f"{folder} holds a result.json already; give another --logdir")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _remove_empty(folder: Path) -> None:

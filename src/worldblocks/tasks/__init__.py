@@ -3,7 +3,13 @@
 The replay of several tasks is `wb.replay.MixtureReplay`, which imports no network.
 """
 
-from worldblocks.tasks.environments import TaskEnvironments, changes, set_tasks, tasks_of
+from worldblocks.tasks.environments import (
+    TaskEnvironments,
+    changes,
+    chosen_task,
+    set_tasks,
+    tasks_of,
+)
 from worldblocks.tasks.heads import OneTask, TaskHead, TaskHeads, dreamer_head
 from worldblocks.tasks.judgement import judge
 from worldblocks.tasks.padding import Padded, PaddedActor, PaddedPolicy, seen, union
@@ -28,6 +34,7 @@ __all__ = [
     "TaskSuite",
     "balanced",
     "changes",
+    "chosen_task",
     "control",
     "control_reward",
     "dreamer_head",

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 from worldblocks.envs import EnvVector
+from worldblocks.envs.errors import unknown
 from worldblocks.optim import remove_parameters
 from worldblocks.replay import MixtureReplay
 from worldblocks.run.folder import read_config
@@ -107,6 +108,28 @@ def tasks_of(run: Path | str, tasks: Sequence[str]) -> tuple[tuple[str, ...], tu
     checkpoint = Checkpoint(run)
     saved = checkpoint.header()["position"]["tasks"] if checkpoint.exists() else base_tasks
     return tuple(base_tasks), tuple(saved)
+
+
+def chosen_task(run: Path | str, task: str, several: bool, option: str = "--task") -> str:
+    """The task that a tool plays: `task`, by default the first of the run; "" if it has only one.
+
+    Args:
+        run: the run folder.
+        task: the value of `--task`.
+        several: whether the recipe of the run has tasks.
+        option: the option's name, for the message.
+
+    Raises:
+        ValueError: the run has one task and `task` is given, or it has no such task.
+    """
+    if not several:
+        if task:
+            raise ValueError(f"{run} has one task; --task is for a run with several")
+        return ""
+    _, tasks = tasks_of(run, ())
+    if task and task not in tasks:
+        raise unknown(f"task of {run}", task, tasks, f"{option} takes one of {', '.join(tasks)}")
+    return task or tasks[0]
 
 
 def changes(saved: Sequence[str], wanted: Sequence[str]) -> str:

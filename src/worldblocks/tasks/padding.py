@@ -192,6 +192,11 @@ class PaddedPolicy(Output):
         return torch.cat([x, self.padding.to(x.dtype).expand(*x.shape[:-1], -1)], -1)
 
     @property
+    def parts(self) -> dict[str, Any]:
+        """The distributions of the task's own parts by key."""
+        return self.policy.parts
+
+    @property
     def mean(self) -> Float32[Tensor, "*batch action"]:
         """The padded mean."""
         return self._pad(self.policy.mean)

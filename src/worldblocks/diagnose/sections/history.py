@@ -23,10 +23,13 @@ NO_METRICS = "no metrics are logged"
 
 
 @torch.no_grad()
-def section(inputs: Inputs, run: Path | None) -> Section:
-    """Scores and losses of the run, and the losses on held-out rows."""
+def section(inputs: Inputs, run: Path | None, task: str = "") -> Section:
+    """Scores and losses of the run, or of one of its tasks, and the losses on held-out rows."""
     episodes = read_jsonl(run / "episodes.jsonl") if run else []
     metrics = read_jsonl(run / "metrics.jsonl") if run else []
+    if task:
+        episodes = [line for line in episodes if line.get("task") == task]
+        metrics = [_of_task(line, task) for line in metrics]
     findings = [_score(episodes), _finite(metrics), *_returns(inputs, metrics)]
     findings.append(_held_out(inputs, metrics))
     figures = [_scores(episodes)] if episodes else []
@@ -35,6 +38,19 @@ def section(inputs: Inputs, run: Path | None) -> Section:
     figures += [_curve(metrics, name) for name in names]
     question = "How did training go, and are the losses as low on held-out rows?"
     return Section("history", "Training curves", question, findings, figures)
+
+
+def _of_task(line: dict[str, Any], task: str) -> dict[str, Any]:
+    """The metrics of one task and the shared ones, without the name of the task."""
+    own = {}
+    for name, value in line.items():
+        head = "loss/" * name.startswith("loss/")
+        rest = name.removeprefix(head)
+        if rest.startswith(f"{task}/"):
+            own[head + rest.removeprefix(f"{task}/")] = value
+        elif "/" not in rest:
+            own[name] = value
+    return own
 
 
 def _score(episodes: list[dict[str, Any]]) -> Finding:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worldblocks.evaluate.compare.table import compare
+from worldblocks.run.folder import check_writable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
+        check_writable(options.output.parent, "--output in another folder")
         print(compare(options.runs, options.output))
     except (OSError, ValueError) as error:
         parser.error(str(error))

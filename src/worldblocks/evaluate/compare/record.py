@@ -22,7 +22,7 @@ FREE = {"seed", "seeds", *MAY_CHANGE} - {"steps"}
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its configuration, its progress, and the score of each finished episode."""
+    """A run, or one of its tasks: its configuration, its progress, the score of each episode."""
 
     folder: Path
     config: dict[str, Any]
@@ -31,10 +31,13 @@ class Run:
     seconds: float | None
     steps: np.ndarray  # environment steps at the end of each episode
     scores: np.ndarray
+    task: str = ""  # one of several
 
     @property
     def environment(self) -> str:
-        """Name of the environment: `env`, `task` or `game` of the configuration."""
+        """Name of the environment: the task, or `env`, `task` or `game` of the configuration."""
+        if self.task:
+            return self.task
         names = [str(self.config[key]) for key in ("env", "task", "game") if key in self.config]
         return names[0] if names else "-"
 
@@ -70,15 +73,22 @@ def find(paths: Iterable[Path | str]) -> list[Path]:
     return list(found.values())
 
 
-def read(folder: Path) -> Run:
-    """Read a run folder.
+def read(folder: Path) -> list[Run]:
+    """Read a run folder: one run, or one for each task, as scores of two tasks have no mean.
 
     Raises:
         FileNotFoundError: The folder contains no run.
         ValueError: A file in it is malformed.
     """
     config = read_config(folder)
-    episodes, metrics = read_episodes(folder), read_jsonl(folder / "metrics.jsonl")
+    lines = read_jsonl(folder / "episodes.jsonl")
+    later = (line["task"] for line in lines if "task" in line)  # others may have joined
+    tasks = list(dict.fromkeys([*config.get("tasks", ()), *later])) or [""]
+    return [_read(folder, config, task) for task in tasks]
+
+
+def _read(folder: Path, config: dict[str, Any], task: str) -> Run:
+    episodes, metrics = read_episodes(folder, task), read_jsonl(folder / "metrics.jsonl")
     repeat = episodes.repeat
     ends = [line["step"] * repeat for line in metrics[-1:]]
     step = max([*ends, *episodes.steps[-1:].tolist()], default=0)
@@ -97,6 +107,7 @@ def read(folder: Path) -> Run:
         seconds=sum(times) if times else None,
         steps=episodes.steps,
         scores=episodes.scores,
+        task=task,
     )
 
 
@@ -105,7 +116,8 @@ def groups(runs: Iterable[Run]) -> list[list[Run]]:
     together: dict[str, list[Run]] = {}
     for run in runs:
         same = {key: value for key, value in run.config.items() if key not in FREE}
-        together.setdefault(json.dumps(same, sort_keys=True), []).append(run)
+        key = json.dumps([same, run.task], sort_keys=True)
+        together.setdefault(key, []).append(run)
     return [sorted(group, key=lambda run: run.config.get("seed", 0)) for group in together.values()]
 
 

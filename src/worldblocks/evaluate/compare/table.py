@@ -20,7 +20,8 @@ def compare(runs: Iterable[Path | str], output: Path | str | None = None) -> str
     `env steps` are actions times `repeat`, as counted by published curves. `last 10` is the mean
     score of the last ten training episodes, `best 10` the highest mean of ten consecutive ones.
     `time` is the run time of all processes up to their last line in `timing.jsonl`. Runs that
-    differ only in their seed get a line with minimum – median – maximum.
+    differ only in their seed get a line with minimum – median – maximum. A run with several tasks
+    has a row, and a panel, for each: scores of different environments are not averaged.
 
     Args:
         runs: Run folders, or folders that contain some (`seed-0`, `seed-1`, …).
@@ -31,7 +32,7 @@ def compare(runs: Iterable[Path | str], output: Path | str | None = None) -> str
         FileNotFoundError: A folder contains no run.
         ValueError: A file of a run is malformed.
     """
-    found = groups([read(folder) for folder in find(runs)])
+    found = groups(run for folder in find(runs) for run in read(folder))
     if output is not None:
         draw(found, Path(output))
     table = extra("rich.table", "compare").Table(box=extra("rich.box", "compare").SIMPLE_HEAD)
