@@ -258,3 +258,23 @@ def test_a_run_without_a_checkpoint(run):
 def test_too_few_steps(run):
     with pytest.raises(ValueError, match="a diagnosis takes at least 84 steps, got 83"):
         wb.diagnose.diagnose(run, None, None, None, steps=83)
+
+
+def test_what_cannot_be_diagnosed_is_refused_before_anything_is_played(tmp_path, monkeypatch):
+    agent, played = recipe.new(False), []
+    monkeypatch.setattr(recipe, "environments", lambda *given: played.append(given))
+
+    def refused(error, message, **options):
+        with pytest.raises(error, match=message):
+            diagnose.diagnose(tmp_path, recipe, agent, recipe.CFG, steps=200, **options)
+
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "page.html"
+    refused(
+        NotADirectoryError, "is not a folder; give --output, the page, in another", output=output
+    )
+    monkeypatch.setattr(recipe, "actor_critic_loss", lambda agent, post, cfg: None)
+    refused(ValueError, r"calls actor_critic_loss\(agent, post, batch, cfg\), and point_recipe has")
+    del agent.cont
+    refused(ValueError, "the agent of point_recipe has no cont; the agent of one task has")
+    assert not played

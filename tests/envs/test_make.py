@@ -74,6 +74,12 @@ def test_a_recipe_runs_on_a_suite_of_your_own(tmp_path, monkeypatch):
     assert wb.run.read_jsonl(tmp_path / "metrics.jsonl")[-1]["updates"] > 0
 
 
+def test_every_suite_is_a_public_factory_of_its_name():
+    for name, factory in SUITES.items():
+        assert getattr(wb.envs, name) is factory
+        assert name in wb.envs.__all__
+
+
 def test_a_suite_wins_over_a_module_of_its_name(monkeypatch):
     """There is a package `gym` on many machines."""
     asked = []

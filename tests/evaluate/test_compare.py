@@ -121,3 +121,30 @@ def test_one_lucky_first_episode_is_not_the_best_ten(runs):
     assert cells(compare(["lucky"]))[0][6:8] == ["1.5", "10.9"]
     make("short", [100.0, 1.0])
     assert cells(compare(["short"]))[0][6:8] == ["50.5", "50.5"]
+
+
+def test_the_tasks_of_a_run_are_never_averaged(tmp_path, monkeypatch, figure):
+    monkeypatch.chdir(tmp_path)
+    for seed, scores in ((0, {"walk": 900.0, "balance": 10.0}), (1, {"walk": 700.0, "swim": 3.0})):
+        make(f"m/seed-{seed}", [], recipe="multitask_dmc", env=None, tasks=["walk", "balance"])
+        run = tmp_path / "m" / f"seed-{seed}"
+        logger = Logger(run, sinks=[])
+        for task, score in scores.items():
+            logger.episode(10, score=score, length=10, task=task)
+        logger.close()
+    rows = [(row[0], row[2], row[-3]) for row in cells(compare(["m"], tmp_path / "m.png"))]
+    assert [row for row in rows if row[0] != "m"] == [
+        ("m/seed-0", "walk", "900"),
+        ("m/seed-1", "walk", "700"),
+        ("m/seed-0", "balance", "10"),
+        ("m/seed-1", "balance", "no episodes yet"),
+        ("m/seed-1", "swim", "3"),
+    ]
+    assert [axes.get_title(loc="left") for axes in figure[0].axes] == ["walk", "balance", "swim"]
+
+
+def test_a_picture_that_cannot_be_written_is_said_first(runs, capsys):
+    (runs / "file").touch()
+    with pytest.raises(SystemExit):
+        main(["a", "--output", "file/compare.png"])
+    assert "file is not a folder; give --output in another folder" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from tiny_runs import interrupted, same_run, state
 from torch.utils import _pytree as pytree
 
 import adapt
+import diagnose
 import evaluate
 import multitask_dmc as recipe
 import worldblocks as wb
@@ -216,6 +217,34 @@ def test_evaluate_plays_a_given_task(whole, capsys):
     for task in ("", HARD):
         evaluate.main(evaluate.Config(run=whole, task=task, episodes=1, envs=1, json=True))
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 1
+
+
+def test_diagnose_takes_a_given_task(whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(wb.diagnose.inputs, "SAMPLES", 2)
+    for task in ("", HARD):
+        page = tmp_path / f"{task}.html"
+        diagnose.main(diagnose.Config(run=whole, task=task, steps=136, output=page))
+        assert f"task <b>{task or EASY}</b>" in page.read_text()
+        assert "policy entropy" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize("tool", [evaluate, diagnose])
+def test_a_tool_names_the_tasks_of_a_run(whole, tool):
+    with pytest.raises(SystemExit, match=f"unknown task of .* 'zzz'; --task takes one of {EASY}, "):
+        tool.main(tool.Config(run=whole, task="zzz"))
+
+
+def test_adapt_refuses_before_it_works(whole, tmp_path):
+    given = {"run": whole, "task": HARD}
+    with pytest.raises(SystemExit, match=f"'zzz'; --head takes one of {EASY}, "):
+        adapt.main(adapt.Config(**given, head="zzz"))
+    with pytest.raises(ValueError, match="--episodes takes 1 or more, got 0"):
+        adapt.Config(**given, episodes=0)
+    (tmp_path / "result.json").touch()
+    with pytest.raises(SystemExit, match=r"holds a result.json already; give another --logdir"):
+        adapt.main(adapt.Config(**given, logdir=str(tmp_path)))
+    with pytest.raises(SystemExit, match=r"is not a folder; give the --logdir of another folder"):
+        adapt.main(adapt.Config(**given, logdir=str(tmp_path / "result.json")))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from worldblocks.run import (
     load_config,
     named_folder,
     read_config,
+    result_folder,
     resume_command,
     run_folder,
     tool_command,
@@ -207,14 +208,6 @@ def test_the_command_of_a_tool_finds_the_recipe(tmp_path, monkeypatch, recipe, n
     assert words == ["python", tool, str(tmp_path / "a run"), *own, "--task", "x"]
 
 
-@pytest.mark.parametrize("logdir", ["file", "file/run"])
-def test_a_folder_that_is_a_file(tmp_path, monkeypatch, logdir):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match=f"--logdir {logdir} cannot be a folder, because"):
-        run_folder(logdir, CONFIG, resume=False)
-
-
 def test_the_home_and_the_time_in_a_name(monkeypatch):
     monkeypatch.setenv("HOME", "/here")
     assert re.fullmatch(r"/here/a-\d{8}-\d{6}", named_folder("~/a-{timestamp}"))
@@ -234,3 +227,12 @@ def test_a_run_of_another_recipe(tmp_path):
     folder = run_folder(tmp_path / "other", {"task": "c", "recipe": "other"}, resume=False)
     with pytest.raises(ValueError, match="made by the recipe 'other', and 'test_folder' has no op"):
         load_config(folder, Mine)
+
+
+def test_a_second_result_does_not_replace_the_first(tmp_path):
+    first, second = (result_folder("", tmp_path / "adapt-walk-0") for _ in range(2))
+    assert (first.name, second.name) == ("adapt-walk-0", "adapt-walk-0-2")
+    assert result_folder(tmp_path / "mine", tmp_path) == tmp_path / "mine"
+    (tmp_path / "mine" / "result.json").touch()
+    with pytest.raises(FileExistsError, match=r"holds a result.json already; give another"):
+        result_folder(tmp_path / "mine", tmp_path)
