@@ -11,7 +11,7 @@ from typing import get_type_hints
 import pytest
 
 import worldblocks as wb
-from worldblocks.run.limits import limit_of, option_of
+from worldblocks.run.cli.limits import limit_of, option_of
 
 RECIPES = ("dreamerv3_atari", "dreamerv3_dmc", "dreamerv3_gym", "glam", "glam_policy")
 RECIPES += ("multitask_atari", "multitask_dmc", "vae", "world_model")

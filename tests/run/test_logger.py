@@ -19,7 +19,7 @@ from worldblocks.run import (
     read_jsonl,
     run_folder,
 )
-from worldblocks.run.folder import FORMAT
+from worldblocks.run.config import FORMAT
 
 
 class Recorder:

@@ -17,7 +17,7 @@ import torch
 import dreamerv3_gym
 import evaluate
 import worldblocks as wb
-from worldblocks.run.folder import FORMAT
+from worldblocks.run.config import FORMAT
 
 SAVES = sorted(path for path in Path(__file__).parent.iterdir() if path.name.startswith("format-"))
 

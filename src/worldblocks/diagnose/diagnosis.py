@@ -22,7 +22,8 @@ from worldblocks.diagnose.sections import (
 )
 from worldblocks.evaluate import AgentPolicy, collect
 from worldblocks.replay import Batch
-from worldblocks.run.folder import check_writable, read_config
+from worldblocks.run.config import read_config
+from worldblocks.run.folder import check_writable
 from worldblocks.run.log.sinks import read_jsonl
 
 ENVIRONMENTS = 4

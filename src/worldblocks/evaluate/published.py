@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from worldblocks.evaluate.scores import binned_scores
+from worldblocks.run.config import read_config
 from worldblocks.run.curve import BLUE, COLOURS, DARK, say, style
 from worldblocks.run.extras import extra
-from worldblocks.run.folder import read_config
 from worldblocks.run.log.sinks import read_jsonl
 
 MANY = 5  # seeds from which mean and standard deviation are drawn, not every seed

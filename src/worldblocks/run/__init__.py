@@ -4,24 +4,10 @@ Importing this module brings in none of the packages of the extra `run`; each is
 thing that needs it is built.
 """
 
-from worldblocks.run.curve import plot_curve, running_mean
-from worldblocks.run.device.capture import Captured
-from worldblocks.run.device.devices import device_of, pick_device, rng_state, set_rng_state
-from worldblocks.run.device.memory import MemoryUse, count_memory
-from worldblocks.run.errors import sentences
-from worldblocks.run.export import export
-from worldblocks.run.folder import (
-    check_writable,
-    default_logdir,
-    load_config,
-    named_folder,
-    read_config,
-    result_folder,
-    resume_command,
-    run_folder,
-    tool_command,
-)
-from worldblocks.run.limits import (
+from worldblocks.run.cli.commands import resume_command, tool_command
+from worldblocks.run.cli.errors import sentences
+from worldblocks.run.cli.launch import launch, launch_tool
+from worldblocks.run.cli.limits import (
     Between,
     Discount,
     NonNegative,
@@ -31,6 +17,20 @@ from worldblocks.run.limits import (
     at_least,
     check_options,
     inside,
+)
+from worldblocks.run.cli.recipe import load_recipe, recipe_of
+from worldblocks.run.config import load_config, read_config
+from worldblocks.run.curve import plot_curve, running_mean
+from worldblocks.run.device.capture import Captured
+from worldblocks.run.device.devices import device_of, pick_device, rng_state, set_rng_state
+from worldblocks.run.device.memory import MemoryUse, count_memory
+from worldblocks.run.export import export
+from worldblocks.run.folder import (
+    check_writable,
+    default_logdir,
+    named_folder,
+    result_folder,
+    run_folder,
 )
 from worldblocks.run.log.logger import Logger
 from worldblocks.run.log.sinks import (
@@ -45,12 +45,10 @@ from worldblocks.run.loop.interrupt import Interrupt
 from worldblocks.run.loop.progress import Progress
 from worldblocks.run.loop.run import Run
 from worldblocks.run.loop.schedule import Every, Ratio
-from worldblocks.run.recipe import load_recipe, recipe_of
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.session import Session, Stateful
 from worldblocks.run.saves.spaces import load_agent
 from worldblocks.run.saves.weights import load_module_state
-from worldblocks.run.start import launch, launch_tool
 from worldblocks.run.video import open_loop_grid, subtitled, write_gif
 
 __all__ = [

@@ -1,27 +1,19 @@
-"""The folder of a run and the configuration in it."""
+"""The folder of a run: made, checked, and kept by one process at a time."""
 
 import atexit
-import dataclasses
 import itertools
 import json
 import os
-import re
-import shlex
-import sys
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from worldblocks.run.config import FORMAT, check_same, read_config
 from worldblocks.run.saves.durable import replace_text
 
-C = TypeVar("C")
-# Fields of a configuration that do not affect the numbers of a run: a resumed one may change them.
-MAY_CHANGE = ("steps", "resume", "logdir", "device", "workers", "log", "format")
-BARE_NAME = re.compile(r"[a-z0-9_]+")  # of a recipe, which a tool looks up beside itself
 _held: dict[tuple[int, int, int], int] = {}  # folders that this process writes: their locks
-FORMAT = 1  # of run folders, in `config.json`; 0, where none is written, reads the same
 
 
 def run_folder(
@@ -58,7 +50,7 @@ def run_folder(
     wanted = json.loads(json.dumps({**config, "format": FORMAT}))
     check_folder(folder, resume)
     if resume:
-        _check_same(folder, read_config(folder), wanted, {*may_change, "format"})
+        check_same(folder, read_config(folder), wanted, {*may_change, "format"})
     folder.mkdir(parents=True, exist_ok=True)
     _hold(folder)
     if not write:
@@ -208,128 +200,8 @@ def _hold(folder: Path, test: bool = False) -> None:
 def named_folder(logdir: Path | str) -> str:
     """The folder that a `--logdir` names: `~` is the home, `{timestamp}` the time.
 
-    >>> import re
-    >>> re.sub(r"[0-9]", "0", named_folder("logs/a-{timestamp}"))
+    >>>     >>> re.sub(r"[0-9]", "0", named_folder("logs/a-{timestamp}"))
     'logs/a-00000000-000000'
     """
     stamped = str(logdir).replace("{timestamp}", time.strftime("%Y%m%d-%H%M%S"))
     return str(Path(stamped).expanduser())
-
-
-def resume_command(logdir: Path | str) -> str:
-    """The command line that continues the run of this process in `logdir`, from any folder.
-
-    With `--seeds`, `logdir` is `<folder>/seed-<n>` and the command names `<folder>`: it continues
-    this run and makes those of the remaining seeds.
-    """
-    script, *given = sys.argv
-    words, rest = [], iter(given)
-    for word in rest:
-        if word == "--logdir":
-            next(rest, None)
-        elif word not in ("--resume", "--debug") and not word.startswith("--logdir="):
-            words.append(word)
-    if any(word.split("=")[0] == "--seeds" for word in words) and Path(logdir).name.startswith(
-        "seed-"
-    ):
-        logdir = Path(logdir).parent
-    folder = str(Path(logdir).absolute())
-    command = ["python", str(Path(script).absolute()), *words, "--logdir", folder, "--resume"]
-    return shlex.join(command)
-
-
-def tool_command(tool: str, logdir: Path | str, recipe: str, *options: str) -> str:
-    """The command line of a tool over a run, from any folder: `evaluate.py` of a run, say.
-
-    Args:
-        tool: the file name of a tool in the folder `recipes`.
-        logdir: the run folder.
-        recipe: the `__file__` of the recipe. If the tool is not beside it, or would not find it by
-            its name, the command has `--recipe`.
-        options: further words.
-    """
-    path = Path(recipe).absolute()
-    beside = path.with_name(tool)
-    words = ["python", str(beside if beside.is_file() else Path("recipes", tool))]
-    words.append(str(Path(logdir).absolute()))
-    if not beside.is_file() or not BARE_NAME.fullmatch(path.stem):
-        words += ["--recipe", str(path)]
-    return shlex.join([*words, *options])
-
-
-def read_config(logdir: Path | str) -> dict[str, Any]:
-    """The fields that `run_folder` wrote.
-
-    Raises:
-        FileNotFoundError: The folder holds no run.
-        ValueError: `config.json` is corrupted, or was written by a later version.
-    """
-    path = Path(logdir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{logdir} holds no run: there is no config.json in it")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(
-            f"{path} is truncated or corrupted; restore it from a copy, or start another run"
-        )
-    if (version := config.get("format", 0)) not in range(FORMAT + 1):
-        raise ValueError(
-            f"{path} has format {version!r}; this version of worldblocks reads up to {FORMAT}: "
-            f"load it with the version that saved it"
-        )
-    return config
-
-
-def load_config(logdir: Path | str, kind: type[C], **changes: Any) -> C:
-    """The configuration of a run as the dataclass `kind`.
-
-    Fields that `kind` lacks, as after a change of a recipe, are dropped. A run of another recipe is
-    loaded only if `kind` has all its fields, as in a copy of that recipe.
-
-    Args:
-        logdir: The run folder.
-        kind: A dataclass.
-        changes: Values that replace those of the run.
-
-    Raises:
-        FileNotFoundError: The folder holds no run.
-        ValueError: `config.json` is corrupted, or was written by a later version or by another
-            recipe.
-    """
-    there = read_config(logdir)
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    made_by, here = there.get("recipe"), _recipe_name(kind)
-    unknown = sorted(there.keys() - names - {"recipe", "format"})
-    if made_by != here and made_by and here and unknown:
-        raise ValueError(
-            f"{logdir} was made by the recipe {made_by!r}, and {here!r} has no option "
-            f"{', '.join(unknown)}: load the run with {made_by!r}"
-        )
-    saved = {name: value for name, value in there.items() if name in names}
-    lists = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
-    return kind(**{**saved, **lists, **changes})
-
-
-def _recipe_name(kind: type) -> str:
-    """The file name of the recipe that defines a configuration, without `.py`."""
-    return Path(getattr(sys.modules.get(kind.__module__), "__file__", None) or "").stem
-
-
-def _check_same(
-    folder: Path, there: dict[str, Any], wanted: dict[str, Any], may_change: Collection[str]
-) -> None:
-    """Raise unless two configurations agree in all fields but `may_change`."""
-    missing = "absent"
-    differ = [
-        f"{name} is {there.get(name, missing)!r} there, {wanted.get(name, missing)!r} here"
-        for name in sorted(there.keys() | wanted.keys())
-        if name not in may_change and there.get(name, missing) != wanted.get(name, missing)
-    ]
-    if differ:
-        raise ValueError(
-            f"cannot resume {folder} with another configuration: {'; '.join(differ)}; give the "
-            f"same values, or another --logdir"
-        )

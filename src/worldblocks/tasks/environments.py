@@ -12,7 +12,7 @@ from worldblocks.envs import EnvVector
 from worldblocks.envs.errors import unknown
 from worldblocks.optim import remove_parameters
 from worldblocks.replay import MixtureReplay
-from worldblocks.run.folder import read_config
+from worldblocks.run.config import read_config
 from worldblocks.run.saves.checkpoint import Checkpoint
 from worldblocks.run.saves.session import unflatten_like, with_prev_action
 from worldblocks.spaces import action_size

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldblocks.run.config import read_config
 from worldblocks.run.curve import COLOURS, DARK, running_mean, say, style
 from worldblocks.run.extras import extra
-from worldblocks.run.folder import read_config
 from worldblocks.run.log.sinks import read_jsonl
 from worldblocks.typing import typed
 

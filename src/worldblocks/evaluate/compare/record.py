@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from worldblocks.evaluate.published import read_episodes
+from worldblocks.run.config import MAY_CHANGE, read_config
 from worldblocks.run.curve import running_mean
-from worldblocks.run.folder import MAY_CHANGE, read_config
 from worldblocks.run.log.sinks import read_jsonl
 from worldblocks.run.saves.checkpoint import Checkpoint
 

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from worldblocks.run.config import read_config
 from worldblocks.run.curve import plot_curve
-from worldblocks.run.folder import read_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

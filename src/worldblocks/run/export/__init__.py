@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from worldblocks.run.folder import MAY_CHANGE, read_config
+from worldblocks.run.config import MAY_CHANGE, read_config
 from worldblocks.run.saves.checkpoint import Checkpoint
 from worldblocks.run.saves.durable import replace_text
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
+from worldblocks.run.config import read_config
 from worldblocks.run.extras import extra
-from worldblocks.run.folder import read_config
 
 
 class Sink(Protocol):

@@ -7,14 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from worldblocks.run.folder import (
-    MAY_CHANGE,
-    named_folder,
-    read_config,
-    resume_command,
-    run_folder,
-    tool_command,
-)
+from worldblocks.run.cli.commands import resume_command, tool_command
+from worldblocks.run.config import MAY_CHANGE, read_config
+from worldblocks.run.folder import named_folder, run_folder
 from worldblocks.run.log.logger import Logger
 from worldblocks.run.log.sinks import named_sinks
 from worldblocks.run.loop.interrupt import Interrupt

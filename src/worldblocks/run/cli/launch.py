@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from worldblocks.run.cli.errors import DEBUG, sentences
+from worldblocks.run.cli.limits import show_limits
 from worldblocks.run.device.devices import pick_device
-from worldblocks.run.errors import DEBUG, sentences
 from worldblocks.run.extras import extra
 from worldblocks.run.folder import check_folder, default_logdir, named_folder
-from worldblocks.run.limits import show_limits
 
 HELP = f"\n\n{DEBUG} shows the traceback of an error."
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 from worldblocks._install import install
-from worldblocks.run.folder import BARE_NAME, read_config
+from worldblocks.run.cli.commands import BARE_NAME
+from worldblocks.run.config import read_config
 
 EXTRAS = ("atari", "dmc", "gym")
 
