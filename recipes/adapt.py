@@ -145,12 +145,9 @@ def main(cfg: Config) -> int:
         )
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
     world = cfg.world + "-frozen" * cfg.freeze
-    try:
-        if cfg.head:
-            wb.tasks.chosen_task(cfg.run, cfg.head, several=True, option="--head")
-        folder = wb.run.result_folder(cfg.logdir, cfg.run / f"adapt-{cfg.task}-{world}-{cfg.seed}")
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from error
+    if cfg.head:
+        wb.tasks.chosen_task(cfg.run, cfg.head, several=True, option="--head")
+    folder = wb.run.result_folder(cfg.logdir, cfg.run / f"adapt-{cfg.task}-{world}-{cfg.seed}")
     agent, optimizer, suite = prepare(cfg, recipe, saved)
     old, new, tasks = replays(cfg, recipe, saved, suite)
     device = wb.run.device_of(agent)

@@ -41,23 +41,19 @@ class Config:
 def main(cfg: Config) -> int:
     """Returns 0 whatever the lights."""
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
-    try:
-        several = "task" in inspect.signature(recipe.load).parameters
-        task = wb.tasks.chosen_task(cfg.run, cfg.task, several)
-        agent, saved = recipe.load(cfg.run, cfg.device, *([task] if task else []))
-        sections, page = wb.diagnose.diagnose(
-            cfg.run,
-            recipe,
-            agent,
-            saved,
-            steps=cfg.steps,
-            seed=cfg.seed,
-            output=cfg.output,
-            task=task,
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = error.args[0] if isinstance(error, KeyError) else error
-        raise SystemExit(f"no page: {reason}") from error
+    several = "task" in inspect.signature(recipe.load).parameters
+    task = wb.tasks.chosen_task(cfg.run, cfg.task, several)
+    agent, saved = recipe.load(cfg.run, cfg.device, *([task] if task else []))
+    sections, page = wb.diagnose.diagnose(
+        cfg.run,
+        recipe,
+        agent,
+        saved,
+        steps=cfg.steps,
+        seed=cfg.seed,
+        output=cfg.output,
+        task=task,
+    )
     print(*wb.diagnose.verdicts(sections), sep="\n")
     print(f"\n{wb.diagnose.summary(sections)}\n{page}")
     return 0

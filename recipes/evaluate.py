@@ -88,10 +88,7 @@ def main(cfg: Config) -> int:
     """Returns 0, or 1 if not all episodes were played."""
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     several = "task" in inspect.signature(recipe.load).parameters
-    try:
-        task = wb.tasks.chosen_task(cfg.run, cfg.task, several)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    task = wb.tasks.chosen_task(cfg.run, cfg.task, several)
     cfg = replace(cfg, task=task)
     agent, saved = recipe.load(cfg.run, cfg.device, *([task] if task else []))
     result = judge(cfg, recipe, agent, saved, cfg.mode)

@@ -261,10 +261,7 @@ def main(cfg: Config) -> int:
         )
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     saved = wb.run.load_config(cfg.run, recipe.Config, device=cfg.device)
-    try:
-        folder = wb.run.result_folder(cfg.logdir, cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
-    except OSError as error:
-        raise SystemExit(str(error)) from error
+    folder = wb.run.result_folder(cfg.logdir, cfg.run / f"instruct-{cfg.by}-{cfg.seed}")
     menu = wb.language.body_menu(body)
     found = sentences(cfg, menu)
     phrases = list(dict.fromkeys(one[key] for one in found for key in ("chosen", "meant")))

@@ -93,6 +93,7 @@ def learned(tool: Any, cfg: Any, updates: list[Any], recording: Recording) -> di
     """Of the result that was written, and of what was trained from which weights."""
     [path] = Path(cfg.logdir or cfg.run).rglob("result.json")
     result = json.loads(path.read_text())
+    path.unlink()  # a second result is not written over it
     found = {"in": path.parent.name} | {
         f"result {k}": result[k] for k in ("run", "task", "seed", "world", "head") if k in result
     }

@@ -230,20 +230,22 @@ def test_diagnose_takes_a_given_task(whole, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("tool", [evaluate, diagnose])
 def test_a_tool_names_the_tasks_of_a_run(whole, tool):
-    with pytest.raises(SystemExit, match=f"unknown task of .* 'zzz'; --task takes one of {EASY}, "):
+    with pytest.raises(ValueError, match=f"unknown task of .* 'zzz'; --task takes one of {EASY}, "):
         tool.main(tool.Config(run=whole, task="zzz"))
 
 
 def test_adapt_refuses_before_it_works(whole, tmp_path):
     given = {"run": whole, "task": HARD}
-    with pytest.raises(SystemExit, match=f"'zzz'; --head takes one of {EASY}, "):
+    with pytest.raises(ValueError, match=f"'zzz'; --head takes one of {EASY}, "):
         adapt.main(adapt.Config(**given, head="zzz"))
     with pytest.raises(ValueError, match="--episodes takes 1 or more, got 0"):
         adapt.Config(**given, episodes=0)
     (tmp_path / "result.json").touch()
-    with pytest.raises(SystemExit, match=r"holds a result.json already; give another --logdir"):
+    with pytest.raises(
+        FileExistsError, match=r"holds a result.json already; give another --logdir"
+    ):
         adapt.main(adapt.Config(**given, logdir=str(tmp_path)))
-    with pytest.raises(SystemExit, match=r"is not a folder; give the --logdir of another folder"):
+    with pytest.raises(NotADirectoryError, match=r"is not a folder; give the --logdir of another"):
         adapt.main(adapt.Config(**given, logdir=str(tmp_path / "result.json")))
 
 
@@ -306,9 +308,6 @@ def test_messages(whole, tmp_path):
         adapt.Config(run=whole, task=HARD, marks=(5, 1))
     with pytest.raises(ValueError, match="a fresh world cannot be frozen; use --world kept"):
         adapt.Config(run=whole, task=HARD, world="fresh", freeze=True)
-    message = f"no head of 'walk' to copy; --head takes one of its tasks: {EASY}, {HARD}"
-    with pytest.raises(SystemExit, match=message):
-        adapt.main(adapt.Config(run=whole, task=HARD, head="walk"))
     (tmp_path / "config.json").write_text(json.dumps({"recipe": "vae"}))
     with pytest.raises(SystemExit, match=r"vae\.py has no task_suite.*"):
         adapt.main(adapt.Config(run=tmp_path, task=HARD))
