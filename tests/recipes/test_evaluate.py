@@ -2,12 +2,14 @@
 
 import json
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_runs
 import torch
 
 import evaluate
@@ -136,3 +138,11 @@ def test_the_page_load_and_act_runs(monkeypatch):
         exec(block, session)
     assert len(session["scores"]) >= 4
     assert session["score"] > 0
+
+
+def test_a_tool_finds_the_recipe_beside_it_by_its_path(tmp_path):
+    """Not by `sys.path`, which need not have the folder of a script."""
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": "dreamerv3_gym"}))
+    call = tiny_runs.command("recipes/evaluate.py", tmp_path, PYTHONSAFEPATH="1", PYTHONPATH="src")
+    done = subprocess.run(**call, capture_output=True, check=False)
+    assert done.stderr.startswith(f"no checkpoint in {tmp_path}"), done.stderr

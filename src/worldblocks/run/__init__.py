@@ -46,8 +46,8 @@ from worldblocks.run.loop.progress import Progress
 from worldblocks.run.loop.run import Run
 from worldblocks.run.loop.schedule import Every, Ratio
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
+from worldblocks.run.saves.environment import load_agent
 from worldblocks.run.saves.session import Session, Stateful
-from worldblocks.run.saves.spaces import load_agent
 from worldblocks.run.saves.weights import load_module_state
 from worldblocks.run.video import open_loop_grid, subtitled, write_gif
 

@@ -11,7 +11,7 @@ from worldblocks.run.saves.durable import replace_text
 
 LINES = "metrics.jsonl"
 FILES = (LINES, "episodes.jsonl", "timing.jsonl", "curve.png", "scores.json", "tasks.png")
-FILES += ("proposal.json", "belief.png", "spaces.json")
+FILES += ("proposal.json", "belief.png", "environment.json")
 
 
 def export(run: Path | str, folder: Path | str) -> Path:
@@ -20,7 +20,7 @@ def export(run: Path | str, folder: Path | str) -> Path:
     The copy has `config.json` (without `logdir`, a path of one machine), a checkpoint of the
     agent's tensors and the run's counters, and those of `metrics.jsonl`, `episodes.jsonl`,
     `timing.jsonl`, `curve.png`, `report.*`, `scores.json`, `tasks.png`, `proposal.json`,
-    `belief.png` and `spaces.json` that exist. The `load` of a recipe and `compare` read it;
+    `belief.png` and `environment.json` that exist. The `load` of a recipe and `compare` read it;
     `--resume` does not. An earlier copy of the same run is replaced.
 
     Args:

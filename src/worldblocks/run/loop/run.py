@@ -16,8 +16,12 @@ from worldblocks.run.loop.interrupt import Interrupt
 from worldblocks.run.loop.progress import Progress
 from worldblocks.run.loop.warnings import LONG, at_the_start, no_episode
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
+from worldblocks.run.saves.environment import (
+    changed_versions,
+    check_spaces,
+    record_environment,
+)
 from worldblocks.run.saves.session import Session, Stateful
-from worldblocks.run.saves.spaces import changed_spaces, record_spaces
 
 
 class Run:
@@ -97,15 +101,12 @@ class Run:
             ValueError: a part does not fit, or `steps` is below what the run has made. The folder
                 is unchanged.
         """
-        envs = self._session.parts.get("envs")
-        try:
-            restored = self._session.restore(**position)
-        except ValueError as error:
-            if changed := changed_spaces(self.folder, envs) if envs else "":
-                raise ValueError(changed) from error
-            raise
-        if envs and not self._cfg.resume:
-            record_spaces(self.folder, envs)
+        check_spaces(self.folder, self._session.parts)
+        restored = self._session.restore(**position)
+        if not self._cfg.resume:
+            record_environment(self.folder, self._session.parts)
+        elif told := changed_versions(self.folder):
+            print(told)
         step, steps = restored["step"], self._cfg.steps
         if self._cfg.resume:
             if steps < min(step, read_config(self.folder).get("steps", 0)):
