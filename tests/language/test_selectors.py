@@ -251,5 +251,6 @@ def test_invalid_writers():
         Writer(model(), RANGES)
     with pytest.raises(ValueError, match="asks for 1 spec or more, got n=0"):
         Writer(ScriptedLM({}), RANGES, n=0)
-    with pytest.raises(ValueError, match="1 to 1000 characters, got 0"):
-        Writer(ScriptedLM({}), RANGES).write("")
+    for text, got in {"": "0$", " \n": "2, all of them blank$", "a" * 1001: "1001$"}.items():
+        with pytest.raises(ValueError, match=f"1 to 1000 characters, got {got}"):
+            Writer(ScriptedLM({}), RANGES).write(text)

@@ -25,9 +25,9 @@ class LanguageError(RuntimeError):
 class MissingCapability(LanguageError):
     """The backend lacks a capability; names the backends that have it."""
 
-    def __init__(self, name: str, capability: str):
+    def __init__(self, name: str, capability: str, hint: str = ""):
         able = " or ".join(BACKENDS[capability])
-        super().__init__(f"{name} cannot {capability}; {able} can")
+        super().__init__(f"{name} cannot {capability}; {able} can{hint}")
 
 
 class MissingModel(LanguageError):
@@ -62,11 +62,13 @@ class LanguageModel(Protocol):
     raise `MissingCapability`. `train` means that `LanguagePolicy` can fine-tune the network.
 
     `identity` identifies the exact model: a hash of its weights, or the address of an endpoint and
-    the model name there. `CachedLM` uses `name` and `identity` in its keys.
+    the model name there. `CachedLM` uses `name` and `identity` in its keys. `follows_schemas` is
+    False where `generate` refuses a schema.
     """
 
     name: str
     capabilities: frozenset[str]
+    follows_schemas: bool = True
 
     @property
     def identity(self) -> str:

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldblocks.language.backends.endpoint import check_json
 from worldblocks.language.backends.entries import DIGITS, key_of, pack, scored, unpack, valid
 from worldblocks.language.backends.limits import check_pairs, check_reply, check_texts
+from worldblocks.language.backends.replies import check_json
 from worldblocks.language.model import LanguageModel, Malformed, Messages, NotCached, require
 from worldblocks.typing import typed
 
@@ -62,6 +62,7 @@ class CachedLM(LanguageModel):
             )
         self.name, self._identity = inner.name, inner.identity
         self.capabilities = inner.capabilities - {"train"}
+        self.follows_schemas = inner.follows_schemas
 
     @property
     def identity(self) -> str:
@@ -99,7 +100,9 @@ class CachedLM(LanguageModel):
         entry = self._entries.get(key_of(asked))
         if entry is None:
             reply = check_reply(self.name, self._ask(asked).generate(messages, **options))
-            entry = self._keep(asked, reply if schema is None else check_json(self.name, reply))
+            entry = self._keep(
+                asked, reply if schema is None else check_json(self.name, reply, schema)
+            )
         return entry["reply"]
 
     @typed

@@ -8,8 +8,14 @@ import urllib.request
 from typing import Any
 
 from worldblocks.language.backends.limits import check_conversation, check_reply
+from worldblocks.language.backends.replies import check_json
 from worldblocks.language.backends.transport import RetryPolicy, post_json
 from worldblocks.language.model import LanguageModel, Malformed, Messages, MissingModel
+
+_NO_SCHEMA = (
+    "; if the server knows no response_format json_schema, ask without a schema: "
+    "Writer(model, ranges, schema=False) states it in the prompt"
+)
 
 
 class EndpointLM(LanguageModel):
@@ -84,7 +90,10 @@ class EndpointLM(LanguageModel):
         schema: dict[str, Any] | None = None,
         seed: int | None = None,
     ) -> str:
-        """See `LanguageModel.generate`; with a schema the reply is JSON.
+        """See `LanguageModel.generate`; with a schema, the JSON in the reply.
+
+        The schema is sent as `response_format`. A server that ignores it may add a code fence,
+        prose or thoughts around the JSON, which are left out.
 
         Raises:
             TimedOut, Unavailable, Refused, Malformed: see `EndpointLM`.
@@ -102,9 +111,16 @@ class EndpointLM(LanguageModel):
             asker=self.name,
             retry=self._retry,
             redact=self._redact,
+            hint="" if schema is None else _NO_SCHEMA,
         )
-        reply = self._redact(check_reply(self.name, _content(self.name, self._redact, found)))
-        return reply if schema is None else check_json(self.name, reply)
+        content, cut = _content(self.name, self._redact, found)
+        if cut and not content:
+            raise Malformed(
+                f"{self.name} was cut at max_tokens={max_tokens} before it said anything; give "
+                f"more max_tokens, as a model that thinks first needs"
+            )
+        reply = self._redact(check_reply(self.name, content))
+        return reply if schema is None else check_json(self.name, reply, schema, cut=cut)
 
     def _request(self, data: bytes) -> urllib.request.Request:
         request = urllib.request.Request(f"{self.base_url}/chat/completions", data=data)
@@ -134,32 +150,23 @@ class EndpointLM(LanguageModel):
         return text.replace(key, "<key>") if key else text
 
 
-def check_json(asker: str, reply: str) -> str:
-    """The reply, if it is JSON.
+def _content(asker: str, redact: Any, found: Any) -> tuple[Any, bool | None]:
+    """The text inside a chat completion, and whether it was cut; None if the server says nothing.
 
-    Raises:
-        Malformed: it is not, for example because it was cut at `max_tokens`.
+    Some servers send the text in parts, such as thoughts and the answer.
     """
     try:
-        json.loads(reply)
-    except (ValueError, RecursionError):
-        raise Malformed(
-            f"{asker} was asked for JSON and replied with {reply!r:.200}; if it was cut, give more "
-            f"max_tokens"
-        ) from None
-    return reply
-
-
-def _content(asker: str, redact: Any, found: Any) -> Any:
-    """The text inside a chat completion."""
-    try:
-        return found["choices"][0]["message"]["content"]
-    except (LookupError, TypeError):
+        choice = found["choices"][0]
+        content, ended = choice["message"]["content"], choice.get("finish_reason")
+        if isinstance(content, list):
+            content = "".join(part["text"] for part in content if part.get("type") == "text")
+    except (LookupError, TypeError, AttributeError):
         said = redact(json.dumps(found))[:200]
         raise Malformed(
             f"{asker} replied without choices[0].message.content: {said}; does the server "
             f"speak OpenAI's protocol?"
         ) from None
+    return content, None if ended is None else ended == "length"
 
 
 def _check_address(base_url: str) -> None:

@@ -39,6 +39,7 @@ class TransformersLM(LanguageModel):
     """
 
     capabilities = frozenset({"generate", "score", "train"})
+    follows_schemas = False
 
     def __init__(self, network: nn.Module, tokenizer: Any, *, name: str = "transformers") -> None:
         self.network, self.tokenizer, self.name = network, tokenizer, name

@@ -67,6 +67,7 @@ class PackagedLM(LanguageModel):
     """
 
     capabilities = TransformersLM.capabilities
+    follows_schemas = False
 
     def __init__(self, name: str) -> None:
         package = find_package(name, "PackagedLM", ["smollm2"])

@@ -30,6 +30,10 @@ class RetryPolicy(NamedTuple):
     pause: float  # seconds before the second attempt; doubles before each later one
 
 
+class _Invalid(Refused):
+    """The server calls the request itself invalid."""
+
+
 class _Retry(Exception):
     """An attempt failed and may be retried; carries the error to raise after the last one."""
 
@@ -44,6 +48,7 @@ def post_json(
     asker: str,
     retry: RetryPolicy,
     redact: Callable[[str], str],
+    hint: str = "",
 ) -> Any:
     """Post a request and return the JSON of its reply.
 
@@ -55,6 +60,7 @@ def post_json(
         asker: name of the model, for messages.
         retry: time limit and retries.
         redact: removes secrets from a server's text.
+        hint: what else to try if the server calls the request invalid (400, 422).
 
     Raises:
         TimedOut, Unavailable: the last attempt failed.
@@ -66,6 +72,8 @@ def post_json(
         try:
             text = _once(request, asker, retry.timeout, redact)
             break
+        except _Invalid as refused:
+            raise Refused(f"{refused}{hint}") from None
         except _Retry as failed:
             tried += 1
             if tried > retry.retries:
@@ -74,7 +82,7 @@ def post_json(
             wait = retry.pause * 2 ** (tried - 1) if failed.after is None else failed.after
         time.sleep(min(wait, LONGEST_PAUSE))
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         raise Malformed(
             f"{asker} expected JSON, got {_shown(text)}; is this the address of an API?"
@@ -134,7 +142,7 @@ def _status(
         text += "; check the key in the environment variable that api_key_env names"
     if 300 <= error.code < 400:
         text += "; redirects are not followed: give the final address"
-    return Refused(text)
+    return (_Invalid if error.code in (400, 422) else Refused)(text)
 
 
 def _shown(text: str) -> str:

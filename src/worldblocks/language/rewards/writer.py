@@ -1,16 +1,23 @@
 """Reward specs written by a large language model, with one round of feedback."""
 
+import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from worldblocks.envs import Feature
-from worldblocks.language.model import LanguageModel, Malformed, Messages, require
+from worldblocks.language.backends.replies import check_json
+from worldblocks.language.model import (
+    LanguageModel,
+    Malformed,
+    Messages,
+    MissingCapability,
+    require,
+)
 from worldblocks.language.rewards.expression import ExpressionError
 from worldblocks.language.rewards.menu import sample_features
 from worldblocks.language.rewards.operators import FUNCTIONS
 from worldblocks.language.rewards.spec import RewardSpec, reward_schema
 
-MOST_TOKENS = 600
 MOST_CHARACTERS = 1000  # of an instruction
 _SYSTEM = """You write reward functions for a reinforcement-learning agent as JSON:
 {"terms": [{"expr": "...", "weight": 1.0}]}, one to six terms, whose weighted sum is the reward.
@@ -32,9 +39,9 @@ class Attempt(NamedTuple):
 class Writer:
     """Asks a language model to write specs for an instruction.
 
-    Each of `n` replies is parsed and compiled on a sample over the whole range of the features. A
-    refused reply is sent back once with the reason. No reply is ever executed. Small models write
-    wrong specs (29 of 30 in a test); use `Selector` with them.
+    The one JSON object in each of `n` replies is compiled on a sample over the whole range of the
+    features. A refused reply is sent back once with the reason. No reply is ever executed. Small
+    models write wrong specs (29 of 30 in a test); use `Selector` with them.
 
     Args:
         model: `EndpointLM`, or another model that generates.
@@ -42,9 +49,12 @@ class Writer:
         n: number of specs to ask for.
         temperature: of the replies; at 0 they are all equal.
         about: a sentence or two about the environment.
+        schema: whether the model is held to the JSON schema of a spec. Without, the prompt states
+            the schema: for servers and models that follow none.
+        max_tokens: maximum length of a reply, thoughts included.
 
     Raises:
-        MissingCapability: the model cannot generate.
+        MissingCapability: the model cannot generate, or cannot follow a schema.
     """
 
     def __init__(
@@ -55,12 +65,18 @@ class Writer:
         n: int = 4,
         temperature: float = 0.7,
         about: str = "",
+        schema: bool = True,
+        max_tokens: int = 600,
     ) -> None:
         require(model, "generate")
+        if schema and not model.follows_schemas:
+            hint = ", and Writer(..., schema=False) states the schema in the prompt"
+            raise MissingCapability(model.name, "follow a schema", hint)
         if n < 1:
             raise ValueError(f"a Writer asks for 1 spec or more, got n={n}")
         self.model, self.ranges, self.n = model, dict(ranges), n
-        self.temperature, self.about = temperature, about
+        self.temperature, self.about, self.max_tokens = temperature, about, max_tokens
+        self._schema = schema
         self.attempts: list[Attempt] = []
 
     def write(self, instruction: str) -> list[RewardSpec]:
@@ -71,12 +87,15 @@ class Writer:
             LanguageError: the model failed.
             ValueError: the instruction is empty or too long.
         """
-        if not 0 < len(instruction) <= MOST_CHARACTERS:
+        if not instruction.strip() or len(instruction) > MOST_CHARACTERS:
             raise ValueError(
                 f"an instruction has 1 to {MOST_CHARACTERS} characters, got {len(instruction)}"
+                f"{', all of them blank' if instruction.isspace() else ''}"
             )
+        form = reward_schema(self.ranges)
+        stated = "" if self._schema else f"\nThe JSON schema of the answer: {json.dumps(form)}"
         asked = [
-            {"role": "system", "content": _SYSTEM},
+            {"role": "system", "content": _SYSTEM + stated},
             {"role": "user", "content": self._question(" ".join(instruction.split()))},
         ]
         self.attempts, found = [], {}
@@ -112,12 +131,12 @@ class Writer:
         try:
             reply = self.model.generate(
                 messages,
-                max_tokens=MOST_TOKENS,
+                max_tokens=self.max_tokens,
                 temperature=self.temperature,
-                schema=reward_schema(self.ranges),
+                schema=reward_schema(self.ranges) if self._schema else None,
                 seed=seed,
             )
-            terms = RewardSpec.from_json(reply).terms
+            terms = RewardSpec.from_json(check_json(self.model.name, reply)).terms
             source = {"model": self.model.name, "seed": seed}
             spec = RewardSpec(terms, instruction, source)
             spec.compile(sample_features(self.ranges))
