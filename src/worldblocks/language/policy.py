@@ -1,6 +1,7 @@
 """A language model as policy and value function."""
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from worldblocks._install import install
-from worldblocks.language.backends.branches import score_branches
+from worldblocks.language.backends.branches import reading_of, score_branches
 from worldblocks.language.model import LanguageModel, require
 from worldblocks.typing import typed
 
@@ -27,9 +28,11 @@ class LanguagePolicy(nn.Module):
         π(a | prompt) = exp(LP(a | prompt)) / Σ_b exp(LP(b | prompt)),    LP = Σ log p(token)
 
     The prompt is read once for all actions. The parameters are low-rank adapters (LoRA) of the
-    attention's queries and values, and the value head; `state_dict` holds only these. The rest of
-    the language model is not part of the module: it keeps its device and dtype, and loading a
-    policy needs the same model. The adapters are added to `model` in place.
+    attention's queries and values, and the value head; `state_dict` holds only these. Where the
+    network has no `q_proj` and `v_proj`, the adapters are those that peft has for its architecture
+    (in GPT-2 `c_attn`), else of all linear layers. The rest of the language model is not part of
+    the module: it keeps its device and dtype, and loading a policy needs the same model. The
+    adapters are added to `model` in place.
 
     Args:
         model: can `train`, such as `PackagedLM("smollm2")`.
@@ -41,6 +44,7 @@ class LanguagePolicy(nn.Module):
 
     Raises:
         MissingCapability: the model cannot be trained.
+        ValueError: the network is not causal, or has no layer that takes an adapter.
         ImportError: peft is missing.
 
     Source: Carta et al. 2023 (arXiv:2302.02662), equations 1-2; Hu et al. 2021 (arXiv:2106.09685)
@@ -59,6 +63,7 @@ class LanguagePolicy(nn.Module):
         super().__init__()
         require(model, "train")
         network: Any = getattr(model, "network")  # noqa: B009  (models that can train have it)
+        self._branches, width = reading_of(network)
         if rank:
             _add_low_rank(network, rank)
         network.requires_grad_(not rank)
@@ -66,7 +71,6 @@ class LanguagePolicy(nn.Module):
         for _, parameter in trained:
             parameter.requires_grad_()
         self.adapter = nn.ParameterDict({k.replace(".", "/"): p for k, p in trained})
-        width = network.get_output_embeddings().in_features
         layers = [nn.Linear(width, units), nn.Sigmoid(), nn.Linear(units, units), nn.Sigmoid()]
         self.value = nn.Sequential(*layers, nn.Linear(units, 1))
         self._read: Any = getattr(model, "tokens")  # noqa: B009  (as above)
@@ -80,7 +84,9 @@ class LanguagePolicy(nn.Module):
         phrases = self._read(self._phrases)
         owner = [i for i in range(len(unique)) for _ in phrases]
         contexts = self._read(unique)
-        found = score_branches(*self._network, contexts, phrases * len(unique), owner)
+        found = score_branches(
+            *self._network, contexts, phrases * len(unique), owner, branches=self._branches
+        )
         rows = torch.tensor([unique.index(p) for p in prompts], device=found.log_prob.device)
         logits = found.log_prob.view(len(unique), len(phrases))
         if self._per_token:
@@ -90,16 +96,29 @@ class LanguagePolicy(nn.Module):
 
 
 def _add_low_rank(network: nn.Module, rank: int) -> None:
-    """Add LoRA adapters to the attention's query and value projections, in place."""
+    """Add LoRA adapters to the network in place; `LanguagePolicy` says to which layers."""
     try:
         peft = importlib.import_module("peft")
     except ImportError as cause:
         raise ImportError(
             f"wb.language.LanguagePolicy needs the extra 'llm': {install('llm')}"
         ) from cause
-    targets = ["q_proj", "v_proj"]
+    config: Any = network.config
+    known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(config.model_type)
+    layers = {name.rpartition(".")[2] for name, _ in network.named_modules()}
+    targets: Any = ["q_proj", "v_proj"]
+    if layers.isdisjoint(targets):
+        targets = "all-linear" if layers.isdisjoint(known or ()) else known
     config = peft.LoraConfig(
         r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, bias="none"
     )
-    peft.inject_adapter_in_model(config, network)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "fan_in_fan_out")  # GPT-2's Conv1D; peft sets it
+            peft.inject_adapter_in_model(config, network)
+    except ValueError as cause:
+        raise ValueError(
+            f"LanguagePolicy cannot add adapters of rank {rank} to {type(network).__name__}: peft "
+            f"says {str(cause)[:200]!r}; rank=0 (--rank 0) trains all of its weights instead"
+        ) from cause
     network.eval()

@@ -1,6 +1,7 @@
 """Causal language models of Hugging Face's transformers, from this machine."""
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import os
@@ -13,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks._install import install
-from worldblocks.language.backends.branches import score_branches
+from worldblocks.language.backends.branches import Reading, reading_of, score_branches
 from worldblocks.language.backends.limits import check_conversation, check_pairs, check_reply
-from worldblocks.language.model import LanguageModel, Messages, MissingCapability, MissingModel
+from worldblocks.language.backends.loading import load_causal
+from worldblocks.language.model import LanguageModel, Messages, MissingCapability
 from worldblocks.typing import typed
 
 ROWS = 64  # completions per pass, which limits the memory of its key-value cache
@@ -50,26 +52,22 @@ class TransformersLM(LanguageModel):
     ) -> "TransformersLM":
         """Load a model from a folder, or by its id if it has been downloaded before.
 
-        Nothing is downloaded. In bfloat16 scores are up to 0.2 nats off and differ between
-        processors.
+        Nothing is downloaded, and no code in the folder is run. In bfloat16 scores are up to 0.2
+        nats off and differ between processors.
 
         Raises:
             ImportError: transformers is missing.
-            MissingModel: the model is not on this machine.
+            MissingModel: the model is not on this machine, is not a causal language model, or lacks
+                a configuration, a tokenizer or weights that can be read.
         """
         hub = transformers("TransformersLM")
-        try:
-            with quiet(hub):
-                tokenizer = hub.AutoTokenizer.from_pretrained(path, local_files_only=True)
-                network = hub.AutoModelForCausalLM.from_pretrained(
-                    path, dtype=dtype, local_files_only=True
-                )
-        except (OSError, ValueError) as cause:
-            raise MissingModel(
-                f"no model at {str(path)!r} on this machine that transformers can load: "
-                f"{first_line(cause)}; give a folder, or download an id with: hf download {path}"
-            ) from cause
+        with quiet(hub):
+            tokenizer, network = load_causal(hub, path, dtype)
         return cls(network.eval(), tokenizer, name=name or f"transformers:{Path(path).name}")
+
+    @functools.cached_property
+    def _reading(self) -> Reading:
+        return reading_of(self.network)
 
     @property
     def identity(self) -> str:
@@ -88,6 +86,12 @@ class TransformersLM(LanguageModel):
             ValueError: a text has more tokens than the model's context.
         """
         found = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        size: int = getattr(self.network, "get_input_embeddings")().num_embeddings  # noqa: B009
+        if (most := max(map(max, filter(None, found)), default=0)) >= size:
+            raise ValueError(
+                f"{self.name} got token {most} and knows {size}; give it the tokenizer it was "
+                f"trained with"
+            )
         begin = self.tokenizer.bos_token_id
         begin = self.tokenizer.eos_token_id if begin is None else begin
         self._check(max(map(len, found), default=0))
@@ -160,6 +164,7 @@ class TransformersLM(LanguageModel):
                 read[first : last + 1],
                 [follow[i] for i in chosen],
                 [owner[i] - first for i in chosen],
+                branches=self._reading.branches,
             ).log_prob.cpu()
         return scores
 
@@ -189,8 +194,3 @@ def quiet(hub: Any) -> Iterator[None]:
     finally:
         if bars:
             hub.utils.logging.enable_progress_bar()
-
-
-def first_line(cause: BaseException) -> str:
-    """The first line of an error."""
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:300]

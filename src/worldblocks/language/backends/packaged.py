@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks._install import install
-from worldblocks.language.backends.local import TransformersLM, first_line, transformers
+from worldblocks.language.backends.loading import first_line
+from worldblocks.language.backends.local import TransformersLM, transformers
 from worldblocks.language.model import LanguageModel, Messages, MissingModel
 
 
