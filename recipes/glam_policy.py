@@ -252,7 +252,7 @@ def main(cfg: Config) -> int:
     envs = environments(cfg, cfg.envs, cfg.seed)
     log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
     parts = {"agent": agent, "optimizer": optimizer, "envs": envs, "log": log, "save": save}
-    envs.reset()
+    agent.policy.check(envs.reset().obs["prompt"], cfg.history)
     with wb.run.Run(cfg, __file__, parts) as run:
         step, updates = run.restore(step=0, updates=0).values()
 

@@ -103,6 +103,26 @@ def test_a_saved_policy_acts_the_same():
     assert torch.equal(policy(PROMPTS).value, again(PROMPTS).value)
 
 
+def test_prompts_that_are_too_long():
+    """A prompt of one observation is 70 bytes; each further one adds its own and an action."""
+    _, policy = made()
+    prompt = "Goal: go" + "." * 38 + " \n Observation 0: wall"
+    policy(["a" * 190])
+    with pytest.raises(
+        ValueError, match="reads 200 tokens, got 201 of a prompt and an action; use"
+    ):
+        policy(["a" * 191])
+    data = torch.tensor([list(prompt.encode()) + [0] * 230])
+    for history in (1, 4):
+        policy.check(data, history)
+    with pytest.raises(
+        ValueError, match=r"--history 5: .* \(untrained-llama-2x12 reads 200 tokens"
+    ):
+        policy.check(data, 5)
+    with pytest.raises(ValueError, match=r"--history 12: prompts grow to about [0-9]+ bytes, and"):
+        policy.check(data, 12)
+
+
 def test_invalid_arguments(monkeypatch):
     with pytest.raises(MissingCapability, match="scripted cannot train; PackagedLM or"):
         LanguagePolicy(ScriptedLM({}), ACTIONS, rank=2)

@@ -124,6 +124,14 @@ def test_invalid_arguments():
         ValueError, match=r"a prompt has 1[0-9]+ bytes and the observation 50: give"
     ):
         Prompted(Corridor(), COMMANDS, length=50).reset(0)
+    with pytest.raises(ValueError, match="a history of 1 or more; got Corridor and history=0"):
+        Prompted(Corridor(), COMMANDS, history=0)
+    env = Corridor()
+    env.describer = None
+    with pytest.raises(
+        ValueError, match=r"with a describer, such as .* got Corridor and history=3"
+    ):
+        Prompted(env, COMMANDS)
     with pytest.raises(ValueError, match="in words to continue from a state; it has none"):
         Prompted(Corridor(), COMMANDS).set_state(b"")
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from worldblocks.envs import BODIES, Feature, Goal
 from worldblocks.language import (
     Embedding,
+    Exact,
     ExpressionError,
     GoalMenu,
     Malformed,
@@ -18,10 +19,12 @@ from worldblocks.language import (
     Ranking,
     Selector,
     TermMenu,
+    Uniform,
     WordOverlap,
     Writer,
     body_menu,
     fit_temperature,
+    menu_of,
     sample_features,
 )
 from worldblocks.language.ranking.selector import NEUTRAL, sum_of_parts
@@ -137,14 +140,23 @@ def test_baselines_by_hand():
     [
         ([], "a ranking needs 1 to 200 phrases, all different, got 0"),
         (["a", "a"], "got 2, 1 of them again"),
-        (["a", " "], "1 to 300 characters, got ' '"),
-        (["a", "b" * 301], "1 to 300 characters"),
+        (["a", " "], "1 to 300 characters, got ' ' as phrase 2 of 2"),
+        (["b" * 301, "a"], "1 to 300 characters, got 'b+ as phrase 1 of 2"),
         ([str(i) for i in range(201)], "got 201"),
     ],
 )
 def test_phrases_that_cannot_be_ranked(phrases, reason):
     with pytest.raises(ValueError, match=reason):
         WordOverlap().rank("x", phrases)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "a" * 301])
+@pytest.mark.parametrize(
+    "by", [WordOverlap(), Random(), Exact(), Uniform(), Selector(ScriptedLM(scores={}))]
+)
+def test_instructions_that_cannot_be_ranked(by, text):
+    with pytest.raises(ValueError, match=r"1 to 300 characters, got '.* as the instruction"):
+        by.rank(text, PHRASES)
 
 
 def test_invalid_selectors():
@@ -205,6 +217,12 @@ def test_menus_that_are_refused():
         GoalMenu([Goal("a", "x"), Goal("a", "y")])
     with pytest.raises(ValueError, match=r"needs its helpers .* and a phrase that is not one"):
         TermMenu({"rest": "1 - x"}, {"x": Feature(0, 1)}, helpers=["rest"])
+    with pytest.raises(ValueError, match="a phrase of a menu says what to do, got ' ' among"):
+        TermMenu({"rest": "1 - x", " ": "x"}, {"x": Feature(0, 1)})
+    with pytest.raises(ValueError, match="one or more goals with different phrases, got \\[\\]"):
+        GoalMenu([])
+    with pytest.raises(ValueError, match="CartPole-v1 has no menu: nothing describes its goals; "):
+        menu_of("CartPole-v1", object())
     with pytest.raises(ExpressionError, match="there is no feature 'y'"):
         TermMenu({"rest": "y"}, {"x": Feature(0, 1)})
 

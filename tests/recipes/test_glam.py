@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import sys
 
 import pytest
@@ -218,6 +219,41 @@ def test_evaluate_plays_the_most_probable_candidate(whole, capsys):
     assert int(agent.best) in range(2)
     evaluate.main(evaluate.Config(run=whole, episodes=2, envs=2, json=True))
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 2
+
+
+LONG = "go to the red ball " * 16  # 304 characters
+LEVELS = ("MiniGrid-Empty-5x5-v0", "MiniGrid-LavaGapS5-v0", "MiniGrid-DistShift1-v0")
+TOO_LONG = f"--instruction {LONG[:40]!r}… has 304 characters; use 300 or fewer"
+
+
+@pytest.mark.parametrize("reward", ["llm", "uniform", "none"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *[({"instruction": x}, f"--instruction {x!r} is blank; write one") for x in (" ", "\n\t")],
+        ({"mission": "  "}, "--mission '  ' is blank; write one, or leave it out"),
+        ({"instruction": LONG}, TOO_LONG),
+        ({"mission": LONG}, TOO_LONG.replace("instruction", "mission")),
+        *[({"env": level}, f"{level} has no goal for a menu: no key, ball") for level in LEVELS],
+        ({"verbs": ("open",)}, f"{TINY.env} has no goal for a menu: no key, ball, box or door of"),
+        ({"verbs": ()}, "nothing can be done: () to"),
+        ({"mission": "fly home"}, f"had the mission 'fly home'; {TINY.env} has, for example, "),
+    ],
+)
+def test_bad_instructions_and_menus_are_refused_before_anything_is_played(
+    changes, message, reward, tmp_path
+):
+    """Whoever ranks, and without a model: none is loaded."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(tmp_path / "run", reward=reward, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_body_without_a_mission_needs_an_instruction(tmp_path):
+    pytest.importorskip("dm_control", reason="needs the extra dmc")
+    for given, message in {"": "has no mission of its own; give an --inst", " ": "blank"}.items():
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path / "run", env="walker_walk", instruction=given)
 
 
 def test_messages(monkeypatch, tmp_path):

@@ -75,6 +75,52 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     same(*(wb.run.Checkpoint(folder).weights("agent") for folder in (part, whole)), "agent")
 
 
+def language_model(kind, folder, context):
+    """A folder with a tiny model that reads bytes."""
+    hub = pytest.importorskip("transformers", reason="needs the extra llm")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"vocab_size": 257, "bos_token_id": 256, "eos_token_id": 256, "pad_token_id": 256}
+    torch.manual_seed(0)
+    config = hub.AutoConfig.for_model(kind, **sizes, **ids, max_position_embeddings=context)
+    hub.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    wb.language.untrained_llama(units=4, layers=1, heads=1).tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "phi3"])
+def test_a_model_of_another_architecture(kind, tmp_path):
+    """No module of theirs is named q_proj or v_proj."""
+    folder = language_model(kind, tmp_path / kind, context=4000)
+    one = run(tmp_path / "run", model=str(folder))
+    agent, _ = recipe.load(one, device="cpu")
+    assert agent.policy.adapter
+    assert all(line["grad_norm"] > 0 for line in wb.run.read_jsonl(one / "metrics.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "bert"}, "bert' has a BertLMHeadModel that cannot be read: .* is not causal"),
+        ({"model": "gpt2", "rank": 0}, r"--history 2: the longest prompt with its action is too "),
+        ({"model": "gpt2", "history": 1}, r"\(transformers:gpt2 reads 90 tokens, got [0-9]+; sho"),
+        (
+            {"history": 200},
+            "--history 200: prompts grow to about [0-9]+ bytes, and the observation",
+        ),
+        ({"history": 0}, "and a history of 1 or more; got .* history=0"),
+        ({"env": "MiniGrid-Dynamic-Obstacles-5x5-v0"}, "one discrete action, and commands with it"),
+        ({"env": "walker_walk"}, "unknown MiniGrid level 'walker_walk'"),
+        ({"mission": " "}, "had the mission ' '; BabyAI-GoToRedBallNoDists-v0 has, for example"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_anything_is_played(changes, message, tmp_path):
+    if kind := changes.get("model"):
+        changes["model"] = str(language_model(kind, tmp_path / kind, context=90))
+    with pytest.raises((ValueError, wb.language.MissingModel), match=message):
+        run(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
 class Script:
     """Rows of one environment: terminal at row 1, a time limit at row 4."""
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
 from torch import Tensor, nn
 
 from worldblocks._install import install
 from worldblocks.language.backends.branches import reading_of, score_branches
 from worldblocks.language.model import LanguageModel, require
+from worldblocks.language.prompted import read_prompts
 from worldblocks.typing import typed
 
 
@@ -74,8 +75,38 @@ class LanguagePolicy(nn.Module):
         layers = [nn.Linear(width, units), nn.Sigmoid(), nn.Linear(units, units), nn.Sigmoid()]
         self.value = nn.Sequential(*layers, nn.Linear(units, 1))
         self._read: Any = getattr(model, "tokens")  # noqa: B009  (as above)
+        self._context: int | None = getattr(model, "context", None)
         self._network = (network,)  # in a tuple: not part of the module
         self._phrases, self._per_token = [f" {action}" for action in actions], per_token
+
+    @typed
+    def check(self, prompt: Shaped[Tensor, "env length"], history: int) -> None:
+        """Refuse a history that makes prompts too long, before anything is played.
+
+        Args:
+            prompt: the observation `prompt` of `Prompted` at the first rows of episodes, with one
+                observation each; later ones are taken to be as long.
+            history: number of observations in a prompt.
+
+        Raises:
+            ValueError: prompts would outgrow the observation or the model's context.
+        """
+        action = max(self._phrases, key=len)
+        firsts = read_prompts(prompt)
+        grown = [x + (action + x[x.rfind(" \n Observation 0:") :]) * (history - 1) for x in firsts]
+        size, most = max(len(text.encode()) for text in grown), prompt.shape[-1]
+        if size > most:
+            raise ValueError(
+                f"--history {history}: prompts grow to about {size} bytes, and the observation has "
+                f"{most}; use a smaller --history"
+            )
+        try:
+            self._read([text + action for text in grown])
+        except ValueError as cause:
+            raise ValueError(
+                f"--history {history}: the longest prompt with its action is too long for the "
+                f"model ({cause}); use a smaller --history or a --model that reads more"
+            ) from cause
 
     @typed
     def forward(self, prompts: list[str]) -> Judged:
@@ -84,6 +115,12 @@ class LanguagePolicy(nn.Module):
         phrases = self._read(self._phrases)
         owner = [i for i in range(len(unique)) for _ in phrases]
         contexts = self._read(unique)
+        most = max(map(len, contexts)) + max(map(len, phrases))
+        if self._context and most > self._context:
+            raise ValueError(
+                f"the model reads {self._context} tokens, got {most} of a prompt and an action; "
+                f"use a shorter history or a model that reads more"
+            )
         found = score_branches(
             *self._network, contexts, phrases * len(unique), owner, branches=self._branches
         )

@@ -70,7 +70,8 @@ class Prompted:
         length: maximum length of a prompt in bytes.
 
     Raises:
-        ValueError: the action is not a single discrete one, or a command is out of its range.
+        ValueError: the action is not a single discrete one, a command is out of its range, nothing
+            describes the environment, or the history is empty.
     """
 
     def __init__(
@@ -94,7 +95,12 @@ class Prompted:
                 f"indices; got the actions {dict(env.action)} and commands {dict(commands)}"
             )
         self._env, self._key, self._length = env, choices[0][0], length
-        self._describer: Any = getattr(env, "describer")  # noqa: B009  (not in `Environment`)
+        self._describer: Any = getattr(env, "describer", None)
+        if self._describer is None or history < 1:
+            raise ValueError(
+                f"Prompted takes an environment with a describer, such as wb.envs.minigrid(...), "
+                f"and a history of 1 or more; got {type(env).__name__} and history={history}"
+            )
         self._commands = dict(commands)
         self._seen: deque[list[str]] = deque(maxlen=history)
         self._done: deque[str] = deque(maxlen=history - 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from worldblocks.language.ranking.named import ranker
-from worldblocks.language.ranking.ranking import Ranking
+from worldblocks.language.ranking.ranking import MOST_CHARACTERS, Ranking
 from worldblocks.language.rewards.compiled import RewardFunction
 from worldblocks.language.rewards.menu import Menu, sample_features
 from worldblocks.language.rewards.spec import RewardSpec
@@ -144,8 +144,19 @@ def settle(env: Any, instruction: str, mission: str, *, seed: int) -> dict[str, 
         seed: for the reset.
 
     Raises:
-        ValueError: there is neither an instruction nor a mission.
+        ValueError: there is neither an instruction nor a mission, or one is blank or too long.
     """
+    for option, text in {"instruction": instruction, "mission": mission}.items():
+        if text and not text.strip():
+            raise ValueError(
+                f"--{option} {text!r} is blank; write one, or leave it out to take that of the "
+                f"first episode"
+            )
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(
+                f"--{option} {text[:40]!r}… has {len(text)} characters; use {MOST_CHARACTERS} or "
+                f"fewer"
+            )
     env.reset(seed)
     mission = mission or getattr(env.describer, "mission", "")
     if not (instruction or mission).strip():

@@ -10,6 +10,7 @@ pytest.importorskip("transformers", reason="needs the extra llm")
 from worldblocks.language import (
     MissingCapability,
     MissingModel,
+    Selector,
     TransformersLM,
     require,
     untrained_llama,
@@ -107,6 +108,9 @@ def test_invalid_arguments(model):
         bare.generate(ask, max_tokens=1)
     with pytest.raises(ValueError, match="reads 300 tokens, got 301; shorten the text"):
         model.score(["a" * 300], ["b"])
+    with pytest.raises(ValueError, match=r"reads 300 tokens, got 4.*fewer examples \(shots\), sho"):
+        Selector(model).rank("go home", ["go", "stay"])
+    assert Selector(model, shots=()).rank("go home", ["go", "stay"]).items
     with pytest.raises(ValueError, match="got 2 contexts and 1 completions; it takes one context"):
         model.score(["a", "b"], ["c"])
     with pytest.raises(ValueError, match="completion 1 empty, which has no log-probability"):

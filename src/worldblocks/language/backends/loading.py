@@ -28,6 +28,8 @@ def load_causal(hub: Any, path: str | Path, dtype: torch.dtype) -> tuple[Any, An
     """
     folder = Path(path)
     options = {"local_files_only": True, "trust_remote_code": False}
+    if not str(path).strip():
+        _refuse(path, "names no model")
     if folder.is_file():
         _refuse(path, f"is a file; give the folder it is in, {str(folder.parent)!r}")
     if folder.is_dir() and not (folder / "config.json").exists():

@@ -97,10 +97,18 @@ class TransformersLM(LanguageModel):
         self._check(max(map(len, found), default=0))
         return [row or [begin or 0] for row in found]
 
+    @property
+    def context(self) -> int | None:
+        """The most tokens that it reads; None if the model sets no limit."""
+        config: Any = self.network.config
+        names = ("max_position_embeddings", "max_seq_len")  # the second in MPT
+        return next((n for name in names if (n := getattr(config, name, None))), None)
+
     def _check(self, length: int) -> None:
-        longest = getattr(self.network.config, "max_position_embeddings", None)
-        if longest and length > longest:
-            raise ValueError(f"{self.name} reads {longest} tokens, got {length}; shorten the text")
+        if self.context and length > self.context:
+            raise ValueError(
+                f"{self.name} reads {self.context} tokens, got {length}; shorten the text"
+            )
 
     @torch.no_grad()
     def generate(

@@ -100,6 +100,11 @@ class PackagedLM(LanguageModel):
         """The tokenizer."""
         return self.inner.tokenizer
 
+    @property
+    def context(self) -> int | None:
+        """See `TransformersLM.context`."""
+        return self.inner.context
+
     def tokens(self, texts: list[str]) -> list[list[int]]:
         """See `TransformersLM.tokens`."""
         return self.inner.tokens(texts)

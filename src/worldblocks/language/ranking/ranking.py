@@ -51,11 +51,12 @@ def check_texts(instruction: str, phrases: Sequence[str]) -> None:
             f"a ranking needs 1 to {MOST_PHRASES} phrases, all different, got {len(phrases)}, "
             f"{len(phrases) - len(set(phrases))} of them again"
         )
-    for text in (instruction, *phrases):
+    for place, text in enumerate((instruction, *phrases)):
         if not isinstance(text, str) or not 0 < len(text) <= MOST_CHARACTERS or not clean(text):
+            what = f"as phrase {place} of {len(phrases)}" if place else "as the instruction"
             raise ValueError(
                 f"an instruction and a phrase have 1 to {MOST_CHARACTERS} characters, got "
-                f"{repr(text)[:60]}"
+                f"{repr(text)[:60]} {what}"
             )
 
 

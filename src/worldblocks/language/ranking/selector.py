@@ -112,7 +112,13 @@ class Selector:
 
     def _log_prob(self, context: str, completions: list[str]) -> Tensor:
         assert self.model is not None
-        return self.model.score([context] * len(completions), completions).double()
+        try:
+            return self.model.score([context] * len(completions), completions).double()
+        except ValueError as cause:
+            raise ValueError(
+                f"{cause}: a phrase of the menu is read after {len(self.shots)} examples and the "
+                f"instruction; use fewer examples (shots), shorter texts or a model that reads more"
+            ) from cause
 
 
 def cosine(

@@ -54,7 +54,7 @@ class TermMenu:
 
     Raises:
         ExpressionError: an expression is invalid for these features.
-        ValueError: a helper is not on the menu, or every phrase is a helper.
+        ValueError: a helper is not on the menu, every phrase is a helper, or a phrase is blank.
 
     >>> walker_menu = body_menu("walker")
     >>> [term.expr for term in walker_menu.spec("jump up").terms]
@@ -73,6 +73,10 @@ class TermMenu:
             raise ValueError(
                 f"a menu needs its helpers {list(helpers)} and a phrase that is not one of them, "
                 f"got the phrases {list(phrases)}"
+            )
+        if blank := [phrase for phrase in phrases if not phrase.strip()]:
+            raise ValueError(
+                f"a phrase of a menu says what to do, got {blank[0]!r} among {list(phrases)[:6]}"
             )
         rows = sample_features(self.ranges)
         for phrase, expr in phrases.items():
@@ -143,9 +147,27 @@ def body_menu(name: str) -> TermMenu:
 
 
 def menu_of(name: str, env: Any) -> TermMenu:
-    """The menu of an environment: that of its body, or of the goals it describes."""
+    """The menu of an environment: that of its body, or of the goals it describes.
+
+    Raises:
+        ValueError: the environment describes no goals, or has none in this episode.
+    """
     domain = name.split("_")[0]
-    return body_menu(domain) if domain in BODIES else GoalMenu(env.describer.candidates())
+    if domain in BODIES:
+        return body_menu(domain)
+    describer: Any = getattr(env, "describer", None)
+    if not hasattr(describer, "candidates"):
+        raise ValueError(
+            f"{name} has no menu: nothing describes its goals; menus have {', '.join(BODIES)} and "
+            f"the levels of BabyAI and MiniGrid with objects"
+        )
+    if not (goals := describer.candidates()):
+        raise ValueError(
+            f"{name} has no goal for a menu: no key, ball, box or door of this episode goes with "
+            f"the verbs of its describer; use a level with objects, such as "
+            f"BabyAI-GoToLocalS5N2-v0, or other verbs (--verbs)"
+        )
+    return GoalMenu(goals)
 
 
 def sample_features(
