@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-import tyro
 
 import worldblocks as wb
 from worldblocks.run import NonNegative, Positive, Seed
+
+tyro = wb.run.command_line(__file__)
 
 NEEDED = ("task_suite", "build", "update", "act")
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 import worldblocks as wb
 from worldblocks.run import Seed, at_least
+
+tyro = wb.run.command_line(__file__)
 
 NEEDED = ("load", "environments", "act", "world_model_loss", "actor_critic_loss")
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-import tyro
 
 import worldblocks as wb
 from worldblocks.run import NonNegative, Positive, Seed
+
+tyro = wb.run.command_line(__file__)
 
 NEEDED = ("load", "environments", "act")
 

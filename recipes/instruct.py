@@ -28,11 +28,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-import tyro
 from torch import nn
 
 import worldblocks as wb
 from worldblocks.run import NonNegative, Positive, Seed, inside
+
+tyro = wb.run.command_line(__file__)
 
 NEEDED = ("task_suite", "build", "load", "act", "world_model_loss", "actor_critic_loss")
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -84,6 +85,16 @@ def test_an_installation_without_recipes(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "__file__", str(tmp_path / "a" / "worldblocks" / "recipes.py"))
     with pytest.raises(FileNotFoundError, match=r"has no recipes at .*; install its wheel again"):
         recipes.folder()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_its_extra_it_says_what_to_install(name, monkeypatch):
+    path = ROOT / "recipes" / f"{name}.py"
+    monkeypatch.setitem(sys.modules, "tyro", None)  # as if it were not installed
+    monkeypatch.setattr(sys, "argv", [str(path), "smoke"])
+    message = r"^\S+ needs the extra 'run' \(tyro\): pip install -e \"\.\[run\]\"$"
+    with pytest.raises((ImportError, SystemExit), match=message):
+        runpy.run_path(str(path), run_name="__main__")
 
 
 def test_it_is_a_command():

@@ -25,6 +25,7 @@ from worldblocks.run.device.capture import Captured
 from worldblocks.run.device.devices import device_of, pick_device, rng_state, set_rng_state
 from worldblocks.run.device.memory import MemoryUse, count_memory
 from worldblocks.run.export import export
+from worldblocks.run.extras import command_line
 from worldblocks.run.folder import (
     check_writable,
     default_logdir,
@@ -78,6 +79,7 @@ __all__ = [
     "at_least",
     "check_options",
     "check_writable",
+    "command_line",
     "count_memory",
     "default_logdir",
     "device_of",

@@ -1,6 +1,7 @@
 """Optional packages, imported on first use."""
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from worldblocks._install import install
@@ -24,3 +25,18 @@ def extra(module: str, needed_by: str, *, in_extra: bool = True) -> Any:
         what = f"the extra 'run' ({package})" if in_extra else f"the package {package!r}"
         command = install("run") if in_extra else f"pip install {package}"
         raise ImportError(f"{needed_by} needs {what}: {command}") from error
+
+
+def command_line(tool: str) -> Any:
+    """The package tyro, which makes the command line of a tool from a dataclass.
+
+    Args:
+        tool: The `__file__` of the tool.
+
+    Raises:
+        SystemExit: It is not installed; gives the command that installs it.
+    """
+    try:
+        return extra("tyro", Path(tool).name)
+    except ImportError as error:
+        raise SystemExit(str(error)) from error
