@@ -7,7 +7,10 @@ import importlib.util
 import itertools
 import re
 import runpy
+import sys
+import tomllib
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -55,8 +58,8 @@ def test_a_block_runs_as_it_is_copied(kind, code, page, line, monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)  # where what a block writes does no harm
     session = {"__name__": "__main__"}
     if kind == "python":
-        if missing := lacking(code):
-            pytest.skip(f"not installed: {', '.join(missing)}")
+        for name in lacking(code):  # all other names of the block must be there
+            monkeypatch.setitem(sys.modules, name, mock.MagicMock())
         exec(compile(code, f"{page}:{line}", "exec"), session)
         return
     # A copy leaves prompts and output out (docs/style.css), but a traceback has parts of code.
@@ -68,6 +71,14 @@ def test_a_block_runs_as_it_is_copied(kind, code, page, line, monkeypatch, tmp_p
     assert not report, "".join(report)
 
 
+def test_the_check_of_an_environment_of_ones_own_prints_what_is_shown(capsys):
+    text = (DOCS / "environment.md").read_text(encoding="utf-8")
+    (_, code), *_ = FENCE.findall(text)
+    exec(compile(code, "corridor.py", "exec"), {"__name__": "__main__"})
+    shown = text.partition("```bash\npython corridor.py\n```")[2].split("```")
+    assert f"text\n{capsys.readouterr().out}" == shown[1]
+
+
 def test_prompts_and_output_are_not_copied():
     """The copy button takes `innerText`, which leaves out what is not displayed."""
     style = (DOCS / "style.css").read_text(encoding="utf-8")
@@ -75,10 +86,76 @@ def test_prompts_and_output_are_not_copied():
         assert re.search(rf"\[data-md-copying\] \.{kind}\b[^}}]*{{[^}}]*display: none", style)
 
 
-def test_every_page_is_in_the_navigation():
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+def test_every_page_is_in_the_menu_or_linked_from_a_page_in_it():
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    missing = [page for page in PAGES if f": {page.relative_to(DOCS)}\n" not in config]
-    assert missing == []
+    beside = re.findall(r"^  /(\S+\.md)$", config.partition("not_in_nav: |\n")[2], re.MULTILINE)
+    inside = [page for page in PAGES if f": {page.relative_to(DOCS)}\n" in config]
+    assert {*inside, *(DOCS / page for page in beside)} == {*PAGES}
+    texts = {page: page.read_text(encoding="utf-8") for page in inside}
+    linked = {(p.parent / to).resolve() for p, text in texts.items() for to in LINK.findall(text)}
+    assert [page for page in beside if DOCS / page not in linked] == []
+
+
+def test_the_readme_links_what_github_can_show():
+    """No page with an include, which stays as it is there, or with an SVG, which is left out."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "--8<--" not in text
+    assert "<svg" not in text
+    for target in LINK.findall(text):
+        path = ROOT / target
+        assert path.exists(), target
+        if path.suffix == ".md":
+            shown = path.read_text(encoding="utf-8")
+            assert not re.search(r"^ *--8<--|<svg", shown, re.MULTILINE), target
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_table_of_extras_is_the_project():
+    extras = project()["optional-dependencies"]
+    rows = first_table((DOCS / "install.md").read_text(encoding="utf-8"))[1:]
+    assert [row[0].strip("`") for row in sorted(rows)] == sorted(extras, key=lambda x: f"`{x}`")
+    for extra, _, includes in rows:
+        own = re.search(r"worldblocks\[([\w,]+)\]", " ".join(extras[extra.strip("`")]))
+        assert re.findall(r"`(\w+)`", includes) == (own[1].split(",") if own else []), extra
+
+
+SHOWN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=named)
+def test_every_install_line_works_in_a_clone(page):
+    """No index has the package; each line names extras that there are."""
+    extras = project()["optional-dependencies"]
+    for line in re.findall(r"pip install [^`\n#]*", page.read_text(encoding="utf-8")):
+        assert "worldblocks" not in line, line
+        for named_extras in re.findall(r'-e "\.\[([^]]*)\]"', line):
+            assert set(named_extras.split(",")) <= {*extras}, line
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=named)
+def test_every_command_names_a_file_and_options_that_there_are(page):
+    """Commands of recipes and tools as typed: the file, the preset and each option."""
+    text = re.sub(r" \\\n +", " ", page.read_text(encoding="utf-8"))
+    for name, rest in re.findall(r"python (recipes/\w+\.py)([^`\n#|;&]*)", text):
+        path = ROOT / name
+        if path.stem == "mine":  # a copy of the recipe for gymnasium
+            path = path.with_stem("dreamerv3_gym")
+        assert path.exists(), name
+        source = path.read_text(encoding="utf-8")
+        preset = rest.split()[:1]
+        if "\nPRESETS = {" in source and preset and re.fullmatch(r"[a-z]\w*", preset[0]):
+            assert f'\n    "{preset[0]}": Config(' in source, f"{name}{rest}"
+        for option in re.findall(r"(?<= )--(?:no-)?([\w-]+)", rest):
+            field = option.replace("-", "_")
+            assert re.search(rf"^    {field}: ", source, re.MULTILINE) or field == "help", (
+                f"{name}{rest}"
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
