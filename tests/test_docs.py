@@ -131,11 +131,20 @@ SHOWN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 @pytest.mark.parametrize("page", SHOWN, ids=named)
 def test_every_install_line_works_in_a_clone(page):
     """No index has the package; each line names extras that there are."""
-    extras = project()["optional-dependencies"]
-    for line in re.findall(r"pip install [^`\n#]*", page.read_text(encoding="utf-8")):
+    extras, text = project()["optional-dependencies"], page.read_text(encoding="utf-8")
+    for line in re.findall(r"pip install [^`\n#]*", text):
         assert "worldblocks" not in line, line
         for named_extras in re.findall(r'-e "\.\[([^]]*)\]"', line):
             assert set(named_extras.split(",")) <= {*extras}, line
+            if {*named_extras.split(",")} & {"dmc", "bench", "dev"}:
+                assert "Python 3.11 or 3.12" in text, "labmaze has no wheel for 3.13"
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "recipes").glob("*.md")), ids=named)
+def test_the_page_of_a_recipe_installs_what_it_runs(page):
+    text = page.read_text(encoding="utf-8")
+    first = re.search(r"^(pip install -c constraints.txt|python recipes/)", text, re.MULTILINE)
+    assert first[1].startswith("pip install")
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=named)
