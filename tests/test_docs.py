@@ -89,6 +89,12 @@ def test_prompts_and_output_are_not_copied():
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
+def test_examples_of_docstrings_catch_their_errors():
+    """Parts of a traceback would be copied."""
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")}
+    assert [path for path, text in sources.items() if "Traceback (most recent" in text] == []
+
+
 def test_every_page_is_in_the_menu_or_linked_from_a_page_in_it():
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     beside = re.findall(r"^  /(\S+\.md)$", config.partition("not_in_nav: |\n")[2], re.MULTILINE)

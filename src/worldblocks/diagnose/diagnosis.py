@@ -28,6 +28,7 @@ from worldblocks.run.log.sinks import read_jsonl
 
 ENVIRONMENTS = 4
 FEWEST = ENVIRONMENTS * (LENGTH + 1)
+"""Number of rows that a diagnosis needs at least: a window in each environment."""
 NEEDED = ("encoder", "rssm", "decoder", "reward", "cont", "actor", "value", "return_scale")
 UNSEEN = 1_000_000  # added to the run's seed, for episodes that were not trained on
 

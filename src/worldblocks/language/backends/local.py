@@ -34,10 +34,12 @@ class TransformersLM(LanguageModel):
         tokenizer: its fast tokenizer.
         name: part of the keys of `CachedLM`.
 
-    >>> TransformersLM.load("no/such-model")  # doctest: +IGNORE_EXCEPTION_DETAIL
-    Traceback (most recent call last):
-        ...
-    MissingModel: no model at 'no/such-model' on this machine ...
+    >>> import worldblocks as wb
+    >>> try:
+    ...     wb.language.TransformersLM.load("no/such-model")
+    ... except wb.language.MissingModel as error:
+    ...     print(error)  # doctest: +ELLIPSIS
+    no model at 'no/such-model' on this machine...
     """
 
     capabilities = frozenset({"generate", "score", "train"})
