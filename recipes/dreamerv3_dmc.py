@@ -348,7 +348,7 @@ def main(cfg: Config) -> int:
                 updates += 1
             rows = envs.receive()
             run.logger.played(step, envs.finished, envs.failures)
-            if video(step) and updates and agent.encoder.image_keys and replay.holds(frames):
+            if video(step) and updates and agent.encoder.picture_keys and replay.holds(frames):
                 batch = sample(agent, replay, 4, length=frames)
                 run.logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
             if log(step):

@@ -46,7 +46,7 @@ class Config:
     workers: bool = True  # one process each, restarted if it crashes
     env_args: str = "{}"  # keyword arguments for the environment, as JSON
     pixels: bool = False  # observe rendered images instead of the environment's observations
-    image: int = 64  # side in pixels
+    image: Positive[int] | None = None  # side in pixels; default: as observed, rendered images 64
     repeat: Positive[int] = 1  # environment steps per action
 
     # Replay
@@ -118,7 +118,7 @@ class Config:
 
 PRESETS = {
     "vector": Config(units=64, train_ratio=1024.0),
-    "image": Config(train_ratio=256.0),
+    "image": Config(image=64, train_ratio=256.0),
     "cpu": Config(
         steps=12_000,
         device="cpu",
@@ -398,7 +398,7 @@ def main(cfg: Config) -> int:
                 updates += 1
             rows = envs.receive()
             run.logger.played(step, envs.finished, envs.failures)
-            if video(step) and updates and agent.encoder.image_keys and replay.holds(frames):
+            if video(step) and updates and agent.encoder.picture_keys and replay.holds(frames):
                 batch = sample(agent, replay, 4, length=frames)
                 run.logger.video(step, "open_loop", wb.diagnose.open_loop_video(agent, batch))
             if log(step):

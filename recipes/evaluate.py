@@ -50,7 +50,7 @@ def judge(cfg: Config, recipe, agent, saved, mode: bool):
     task = [cfg.task] if cfg.task else []
     envs = recipe.environments(saved, min(cfg.envs, cfg.episodes), cfg.seed, *task)
     policy = wb.evaluate.AgentPolicy(recipe.act, agent, len(envs), mode)
-    images = agent.encoder.image_keys if hasattr(agent, "encoder") and mode == cfg.mode else ()
+    keys = agent.encoder.picture_keys if hasattr(agent, "encoder") and mode == cfg.mode else ()
     frames, stopped = [], ""
     with (
         wb.run.Interrupt() as interrupt,
@@ -58,8 +58,9 @@ def judge(cfg: Config, recipe, agent, saved, mode: bool):
     ):
 
         def watch(rows, scores):
-            if images and len(frames) < cfg.video and not scores[0]:
-                frames.append(torch.cat([rows.obs[key][0] for key in images], -1))
+            if keys and len(frames) < cfg.video and not scores[0]:
+                seen = [wb.run.picture(envs.observation[key], rows.obs[key][0]) for key in keys]
+                frames.append(wb.run.side_by_side(seen))
             progress.update(sum(map(len, scores)))
             return interrupt.requested
 

@@ -126,8 +126,13 @@ class VAE(nn.Module):
 
     def __init__(self, observation: wb.spaces.Spaces, cfg: Config):
         super().__init__()
-        images = wb.encoders.images_of(observation).values()
-        channels, size = sum(image.channel for image in images), next(iter(images)).height
+        groups = wb.encoders.image_groups(observation)
+        if len(groups) != 1:
+            raise ValueError(
+                f"an autoencoder is for images of one size, got {observation}; --image 64 resizes "
+                f"those of an environment, --pixels renders it"
+            )
+        size, channels = wb.encoders.group_shape(observation, groups[0])
         errors = {"l2": wb.distributions.SigmoidImageMSE, "l1": wb.distributions.SigmoidImageL1}
         self.encoder = wb.encoders.GaussianEncoder(
             channels=channels, size=size, latent=cfg.latent, depth=cfg.depth

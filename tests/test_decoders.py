@@ -12,9 +12,10 @@ from worldblocks.decoders import (
     MultiDecoder,
     VectorDecoder,
     dreamer_decoder,
+    target,
 )
 from worldblocks.distributions import ImageMSE, OneHot, SymlogMSE
-from worldblocks.spaces import Continuous, Discrete, Image
+from worldblocks.spaces import Continuous, Discrete, Grid, Image
 
 SPACES = {"speed": Continuous(), "arm": Continuous((2, 3)), "key": Discrete(4, (2,))}
 MIXED = {"view": Image(48, 48, 3), "eye": Image(48, 48, 1), **SPACES}
@@ -67,7 +68,7 @@ def slow_decode(decoder, deter, stoch):
         x = x / (x.square().mean(0, keepdim=True) + 1e-4).sqrt() * layer.norm.scale[:, None, None]
         return x * x.sigmoid()
 
-    blocks, side, top = decoder.from_deter.blocks, decoder.side, len(decoder.norm.norm.scale)
+    blocks, side, top = decoder.from_deter.blocks, decoder.sides[0], len(decoder.norm.norm.scale)
     own = top // blocks
     x = torch.zeros(top, side, side)
     for g, part in enumerate(deter.chunk(blocks)):
@@ -236,6 +237,57 @@ def test_the_decoders_must_fit_the_spaces():
             MultiDecoder(**arguments)
     with pytest.raises(ValueError, match=r"makes 3 channels, the images have {'eye': 1"):
         MultiDecoder(MIXED, image=image_decoder(), vector=vector_decoder())
+
+
+def test_cameras_of_several_sizes_and_grids_have_a_part_each():
+    spaces = {"b": Image(20, 33, 3), "a": Image(9, 8, 1), "g": Grid(3, 2, 2, 4), "v": Continuous()}
+    sizes = {"deter": DETER, "stoch": 15, "depth": 2, "units": 7, "blocks": 4}
+    decoder = dreamer_decoder(spaces, **sizes)
+    out = decoder(state(2, 5))
+    shapes = {key: tuple(mean.shape[2:]) for key, mean in out.mean.items()}
+    assert shapes == {"v": (), "a": (9, 8, 1), "b": (20, 33, 3), "g": (3, 2, 2, 4)}
+    torch.testing.assert_close(out["g"].mean.sum(-1), torch.ones(2, 5, 3, 2, 2))
+    obs = {key: torch.zeros(2, 5, *s.shape, dtype=torch.uint8) for key, s in spaces.items()}
+    obs["v"] = torch.zeros(2, 5)
+    cells = -out["g"].logits[..., 0].sum((-3, -2, -1))
+    torch.testing.assert_close(out["g"].nll(target(out["g"], obs["g"])), cells)
+    parts = [out[key].nll(obs[key]) for key in "abv"]
+    torch.testing.assert_close(out.nll(obs), sum(parts) + cells)
+    message = r"for each size of images .*; got 1 for the images \[\['a'\], \['b'\]\] and \[\] for"
+    with pytest.raises(ValueError, match=message):
+        MultiDecoder(spaces, image=decoder.image[0], vector=decoder.vector)
+
+
+class Own(torch.nn.Module):
+    """A grey image."""
+
+    def __init__(self, **members):
+        super().__init__()
+        for name, value in members.items():
+            setattr(self, name, value)
+
+    def forward(self, deter, stoch):
+        return ImageMSE(deter.new_full((*deter.shape[:-1], 37, 51, 4), 0.5))
+
+
+def test_an_image_part_of_ones_own():
+    spaces = {"a": Image(37, 51, 3), "b": Image(37, 51, 1)}
+    sizes = {"deter": DETER, "stoch": 15, "depth": 2, "units": 7}
+    out = dreamer_decoder(spaces, **sizes, image=Own(channels=4))(state(2))
+    assert [tuple(mean.shape) for mean in out.mean.values()] == [(2, 37, 51, 3), (2, 37, 51, 1)]
+    with pytest.raises(TypeError, match="Own is used as an image part and has no channels; an"):
+        MultiDecoder(spaces, image=Own())
+    with pytest.raises(ValueError, match=r"Own is for 4 channels, the images are {'a'"):
+        dreamer_decoder({**spaces, "c": Image(8, 8, 1)}, **sizes, image=Own(channels=4))
+
+
+def test_mults_and_outer_arrive():
+    sizes = {"deter": DETER, "stoch": 15, "depth": 2, "units": 7, "blocks": 2}
+    spaces = {"a": Image(20, 16, 1), "g": Grid(4, 4, 1, 3)}
+    decoder = dreamer_decoder(spaces, **sizes, mults=(1, 2, 5), outer=True)
+    for part in (decoder.image, decoder.grids[0].planes):
+        assert [conv.out_channels for conv in part.convs] == [4, 2]
+    assert (decoder.image.sides, decoder.grids[0].planes.sides) == ((5, 4), (1, 1))
 
 
 def test_gradients_reach_every_parameter_and_the_state():

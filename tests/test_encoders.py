@@ -5,17 +5,21 @@ import torch
 import torch.nn.functional as F
 
 from worldblocks.encoders import (
+    GridEncoder,
     ImageEncoder,
     MultiEncoder,
     VectorEncoder,
     check_keys,
     dreamer_encoder,
-    image_side,
+    group_shape,
+    image_groups,
+    image_sides,
+    image_stages,
     images_of,
     vectors_of,
 )
 from worldblocks.layers import PooledConv2d
-from worldblocks.spaces import Continuous, Discrete, Image
+from worldblocks.spaces import Continuous, Discrete, Grid, Image
 
 SPACES = {"speed": Continuous(), "arm": Continuous((2, 3)), "key": Discrete(4, (2,))}
 MIXED = {"view": Image(48, 48, 3), "eye": Image(48, 48, 1), **SPACES}
@@ -124,15 +128,37 @@ def test_images_of_another_shape_are_refused(shape):
         small()(torch.zeros(shape, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize("size", [50, 32, 512, 0])
-def test_sides_that_do_not_halve(size):
-    message = rf"side {size} halved 4 times .* sides that work: 48, 64, 80, .*, 256$"
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 7}, r"an image of 7×7 pixels; its sides may have 8 to 512: .*--image 64 .*Grid"),
+        ({"size": (64, 513)}, "an image of 64×513 pixels; its sides may have 8 to 512"),
+        ({"size": 0}, r"is one positive integer, or \(height, width\) such as .* got 0"),
+        ({"size": (9, 9, 3)}, r"got \(9, 9, 3\)"),
+        ({"size": 10, "mults": (1,) * 5}, r"10×10 pixels has 1 to 4 stages with outer=False, .* 1"),
+        ({"size": 64, "mults": ()}, r"has 1 to 7 stages .* got mults=\(\)"),
+    ],
+)
+def test_sizes_that_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        ImageEncoder(channels=3, size=size, depth=2)
+        ImageEncoder(channels=3, depth=2, **arguments)
 
 
-def test_image_side():
-    assert [image_side(64, 4), image_side(96, 4), image_side(48, 3)] == [4, 6, 6]
+@pytest.mark.parametrize("outer", [False, True])
+def test_the_stages_follow_the_longer_side(outer):
+    """3 to 16 pixels remain, and the sizes of the reference have its stages."""
+    for side in range(8, 513):
+        mults = image_stages((side, 8), outer=outer)
+        halvings = len(mults) - outer
+        height, width = image_sides((side, 8), mults, outer=outer)
+        assert mults == (2, 3, 4, 4, 4)[: len(mults)]
+        assert (height, width) == (-(-side // 2**halvings), -(-8 // 2**halvings))
+        assert 3 <= height <= 16 or outer
+        if not outer:
+            expected = 1 + (side >= 12) + (side >= 24) + (side >= 48) + (side > 256)
+            assert halvings == expected
+        elif 24 <= side <= 128:
+            assert mults == (2, 3, 4, 4)
 
 
 def test_gradients_reach_every_parameter_and_capture(same_when_compiled):
@@ -298,7 +324,85 @@ def test_the_encoders_must_fit_the_keys():
             MultiEncoder(**arguments)
 
 
-@pytest.mark.parametrize("other", [Image(48, 64, 3), Image(64, 64, 3)])
-def test_images_must_be_square_and_of_one_size(other):
-    with pytest.raises(ValueError, match="all images must be square and of one size, got"):
-        images_of({"view": Image(48, 48, 3), "other": other})
+def test_cameras_of_several_sizes_have_a_part_each():
+    spaces = {"b": Image(20, 33, 3), "a": Image(9, 8, 1), "c": Image(20, 33, 1), "v": Continuous()}
+    encoder = dreamer_encoder(spaces, depth=2, units=7)
+    obs = {key: pixels(2, *s.shape) for key, s in spaces.items() if key != "v"}
+    obs["v"] = torch.randn(2)
+    one, two = encoder.image
+    expected = [encoder.vector({"v": obs["v"]}), one(obs["a"])]
+    expected.append(two(torch.cat([obs["b"], obs["c"]], -1)))
+    assert torch.equal(encoder(obs), torch.cat(expected, -1))
+    assert (encoder.image_keys, encoder.grid_keys) == (["a", "b", "c"], [])
+    assert image_groups(spaces) == [["a"], ["b", "c"]]
+    assert (list(images_of(spaces)), group_shape(spaces, ["b", "c"])) == (
+        ["a", "b", "c"],
+        ((20, 33), 4),
+    )
+
+
+class Own(torch.nn.Module):
+    """The mean of each channel."""
+
+    def __init__(self, **members):
+        super().__init__()
+        for name, value in members.items():
+            setattr(self, name, value)
+
+    def forward(self, image):
+        return image.float().mean((-3, -2))
+
+
+def test_an_image_part_of_ones_own():
+    own = Own(size=(37, 51), channels=4, embed_dim=4)
+    spaces = {"a": Image(37, 51, 3), "b": Image(37, 51, 1)}
+    encoder = dreamer_encoder(spaces, depth=2, units=7, image=own)
+    assert encoder({"a": pixels(5, 37, 51, 3), "b": pixels(5, 37, 51, 1)}).shape == (5, 4)
+    with pytest.raises(TypeError, match=r"Own is used as an image part and has no size, embed_"):
+        MultiEncoder(image=Own(channels=3), image_keys=["a"])
+    for wrong in ({**spaces, "c": Image(8, 8, 1)}, {"a": spaces["a"]}, SPACES):
+        message = r"one image part .* for images of one size.* Own is for 37×51×4, the images are {"
+        with pytest.raises(ValueError, match=message):
+            dreamer_encoder(wrong, depth=2, units=7, image=own)
+    with pytest.raises(ValueError, match=r"one key for two encoders: \['a', 'a'\]"):
+        MultiEncoder(image=[own, own], image_keys=[["a"], ["a"]])
+
+
+def test_mults_and_outer_arrive():
+    options = {"depth": 2, "units": 7, "mults": (1, 2, 5), "outer": True}
+    encoder = dreamer_encoder({"a": Image(20, 16, 1), "g": Grid(4, 4, 1, 3)}, **options)
+    for part in (encoder.image, encoder.grids[0].planes):
+        assert [conv.out_channels for conv in part.convs] == [2, 4, 10]
+        assert part.halvings == 2
+
+
+# -------------------------------------------------------------------------------------------- grids
+
+
+def test_a_grid_enters_as_planes_of_one_hots():
+    board, seen = Grid(3, 2, channels=2, classes=4), {}
+    encoder = GridEncoder(board, depth=2)
+    encoder.planes.convs[0].register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
+    value = torch.randint(4, (5, 3, 2, 2), dtype=torch.uint8)
+    value[0, 0, 0, 0] = 9  # no class
+    assert encoder(value).shape == (5, encoder.embed_dim) == (5, 2 * 1 * 4)
+    planes = seen["x"][:, :, :3, :2].unflatten(1, (2, 4))
+    for channel in range(2):
+        for k in range(4):
+            assert torch.equal(planes[:, channel, k], (value[..., channel] == k).float())
+    assert (seen["x"].shape, planes.sum().item()) == ((5, 8, 4, 2), 5 * 3 * 2 * 2 - 1)
+    for wrong in (value.float(), value[..., :1]):
+        with pytest.raises(ValueError, match=r"takes classes of shape \('\*batch', 3, 2, 2\) for"):
+            encoder(wrong)
+
+
+def test_a_grid_among_others():
+    spaces = {**MIXED, "a.b": Grid(7, 7, 3, 11), "keys": Grid(1, 1, 1, 2)}
+    encoder = dreamer_encoder(spaces, depth=2, units=7)
+    grids = {
+        "a.b": torch.randint(11, (2, 7, 7, 3), dtype=torch.uint8),
+        "keys": torch.ones(2, 1, 1, 1, dtype=torch.uint8),
+    }
+    assert encoder({**observation(2), **grids}).shape == (2, encoder.embed_dim)
+    assert encoder.embed_dim == both().embed_dim + 4 * 4 * 4 + 4
+    assert encoder.picture_keys == ["a.b", "eye", "keys", "view"]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from worldblocks.spaces import (
     Continuous,
     Discrete,
+    Grid,
     Image,
     action_size,
     one_hot_action,
@@ -18,6 +19,7 @@ MIXED = {"jump": Discrete(3), "arm": Continuous((2,)), "keys": Discrete(2, (4,))
 
 def test_sizes():
     assert Image(7, 5, 3).shape == (7, 5, 3)
+    assert Grid(7, 5, 3, 2).shape == (7, 5, 3)
     assert (Continuous().size, Continuous((2, 3)).size) == (1, 6)
     assert (Discrete(4).size, Discrete(4, (2, 3)).size) == (4, 24)
     assert action_size(MIXED) == 13
@@ -82,6 +84,7 @@ def test_a_value_of_another_shape_is_refused():
     "make",
     [
         lambda: Image(64, 0, 3),
+        lambda: Grid(8, 8, 12, 0),
         lambda: Continuous(3),  # type: ignore[arg-type]
         lambda: Continuous([3]),  # type: ignore[arg-type]
         lambda: Discrete(0),
@@ -91,7 +94,7 @@ def test_a_value_of_another_shape_is_refused():
 )
 def test_impossible_sizes_are_refused(make):
     with pytest.raises(
-        ValueError, match=r"positive integers, and a shape is a tuple .*; got (I|C|D)"
+        ValueError, match=r"positive integers, and a shape is a tuple .*; got (I|G|C|D)"
     ):
         make()
 
@@ -101,3 +104,13 @@ def test_spaces_are_values():
     assert len({Continuous((3,)), Continuous((3,)), Continuous((4,))}) == 2
     with pytest.raises(AttributeError, match="cannot assign to field"):
         Discrete(4).classes = 5  # type: ignore[misc]
+
+
+def test_a_grid_in_one_hots():
+    value = torch.tensor([[[0, 2]], [[1, 3]]], dtype=torch.uint8)
+    assert Grid(2, 1, 2, 3).one_hot(value).int().tolist() == [
+        [[[1, 0, 0], [0, 0, 1]]],
+        [[[0, 1, 0], [0, 0, 0]]],
+    ]
+    with pytest.raises(ValueError, match=r"uint8 and has 256 classes at most; got Grid\(.*257\)"):
+        Grid(8, 8, 1, 257)

@@ -1,6 +1,6 @@
 """Descriptions of observations and actions.
 
-Blocks, replay buffers and environments share these three descriptions and nothing else. Inside the
+Blocks, replay buffers and environments share these four descriptions and nothing else. Inside the
 agent an action is one flat float vector, the concatenation of all parts in sorted key order.
 Discrete parts become one-hots, continuous parts keep their values.
 """
@@ -12,7 +12,7 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Shaped
 
 from worldblocks._wrong_call import described
 
@@ -31,6 +31,36 @@ class Image:
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.height, self.width, self.channel)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A board or a map: uint8 classes 0 … `classes` - 1 of shape `height width channel`.
+
+    A 8×8 board with a plane of 0 and 1 for each of 12 pieces is `Grid(8, 8, 12, 2)`. Where an
+    `Image` has brightness, a grid has names: it is encoded as one-hots and decoded to a categorical
+    for each cell and channel.
+    """
+
+    height: int
+    width: int
+    channels: int
+    classes: int
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, (*self.shape, self.classes))
+        if self.classes > 256:
+            raise ValueError(f"a grid is uint8 and has 256 classes at most; got {self}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.height, self.width, self.channels)
+
+    def one_hot(
+        self, value: Shaped[torch.Tensor, "*batch height width channel"]
+    ) -> Bool[torch.Tensor, "*batch height width channel classes"]:
+        """The one-hots of classes; a value that is not a class is all zeros."""
+        return value.unsqueeze(-1) == torch.arange(self.classes, device=value.device)
 
 
 @dataclass(frozen=True)
@@ -74,13 +104,13 @@ def _check_sizes(space: Any, sizes: Any) -> None:
         )
 
 
-Space = Image | Continuous | Discrete
+Space = Image | Grid | Continuous | Discrete
 Spaces = Mapping[str, Space]
 Actions = Mapping[str, Continuous | Discrete]
 
 
 def check_spaces(
-    name: str, spaces: Any, kinds: tuple[type, ...] = (Image, Continuous, Discrete)
+    name: str, spaces: Any, kinds: tuple[type, ...] = (Image, Grid, Continuous, Discrete)
 ) -> None:
     """Check that `spaces` describe observations or actions by key; `name` is what takes them.
 

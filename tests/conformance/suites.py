@@ -22,6 +22,7 @@ from worldblocks.testing.promise.compare import perturbed
 FEATURE = perception.FEATURE
 SPACES = perception.SPACES
 VECTORS = {key: space for key, space in SPACES.items() if key != "image"}
+BOARD = {"board": wb.spaces.Grid(5, 3, channels=2, classes=3)}
 PICTURE = {"image": SPACES["image"]}
 ACTIONS = {"jump": Discrete(3), "arm": Continuous((2,))}
 STATE = perception.STATE
@@ -284,6 +285,12 @@ SUITES = {
         lambda: wb.encoders.VectorEncoder(VECTORS, units=10), VECTORS
     ),
     "encoders.GaussianEncoder": encoder(Seer, PICTURE),
+    "encoders.GridEncoder": encoder(
+        lambda: wb.encoders.dreamer_encoder(BOARD, depth=2, units=10), BOARD
+    ),
+    "decoders.GridDecoder": decoder(
+        lambda: wb.decoders.dreamer_decoder(BOARD, **STATE, depth=2, units=10), BOARD
+    ),
     "decoders.MultiDecoder+ImageDecoder+dreamer_decoder+Decoded+target": decoder(
         perception.decoder, SPACES
     ),

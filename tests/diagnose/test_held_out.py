@@ -115,9 +115,7 @@ def test_a_video_leaves_the_random_state_unchanged(agent):
 def test_a_video_needs_images():
     world = wb.spaces.Continuous((2,))
     blind = recipe.Agent({"vector": world}, {"arm": world}, CFG)
-    message = (
-        r"observes images, this one observes \['vector'\]: call it only if agent.encoder.image_keys"
-    )
+    message = r"observes images or grids, this one observes \['vector'\]: .* if agent.encoder.pict"
     with pytest.raises(ValueError, match=message):
         diagnose.open_loop_video(blind, None)
 

@@ -371,7 +371,7 @@ OUTSIDE = {
     "box": (BOX, ROW + 7, "7.0 is outside its space Box"),
     "one number": (BOX, np.float32([0, 0, -1.5]), "-1.5 is outside"),
     "one side": (Box(0, np.inf, (3,)), ROW - 1, "-1.0 is outside"),
-    "narrow image": (Box(0, 1, (6, 4, 3), np.uint8), FRAME, "9 is outside its space Box"),
+    "narrow image": (Box(10, 255, (6, 4, 3), np.uint8), FRAME, "9 is outside its space Box"),
     "integers": (Box(0, 5, (3,), np.int32), [0, 9, 0], "9 is outside"),
 }
 

@@ -11,8 +11,9 @@ from toy_gymnasium import Toy
 
 import worldblocks as wb
 from worldblocks.envs import rendering
+from worldblocks.envs.errors import OutsideSpace
 from worldblocks.envs.gym.images import channels_first, resized
-from worldblocks.spaces import Continuous, Image
+from worldblocks.spaces import Continuous, Grid, Image
 from worldblocks.spaces import Discrete as Classes
 
 IMAGE = Box(0, 255, (5, 7, 3), np.uint8)
@@ -292,6 +293,121 @@ def test_spaces_that_are_left_out_or_refused():
         gym(action=Dict({"a": Discrete(2), "b": text}))
     with pytest.raises(ValueError, match=r"environment without actions: Dict\(\); it needs one"):
         gym(action=Dict({}))
+
+
+@pytest.mark.parametrize(
+    ("space", "ours"),
+    [
+        (Box(0, 255, (210, 160, 3), np.uint8), Image(210, 160, 3)),
+        (Box(0, 255, (3, 37, 51), np.uint8), Image(37, 51, 3)),
+        (Box(0, 255, (28, 28), np.uint8), Image(28, 28, 1)),
+    ],
+)
+def test_images_keep_their_size(space, ours):
+    environment = wb.envs.gym(Toy, observation=space)
+    assert environment.observation == {"image": ours}
+    image = environment.reset(0).obs["image"]
+    assert (image.shape, image.dtype) == (ours.shape, np.uint8)
+    seen = environment._env.seen[0]
+    seen = seen.transpose(1, 2, 0) if seen.shape == (3, 37, 51) else seen.reshape(ours.shape)
+    np.testing.assert_array_equal(image, seen)
+
+
+@pytest.mark.parametrize(
+    ("space", "classes", "low"),
+    [
+        (Box(0, 1, (8, 8, 12), np.uint8), 2, 0),
+        (Box(-1, 1, (9, 9), np.int8), 3, -1),
+        (Box(0, 10, (3, 7, 5), np.int64), 11, 0),
+        (Box(0, 1, (6, 4, 2), np.bool_), 2, 0),
+    ],
+)
+def test_grids(space, classes, low):
+    shape = (*space.shape, 1) if len(space.shape) == 2 else space.shape
+    shape = (7, 5, 3) if shape == (3, 7, 5) else shape
+    for grids in (classes, {"board": classes}):
+        environment = gym(Dict({"board": space}), grids=grids)  # not resized
+        assert environment.observation == {"board": Grid(*shape, classes)}
+        board = environment.reset(0).obs["board"]
+        assert (board.shape, board.dtype) == (shape, np.uint8)
+        seen = environment._env.seen[0]["board"].astype(int) - low
+        seen = seen.transpose(1, 2, 0) if seen.shape == (3, 7, 5) else seen.reshape(shape)
+        np.testing.assert_array_equal(board, seen)
+    assert list(gym(space, grids=classes).observation) == ["image"]
+
+
+def test_grids_that_are_doubtful_or_refused():
+    board = Box(0, 1, (8, 8, 12), np.uint8)
+    message = r"'b' is Box\(0, 1, .* nearly black; .* wb.spaces.Grid with grids={'b': 2} \(--env-"
+    with pytest.warns(UserWarning, match=message) as caught:
+        gym(Dict({"b": board, "v": Box(0, 1, (2,))}))
+    assert caught[0].filename == __file__
+    environment = gym(Box(0, 255, (7, 7, 3), np.uint8), grids=11)
+    with pytest.raises(ValueError, match=r"outside the 11 classes: give `grids` the number of all"):
+        environment.reset(0)
+    with pytest.raises(ValueError, match=r"asked for the grids \['bord'\]; a grid is a Box of who"):
+        gym(Dict({"board": board}), grids={"bord": 2, "board": 2})
+    for grids in (True, 1, 300, {"image": 0}, {"image": 2.5}, "2"):
+        with pytest.raises(ValueError, match="a number of classes from 2 to 256, or one for each"):
+            gym(board, grids=grids)
+    with pytest.raises(
+        ValueError, match=r"grids=2 .* it describes a grid by wb.spaces.Grid and an"
+    ):
+        wb.envs.gym(Walk, grids=2)
+
+
+def test_images_of_floats():
+    space = Box(0, 1, (37, 51, 3))
+    message = r"'image' is Box.* a vector of 5661 numbers, and looks .*; float_images=True .* 255$"
+    with pytest.warns(UserWarning, match=message):
+        assert gym(space).observation == {"vector": Continuous((37, 51, 3))}
+    for low, high in ((0, 1), (-2, 2)):
+        space = Box(low, high, (3, 37, 51), np.float32)
+        environment = wb.envs.gym(Toy, observation=space, float_images=True)
+        assert environment.observation == {"image": Image(37, 51, 3)}
+        image = environment.reset(0).obs["image"]
+        share = (environment._env.seen[0] - low) / (high - low)
+        np.testing.assert_array_equal(image, np.rint(255 * share.transpose(1, 2, 0)))
+    for value in (np.nan, 200.0):
+        environment._env.look = lambda value=value: np.full((3, 37, 51), value, np.float32)
+        with pytest.raises(
+            ValueError, match=r"the observation as float32\[3, .* -2 is black and 2"
+        ):
+            environment.reset(0)
+    matrix = Box(0, 1, (3, 3))
+    with pytest.raises(ValueError, match=r"was asked for float_images; such an image is a Box"):
+        gym(matrix, float_images=True)
+    message = r"'far' is Box.* in 0 … 255 after its bounds, black and white, are declared in its"
+    far = Dict({"matrix": matrix, "far": Box(-np.inf, 1, (9, 9, 3))})
+    with pytest.warns(UserWarning, match=message):
+        gym(far)
+    with pytest.raises(ValueError, match=r"pixels=True, which .* and grids=0, float_images=True"):
+        wb.envs.gym("CartPole-v1", pixels=True, float_images=True)
+
+
+def test_bytes_and_integers_that_are_probably_classes():
+    """Whole numbers of a few values, by their space or in the rows that are looked at."""
+    with pytest.warns(UserWarning, match=r"a vector of 1323 numbers; .* grids={'image': 11}"):
+        gym(Box(0, 10, (21, 21, 3), np.int64))
+    environment = gym(Box(0, 255, (7, 7, 3), np.uint8))
+    ids = np.arange(147).reshape(7, 7, 3).astype(np.uint8) % 11
+    environment._env.look = lambda: ids
+    for _ in range(31):
+        environment.reset(0)
+    with pytest.warns(OutsideSpace, match=r"no number above 10 in 32 rows: .*'image': 11}"):
+        environment.reset(0)
+    for _ in range(40):
+        environment.reset(0)
+
+
+def test_a_size_for_an_environment_that_has_its_own():
+    factory = "worldblocks.testing:Catch"
+    side = wb.envs.gym(factory).observation["image"].height
+    assert wb.envs.gym(factory, size=side).observation["image"].height == side
+    with pytest.warns(
+        UserWarning, match=r"images of 40×40 \(size, --image\), but .*Catch.* used as"
+    ):
+        wb.envs.gym(factory, size=40)
 
 
 def test_actions_without_bounds():

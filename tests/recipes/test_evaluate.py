@@ -45,7 +45,7 @@ class Coin:
 class Agent(torch.nn.Linear):
     """Its carry counts rows since `is_first`."""
 
-    encoder = types.SimpleNamespace(image_keys=())
+    encoder = types.SimpleNamespace(picture_keys=())
 
     def initial(self, n):
         return torch.zeros(n)

@@ -17,7 +17,7 @@ PAIRS = list(itertools.combinations(RECIPES, 2))
 # The functions that may differ below `PRESETS`, and the settings whose default or comment may. An
 # addition needs a reason, given on the recipe's page.
 FUNCTIONS = {"environments"}
-FIELDS = {"steps", "logdir", "envs", "pixels", "repeat"}
+FIELDS = {"steps", "logdir", "envs", "pixels", "repeat", "image"}
 FIELDS |= {"train_ratio", "log_every", "report_steps"}
 LINES = 15
 

@@ -83,3 +83,34 @@ class Single(gymnasium.Env):
         assert self.action_space.contains(action), action
         self.when += 1
         return np.full(3, self.when, np.float32), 1.0, False, self.when == 9, {}
+
+
+class Cameras(gymnasium.Env):
+    """Random observations of any space, in episodes of 25 steps.
+
+    `shapes` are byte images by key, of shape [height, width, channel]; a single one without a key
+    is a list. `most` is the largest value.
+    """
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, shapes, most=255):
+        def box(shape):
+            return spaces.Box(0, most, tuple(shape), np.uint8)
+
+        parts = isinstance(shapes, dict)
+        self.observation_space = (
+            spaces.Dict({key: box(shape) for key, shape in shapes.items()})
+            if parts
+            else box(shapes)
+        )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        self.time = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.time += 1
+        return self.observation_space.sample(), 1.0, False, self.time == 25, {}

@@ -6,7 +6,15 @@ import torch
 from jaxtyping import TypeCheckError
 from PIL import Image
 
-from worldblocks.run import open_loop_grid, subtitled, write_gif
+import worldblocks as wb
+from worldblocks.run import (
+    grid_colours,
+    open_loop_grid,
+    picture,
+    side_by_side,
+    subtitled,
+    write_gif,
+)
 from worldblocks.run.video import BORDER, CONTEXT, GAP, HEADER, LABELS, OPEN
 
 
@@ -82,6 +90,29 @@ def test_the_grid_by_position(channels):
             assert bool((error == torch.tensor([0, 0, 4])).all()) == (not wrong)
     guess, _ = tile(frames[4], 1, 1, 44, 20)
     assert torch.equal(guess[::4, ::4], 255 - truth[1, 4].expand(11, 5, 3))
+
+
+def test_pictures_of_any_sizes_stand_side_by_side():
+    one, grey = torch.full((2, 5, 4, 4), 7.0), torch.full((2, 3, 6, 2), 9.0)
+    row = side_by_side([one, grey])
+    assert row.shape == (2, 5, 10, 3)
+    assert row[:, :, :4].unique().tolist() == [7]
+    assert row[:, :3, 4:].unique().tolist() == [9]
+    assert row[:, 3:, 4:].unique().tolist() == [0]
+
+
+def test_a_grid_has_the_colours_of_its_classes():
+    board = wb.spaces.Grid(1, 3, 2, 3)
+    value = torch.tensor([[[0, 0], [1, 0], [1, 2]]], dtype=torch.uint8)
+    black, one, both = picture(board, value)[0].float()
+    assert black.tolist() == [0, 0, 0]
+    assert one.max() == 255
+    other = picture(board, torch.tensor([[[0, 2]] * 3], dtype=torch.uint8))[0, 0].float()
+    assert (both - (one + other).clamp(max=255)).abs().max() <= 1
+    assert (one - other).abs().max() > 50
+    half = grid_colours(torch.full((1, 3, 2, 3), 1 / 3))
+    assert half.shape == (1, 3, 3)
+    assert picture(wb.spaces.Image(1, 3, 2), value) is value
 
 
 def test_the_error_is_yellow_at_half_the_range():

@@ -1,6 +1,7 @@
 """Decoders: from a latent state or vector to observations."""
 
 from worldblocks.decoders.gaussian import GaussianDecoder
+from worldblocks.decoders.grids import GridDecoder
 from worldblocks.decoders.images import ImageDecoder
 from worldblocks.decoders.observations import (
     Decoded,
@@ -14,6 +15,7 @@ from worldblocks.decoders.observations import (
 __all__ = [
     "Decoded",
     "GaussianDecoder",
+    "GridDecoder",
     "ImageDecoder",
     "MultiDecoder",
     "Parted",

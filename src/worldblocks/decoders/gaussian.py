@@ -1,12 +1,16 @@
 """The decoder of a variational autoencoder."""
 
+from collections.abc import Sequence
+from math import prod
+
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldblocks.decoders.images import draw, stages
 from worldblocks.distributions import SigmoidImageMSE
-from worldblocks.encoders import image_side
+from worldblocks.encoders import both_sides, image_sides, image_stages
+from worldblocks.encoders.images import Size
 from worldblocks.layers import ChannelNorm, Linear
 from worldblocks.typing import typed
 
@@ -19,7 +23,7 @@ class GaussianDecoder(nn.Module):
 
     Args:
         latent: width of the latent vector.
-        channels, size: channels and side of the image.
+        channels, size: channels of the image, and its side or (height, width).
         depth, mults, strided, outer: as for `ImageDecoder`.
         output: the output class, which determines the reconstruction error: `SigmoidImageMSE` (L2)
             or `SigmoidImageL1`.
@@ -38,18 +42,19 @@ class GaussianDecoder(nn.Module):
         *,
         latent: int,
         channels: int,
-        size: int,
+        size: Size,
         depth: int,
-        mults: tuple[int, ...] = (2, 3, 4, 4),
+        mults: Sequence[int] | None = None,
         strided: bool = False,
         outer: bool = False,
         output: type[SigmoidImageMSE] = SigmoidImageMSE,
     ) -> None:
         super().__init__()
-        self.side = image_side(size, len(mults) - outer)
+        mults = image_stages(size, outer=outer) if mults is None else mults
+        self.sides = image_sides(size, mults, outer=outer)
         widths = [depth * mult for mult in mults]
-        self.channels, self.output = channels, output
-        self.first = Linear(latent, self.side * self.side * widths[-1])
+        self.channels, self.size, self.output = channels, both_sides(size), output
+        self.first = Linear(latent, prod(self.sides) * widths[-1])
         self.norm = ChannelNorm(widths[-1])
         self.convs, self.norms, self.out = stages(widths, channels, strided, outer)
 
@@ -57,7 +62,8 @@ class GaussianDecoder(nn.Module):
     def forward(self, latent: Float[Tensor, "*batch embed"]) -> SigmoidImageMSE:
         """Decode to an output whose `mean` is `*batch height width channel` in [0, 1]."""
         pattern = "... (height width channel) -> (...) channel height width"
-        x = rearrange(self.first(latent), pattern, height=self.side, width=self.side)
-        logit = draw(self.norm(x), self.convs, self.norms, self.out)
+        height, width = self.sides
+        x = rearrange(self.first(latent), pattern, height=height, width=width)
+        logit = draw(self.norm(x), self.convs, self.norms, self.out, self.size)
         shape = *latent.shape[:-1], *logit.shape[1:]
         return self.output(logit.reshape(shape))

@@ -1,6 +1,6 @@
 """Decoders to vectors and to dicts of observations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -8,11 +8,13 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
 from worldblocks._wrong_call import described
+from worldblocks.decoders.grids import GridDecoder
 from worldblocks.decoders.images import ImageDecoder
 from worldblocks.distributions import ImageMSE, OneHot, Output, SymlogMSE
-from worldblocks.encoders import check_keys, images_of, vectors_of
+from worldblocks.encoders import check_keys, group_shape, image_groups, vectors_of
+from worldblocks.encoders.observations import check_own, check_part
 from worldblocks.layers import MLP, Linear
-from worldblocks.spaces import Continuous, Discrete, Image, Spaces, check_spaces
+from worldblocks.spaces import Continuous, Discrete, Grid, Image, Spaces
 from worldblocks.typing import typed
 
 
@@ -98,38 +100,61 @@ def target(output: Output, value: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."
 
 
 class MultiDecoder(nn.Module):
-    """A decoder to observation dicts, with one decoder for vectors and one for images.
+    """A decoder to observation dicts: one decoder for vectors, the others for images and grids.
 
-    Images are concatenated along channels in sorted key order, as in `MultiEncoder`.
+    Images of one size are concatenated along channels in sorted key order, as in `MultiEncoder`.
+
+    An image part is a module from the two parts of a state to an output whose `mean` is
+    `*batch height width channel` in [0, 1], with the member `channels`.
 
     Args:
         spaces: all observations by key.
-        image: decoder of the concatenated images, or None if there are none.
+        image: the image part, or None if there are no images. Images of several sizes need a list
+            of parts, in the order of `wb.encoders.image_groups(spaces)`.
         vector: decoder of the vectors, or None if there are none.
+        grids: decoders of grids by key.
+
+    Raises:
+        ValueError: the parts do not fit the spaces.
+        TypeError: an image part lacks a member.
     """
 
     def __init__(
         self,
         spaces: Spaces,
         *,
-        image: ImageDecoder | None = None,
+        image: nn.Module | Sequence[nn.Module] | None = None,
         vector: VectorDecoder | None = None,
+        grids: Mapping[str, GridDecoder] | None = None,
     ) -> None:
         super().__init__()
-        check_spaces("MultiDecoder", spaces)
-        images = {key: spaces[key] for key in sorted(spaces) if isinstance(spaces[key], Image)}
-        if (image is None) == bool(images) or (vector is None) == (len(images) < len(spaces)):
+        several = isinstance(image, Sequence)
+        parts: list[Any] = [*image] if several else [image] if image is not None else []  # type: ignore[not-iterable]
+        groups = image_groups(spaces)
+        self.grid_spaces = {k: s for k, s in sorted(spaces.items()) if isinstance(s, Grid)}
+        vectors = any(not isinstance(s, Image | Grid) for s in spaces.values())
+        if bool(parts) != bool(groups) or (vector is None) == vectors:
             raise ValueError(
                 f"MultiDecoder needs an image decoder if and only if there are images, and a "
                 f"vector decoder if and only if there are vectors, for {dict(spaces)}"
             )
-        self.image, self.vector = image, vector
-        self.channels = {key: space.channel for key, space in images.items()}  # type: ignore[union-attr]
-        if image is not None and image.channels != sum(self.channels.values()):
+        if len(parts) != len(groups) or set(grids or {}) != set(self.grid_spaces):
             raise ValueError(
-                f"the image decoder makes {image.channels} channels, the images have "
-                f"{self.channels}"
+                f"MultiDecoder needs an image decoder for each size of images and a decoder for "
+                f"each grid; got {len(parts)} for the images {groups} and {sorted(grids or {})} "
+                f"for the grids {sorted(self.grid_spaces)}"
             )
+        self.image: Any = nn.ModuleList(parts) if several else image
+        self.vector = vector
+        # A list, because an observation key may be "keys" or "a.b".
+        self.grids = nn.ModuleList(grids[key] for key in self.grid_spaces) if grids else None
+        self._groups = [{key: spaces[key].channel for key in group} for group in groups]  # type: ignore[union-attr]
+        for part, channels in zip(parts, self._groups, strict=True):
+            check_part(part, "channels")
+            if part.channels != sum(channels.values()):
+                raise ValueError(
+                    f"the image decoder makes {part.channels} channels, the images have {channels}"
+                )
 
     def forward(self, state: Parted) -> Decoded:
         """Decode a state to one output per key."""
@@ -140,12 +165,15 @@ class MultiDecoder(nn.Module):
             )
         deter, stoch = state.parts()
         outputs = Decoded(self.vector(deter, stoch)) if self.vector is not None else Decoded()
-        if self.image is not None:
-            images = self.image(deter, stoch)
-            parts = [images]
-            if len(self.channels) > 1:
-                parts = map(ImageMSE, images.mean.split(list(self.channels.values()), -1))
-            outputs.update(zip(self.channels, parts, strict=True))
+        images = self.image if isinstance(self.image, nn.ModuleList) else [self.image]
+        for channels, part in zip(self._groups, images, strict=False):
+            joined = part(deter, stoch)
+            split = [joined]
+            if len(channels) > 1:
+                split = map(ImageMSE, joined.mean.split(list(channels.values()), -1))
+            outputs.update(zip(channels, split, strict=True))
+        for key, grid in zip(self.grid_spaces, self.grids or [], strict=True):
+            outputs[key] = grid(deter, stoch)
         return outputs
 
 
@@ -158,22 +186,41 @@ def dreamer_decoder(
     units: int,
     blocks: int = 8,
     strided: bool = False,
+    outer: bool = False,
+    mults: Sequence[int] | None = None,
+    image: nn.Module | None = None,
 ) -> MultiDecoder:
-    """The decoder of DreamerV3 for a dict of observations: images, vectors or both."""
-    images = images_of(observation)
-    vectors = {key: space for key, space in observation.items() if key not in images}
-    image = vector = None
-    if images:
-        image = ImageDecoder(
-            deter=deter,
-            stoch=stoch,
-            channels=sum(space.channel for space in images.values()),
-            size=next(iter(images.values())).height,
-            depth=depth,
-            units=units,
-            blocks=blocks,
-            strided=strided,
-        )
-    if vectors:
-        vector = VectorDecoder(vectors, deter=deter, stoch=stoch, units=units)
-    return MultiDecoder(observation, image=image, vector=vector)
+    """The decoder of DreamerV3 for a dict of observations: images, grids and vectors.
+
+    Args:
+        observation: the observations by key.
+        deter, stoch: widths of the two parts of the state (`stoch` flattened).
+        depth, blocks, strided, outer, mults: as for `ImageDecoder` and `GridDecoder`.
+        units: width of the `VectorDecoder` and of `ImageDecoder`'s map of the stochastic part.
+        image: an image part of your own for all images, see `MultiDecoder`; they have one size.
+    """
+    sizes: Any = {"deter": deter, "stoch": stoch, "units": units}
+    options: Any = {"depth": depth, "blocks": blocks, "strided": strided}
+    options |= {"outer": outer, "mults": mults, **sizes}
+    if image is not None:
+        check_own(observation, image, "channels")
+        parts = [image]
+    else:
+        parts = [
+            ImageDecoder(channels=channels, size=size, **options)
+            for size, channels in (
+                group_shape(observation, group) for group in image_groups(observation)
+            )
+        ]
+    grids = {
+        key: GridDecoder(s, **options)
+        for key, s in sorted(observation.items())
+        if isinstance(s, Grid)
+    }
+    vectors = {k: s for k, s in observation.items() if not isinstance(s, Image | Grid)}
+    return MultiDecoder(
+        observation,
+        image=parts[0] if len(parts) == 1 else parts or None,
+        vector=VectorDecoder(vectors, **sizes) if vectors else None,
+        grids=grids,
+    )

@@ -23,6 +23,7 @@ from worldblocks.diagnose.rollouts import (
     Agent,
     images,
     imagined,
+    joined,
     truths,
     vector_keys,
     vectors,
@@ -79,7 +80,7 @@ def _open_loop_checks(agent: Agent, batch: Batch, post: AnyState, seen: Batch) -
     truth, trained = truths(agent, cuts), truths(agent, seen.to(batch.reward.device))
     checks = []
     if agent.encoder.image_keys:
-        frames = torch.cat([cuts.obs[key] for key in agent.encoder.image_keys], -1)
+        frames = joined([cuts.obs[key] for key in agent.encoder.image_keys])
         guesses = images(agent, right), images(agent, wrong)
         checks += image_checks(frames, *guesses, CONTEXT, images(agent, trained).mean((0, 1)))
     if vector_keys(agent):

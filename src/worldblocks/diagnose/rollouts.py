@@ -1,10 +1,10 @@
 """Open-loop rollouts: observe a few rows, imagine the rest, decode all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils import _pytree as pytree
@@ -13,8 +13,8 @@ from worldblocks.decoders import MultiDecoder
 from worldblocks.encoders import MultiEncoder
 from worldblocks.replay import Batch
 from worldblocks.rssm import RSSM, AnyState, rollout
-from worldblocks.run.video import open_loop_grid
-from worldblocks.spaces import Discrete
+from worldblocks.run.video import grid_colours, open_loop_grid, picture, side_by_side
+from worldblocks.spaces import Discrete, Grid
 from worldblocks.transforms import symlog
 
 CONTEXT = 5
@@ -72,20 +72,27 @@ def open_loop(
 def open_loop_video(agent: Agent, batch: Batch) -> UInt8[Tensor, "time rows columns 3"]:
     """Video frames with truth, open-loop prediction and error side by side.
 
-    The random state is left unchanged.
+    Several cameras are side by side too, and a grid is drawn in colours. The random state is left
+    unchanged.
 
     Raises:
-        ValueError: the agent has no image observation.
+        ValueError: the agent observes neither images nor grids.
     """
-    keys = agent.encoder.image_keys
+    keys, grids = agent.encoder.picture_keys, agent.decoder.grid_spaces
     if not keys:
         raise ValueError(
-            f"an open-loop video needs an agent that observes images, this one observes "
-            f"{list(agent.encoder.keys)}: call it only if agent.encoder.image_keys is not empty"
+            f"an open-loop video needs an agent that observes images or grids, this one observes "
+            f"{list(agent.encoder.keys)}: call it only if agent.encoder.picture_keys is not empty"
         )
     with torch.random.fork_rng():
-        truth = torch.cat([batch.obs[key] for key in keys], -1)
-        return open_loop_grid(truth, images(agent, imagined(agent, batch)), CONTEXT)
+        guess, truth = imagined(agent, batch), dict(batch.obs)
+    for key, space in grids.items():
+        guess[key] = grid_colours(guess[key].unflatten(-1, (*space.shape, space.classes)))
+        truth[key] = picture(space, truth[key])
+    if len(keys) == 1:
+        return open_loop_grid(truth[keys[0]], guess[keys[0]], CONTEXT)
+    real, seen = (side_by_side([part[key] for key in keys]) for part in (truth, guess))
+    return open_loop_grid(real, seen, CONTEXT)
 
 
 def imagined(
@@ -109,10 +116,11 @@ def decoded(agent: Agent, states: AnyState) -> dict[str, Tensor]:
 def truths(agent: Agent, batch: Batch) -> dict[str, Tensor]:
     """Each observation in the space of `decoded`: images in [0, 1], symlog numbers, one-hots."""
     truth = {key: batch.obs[key].float() / 255 for key in agent.encoder.image_keys}
-    for key, space in (agent.decoder.vector.spaces if agent.decoder.vector else {}).items():
+    spaces: dict[str, Any] = dict(agent.decoder.vector.spaces if agent.decoder.vector else {})
+    for key, space in {**spaces, **agent.decoder.grid_spaces}.items():
         value = batch.obs[key]
-        discrete = isinstance(space, Discrete)
-        value = one_hot(value, space.classes).float() if discrete else symlog(value.float())
+        discrete = isinstance(space, Discrete | Grid)
+        value = one_hot(value.long(), space.classes).float() if discrete else symlog(value.float())
         truth[key] = _flat(value)
     return truth
 
@@ -122,8 +130,14 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def images(agent: Agent, parts: Mapping[str, Tensor]) -> Float[Tensor, "b time h w channel"]:
-    """The image observations, concatenated by channel."""
-    return torch.cat([parts[key] for key in agent.encoder.image_keys], -1)
+    """The image observations as one, see `joined`."""
+    return joined([parts[key] for key in agent.encoder.image_keys])
+
+
+def joined(images: Sequence[Tensor]) -> Shaped[Tensor, "*batch height width channel"]:
+    """Images of one size concatenated by channel, of several sizes side by side."""
+    one = len({image.shape[-3:-1] for image in images}) == 1
+    return torch.cat([*images], -1) if one else side_by_side(images)
 
 
 def vectors(agent: Agent, parts: Mapping[str, Tensor]) -> Float[Tensor, "batch time feature"]:

@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from worldblocks.distributions import Normal
-from worldblocks.encoders.images import ImageEncoder
+from worldblocks.encoders.images import ImageEncoder, Size
 from worldblocks.layers import Linear
 
 
@@ -20,7 +20,8 @@ class GaussianEncoder(nn.Module):
     (the mean inside `modes()`).
 
     Args:
-        channels, size: channels and side of the image; 64×64 RGB in the paper.
+        channels, size: channels of the image, and its side or (height, width); 64×64 RGB in the
+            paper.
         latent: width of the latent vector (32 to 256).
         depth, mults, strided, outer: as for `ImageEncoder`.
         sampled: whether the embedding is a sample.
@@ -39,10 +40,10 @@ class GaussianEncoder(nn.Module):
         self,
         *,
         channels: int,
-        size: int,
+        size: Size,
         latent: int,
         depth: int,
-        mults: Sequence[int] = (2, 3, 4, 4),
+        mults: Sequence[int] | None = None,
         strided: bool = False,
         outer: bool = False,
         sampled: bool = False,

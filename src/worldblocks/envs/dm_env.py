@@ -24,8 +24,10 @@ def dm_env(
     env: str | Callable[..., Any],
     *,
     pixels: bool = False,
-    size: int = 64,
+    size: int | None = None,
     repeat: int = 1,
+    grids: int | Mapping[str, int] = 0,
+    float_images: bool = False,
     camera: int | str = 0,
     reseed: Reseed | None = None,
     **kwargs: Any,
@@ -46,8 +48,9 @@ def dm_env(
     Args:
         env: `package.module:factory`, or a function that returns the environment.
         pixels: observe only the picture of a camera, as `image`; for environments with `physics`.
-        size: height and width of images.
+        size: height and width of images; by default as they are, the picture of a camera 64.
         repeat: steps per action; their rewards are summed.
+        grids, float_images: as for `wb.envs.gym`.
         camera: index or name of the camera.
         reseed: `reseed(environment, seed)` is called before each reset instead.
         **kwargs: for the factory.
@@ -63,7 +66,7 @@ def dm_env(
     with extra("gym"):
         import gymnasium  # noqa: F401
         import PIL.Image  # noqa: F401
-    at_least_one("wb.envs.dm_env", size=size, repeat=repeat)
+    at_least_one("wb.envs.dm_env", size=1 if size is None else size, repeat=repeat)
     factory = _factory(env) if isinstance(env, str) else env
     if not callable(factory) or is_dm_env(factory):
         raise TypeError(
@@ -76,7 +79,8 @@ def dm_env(
             f"wb.envs.dm_env got {made!r} from {env!r}; it takes a dm_env.Environment, with "
             f"{', '.join(_PROTOCOL)}; wb.envs.gym takes a gymnasium.Env"
         )
-    view = {"pixels": pixels, "size": size, "repeat": repeat}
+    view: Any = {"pixels": pixels, "size": size, "repeat": repeat}
+    view |= {"grids": grids, "float_images": float_images}
     return DmEnvironment(made, camera=camera, reseed=reseed, **view)
 
 
@@ -93,10 +97,11 @@ class DmEnvironment(GymnasiumEnvironment):
         env: Any,
         *,
         pixels: bool,
-        size: int,
+        size: int | None,
         repeat: int,
         camera: int | str = 0,
         reseed: Reseed | None = None,
+        **images: Any,
     ) -> None:
         self._made = env
         if pixels and not hasattr(env, "physics"):
@@ -106,7 +111,8 @@ class DmEnvironment(GymnasiumEnvironment):
             )
         if pixels:
             choose_backend(f"wb.envs.dm_env with pixels of {env!r}")
-        super().__init__(_Timesteps(env, camera, reseed), pixels=pixels, size=size, repeat=repeat)
+        view: Any = {"pixels": pixels, "size": size, "repeat": repeat, **images}
+        super().__init__(_Timesteps(env, camera, reseed), **view)
 
     @property
     def _has_state(self) -> bool:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Shaped
 from torch import Tensor
 
 from worldblocks.envs.errors import described
-from worldblocks.spaces import Actions, Continuous, Discrete, Space, Spaces
+from worldblocks.spaces import Actions, Continuous, Discrete, Grid, Space, Spaces
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -78,8 +78,8 @@ class Rows(NamedTuple):
     recipe stores a row by `replay.add(**rows._asdict(), carry=carry)`.
 
     Attributes:
-        obs: one tensor per key: `env height width channel` uint8 for an image, `env ...` float32
-            or int64 for the rest.
+        obs: one tensor per key: `env height width channel` uint8 for an image or a grid,
+            `env ...` float32 or int64 for the rest.
         prev_action: the flat action that the vector was given before these rows; zeros after
             `reset`. At an automatic reset it is the action that was ignored.
     """
@@ -167,7 +167,9 @@ def _check_value(where: str, key: str, space: Space, value: Any) -> None:
             f"is finite, also as float32"
         )
     # As unsigned numbers, negative classes are large.
-    if isinstance(space, Discrete) and value.view(np.uint64).max() >= space.classes:
+    if (isinstance(space, Discrete) and value.view(np.uint64).max() >= space.classes) or (
+        isinstance(space, Grid) and value.max() >= space.classes
+    ):
         raise ValueError(
             f"{where} gave {key!r} as {described(value)}, outside its space {space}; classes count "
             f"from 0 to {space.classes - 1}"

@@ -50,7 +50,14 @@ from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.environment import load_agent
 from worldblocks.run.saves.session import Session, Stateful
 from worldblocks.run.saves.weights import load_module_state
-from worldblocks.run.video import open_loop_grid, subtitled, write_gif
+from worldblocks.run.video import (
+    grid_colours,
+    open_loop_grid,
+    picture,
+    side_by_side,
+    subtitled,
+    write_gif,
+)
 
 __all__ = [
     "Between",
@@ -84,6 +91,7 @@ __all__ = [
     "default_logdir",
     "device_of",
     "export",
+    "grid_colours",
     "inside",
     "launch",
     "launch_tool",
@@ -94,6 +102,7 @@ __all__ = [
     "named_folder",
     "open_loop_grid",
     "pick_device",
+    "picture",
     "plot_curve",
     "read_config",
     "read_jsonl",
@@ -105,6 +114,7 @@ __all__ = [
     "running_mean",
     "sentences",
     "set_rng_state",
+    "side_by_side",
     "subtitled",
     "tool_command",
     "write_gif",

@@ -1,15 +1,18 @@
 """GIF files, and videos of open-loop predictions of a world model."""
 
+import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from worldblocks.run.extras import extra
+from worldblocks.spaces import Grid, Image
 from worldblocks.typing import typed
 
 PAPER = (18, 20, 26)
@@ -119,6 +122,44 @@ def open_loop_grid(
     rows = [row.repeat(scale, axis=2).repeat(scale, axis=3) for row in rows]
     canvas = _Canvas(batch, time, height * scale, width * scale)
     return torch.stack([canvas.frame(rows, t, context) for t in range(time)])
+
+
+def side_by_side(
+    pictures: Sequence[Shaped[Tensor, "*batch height width channel"]],
+) -> Shaped[Tensor, "*batch height width 3"]:
+    """Pictures of any sizes in a row, as RGB; a lower one has zeros below it.
+
+    Of more than three channels the first three are shown, of fewer the first one as grey.
+    """
+    height, row = max(picture.shape[-3] for picture in pictures), []
+    for picture in pictures:
+        seen = picture[..., :3] if picture.shape[-1] >= 3 else picture[..., :1]
+        seen = seen.expand(*seen.shape[:-1], 3)
+        row.append(F.pad(seen, (0, 0, 0, 0, 0, height - seen.shape[-3])))
+    return torch.cat(row, -2)
+
+
+def picture(
+    space: Image | Grid, value: UInt8[Tensor, "*batch height width channel"]
+) -> UInt8[Tensor, "*batch height width _"]:
+    """An observation as a picture: an image as it is, a grid in the colours of its classes."""
+    if isinstance(space, Image):
+        return value
+    return (255 * grid_colours(space.one_hot(value).float())).round().byte()
+
+
+def grid_colours(
+    cells: Float[Tensor, "*batch height width channel classes"],
+) -> Float[Tensor, "*batch height width 3"]:
+    """A grid's one-hots or probabilities as RGB in [0, 1].
+
+    Class 0 is black, each other class of each channel has a hue of its own, and channels add up.
+    """
+    channels, classes = cells.shape[-2:]
+    hues = [[(c + k / classes) * 0.618 % 1 for k in range(classes)] for c in range(channels)]
+    palette = cells.new_tensor([[colorsys.hsv_to_rgb(h, 0.7, 1) for h in row] for row in hues])
+    palette[:, 0] = 0
+    return torch.einsum("...ck,ckr->...r", cells, palette).clamp(max=1)
 
 
 def comparison(

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Shaped
 from torch import Tensor
 
 from worldblocks.replay import Batch
-from worldblocks.spaces import Actions, Continuous, Discrete, Image, Space, Spaces
+from worldblocks.spaces import Actions, Continuous, Discrete, Grid, Image, Space, Spaces
 from worldblocks.testing.episodes import Trajectory, hypothesis_strategies, trajectories
 
 MAGNITUDES = (0.0, 1e-30, 1e-8, 1e-3, 1.0, 30.0, 1e3, 1e8, 1e30)
@@ -84,8 +84,11 @@ def _values(space: Space, *batch: int) -> Any:
     if isinstance(space, Continuous):
         return vectors(*shape, magnitudes=(1.0, 0.0, 1e-3, 1e3, 1e8))
 
+    dtype = torch.uint8 if isinstance(space, Grid) else torch.int64
+
     def build(seed: int) -> Shaped[Tensor, "..."]:
-        return torch.randint(space.classes, shape, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(space.classes, shape, generator=generator, dtype=dtype)
 
     return st.builds(build, st.integers(0, 9))
 

@@ -3,15 +3,15 @@
 import functools
 import operator
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from worldblocks.envs.errors import OutsideSpace
-from worldblocks.envs.gym.images import channels_first, resized
+from worldblocks.envs.gym.images import check_asked, classes_of, pixels
 from worldblocks.envs.gym.values import Leaf, check_parts, joined
-from worldblocks.spaces import Actions, Continuous, Discrete, Image, Space, Spaces
+from worldblocks.spaces import Actions, Continuous, Discrete, Grid, Image, Space, Spaces
 
 _Observe = Callable[[Any, bool], np.ndarray]
 _Build = Callable[[dict[str, np.ndarray]], Any]
@@ -20,7 +20,11 @@ _HUGE = 1e9  # a larger bound of an action stands for none, as the largest float
 
 
 def observations(
-    space: Any, size: int, where: str
+    space: Any,
+    size: int | None,
+    where: str,
+    grids: int | Mapping[str, int] = 0,
+    float_images: bool = False,
 ) -> tuple[Spaces, Callable[[Any, bool], dict[str, np.ndarray]]]:
     """Convert a gymnasium observation space; also returns the function that converts its values.
 
@@ -28,23 +32,26 @@ def observations(
 
     Args:
         space: the gymnasium space; `Dict` and `Tuple` are flattened, keys joined by "/".
-        size: height and width of every image.
+        size: height and width of every image; None keeps those of the space.
         where: the environment, as messages about its values name it.
+        grids, float_images: as for `gym`.
 
     Raises:
         ValueError: no part of the space is supported, or two parts get the same key.
     """
     spaces: dict[str, Space] = {}
     readers: list[tuple[str, tuple, _Observe]] = []
-    left_out = []
+    left_out, floats = [], False
     for path, leaf in _leaves(space, ()):
-        parts = _observed(leaf, size, where, path)
+        parts = _observed(leaf, path, where, size, grids, float_images)
         if parts is None:
             left_out.append(f"{joined(path)!r} ({leaf})")
         for suffix, (ours, reader) in (parts or {}).items():
-            name = joined(path) or ("image" if isinstance(ours, Image) else "vector")
+            name = joined(path) or _single(ours)
             _add(spaces, name + suffix, ours)
             readers.append((name + suffix, path, reader))
+            floats |= isinstance(ours, Image) and leaf.dtype != np.uint8
+    check_asked(grids, float_images, spaces, floats)
     if left_out and spaces:
         warnings.warn(
             f"wb.envs.gym leaves out the observations {', '.join(left_out)}: it observes Box, "
@@ -130,8 +137,18 @@ def _add(spaces: dict, key: str, space: Space) -> None:
     spaces[key] = space
 
 
+def _single(space: Space) -> str:
+    """The key of an observation that has none."""
+    return "image" if isinstance(space, Image | Grid) else "vector"
+
+
 def _observed(
-    space: Any, size: int, where: str, path: tuple
+    space: Any,
+    path: tuple,
+    where: str,
+    size: int | None,
+    grids: int | Mapping[str, int],
+    float_images: bool,
 ) -> dict[str, tuple[Space, _Observe]] | None:
     """The spaces and readers of a leaf, by suffix of its key; None if it is not supported."""
     from gymnasium import spaces as theirs
@@ -144,23 +161,9 @@ def _observed(
         }
     if not isinstance(space, theirs.Box) or 0 in space.shape:
         return None
-    leaf = Leaf(where, path, space)
-    if space.dtype == np.uint8 and len(space.shape) in (2, 3):
-        first = len(space.shape) == 3 and channels_first(space.shape)
-        channels = 1 if len(space.shape) == 2 else space.shape[0 if first else 2]
-        return {"": (Image(size, size, channels), _image_reader(leaf, size, first))}
-    return {"": (Continuous(space.shape), leaf.numbers)}
-
-
-def _image_reader(leaf: Leaf, size: int, first: bool) -> _Observe:
-    def read(value: Any, look: bool) -> np.ndarray:
-        # A copy: environments reuse their buffers.
-        image = np.array(leaf.image(value, look), np.uint8)
-        if image.ndim == 2:
-            image = image[:, :, None]
-        return resized(np.ascontiguousarray(image.transpose(1, 2, 0)) if first else image, size)
-
-    return read
+    leaf, key = Leaf(where, path, space), joined(path) or "image"
+    found = pixels(space, leaf, key, size, classes_of(grids, key), float_images)
+    return {"": found or (Continuous(space.shape), leaf.numbers)}
 
 
 def _class_reader(leaf: Leaf, part: Any, start: np.ndarray, classes: int) -> _Observe:

@@ -1,15 +1,25 @@
 """Describe a gymnasium space for blocks that are built without an environment of ours."""
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from worldblocks._wrong_call import described
 from worldblocks.envs.errors import extra
-from worldblocks.envs.gym.conversion import _add, _leaves, _observed
-from worldblocks.envs.gym.images import channels_first
+from worldblocks.envs.gym.conversion import _add, _leaves, _observed, _single
+from worldblocks.envs.gym.images import check_asked
+from worldblocks.envs.gym.values import joined
 from worldblocks.spaces import Image, Space
 
 
-def spaces_of(space: Any, *, name: str | None = None) -> dict[str, Space]:
+def spaces_of(
+    space: Any,
+    *,
+    name: str | None = None,
+    grids: int | Mapping[str, int] = 0,
+    float_images: bool = False,
+) -> dict[str, Space]:
     """Describe a gymnasium space; the keys and spaces are those of `wb.envs.gym`.
 
     Images keep their size and become `height width channel`. The values of the environment are not
@@ -20,6 +30,7 @@ def spaces_of(space: Any, *, name: str | None = None) -> dict[str, Space]:
             joined by "/".
         name: key of a space that is neither; by default `image` or `vector`. For actions,
             `wb.envs.gym` calls it `action`.
+        grids, float_images: as for `wb.envs.gym`.
 
     Raises:
         TypeError: it is no gymnasium space.
@@ -37,24 +48,16 @@ def spaces_of(space: Any, *, name: str | None = None) -> dict[str, Space]:
             f"env.action_space, got {described(space)}"
         )
     spaces: dict[str, Space] = {}
+    floats = False
     for path, leaf in _leaves(space, ()):
-        parts = _observed(leaf, 1, "spaces_of", path)
+        parts = _observed(leaf, path, "spaces_of", None, grids, float_images)
         if parts is None:
             raise ValueError(
                 f"spaces_of got {leaf}; it takes Box, Discrete, MultiDiscrete and MultiBinary, and "
                 f"Dict and Tuple of those"
             )
         for suffix, (ours, _) in parts.items():
-            if isinstance(ours, Image):
-                ours = _full_size(leaf.shape)
-            single = name or ("image" if isinstance(ours, Image) else "vector")
-            _add(spaces, ("/".join(map(str, path)) or single) + suffix, ours)
+            _add(spaces, (joined(path) or name or _single(ours)) + suffix, ours)
+            floats |= isinstance(ours, Image) and leaf.dtype != np.uint8
+    check_asked(grids, float_images, spaces, floats)
     return spaces
-
-
-def _full_size(shape: tuple[int, ...]) -> Image:
-    """The image of a Box of two or three axes."""
-    if len(shape) == 2:
-        return Image(shape[0], shape[1], 1)
-    first, second, third = shape
-    return Image(second, third, first) if channels_first(shape) else Image(first, second, third)

@@ -49,16 +49,34 @@ class Leaf:
             self._look(array)
         return array
 
-    def classes(self, value: Any, part: Any, start: np.ndarray, count: int) -> np.ndarray:
+    def brightness(self, value: Any, low: float, high: float) -> np.ndarray:
+        """The bytes of an image whose black is `low` and whose white is `high`."""
+        array = self._array(value)
+        share = (array.astype(np.float32) - low) / (high - low)
+        if not (share.min() >= -1e-3 and share.max() <= 1 + 1e-3):  # or NaN
+            raise self._error(
+                value, f"{low:g} is black and {high:g} white: scale the image to that"
+            )
+        return np.rint(255 * share.clip(0, 1)).astype(np.uint8)
+
+    def classes(
+        self,
+        value: Any,
+        part: Any,
+        start: np.ndarray,
+        count: int,
+        remedy: str = "declare the classes that there are",
+    ) -> np.ndarray:
         """The classes at the index `part`, counted from 0, int64.
 
-        They must be whole numbers in `start` … `start + count - 1`.
+        They must be whole numbers in `start` … `start + count - 1`; `remedy` ends the message of a
+        class outside.
         """
         array = self._array(value)[part]
         if array.dtype.kind == "f" and not (np.rint(array) == array).all():
             raise self._error(value, "classes are whole numbers: round it, or declare a Box")
         if ((array < start) | (array >= start + count)).any():
-            raise self._error(value, "a class is outside: declare the classes that there are")
+            raise self._error(value, f"a class is outside the {count} classes: {remedy}")
         return np.asarray(array.astype(np.int64) - start, np.int64)
 
     def numbers(self, value: Any, look: bool) -> np.ndarray:

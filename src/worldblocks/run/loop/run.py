@@ -22,6 +22,10 @@ from worldblocks.run.saves.environment import (
     record_environment,
 )
 from worldblocks.run.saves.session import Session, Stateful
+from worldblocks.spaces import Image
+
+LARGE = 128
+"""The side of an image beyond which a run says what it costs."""
 
 
 class Run:
@@ -81,10 +85,11 @@ class Run:
         self._cfg, self._recipe = cfg, recipe
         self._interrupt, self._failure, self._told = Interrupt(), "", False
         self._loop = ExitStack()  # signals and the display
+        self._costs = _costs(parts)
 
     def __enter__(self) -> "Run":
         self._loop.enter_context(self._interrupt)
-        print(f"run folder {self.folder}", flush=True)
+        print(f"run folder {self.folder}", *self._costs, sep="\n", flush=True)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -177,3 +182,17 @@ class Run:
     def exit_code(self) -> int:
         """Exit code of the process: 128 + the number of a signal, 1 for a failure, else 0."""
         return self._interrupt.exit_code or int(bool(self._failure))
+
+
+def _costs(parts: Mapping[str, Any]) -> list[str]:
+    """A line about large images, if the environments show any."""
+    spaces = dict(getattr(parts.get("envs"), "observation", {}))
+    images = [space for space in spaces.values() if isinstance(space, Image)]
+    if not any(max(image.height, image.width) > LARGE for image in images):
+        return []
+    sizes = ", ".join(f"{image.height}×{image.width}" for image in images)
+    times = sum(image.height * image.width for image in images) / 64**2
+    return [
+        f"images of {sizes}: convolutions and replay cost about {times:.0f} times those of one of "
+        f"64×64; --image 64 resizes"
+    ]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldblocks.spaces import Discrete, Image, Space, Spaces
+from worldblocks.spaces import Discrete, Grid, Image, Space, Spaces
 from worldblocks.testing.modules import module
 from worldblocks.testing.promise import Names, NotApplicable, Promises, Report, for_all
 from worldblocks.testing.promise.compare import (
@@ -52,8 +52,9 @@ def draw(space: Space, batch: tuple[int, ...], generator: torch.Generator) -> Te
     shape = (*batch, *space.shape)
     if isinstance(space, Image):
         return torch.randint(256, shape, generator=generator).to(torch.uint8)
-    if isinstance(space, Discrete):
-        return torch.randint(space.classes, shape, generator=generator)
+    if isinstance(space, Discrete | Grid):
+        dtype = torch.uint8 if isinstance(space, Grid) else torch.int64
+        return torch.randint(space.classes, shape, generator=generator, dtype=dtype)
     return torch.randn(shape, generator=generator)
 
 
@@ -106,7 +107,7 @@ def numbers(value: Tensor, space: Space) -> dict[str, Tensor]:
     found = {}
     for place in range(value[0].numel()):
         changed = value.clone().reshape(1, -1)
-        if isinstance(space, Discrete):
+        if isinstance(space, Discrete | Grid):
             changed[0, place] = (changed[0, place] + 1) % space.classes
         else:
             changed[0, place] += 0.5
