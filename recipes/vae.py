@@ -41,7 +41,7 @@ class Config:
     # Frames
     env_args: str = "{}"  # keyword arguments for the environment, as JSON
     pixels: bool = True  # observe rendered images instead of the environment's observations
-    image: int = 64  # side in pixels
+    image: Positive[int] | None = None  # side in pixels; default: as observed, rendered images 64
     envs: Positive[int] = 8
     frames: Positive[int] = 20_000  # to train on
     held_out: Positive[int] = 1000  # never trained on

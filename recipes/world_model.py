@@ -7,9 +7,10 @@ npz files, one for each episode, as `wb.replay.write_npz` writes them (see docs/
     python recipes/world_model.py cpu --data data/catch         minutes on two cores
     python recipes/world_model.py gpu --data data/robot         your own
 
-Observations may be images, vectors or both; what they are is read from the data. The last episodes
-are held out. Writes the losses on both and, at the end, `open_loop.gif`: held-out episodes of which
-the model sees a few rows and imagines the rest from the actions (`open_loop.png` for vectors).
+Observations may be images, vectors and boards (`--grids`); what they are is read from the data. The
+last episodes are held out. Writes the losses on both and, at the end, `open_loop.gif`: held-out
+episodes of which the model sees a few rows and imagines the rest from the actions (`open_loop.png`
+for vectors).
 
 Extras: gym.
 """
@@ -43,6 +44,7 @@ class Config:
     bf16: bool = True  # compute in bfloat16; parameters, norms and losses stay float32
 
     # Data
+    grids: str = "{}"  # classes of the uint8 arrays that are boards or maps, by key, as JSON
     held_out: Positive[int] = 20  # episodes, the last by name, never trained on
     judged: Positive[int] = 64  # held-out windows whose losses are logged
     make_data: str = ""  # a new folder: write `rows` rows of random play in `env` there, and stop
@@ -50,7 +52,7 @@ class Config:
     env: str = "worldblocks.testing:Catch"  # a gymnasium id, or module:factory
     env_args: str = '{"cells": 24}'  # keyword arguments for the environment, as JSON
     pixels: bool = False  # record rendered images instead of the environment's observations
-    image: int = 64  # side in pixels
+    image: Positive[int] | None = None  # side in pixels; default: as observed, rendered images 64
 
     # Windows
     batch: Positive[int] = 16
@@ -197,7 +199,7 @@ def draw(agent, episodes, folder: Path) -> str:
         return f"no open-loop picture: none of {len(episodes)} held-out episodes has {size} rows"
     batch = pytree.tree_map(lambda *x: x[0] if x[0] is None else torch.stack(x), *long[:4])
     batch = batch.to(wb.run.device_of(agent))
-    if agent.encoder.image_keys:
+    if agent.encoder.picture_keys:
         video = wb.diagnose.open_loop_video(agent, batch)
         path = wb.run.write_gif(folder / "open_loop.gif", video)
     else:
@@ -258,7 +260,7 @@ def read(cfg: Config):
             f"--held-out takes 1 to {len(episodes) - 1} of the {len(episodes)} episodes in "
             f"{cfg.data}, got {cfg.held_out}"
         )
-    observation = wb.replay.observation_spaces(episodes)
+    observation = wb.replay.observation_spaces(episodes, grids=json.loads(cfg.grids))
     return episodes[: -cfg.held_out], episodes[-cfg.held_out :], observation
 
 

@@ -139,6 +139,15 @@ def test_a_picture_of_vectors(rows, tmp_path, capsys):
             assert picture.size == (700, 5 * 160), "2 numbers and 3 classes"
 
 
+def test_a_picture_of_boards(tmp_path, capsys):
+    board, data = np.arange(20 * 60, dtype=np.uint8).reshape(20, 6, 5, 2) % 3, tmp_path / "set"
+    played = wb.replay.episode_from_numpy({"map": board}, np.zeros((19, 1)), np.zeros(19), True)
+    wb.replay.write_npz(data, [played] * 3)
+    folder = run(tmp_path / "run", data, steps=1, grids='{"map": 3}')
+    assert f"imagined from the actions: {folder / 'open_loop.gif'}" in capsys.readouterr().out
+    assert recipe.load(folder, "cpu")[0].encoder.picture_keys == ["map"]
+
+
 def test_settings_that_do_not_fit_the_data(data, tmp_path):
     with pytest.raises(ValueError, match=r"--data names .* none was given; --make-data FOLDER"):
         recipe.main(TINY)
@@ -174,6 +183,7 @@ ROWS = {
     },
     "data": Row("other", {"rows of data": 105, SOME: ANY}),
     "steps": Row(2, {"updates": 2, "total": 2}),
+    "grids": Row('{"cam": 256}', {"grid": ["cam"], "depth": None, SOME: ANY}),
     "seed": Row(5, {"torch seed": 5, "replay seed": 5, SOME: ANY}),
     "bf16": Row(True, {"update in bfloat16": True, SOME: ANY}),
     "held_out": Row(3, {"held out": 3, "rows of data": ANY, SOME: ANY}),
@@ -228,6 +238,7 @@ def facts(cfg, folder):
     found |= {"updates": len(updates), "windows": len(batch.reward), "rows": batch.reward.shape[1]}
     found |= {"replay length": first["length"], "replay seed": first["seed"]}
     found |= {"rows of data": first["capacity"], "held out": len(seen["draw"])}
+    found["grid"] = seen["session"][0]["parts"]["agent"].encoder.grid_keys
     judged = recording.named("judge")
     return found | {"judged": len(judged[0].args[1].reward) if judged else 0}
 
@@ -241,7 +252,7 @@ def test_a_field_of_the_data_arrives(field, tmp_path, monkeypatch):
         "env": "worldblocks.testing:Catch",
         "cells": 24,
         "pixels": False,
-        "size": 64,
+        "size": None,
         "rows": 20,
         "seed": 3,
     }

@@ -1,6 +1,7 @@
 """Episodes from NumPy arrays, npz files and Minari data sets."""
 
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from worldblocks.replay import (
     read_npz,
     write_npz,
 )
-from worldblocks.spaces import Continuous, Discrete, Image
+from worldblocks.spaces import Continuous, Discrete, Grid, Image
 
 MOVE = {"move": Discrete(3)}
 
@@ -79,6 +80,24 @@ def test_classes_are_counted_over_all_episodes():
     assert observation_spaces(episodes) == {"vector": Discrete(6)}
     with pytest.raises(ValueError, match="got no episode; it reads the tensors of one or more"):
         observation_spaces([])
+
+
+def test_boards_of_classes():
+    boards = [np.full((3, 9, 9, 2), classes, np.uint8) for classes in (0, 4)]
+    episodes = [whole(obs={"b": board}) for board in boards]
+    assert observation_spaces(episodes, grids={"b": 6}) == {"b": Grid(9, 9, 2, 6)}
+    message = r"'b' has no number above 4, .* grids={'b': 5} \(--grids '{\"b\": 5}' of recipes/wor"
+    with pytest.warns(UserWarning, match=message):
+        assert observation_spaces(episodes) == {"b": Image(9, 9, 2)}
+    message = r"asked for the grid '(b|c)' of 4 classes; .* with the largest numbers {'b': 4}"
+    for grids in ({"b": 4}, {"c": 4}):
+        with (
+            pytest.raises(ValueError, match=message),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            observation_spaces(episodes, grids=grids)
+    with pytest.raises(ValueError, match=r"a board of classes is uint8 as well: x.astype"):
+        whole(obs=np.zeros((3, 9, 9, 2), int))
 
 
 def whole(**changes):

@@ -12,7 +12,7 @@ from torch import nn
 import worldblocks as wb
 from ring_core import Ring
 from worldblocks.evaluate import AgentPolicy, play
-from worldblocks.spaces import Continuous, Discrete, Image
+from worldblocks.spaces import Continuous, Discrete, Grid, Image
 from worldblocks.tasks import Padded, TaskEnvironments, TaskSuite, union
 from worldblocks.tasks.judgement import Latents
 
@@ -55,6 +55,12 @@ def test_an_image_that_is_missing_is_black():
     padded = Padded(make("leg"), {**UNION, "eye": Image(2, 3, 1)})
     assert padded.reset(0).obs["eye"].dtype == np.uint8
     assert padded.reset(0).obs["eye"].shape == (2, 3, 1)
+
+
+def test_a_board_that_is_missing_is_all_class_0():
+    padded = Padded(make("leg"), {**UNION, "board": Grid(2, 3, 1, 5)})
+    board = padded.reset(0).obs["board"]
+    assert (board.dtype, board.shape, board.max()) == (np.uint8, (2, 3, 1), 0)
 
 
 def test_padded_environments_keep_the_promises_of_environments():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from worldblocks.distributions import Output
 from worldblocks.envs import Environment, Step
 from worldblocks.replay.labels import FEATURE, LABEL
-from worldblocks.spaces import Continuous, Image, Spaces, action_size
+from worldblocks.spaces import Continuous, Grid, Image, Spaces, action_size
 from worldblocks.typing import typed
 
 
@@ -121,7 +121,7 @@ def _padded(value: np.ndarray | None, space: Any, dtype: Any = None) -> np.ndarr
     if value is not None and value.shape == space.shape:
         return value
     if dtype is None:
-        kinds = {Image: np.uint8, Continuous: np.float32}
+        kinds = {Image: np.uint8, Grid: np.uint8, Continuous: np.float32}
         dtype = kinds.get(type(space), np.int64)
     out = np.zeros(space.shape, dtype)
     if value is not None:

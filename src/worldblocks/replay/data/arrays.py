@@ -44,8 +44,8 @@ def episode_from_numpy(
         is_terminal       0      0      0         0     terminated
 
     An observation of uint8 with the axes `time height width channel` (or without `channel`: grey)
-    is an image and stays uint8. Other integers and booleans are classes from 0 on, int64. All else
-    becomes float32.
+    is an image, or a board of classes (see `observation_spaces`), and stays uint8. Other integers
+    and booleans are classes from 0 on, int64. All else becomes float32.
 
     Args:
         obs: o_0 … o_T, by key; a single array gets the key `image` or `vector`.
@@ -137,8 +137,9 @@ def _observation(key: str, array: ndarray) -> Shaped[Tensor, "time ..."]:
     if axes > 2:
         raise ValueError(
             f"{name} is {_shown(array)}; an image is uint8 `time height width channel` from 0 to "
-            f"255: give (255 * x).round().astype(np.uint8) if it is from 0 to 1; and what is no "
-            f"image has at most 2 axes: x.reshape(len(x), -1)"
+            f"255: give (255 * x).round().astype(np.uint8) if it is from 0 to 1; a board of "
+            f"classes is uint8 as well: x.astype(np.uint8); and what is neither has at most 2 "
+            f"axes: x.reshape(len(x), -1)"
         )
     if array.dtype.kind == "f" or array.dtype == np.uint8:
         return _floats(name, array)
