@@ -64,6 +64,20 @@ def test_any_picture(spaces, batch, strided, outer):
     assert deter.grad.ne(0).any() or only_one_class
 
 
+def test_every_side_passes_through_the_default_arguments():
+    """As height or as width, beside a short one."""
+    deter, stoch = torch.zeros(8), torch.zeros(2, 3)
+    with torch.no_grad():
+        for side in range(8, 513):
+            short = 8 + side % 5
+            image = Image(side, short, 1) if side % 2 else Image(short, side, 1)
+            encoder = dreamer_encoder({"a": image}, depth=2, units=5)
+            decoder = dreamer_decoder({"a": image}, deter=8, stoch=6, depth=2, units=5)
+            embed = encoder({"a": torch.zeros(image.shape, dtype=torch.uint8)})
+            assert embed.shape == (encoder.embed_dim,)
+            assert decoder(State(deter, stoch, stoch))["a"].mean.shape == image.shape
+
+
 @pytest.mark.parametrize("size", [28, (37, 51), (210, 160), 300])
 def test_an_autoencoder_of_any_size(size):
     encoder = GaussianEncoder(channels=3, size=size, latent=5, depth=2)

@@ -275,6 +275,10 @@ def test_an_image_part_of_ones_own():
     sizes = {"deter": DETER, "stoch": 15, "depth": 2, "units": 7}
     out = dreamer_decoder(spaces, **sizes, image=Own(channels=4))(state(2))
     assert [tuple(mean.shape) for mean in out.mean.values()] == [(2, 37, 51, 3), (2, 37, 51, 1)]
+    other = MultiDecoder({"a": Image(9, 9, 4)}, image=Own(channels=4))
+    message = r"Own is .*, and gave a mean of float32\[2, 37, 51, 4\]; .* of float\[2, 9, 9, 4\], `"
+    with pytest.raises(ValueError, match=message):
+        other(state(2))
     with pytest.raises(TypeError, match="Own is used as an image part and has no channels; an"):
         MultiDecoder(spaces, image=Own())
     with pytest.raises(ValueError, match=r"Own is for 4 channels, the images are {'a'"):

@@ -364,6 +364,17 @@ def test_an_image_part_of_ones_own():
         message = r"one image part .* for images of one size.* Own is for 37×51×4, the images are {"
         with pytest.raises(ValueError, match=message):
             dreamer_encoder(wrong, depth=2, units=7, image=own)
+    for make, message in (
+        (lambda: Own, "an nn.Module, got the class Own; give an instance"),
+        (lambda: Own(size="a", channels=4, embed_dim=4), "or .height, width. such as .* got 'a'"),
+        (lambda: Own(size=9, channels=0, embed_dim=4), "with channels=0; channels is a whole num"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            MultiEncoder(image=make(), image_keys=["a"])
+    other = MultiEncoder(image=Own(size=9, channels=3, embed_dim=5), image_keys=["a"])
+    message = r"Own is .*, and gave float32\[2, 3\] for the images \['a'\]; it gives float\[2, 5\]"
+    with pytest.raises(ValueError, match=message):
+        other({"a": pixels(2, 9, 9, 3)})
     with pytest.raises(ValueError, match=r"one key for two encoders: \['a', 'a'\]"):
         MultiEncoder(image=[own, own], image_keys=[["a"], ["a"]])
 

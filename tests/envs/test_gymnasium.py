@@ -336,6 +336,45 @@ def test_grids(space, classes, low):
     assert list(gym(space, grids=classes).observation) == ["image"]
 
 
+class Moves:
+    """A board of ours whose last cell is `value`."""
+
+    observation = {"board": Grid(2, 3, 1, classes=4)}  # noqa: RUF012
+    action = {"action": Classes(2)}  # noqa: RUF012
+
+    def __init__(self, value=3):
+        self.value = value
+
+    def reset(self, seed):
+        self.random, self.time = np.random.default_rng(seed), 0
+        return self.row(True)
+
+    def step(self, action):
+        self.time += 1
+        self.random.random(1 + int(action["action"]))
+        return self.row(False)
+
+    def row(self, first):
+        board = self.random.integers(4, size=(2, 3, 1)).astype(np.uint8)
+        board[-1, -1] = self.value
+        return wb.envs.Step({"board": board}, 0.0, first, self.time == 3, False)
+
+    def get_state(self):
+        return None
+
+    def close(self):
+        pass
+
+
+def test_a_grid_of_ours_keeps_its_promise():
+    wb.testing.check_env(Moves, limit=3)
+    message = r"gave 'board' as uint8\[2, 3, 1\] .* to 4, outside its space Grid.* from 0 to 3"
+    with pytest.raises(wb.testing.BrokenPromise, match=message):
+        wb.testing.check_env(lambda: Moves(4), limit=3, only="spaces")
+    with pytest.raises(ValueError, match=message):
+        wb.envs.EnvVector([lambda: Moves(4)], seed=0).reset()
+
+
 def test_grids_that_are_doubtful_or_refused():
     board = Box(0, 1, (8, 8, 12), np.uint8)
     message = r"'b' is Box\(0, 1, .* nearly black; .* wb.spaces.Grid with grids={'b': 2} \(--env-"

@@ -149,6 +149,7 @@ class MultiDecoder(nn.Module):
         # A list, because an observation key may be "keys" or "a.b".
         self.grids = nn.ModuleList(grids[key] for key in self.grid_spaces) if grids else None
         self._groups = [{key: spaces[key].channel for key in group} for group in groups]  # type: ignore[union-attr]
+        self._sizes = [group_shape(spaces, group)[0] for group in groups]
         for part, channels in zip(parts, self._groups, strict=True):
             check_part(part, "channels")
             if part.channels != sum(channels.values()):
@@ -166,8 +167,11 @@ class MultiDecoder(nn.Module):
         deter, stoch = state.parts()
         outputs = Decoded(self.vector(deter, stoch)) if self.vector is not None else Decoded()
         images = self.image if isinstance(self.image, nn.ModuleList) else [self.image]
-        for channels, part in zip(self._groups, images, strict=False):
+        for size, channels, part in zip(self._sizes, self._groups, images, strict=False):
             joined = part(deter, stoch)
+            if not isinstance(part, ImageDecoder):
+                shape = (*deter.shape[:-1], *size, sum(channels.values()))
+                _check_output(part, joined, shape)
             split = [joined]
             if len(channels) > 1:
                 split = map(ImageMSE, joined.mean.split(list(channels.values()), -1))
@@ -175,6 +179,18 @@ class MultiDecoder(nn.Module):
         for key, grid in zip(self.grid_spaces, self.grids or [], strict=True):
             outputs[key] = grid(deter, stoch)
         return outputs
+
+
+def _check_output(part: nn.Module, output: Any, shape: tuple[int, ...]) -> None:
+    """Raise unless an image part of one's own gave an output for images of this shape."""
+    mean = getattr(output, "mean", None)
+    if not hasattr(output, "nll") or getattr(mean, "shape", None) != shape:
+        given = f"a mean of {described(mean)}" if isinstance(mean, Tensor) else described(output)
+        raise ValueError(
+            f"{type(part).__name__} is used as an image part, and gave {given}; it gives an output "
+            f"with nll and a mean of float{list(shape)}, `*batch height width channel`, such as "
+            f"wb.distributions.ImageMSE(mean)"
+        )
 
 
 def dreamer_decoder(

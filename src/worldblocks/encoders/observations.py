@@ -1,12 +1,14 @@
 """Encoders of dicts of observations."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from worldblocks._wrong_call import described
 from worldblocks.encoders.grids import GridEncoder
 from worldblocks.encoders.images import ImageEncoder, both_sides
 from worldblocks.encoders.vectors import VectorEncoder, check_batch, check_keys, check_tensors
@@ -86,7 +88,14 @@ class MultiEncoder(nn.Module):
         for keys, part in zip(self._groups, self._image_parts(), strict=True):
             images = [_image(key, obs[key], part) for key in keys]
             check_batch(obs, [image.shape[:-1] for image in images])
-            parts.append(part(torch.cat(images, -1)))
+            embed, shape = part(torch.cat(images, -1)), (*images[0].shape[:-3], part.embed_dim)
+            if getattr(embed, "shape", None) != shape:
+                raise ValueError(
+                    f"{type(part).__name__} is used as an image part, and gave {described(embed)} "
+                    f"for the images {keys}; it gives float{list(shape)}, `*batch embed`, for its "
+                    f"embed_dim={part.embed_dim}"
+                )
+            parts.append(embed)
         for key, grid in zip(self.grid_keys, self.grids or [], strict=True):
             parts.append(grid(obs[key]))
         check_batch(obs, [part.shape[:-1] for part in parts])
@@ -99,7 +108,10 @@ class MultiEncoder(nn.Module):
 
 
 def check_part(part: Any, *members: str) -> None:
-    """Raise unless an image part of one's own has the members that are read."""
+    """Raise unless an image part of one's own is a module with the members that are read."""
+    if not isinstance(part, nn.Module):
+        given = f"the class {part.__name__}" if isinstance(part, type) else described(part)
+        raise TypeError(f"an image part is an nn.Module, got {given}; give an instance of one")
     missing = [name for name in members if not hasattr(part, name)]
     if missing:
         raise TypeError(
@@ -107,6 +119,16 @@ def check_part(part: Any, *members: str) -> None:
             f"image part has the members {', '.join(members)}: set them in its __init__ (size is "
             f"the side of a square image, or (height, width))"
         )
+    if "size" in members:
+        size: Any = part.size
+        both_sides(size)
+    for name in set(members) - {"size"}:
+        value = getattr(part, name)
+        if not isinstance(value, Integral) or value < 1:
+            raise TypeError(
+                f"{type(part).__name__} is used as an image part with {name}={value!r}; {name} is "
+                f"a whole number from 1 up"
+            )
 
 
 def _image(key: str, value: Tensor, part: Any) -> Tensor:
