@@ -20,8 +20,7 @@ from worldblocks.envs.record import Environment, Step
 from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Image, Spaces
 
-RENDERED = 64
-"""The side of rendered frames, if none is given."""
+RENDERED = 64  # the side of rendered frames, if none is given
 _PROTOCOL = ("observation", "action", "reset", "step", "get_state", "set_state", "close")
 
 
