@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from worldblocks.envs.atari.packing import pack, unpack
+from worldblocks.envs.packing import pack, unpack
 
 values = st.dictionaries(st.text(), st.integers(-(2**127), 2**127) | st.booleans() | st.text())
 parts = st.dictionaries(st.text(), arrays(np.uint8, array_shapes(min_dims=1, min_side=0)))

@@ -1,16 +1,16 @@
 """Any environment of the `dm_env` interface: dm_control's own tasks, bsuite, one of yours."""
 
-import pkgutil
+import functools
 import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from worldblocks.envs.atari.packing import pack, unpack
 from worldblocks.envs.errors import at_least_one, extra
 from worldblocks.envs.gym.gymnasium import GymnasiumEnvironment
-from worldblocks.envs.named import suite
+from worldblocks.envs.named import import_place, suite
+from worldblocks.envs.packing import pack, unpack
 from worldblocks.envs.rendering import choose_backend
 
 _PROTOCOL = ("reset", "step", "action_spec", "observation_spec")
@@ -240,22 +240,16 @@ def _generators(holder: Any, depth: int, seen: set[int] | None = None) -> Iterat
 
 def _factory(name: str) -> Any:
     """The function that `package.module:factory` names."""
-    module, _, wanted = name.partition(":")
-    if not module or not wanted:
+    place, _, wanted = name.partition(":")
+    if not place or not wanted:
         raise ValueError(
             f"wb.envs.dm_env got {name!r}; it takes 'package.module:factory', or a function that "
             f"makes the environment"
         )
+    module = import_place("wb.envs.dm_env", name, place)
     try:
-        return pkgutil.resolve_name(name)
+        return functools.reduce(getattr, wanted.split("."), module)
     except AttributeError:
         raise ValueError(
-            f"wb.envs.dm_env was asked for {name!r}, but {module} defines no {wanted!r}"
+            f"wb.envs.dm_env was asked for {name!r}, but {place} defines no {wanted!r}"
         ) from None
-    except ModuleNotFoundError as cause:
-        if cause.name is None or not f"{module}.".startswith(f"{cause.name}."):
-            raise  # the module exists, but a module that it imports does not
-        raise ImportError(
-            f"wb.envs.dm_env was asked for {name!r}, but there is no module {cause.name!r}; it is "
-            f"searched as by `import {module}` (PYTHONPATH=. adds the folder you are in)"
-        ) from cause

@@ -1,9 +1,11 @@
 """Environments by name."""
 
+import importlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, TypeVar
 
 from worldblocks.envs.errors import unknown
@@ -63,3 +65,20 @@ def make(name: str, *, trusted: bool = True, **options: Any) -> Environment:
 def _takes_a_name(factory: Callable[..., Any]) -> bool:
     first = next(iter(inspect.signature(factory).parameters.values()), None)
     return first is not None and first.default is first.empty and first.kind <= first.VAR_POSITIONAL
+
+
+def import_place(suite: str, name: str, place: str) -> ModuleType:
+    """The module `place` of the name `place:factory`, which was given to `suite`.
+
+    Raises:
+        ImportError: there is no such module.
+    """
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as cause:
+        if cause.name is None or not f"{place}.".startswith(f"{cause.name}."):
+            raise  # the module exists, but a module that it imports does not
+        raise ImportError(
+            f"{suite} was asked for {name!r}, but there is no module {cause.name!r}; it is "
+            f"searched as by `import {place}` (PYTHONPATH=. adds the folder you are in)"
+        ) from cause

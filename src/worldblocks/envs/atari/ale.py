@@ -7,10 +7,10 @@ import numpy as np
 from worldblocks.envs.atari.games import atari_games, emulator, not_a_game
 from worldblocks.envs.atari.image import preprocess
 from worldblocks.envs.atari.machine import Machine
-from worldblocks.envs.atari.packing import pack, unpack
 from worldblocks.envs.atari.watch import Recorder, check_render
 from worldblocks.envs.errors import at_least_one, no_episode
 from worldblocks.envs.named import suite
+from worldblocks.envs.packing import pack, unpack
 from worldblocks.envs.record import Step
 from worldblocks.spaces import Actions, Discrete, Image, Spaces
 

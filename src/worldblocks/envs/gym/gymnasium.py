@@ -2,7 +2,6 @@
 
 import difflib
 import functools
-import importlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from worldblocks.envs.errors import at_least_one, extra, no_episode, no_state
 from worldblocks.envs.gym.answers import begin, check_single, frame, proceed, space_of
 from worldblocks.envs.gym.conversion import actions, observations
 from worldblocks.envs.gym.images import LOOKED_AT, resized
-from worldblocks.envs.named import suite
+from worldblocks.envs.named import import_place, suite
 from worldblocks.envs.record import Environment, Step
 from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Image, Spaces
@@ -212,7 +211,7 @@ def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any
     """Build an environment by name: `Id-v0`, `module:factory`, or gymnasium's `module:Id-v0`."""
     place, _, wanted = name.rpartition(":")
     if place:
-        module = _module(name, place)
+        module = import_place("wb.envs.gym", name, place)
         try:
             factory = functools.reduce(getattr, wanted.split("."), module)
         except AttributeError:
@@ -247,18 +246,6 @@ def _call(factory: Callable[..., Any], pixels: bool, kwargs: dict[str, Any]) -> 
         if any(one.name == "render_mode" or one.kind is one.VAR_KEYWORD for one in takes):
             kwargs = {"render_mode": "rgb_array", **kwargs}
     return factory(**kwargs)
-
-
-def _module(name: str, place: str) -> ModuleType:
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as cause:
-        if cause.name is None or not f"{place}.".startswith(f"{cause.name}."):
-            raise  # the module exists, but a module that it imports does not
-        raise ImportError(
-            f"wb.envs.gym was asked for {name!r}, but there is no module {cause.name!r}; it is "
-            f"searched as by `import {place}` (PYTHONPATH=. adds the folder you are in)"
-        ) from cause
 
 
 def _close(gymnasium: ModuleType, name: str) -> str:
