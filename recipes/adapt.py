@@ -140,7 +140,7 @@ def main(cfg: Config) -> int:
     torch.manual_seed(cfg.seed)
     recipe = wb.run.recipe_of(cfg.run, cfg.recipe, tool=__file__, needed=NEEDED)
     if wb.run.read_config(cfg.run).get("conditioned"):
-        raise SystemExit(
+        raise ValueError(
             f"the world model of {cfg.run} is conditioned on its tasks and has no place for "
             f"{cfg.task}; a run without --conditioned takes a new task"
         )
@@ -188,7 +188,7 @@ def main(cfg: Config) -> int:
             rows, step = envs.step(action), step + saved.envs
             if envs.stopped:
                 envs.close()
-                raise SystemExit(envs.stopped)
+                raise RuntimeError(envs.stopped)
             for _ in range(train_ratio(step) if new[cfg.task].holds(saved.length) else 0):
                 mixture = new.sample({cfg.task: saved.batch}).to(device)
                 post, _ = update(recipe, agent, optimizer, saved, mixture, 0)

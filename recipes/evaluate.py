@@ -74,7 +74,7 @@ def judge(cfg: Config, recipe, agent, saved, mode: bool):
         except OSError as error:  # a full or read-only disk must not cost the scores
             print(f"no video: {error}")
     if not scores:
-        raise SystemExit(stopped or "no episode was finished")
+        raise RuntimeError(stopped or "no episode was finished")
     if stopped:
         print(stopped)
     result = wb.evaluate.summary(scores)

@@ -99,6 +99,11 @@ def sentences(cfg: Config, menu: Any) -> list[dict[str, str]]:
         found = tomllib.loads(Path(cfg.sentences).read_text(encoding="utf-8")).get("sentence", [])
     else:
         found = [{"instruction": cfg.instruction, "meant": cfg.meant}]
+    if not found or any({"instruction", "meant"} - one.keys() for one in found):
+        raise ValueError(
+            f"{cfg.sentences} has no [[sentence]], or one without `instruction` or `meant`; it "
+            f"takes one or more with both"
+        )
     by = wb.language.ranker(cfg.by, cache=cfg.cache, offline=cfg.offline, seed=cfg.seed)
     for one in found:
         asked = one["meant"] if cfg.by == "oracle" and one["meant"] else one["instruction"]
@@ -106,8 +111,6 @@ def sentences(cfg: Config, menu: Any) -> list[dict[str, str]]:
         ranking = by.rank(asked, able)
         one |= {"chosen": ranking.items[0], "meant": one["meant"] or ranking.items[0]}
         print(f"{one['instruction']!r}: {', '.join(ranking.items[:3])}", flush=True)
-    if not found:
-        raise SystemExit(f"{cfg.sentences} has no [[sentence]] with an `instruction` and `meant`")
     return found
 
 
@@ -153,7 +156,7 @@ def stored(cfg: Config, saved: Any) -> wb.replay.MixtureReplay:
     """The replay of the run."""
     checkpoint = wb.run.Checkpoint(cfg.run)
     if not (checkpoint.folder / "replay").exists():
-        raise SystemExit(f"{cfg.run} has no replay left to learn from")
+        raise FileNotFoundError(f"{cfg.run} has no replay left to learn from")
     replay = wb.replay.MixtureReplay(
         wb.tasks.tasks_of(cfg.run, saved.tasks)[1],
         capacity=saved.capacity,
@@ -251,12 +254,12 @@ def main(cfg: Config) -> int:
     known = wb.run.read_config(cfg.run)
     body = known.get("tasks", [""])[0].split("_")[0]
     if body not in wb.envs.BODIES:
-        raise SystemExit(
+        raise ValueError(
             f"{cfg.run} was made by the recipe {known.get('recipe')!r} with the body {body!r}; a "
             f"sentence needs a multi-task run with one of {', '.join(wb.envs.BODIES)}"
         )
     if known["conditioned"] or not known["relabel"]:
-        raise SystemExit(
+        raise ValueError(
             f"{cfg.run} is conditioned={known['conditioned']}, relabel={known['relabel']}; a "
             f"sentence needs a world model that never sees the task, and features in replay"
         )

@@ -112,7 +112,7 @@ def test_evaluate_plays_a_run(whole, capsys):
 def test_evaluate_names_an_unknown_recipe(whole, tmp_path):
     config = json.loads((whole / "config.json").read_text()) | {"recipe": "elsewhere"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(SystemExit, match="made by the recipe 'elsewhere', which is not in"):
+    with pytest.raises(FileNotFoundError, match="made by the recipe 'elsewhere', which is not in"):
         evaluate.main(evaluate.Config(run=tmp_path))
 
 

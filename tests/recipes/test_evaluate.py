@@ -112,7 +112,7 @@ def test_no_episodes_are_refused(run):
 
 
 def test_episodes_without_an_end_are_given_up(run, capsys):
-    with pytest.raises(SystemExit, match="an episode has not ended after 1 actions; if the enviro"):
+    with pytest.raises(RuntimeError, match="an episode has not ended after 1 actions; if the en"):
         evaluate.main(evaluate.Config(run=run, episodes=2, envs=2, seed=3, longest=1))
 
 
@@ -125,7 +125,7 @@ def test_an_unfinished_evaluation_returns_1(run, monkeypatch):
 
 def test_environments_that_stopped_say_why(run, monkeypatch):
     monkeypatch.setattr(wb.envs.EnvVector, "stopped", "too many failures")
-    with pytest.raises(SystemExit, match="too many failures"):
+    with pytest.raises(RuntimeError, match="too many failures"):
         evaluate.main(evaluate.Config(run=run, episodes=3))
 
 

@@ -153,16 +153,17 @@ def test_messages(whole, tmp_path):
     with pytest.raises(ValueError, match="fewer than the 2 --updates, got 2"):
         instruct.Config(run=whole, instruction="up", updates=2, settle=2)
     (tmp_path / "config.json").write_text('{"recipe": "dreamerv3_dmc", "task": "walker_walk"}')
-    with pytest.raises(SystemExit, match="made by the recipe 'dreamerv3_dmc' with the body ''"):
+    with pytest.raises(ValueError, match="made by the recipe 'dreamerv3_dmc' with the body ''"):
         instruct.main(instruct.Config(run=tmp_path, instruction="up"))
     config = {"recipe": "multitask_dmc", "tasks": ["walker_walk"], "conditioned": True}
     (tmp_path / "config.json").write_text(json.dumps({**config, "relabel": True}))
-    with pytest.raises(SystemExit, match="conditioned=True, relabel=True; a sentence needs"):
+    with pytest.raises(ValueError, match="conditioned=True, relabel=True; a sentence needs"):
         instruct.main(instruct.Config(run=tmp_path, instruction="up"))
-    (tmp_path / "none.toml").write_text("")
-    cfg = instruct.Config(run=whole, sentences=str(tmp_path / "none.toml"), **SHORT)
-    with pytest.raises(SystemExit, match=r"has no \[\[sentence\]\]"):
-        instruct.main(cfg)
+    for text in ("", '[[sentence]]\ninstruction = "up"\n'):
+        (tmp_path / "none.toml").write_text(text)
+        cfg = instruct.Config(run=whole, sentences=str(tmp_path / "none.toml"), **SHORT)
+        with pytest.raises(ValueError, match=r"has no \[\[sentence\]\], or one without"):
+            instruct.main(cfg)
     saved = wb.run.load_config(whole, multitask_dmc.Config, device="cpu")
-    with pytest.raises(SystemExit, match="has no replay left to learn from"):
+    with pytest.raises(FileNotFoundError, match="has no replay left to learn from"):
         instruct.stored(instruct.Config(run=tmp_path, instruction="up"), saved)

@@ -277,7 +277,7 @@ def test_the_replay_of_another_body_is_left_alone(tmp_path):
 def test_environments_that_keep_failing_stop_adapt(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(wb.envs.EnvVector, "stopped", "the emulator is gone")
     cfg = adapt.Config(run=whole, task=HARD, marks=(480,), before=0, logdir=str(tmp_path))
-    with pytest.raises(SystemExit, match="the emulator is gone"):
+    with pytest.raises(RuntimeError, match="the emulator is gone"):
         adapt.main(cfg)
     assert not (tmp_path / "result.json").exists()
 
@@ -287,7 +287,7 @@ def test_messages(whole, tmp_path):
     config = json.loads((whole / "config.json").read_text(encoding="utf-8"))
     config["conditioned"] = True
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(SystemExit, match=r"is conditioned on its tasks and has no place"):
+    with pytest.raises(ValueError, match=r"is conditioned on its tasks and has no place"):
         adapt.main(adapt.Config(run=tmp_path / "run", task=HARD))
     with pytest.raises(
         ValueError, match=r"has learnt .*, and --tasks names cartpole_balance alone"
@@ -309,7 +309,7 @@ def test_messages(whole, tmp_path):
     with pytest.raises(ValueError, match="a fresh world cannot be frozen; use --world kept"):
         adapt.Config(run=whole, task=HARD, world="fresh", freeze=True)
     (tmp_path / "config.json").write_text(json.dumps({"recipe": "vae"}))
-    with pytest.raises(SystemExit, match=r"vae\.py has no task_suite.*"):
+    with pytest.raises(ValueError, match=r"vae\.py has no task_suite.*"):
         adapt.main(adapt.Config(run=tmp_path, task=HARD))
 
 

@@ -39,7 +39,7 @@ def test_another_name_runs_nothing(tmp_path, recipes, name):
     for path in (tmp_path / "payload.py", tmp_path / "run" / "payload.py"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(payload)
-    with pytest.raises(SystemExit, match=r"which is not .*; give its file with --recipe"):
+    with pytest.raises(FileNotFoundError, match=r"which is not .*; give its file with --recipe"):
         recipe_of(run_of(tmp_path, name), None, tool=str(recipes / "tool.py"))
 
 
@@ -53,7 +53,7 @@ def test_what_a_person_types_may_be_anywhere(tmp_path, recipes):
 
 def test_a_recipe_without_what_is_needed(tmp_path, recipes):
     message = r"mine\.py has no load; tool\.py needs a recipe with act, load"
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(ValueError, match=message):
         recipe_of(
             run_of(tmp_path, "mine"), None, tool=str(recipes / "tool.py"), needed=["act", "load"]
         )

@@ -100,7 +100,7 @@ def _run_seeds(
     folders = {seed: Path(cfg.logdir) / f"seed-{seed}" for seed in cfg.seeds}
     there = [seed for seed, folder in folders.items() if (folder / "config.json").exists()]
     if there and not cfg.resume:
-        raise SystemExit(
+        raise ValueError(
             f"{cfg.logdir} holds the runs of seeds {_words(there)} already; add --resume to "
             f"continue them, or give another --logdir"
         )
@@ -117,11 +117,11 @@ def _run_seeds(
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:
     if any(word == "--seed" or word.startswith("--seed=") for word in sys.argv):
-        raise SystemExit(
+        raise ValueError(
             f"--seed is for one run and --seeds {_words(seeds)} for several; give one of the two"
         )
     if len(set(seeds)) < len(seeds):
-        raise SystemExit(
+        raise ValueError(
             f"--seeds {_words(seeds)} names a seed twice; each run needs a seed of its own"
         )
 

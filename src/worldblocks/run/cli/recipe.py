@@ -28,15 +28,13 @@ def recipe_of(
         needed: functions that the tool calls.
 
     Raises:
-        SystemExit: there is no run or no such recipe, the recipe needs a package that is not
-            installed, or it lacks a function.
+        FileNotFoundError: there is no run or no such recipe.
+        ImportError: the recipe needs a package that is not installed.
+        ValueError: it lacks a function.
     """
-    try:
-        recipe = load_recipe(path or _named(run, Path(tool).parent))
-    except (OSError, ValueError, ImportError) as error:
-        raise SystemExit(str(error)) from error
+    recipe = load_recipe(path or _named(run, Path(tool).parent))
     if missing := [function for function in needed if not hasattr(recipe, function)]:
-        raise SystemExit(
+        raise ValueError(
             f"{recipe.__file__} has no {', '.join(missing)}; {Path(tool).name} needs a recipe with "
             f"{', '.join(needed)}"
         )

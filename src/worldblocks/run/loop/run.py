@@ -123,7 +123,8 @@ class Run:
         if step and step >= steps:
             print(f"all {steps} steps were made already; give a larger --steps to make more")
         else:
-            print(*at_the_start(self._cfg), sep="\n", end="\n" * bool(at_the_start(self._cfg)))
+            for never in at_the_start(self._cfg):
+                print(never)
         self.progress = self._loop.enter_context(Progress(steps, step))
         return restored
 
