@@ -61,7 +61,7 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
 
 
 def wrong_type(name: str, value: Any, annotation: Any) -> str:
-    """What is wrong with an argument that is no tensor, or should be none."""
+    """What is wrong with an argument that is not a tensor, or should not be one."""
     said = f"{name} should be {readable(annotation)}, got {described(value)}"
     kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     if isinstance(value, Tensor) and hasattr(kind, "nll"):
@@ -127,10 +127,10 @@ def _tensors(prefix: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def not_negative(what: str, numbers: Mapping[str, Any]) -> None:
-    """Raise unless these arguments of `what` are numbers from 0 up; a flag is none."""
+    """Raise unless these arguments of `what` are numbers from 0 up, not flags."""
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
-            raise TypeError(f"{what} takes {name} as a number, got {value!r}; use {name}=0.3, say")
+            raise TypeError(f"{what} takes {name} as a number, got {value!r}; such as {name}=0.3")
         if value < 0:
             raise ValueError(f"{what} needs {name} >= 0, got {value}")
 

@@ -115,7 +115,7 @@ def check_spaces(
     """Check that `spaces` describe observations or actions by key; `name` is what takes them.
 
     Raises:
-        TypeError: they are no dict, or a value is no space, or one of another kind than `kinds`.
+        TypeError: they are not a dict, or a value is not a space, or not one of `kinds`.
     """
     theirs = "wb.envs.spaces_of(space) makes them of a gymnasium space"
     if not isinstance(spaces, Mapping):

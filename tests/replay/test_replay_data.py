@@ -121,7 +121,7 @@ WRONG = {
         {"obs": np.zeros((3, 8, 8, 3))},
         r"obs 'vector' is float64\[3, 8, 8, 3\]; an image is uint8 .*\(255 \* x\)\.round",
     ),
-    "stacks of images": ({"obs": np.zeros((3, 4, 8, 8, 1), np.uint8)}, "has at most 2 axes"),
+    "stacks of images": ({"obs": np.zeros((3, 4, 8, 8, 1), np.uint8)}, "have at most 2 axes"),
     "channels first": (
         {"obs": np.zeros((3, 3, 8, 9), np.uint8)},
         r"looks like `time channel height width`; .*x\.transpose\(0, 2, 3, 1\)",
@@ -131,7 +131,10 @@ WRONG = {
         {"obs": np.array([None, 1, 2])},
         "obs has the dtype object; it must hold numbers or booleans in one array",
     ),
-    "ragged lists": ({"obs": [[0.0], [1.0, 2.0], [3.0]]}, "obs is no array: .*one array of num"),
+    "ragged lists": (
+        {"obs": [[0.0], [1.0, 2.0], [3.0]]},
+        "obs is not an array: .*one array of num",
+    ),
     "text": ({"obs": {"say": np.array(["a", "b", "c"])}}, "obs 'say' has the dtype <U1"),
     "a number": ({"reward": 1.0}, "reward is a single number; it must have a row for each time"),
     "NaN": ({"obs": np.array([[0.0], [np.nan], [0.0]])}, "obs 'vector' holds nan at place 1; rep"),
@@ -308,7 +311,7 @@ def test_files_of_two_data_sets(changes, message, tmp_path):
 def test_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no episodes in .*: it has no file \*\.npz; wb\."):
         read_npz(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no episodes in .*nowhere: it is no folder"):
+    with pytest.raises(FileNotFoundError, match=r"no episodes in .*nowhere: it is not a folder"):
         read_npz(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="write_npz got no episode; it needs at least one"):
         write_npz(tmp_path, [])

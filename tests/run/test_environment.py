@@ -10,7 +10,7 @@ from torch import nn
 from worldblocks.run import Checkpoint, load_agent
 from worldblocks.run.saves.environment import (
     changed_versions,
-    check_spaces,
+    check_same_spaces,
     record_environment,
 )
 from worldblocks.spaces import Continuous, Discrete
@@ -63,11 +63,11 @@ def test_a_run_whose_record_is_lost(run):
 def test_tasks_that_both_have_are_compared(tmp_path):
     tasks = SimpleNamespace(envs={"walk": worlds(3), "run": worlds(4)})
     record_environment(tmp_path, {"task_envs": tasks, "agent": nn.Linear(3, 2)})
-    check_spaces(
+    check_same_spaces(
         tmp_path, {"task_envs": SimpleNamespace(envs={"walk": worlds(3), "hop": worlds(5)})}
     )
     with pytest.raises(ValueError, match="observation 'x' of run was Continuous"):
-        check_spaces(tmp_path, {"task_envs": SimpleNamespace(envs={"run": worlds(3)})})
+        check_same_spaces(tmp_path, {"task_envs": SimpleNamespace(envs={"run": worlds(3)})})
 
 
 def test_packages_of_another_version_are_named(run):

@@ -64,7 +64,7 @@ def diagnose(
     """
     if steps < FEWEST:
         raise ValueError(f"a diagnosis takes at least {FEWEST} steps, got {steps}")
-    _check(recipe, agent, cfg)
+    _check(recipe, agent)
     path = output or run / (f"diagnosis-{task}.html" if task else "diagnosis.html")
     check_writable(path.parent, "--output, the page, in another folder")
     seed = int(cfg.seed) + UNSEEN if seed is None else seed
@@ -80,7 +80,7 @@ def diagnose(
     return sections, write_page(path, run.resolve().name, known, sections)
 
 
-def _check(recipe: Any, agent: Any, cfg: Any) -> None:
+def _check(recipe: Any, agent: Any) -> None:
     """Raise, before anything is played, unless every section can examine the agent."""
     if absent := [name for name in NEEDED if not hasattr(agent, name)]:
         raise ValueError(
@@ -89,17 +89,16 @@ def _check(recipe: Any, agent: Any, cfg: Any) -> None:
             f"DreamerV3 and multi-task recipes"
         )
     for name, arguments in (
-        ("world_model_loss", (agent, None, cfg)),
-        ("actor_critic_loss", (agent, None, None, cfg)),
+        ("world_model_loss", ("agent", "batch", "cfg")),
+        ("actor_critic_loss", ("agent", "post", "batch", "cfg")),
     ):
         signature = inspect.signature(getattr(recipe, name))
         try:
             signature.bind(*arguments)
         except TypeError:
-            wanted = {3: "(agent, batch, cfg)", 4: "(agent, post, batch, cfg)"}[len(arguments)]
             raise ValueError(
-                f"a diagnosis calls {name}{wanted}, and {recipe.__name__} has {name}{signature}; "
-                f"the DreamerV3 and multi-task recipes have these arguments"
+                f"a diagnosis calls {name}({', '.join(arguments)}), and {recipe.__name__} has "
+                f"{name}{signature}; the DreamerV3 and multi-task recipes have these arguments"
             ) from None
 
 

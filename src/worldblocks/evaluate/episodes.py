@@ -1,6 +1,5 @@
 """Play episodes with a policy: for their scores, or for their rows."""
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,8 +82,10 @@ def play(
             for env, score, _ in envs.finished:
                 if len(scores[env]) < quota[env]:
                     scores[env].append(score)
-            needed = (len(own) < count for own, count in zip(scores, quota, strict=True))
-            if max(map(operator.mul, taken, needed)) >= longest:
+            if any(
+                actions >= longest and len(own) < count
+                for actions, own, count in zip(taken, scores, quota, strict=True)
+            ):
                 raise Stopped(
                     f"an episode has not ended after {longest:,} actions; if the environment has "
                     f"no end, give it a time limit; else allow longer episodes (--longest)",

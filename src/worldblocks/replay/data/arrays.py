@@ -113,7 +113,7 @@ def _array(name: str, value: Any) -> ndarray:
     try:
         array = np.asarray(value)
     except ValueError as error:  # lists of several lengths
-        raise ValueError(f"{name} is no array: {error}; give one array of numbers") from error
+        raise ValueError(f"{name} is not an array: {error}; give one array of numbers") from error
     if array.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} has the dtype {array.dtype}; it must hold numbers or booleans in one array "
@@ -138,7 +138,7 @@ def _observation(key: str, array: ndarray) -> Shaped[Tensor, "time ..."]:
         raise ValueError(
             f"{name} is {_shown(array)}; an image is uint8 `time height width channel` from 0 to "
             f"255: give (255 * x).round().astype(np.uint8) if it is from 0 to 1; a board of "
-            f"classes is uint8 as well: x.astype(np.uint8); and what is neither has at most 2 "
+            f"classes is uint8 as well: x.astype(np.uint8); other observations have at most 2 "
             f"axes: x.reshape(len(x), -1)"
         )
     if array.dtype.kind == "f" or array.dtype == np.uint8:

@@ -36,7 +36,7 @@ def read_npz(folder: Path | str, *, actions: Actions | None = None) -> Iterator[
     """
     paths = sorted(Path(folder).expanduser().glob("*.npz"))
     if not paths:
-        what = "has no file *.npz" if Path(folder).expanduser().is_dir() else "is no folder"
+        what = "has no file *.npz" if Path(folder).expanduser().is_dir() else "is not a folder"
         raise FileNotFoundError(
             f"no episodes in {folder}: it {what}; wb.replay.write_npz(folder, episodes) makes one"
         )

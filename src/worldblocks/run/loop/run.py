@@ -18,7 +18,7 @@ from worldblocks.run.loop.warnings import LONG, at_the_start, no_episode
 from worldblocks.run.saves.checkpoint import Checkpoint, Store
 from worldblocks.run.saves.environment import (
     changed_versions,
-    check_spaces,
+    check_same_spaces,
     record_environment,
 )
 from worldblocks.run.saves.session import Session, Stateful
@@ -106,7 +106,7 @@ class Run:
             ValueError: a part does not fit, or `steps` is below what the run has made. The folder
                 is unchanged.
         """
-        check_spaces(self.folder, self._session.parts)
+        check_same_spaces(self.folder, self._session.parts)
         restored = self._session.restore(**position)
         if not self._cfg.resume:
             record_environment(self.folder, self._session.parts)

@@ -15,8 +15,8 @@ from worldblocks.run.saves.durable import replace_text
 from worldblocks.run.saves.weights import load_module_state
 
 FILE = "environment.json"
-PACKAGES = ("worldblocks", "torch", "numpy", "gymnasium", "ale-py", "mujoco", "dm-control")
-PACKAGES += ("minigrid", "crafter", "transformers")
+PACKAGES = ("worldblocks", "torch", "numpy", "transformers")
+PACKAGES += ("gymnasium", "ale-py", "mujoco", "dm-control", "minigrid", "crafter")
 
 
 def record_environment(folder: Path, parts: Mapping[str, Any]) -> None:
@@ -25,7 +25,7 @@ def record_environment(folder: Path, parts: Mapping[str, Any]) -> None:
     replace_text(folder / FILE, json.dumps(found, indent=2) + "\n")
 
 
-def check_spaces(folder: Path | str, parts: Mapping[str, Any]) -> None:
+def check_same_spaces(folder: Path | str, parts: Mapping[str, Any]) -> None:
     """Check that environments have the spaces of those that a run was trained in.
 
     Tasks that only one of both has are not compared, and a run of an earlier version, which
@@ -35,7 +35,7 @@ def check_spaces(folder: Path | str, parts: Mapping[str, Any]) -> None:
         ValueError: they have others; names each.
     """
     then, now, changed = _recorded(folder).get("spaces", {}), _spaces(parts), []
-    for task in then.keys() & now.keys():
+    for task in sorted(then.keys() & now.keys()):
         for name in sorted(then[task].keys() | now[task].keys()):
             before, after = (own[task].get(name, "absent") for own in (then, now))
             if before != after:
@@ -53,13 +53,12 @@ def changed_versions(folder: Path | str) -> str:
     then, now = _recorded(folder).get("versions", {}), _versions()
     changed = [
         f"{name} {then[name]} (here {now[name]})"
-        for name in then.keys() & now.keys()
+        for name in sorted(then.keys() & now.keys())
         if then[name] != now[name]
     ]
     if not changed:
         return ""
-    there = ", ".join(sorted(changed))
-    return f"{folder} was started with {there}; its numbers may differ from now on"
+    return f"{folder} was started with {', '.join(changed)}; its numbers may differ from now on"
 
 
 def load_agent(agent: nn.Module, run: Path | str, envs: Any) -> None:
@@ -75,7 +74,7 @@ def load_agent(agent: nn.Module, run: Path | str, envs: Any) -> None:
         ValueError: the environment has changed, or the checkpoint is of another model.
     """
     weights = Checkpoint(run).weights("agent")
-    check_spaces(run, {"envs": envs})
+    check_same_spaces(run, {"envs": envs})
     load_module_state(agent, weights)
 
 
