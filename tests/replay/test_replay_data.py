@@ -405,6 +405,19 @@ def test_single_spaces_of_minari_have_the_names_of_gymnasium(monkeypatch):
         assert episode.prev_action[1:].tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
+@pytest.mark.filterwarnings("ignore:the actions .* have no bounds")
+@pytest.mark.parametrize("bound", [0.5, 3.0, 1e8, 1e9, 1e10, 3e38, np.inf])
+def test_actions_are_the_numbers_that_an_agent_gives_gymnasium(monkeypatch, bound):
+    spaces = pytest.importorskip("gymnasium.spaces", reason="needs the extra gym")
+    gym_actions = pytest.importorskip("worldblocks.envs.gym.conversion").actions
+    space = spaces.Box(-bound, bound, (1,), np.float32)
+    numbers = np.array([[0.5], [-0.25]], np.float32)
+    chosen = np.stack([gym_actions(space)[1]({"action": row}) for row in numbers])
+    minari(monkeypatch, spaces.Box(-9, 9, (2,)), space, played(np.zeros((3, 2)), chosen))
+    [episode] = read_minari("own/set-v0")
+    assert episode.prev_action[1:].numpy() == pytest.approx(numbers)
+
+
 def test_what_minari_cannot_give(monkeypatch):
     spaces = pytest.importorskip("gymnasium", reason="needs the extra gym").spaces
     numbers = spaces.Box(-1, 1, (2,))

@@ -14,7 +14,6 @@ from worldblocks.envs.packing import pack, unpack
 from worldblocks.envs.rendering import choose_backend
 
 _PROTOCOL = ("reset", "step", "action_spec", "observation_spec")
-_UNLIMITED = 1e10  # dm_control's bound of a motor that has none (mjMAXVAL)
 _DEPTH = 4  # wrappers that are searched for generators
 Reseed = Callable[[Any, int], Any]
 
@@ -197,9 +196,6 @@ def _space(spec: Any, acts: bool) -> Any:
         if not shape:
             return spaces.Discrete(int(counts), start=int(low))
         return spaces.MultiDiscrete(counts, start=low.astype(np.int64))
-    if not whole:
-        low = np.where(low <= -_UNLIMITED, -np.inf, low)
-        high = np.where(high >= _UNLIMITED, np.inf, high)
     return spaces.Box(low.astype(dtype), high.astype(dtype), shape, dtype.type)
 
 

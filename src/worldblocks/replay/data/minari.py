@@ -13,7 +13,7 @@ from worldblocks.replay.batch import Batch
 from worldblocks.replay.data.arrays import channels_first, episode_from_numpy
 from worldblocks.spaces import Continuous, Discrete
 
-UNBOUNDED = 1e30  # a bound of the largest float32 is none
+UNBOUNDED = 1e9  # a larger bound stands for none, as in `wb.envs.gym`
 
 
 def read_minari(name: str) -> Iterator[Batch]:
