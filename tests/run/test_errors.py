@@ -4,8 +4,11 @@ import errno
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+import worldblocks as wb
 from worldblocks.run import launch_tool, pick_device, sentences
 from worldblocks.spaces import Discrete
 
@@ -39,6 +42,9 @@ def missing():
         (own_raise, "--tasks takes one or more tasks"),
         (not_installed, "give up"),
         (missing, "no tensors under 'agent'"),
+        (lambda: wb.envs.gym(lambda: None), "wb.envs.gym got None from <function"),
+        (lambda: np.empty(2**60, np.uint8), "out of memory: Unable to allocate 1.00 EiB for an"),
+        (lambda: torch.empty(2**60), "out of memory: can't allocate memory: you tried to allocate"),
     ],
 )
 def test_a_request_that_fails_is_a_sentence(fail, sentence, monkeypatch):

@@ -8,9 +8,9 @@ from types import TracebackType
 
 import torch
 
-REQUESTS = (ValueError, ImportError, LookupError, RuntimeError)
+REQUESTS = (ValueError, TypeError, ImportError, LookupError, RuntimeError)
 """Expected where worldblocks, a recipe or a tool raises them: each `raise` there is a sentence."""
-ANYWHERE = (OSError, UnicodeDecodeError, torch.OutOfMemoryError)
+ANYWHERE = (OSError, UnicodeDecodeError, MemoryError, torch.OutOfMemoryError)
 """Expected wherever they come from: files, disks, connections, memory."""
 PACKAGES = ("gymnasium.error", "tomllib")
 """Modules whose own error types are expected."""
@@ -42,7 +42,7 @@ def sentences(*modules: str) -> Generator[None]:
 
 def expected(error: Exception, modules: tuple[str, ...] = ()) -> bool:
     """Whether an error is the answer to a user's request."""
-    if isinstance(error, ANYWHERE) or type(error).__module__ in PACKAGES:
+    if isinstance(error, ANYWHERE) or type(error).__module__ in PACKAGES or _no_memory(error):
         return True
     if not isinstance(error, REQUESTS) or not (last := _innermost(error.__traceback__)):
         return False
@@ -56,7 +56,15 @@ def text_of(error: Exception) -> str:
     """The sentence of an error."""
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(map(str, filter(None, (error.strerror, error.filename))))
+    if isinstance(error, MemoryError) or _no_memory(error):
+        told = str(error).rpartition("DefaultCPUAllocator: ")[2].partition(" Error code")[0]
+        return f"out of memory: {told or 'no more can be had'}; ask for less, with smaller sizes"
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _no_memory(error: Exception) -> bool:
+    """Whether torch got no memory for a tensor on the CPU, which has no error type of its own."""
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def _innermost(trace: TracebackType | None) -> TracebackType | None:
