@@ -265,6 +265,8 @@ FILES = {
     "a missing array": ({"reward": None}, r"a\.npz lacks reward; it has \['action', 'obs', 'ter"),
     "no action": ({"action": None}, r"a\.npz lacks action; it has .*\(or action/NAME\)"),
     "objects": ({"obs": np.array([None] * 3)}, r"a\.npz cannot be read: Object arrays.*np\.savez"),
+    "obs twice": ({"obs/a": np.zeros((3, 2))}, r"a\.npz has .*; obs is one array 'obs' or several"),
+    "action twice": ({"action/a": np.zeros(2)}, r"action is one array 'action' or .*, not both"),
     "wrong arrays": ({"obs": np.zeros((2, 4))}, r"a\.npz: obs 'vector' has 2 rows and action 2"),
 }
 
@@ -280,14 +282,14 @@ def test_wrong_files_are_named(case, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04torn", b"\x93NUMPY\x01\x00"])
 def test_files_that_are_none(content, tmp_path):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.npz cannot be read: .*must be a file of np\.savez"):
+    with pytest.raises(ValueError, match=r"a\.npz cannot be read: .*torn, or no npz.*np\.savez"):
         list(read_npz(tmp_path))
 
 
 def test_an_array_in_place_of_a_file(tmp_path):
     with (tmp_path / "a.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match=r"a\.npz cannot be read"):
+    with pytest.raises(ValueError, match=r"a\.npz cannot be read: it is torn, or no npz"):
         list(read_npz(tmp_path))
 
 

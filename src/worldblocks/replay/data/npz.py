@@ -147,6 +147,8 @@ def _read(path: Path, only: str = "") -> dict[str, ndarray]:
     """The arrays of a file, or those of one name."""
     names = [only] if only else [*NEEDED, "truncated"]
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise ValueError("it is torn, or no npz file")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files if name.split("/")[0] in names}
             there = saved.files
@@ -155,6 +157,13 @@ def _read(path: Path, only: str = "") -> dict[str, ndarray]:
             f"{path} cannot be read: {error}; it must be a file of np.savez whose arrays hold "
             f"numbers, not Python objects"
         ) from error
+    for name in ("obs", "action"):
+        inside = [one for one in arrays if one.startswith(f"{name}/")]
+        if inside and (name in arrays or f"{name}/" in inside):
+            raise ValueError(
+                f"{path} has {sorted(there)}; {name} is one array {name!r} or several "
+                f"'{name}/NAME', not both: rename or remove one"
+            )
     found = {"truncated", *(name.split("/")[0] for name in arrays)}
     if missing := [name for name in names if name not in found]:
         raise ValueError(
