@@ -197,6 +197,10 @@ REFUSED = {
         answering(ROW, {"a": 1}, False, False, {}),
         "the reward {'a': 1}; it is one",
     ),
+    "reward: a huge int": (
+        answering(ROW, 10**400, False, False, {}),
+        "reward inf; a reward is fin",
+    ),
     "reward: NaN": (answering(ROW, np.nan, False, False, {}), "the reward nan; a reward is finite"),
     "None": (of(None), r"<Given> gave the observation as None; its space is Box.*: return the obs"),
     "None of a dict": (of(None, BOTH), r"observation '' as None; its space Dict.* with the keys"),
@@ -363,6 +367,8 @@ def test_frames_of_integers_and_without_an_observation_space():
 def test_an_object_that_is_no_environment():
     with pytest.raises(TypeError, match=r"derive its class from it, `class Old\(gymnasium.Env\)`"):
         wb.envs.gym(Old)
+    with pytest.raises(TypeError, match=r"not a class: return Given\(\)"):
+        wb.envs.gym(lambda: Given)
     with pytest.raises(TypeError, match=r"a single one: a vector of them is made by wb.envs"):
         wb.envs.gym(lambda: gymnasium.make_vec("CartPole-v1", num_envs=2))
 

@@ -273,6 +273,26 @@ def test_unknown_names(name, error, message):
         wb.envs.gym(name)
 
 
+@pytest.mark.parametrize(
+    ("make", "arguments", "message"),
+    [
+        (
+            lambda level: level,
+            {},
+            r"takes \(level\): missing a required argument: 'level'; give oth",
+        ),
+        (lambda: 0, {"a": 1}, r"arguments {'a': 1} for .* unexpected keyword argument 'a'"),
+        ("CartPole-v1", {"a": 1}, r"got {'a': 1} for 'CartPole-v1': .* unexpected .* --env-args"),
+    ],
+)
+def test_arguments_that_an_environment_does_not_take(make, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        wb.envs.gym(make, **arguments)
+    if callable(make):
+        with pytest.raises(ValueError, match=message):
+            wb.envs.dm_env(make, **arguments)
+
+
 def test_a_module_with_a_missing_import(tmp_path, monkeypatch):
     (tmp_path / "broken_toy.py").write_text("import not_installed_here")
     monkeypatch.syspath_prepend(tmp_path)

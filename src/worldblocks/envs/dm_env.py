@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from worldblocks.envs.errors import at_least_one, extra
-from worldblocks.envs.gym.gymnasium import GymnasiumEnvironment
+from worldblocks.envs.gym.gymnasium import GymnasiumEnvironment, call_factory
 from worldblocks.envs.named import import_place, suite
 from worldblocks.envs.packing import pack, unpack
 from worldblocks.envs.rendering import choose_backend
@@ -72,7 +72,7 @@ def dm_env(
             f"wb.envs.dm_env got {env!r}; it takes 'package.module:factory', or a function that "
             f"makes the environment, such as `lambda: environment`"
         )
-    made = factory(**kwargs)
+    made = call_factory(factory, kwargs, "wb.envs.dm_env")
     if not is_dm_env(made):
         raise TypeError(
             f"wb.envs.dm_env got {made!r} from {env!r}; it takes a dm_env.Environment, with "

@@ -176,6 +176,10 @@ def _number(env: Any, reward: Any) -> float:
                 f"one environment; {_STEP}"
             )
         reward = array.item()
-    if not math.isfinite(reward):
-        raise ValueError(f"{env} gave the reward {reward}; a reward is finite")
-    return float(reward)
+    try:
+        number = float(reward)
+    except OverflowError:  # an int beyond the floats
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{env} gave the reward {number}; a reward is finite")
+    return number

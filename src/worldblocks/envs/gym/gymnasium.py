@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -21,6 +22,7 @@ from worldblocks.spaces import Actions, Image, Spaces
 
 RENDERED = 64  # the side of rendered frames, if none is given
 _PROTOCOL = ("observation", "action", "reset", "step", "get_state", "set_state", "close")
+_ARGUMENTS = "give others by name (in a recipe: --env-args '{\"name\": 1}')"
 
 
 @suite
@@ -62,7 +64,8 @@ def gym(
 
     Raises:
         ImportError: gymnasium or the module is missing.
-        ValueError: an unknown id, a space that is not supported, a number out of range.
+        ValueError: an unknown id, a space that is not supported, a number out of range, arguments
+            that the environment does not take.
         TypeError: the factory is not a function, or does not return an environment.
         RuntimeError: MuJoCo must render, and this machine has no OpenGL for it.
     """
@@ -94,7 +97,9 @@ def gym(
         return DmEnvironment(made, **view)
     if not all(hasattr(made, name) for name in _PROTOCOL):
         hint = ""
-        if hasattr(made, "num_envs"):
+        if isinstance(made, type):
+            hint = f", not a class: return {made.__name__}()"
+        elif hasattr(made, "num_envs"):
             hint = ", a single one: a vector of them is made by wb.envs.EnvVector"
         elif hasattr(made, "step") and hasattr(made, "reset"):
             hint = f": derive its class from it, `class {type(made).__name__}(gymnasium.Env)`"
@@ -231,6 +236,10 @@ def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any
         kwargs = {"render_mode": "rgb_array", **kwargs}
     try:
         return gymnasium.make(wanted, disable_env_checker=True, **kwargs)
+    except TypeError as cause:
+        if not re.search("unexpected keyword argument|required .* argument", str(cause)):
+            raise
+        raise ValueError(f"wb.envs.gym got {kwargs} for {name!r}: {cause}; {_ARGUMENTS}") from cause
     except gymnasium.error.Error as cause:
         if wanted in gymnasium.registry:
             raise  # the id is known, but a dependency is missing
@@ -245,6 +254,26 @@ def _call(factory: Callable[..., Any], pixels: bool, kwargs: dict[str, Any]) -> 
         takes = inspect.signature(factory).parameters.values()
         if any(one.name == "render_mode" or one.kind is one.VAR_KEYWORD for one in takes):
             kwargs = {"render_mode": "rgb_array", **kwargs}
+    return call_factory(factory, kwargs, "wb.envs.gym")
+
+
+def call_factory(factory: Callable[..., Any], kwargs: dict[str, Any], asked: str) -> Any:
+    """Call a factory.
+
+    Raises:
+        ValueError: it takes other arguments.
+    """
+    try:
+        takes = inspect.signature(factory)
+    except (TypeError, ValueError):  # a built-in has no signature
+        return factory(**kwargs)
+    try:
+        takes.bind(**kwargs)
+    except TypeError as cause:
+        raise ValueError(
+            f"{asked} got the arguments {kwargs} for {factory!r}, which takes {takes}: {cause}; "
+            f"{_ARGUMENTS}"
+        ) from cause
     return factory(**kwargs)
 
 
