@@ -131,6 +131,8 @@ class Agent(nn.Module):
 
     def __init__(self, observation: wb.spaces.Spaces, action_size: int, cfg: Config):
         super().__init__()
+        self.observation = observation  # recorded in the run's folder, with the actions
+        self.action: wb.spaces.Actions = {"action": wb.spaces.Continuous((action_size,))}
         units, deter = cfg.units, cfg.deter or 8 * cfg.units
         classes, depth = cfg.classes or units // 16, cfg.depth or units // 16
         self.encoder = wb.encoders.dreamer_encoder(observation, depth=depth, units=units)
@@ -278,7 +280,7 @@ def load(run: str | Path, device: str = "auto"):
     cfg = wb.run.load_config(run, Config, device=device)
     episodes, _, observation = read(cfg)
     agent, _ = build(cfg, observation, episodes[0].prev_action.shape[1])
-    wb.run.load_module_state(agent, wb.run.Checkpoint(run).weights("agent"))
+    wb.run.load_agent(agent, run, agent)
     return agent.eval(), cfg
 
 

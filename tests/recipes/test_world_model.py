@@ -166,6 +166,14 @@ def test_a_data_set_that_has_changed(tmp_path):
     (data / "episode-000000.npz").unlink()
     with pytest.raises(ValueError, match=r"trained on 16 rows, and .* has 8 now: restore its fil"):
         run(folder, data, steps=2, resume=True)
+    for path in data.iterdir():
+        path.unlink()
+    wb.replay.write_npz(data, [episode(k, 8, image=False) for k in range(4)])
+    changed = r"data, of .* has changed since: observation 'cam' was Image.* and is absent; use"
+    with pytest.raises(ValueError, match=changed):
+        run(folder, data, steps=2, resume=True)
+    with pytest.raises(ValueError, match=changed):
+        recipe.load(folder, device="cpu")
 
 
 # ------------------------------------------------------------------ every field arrives

@@ -199,7 +199,7 @@ def test_sizes_that_make_no_replay(wrong, match):
 
 def test_too_early():
     match = (
-        r"6 rows \(one of them context\) cannot be drawn yet: the longest stream has 4 rows; add 2"
+        r"6 rows \(one of them context\) cannot be drawn yet: the longest stream has 4 rows; add 2 more, or ask for s"
     )
     with pytest.raises(ValueError, match=match):
         filled(4).sample(7)

@@ -45,7 +45,7 @@ def test_the_same_environment_loads(run):
     ],
 )
 def test_another_environment_is_named(run, now, told):
-    with pytest.raises(ValueError, match=f"the environment of .* has changed since: {told}"):
+    with pytest.raises(ValueError, match=f"the environment, .* has changed since: {told}"):
         load_agent(nn.Linear(3, 2), run, now)  # its weights fit
 
 

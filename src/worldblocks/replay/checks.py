@@ -54,7 +54,7 @@ def check_windows(batch_size: int, length: int, context: int, kept: int, count: 
     if window > count:
         raise ValueError(
             f"windows of {rows} cannot be drawn yet: the longest stream has {count} rows; add "
-            f"{window - count} more"
+            f"{window - count} more, or ask for shorter windows"
         )
 
 

@@ -43,8 +43,8 @@ def check_same_spaces(folder: Path | str, parts: Mapping[str, Any]) -> None:
                 changed.append(f"{name}{of} was {before} and is {after}")
     if changed:
         raise ValueError(
-            f"the environment of {folder} has changed since: {'; '.join(changed)}; use the "
-            f"environment that it was trained in"
+            f"the environment, or the data, of {folder} has changed since: {'; '.join(changed)}; "
+            f"use what the run was trained on"
         )
 
 
