@@ -17,12 +17,12 @@ DOCS = ROOT / "docs"
 
 # Imports go down, and inside a floor to the left. Modules of floor 4 lean on floors 0 and 1 only.
 FLOORS = [
-    ["_eager", "_install", "_wrong_call", "_wrong_axes", "typing", "spaces"],
+    ["_eager", "_install", "recipes", "_wrong_call", "_wrong_axes", "typing", "spaces"],
     ["transforms", "returns", "distributions", "losses"],
     ["layers", "ema", "normalize", "balance"],
     ["encoders", "decoders", "heads", "rssm"],
     ["replay", "optim", "envs", "run"],
-    ["recipes", "interop", "evaluate", "diagnose", "tasks", "language", "testing"],
+    ["interop", "evaluate", "diagnose", "tasks", "language", "testing"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ORDER = {name: place for place, name in enumerate(itertools.chain(*FLOORS))}

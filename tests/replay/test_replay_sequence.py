@@ -198,9 +198,7 @@ def test_sizes_that_make_no_replay(wrong, match):
 
 
 def test_too_early():
-    match = (
-        r"6 rows \(one of them context\) cannot be drawn yet: the longest stream has 4 rows; add 2 more, or ask for s"
-    )
+    match = r"6 rows \(one of .*\) cannot be drawn yet: the longest stream has 4 rows; add 2 mo"
     with pytest.raises(ValueError, match=match):
         filled(4).sample(7)
     with pytest.raises(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from worldblocks.recipes import folder
 from worldblocks.run import (
     default_logdir,
     load_config,
@@ -202,10 +203,16 @@ def test_the_command_of_a_tool_finds_the_recipe(tmp_path, monkeypatch, recipe, n
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "evaluate.py").touch()
     words = shlex.split(tool_command("evaluate.py", "a run", recipe, "--task", "x"))
-    tool = "recipes/evaluate.py"
-    tool = tool if recipe.startswith("a b") else str(tmp_path / tool)
+    place = folder() if recipe.startswith("a b") else tmp_path / "recipes"
     own = ["--recipe", str(tmp_path / recipe)] if named else []
-    assert words == ["python", tool, str(tmp_path / "a run"), *own, "--task", "x"]
+    assert words == [
+        "python",
+        str(place / "evaluate.py"),
+        str(tmp_path / "a run"),
+        *own,
+        "--task",
+        "x",
+    ]
 
 
 def test_the_home_and_the_time_in_a_name(monkeypatch):

@@ -5,6 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from worldblocks.recipes import folder
+
 BARE_NAME = re.compile(r"[a-z0-9_]+")  # of a recipe, which a tool looks up beside itself
 
 
@@ -25,8 +27,8 @@ def resume_command(logdir: Path | str) -> str:
         "seed-"
     ):
         logdir = Path(logdir).parent
-    folder = str(Path(logdir).absolute())
-    command = ["python", str(Path(script).absolute()), *words, "--logdir", folder, "--resume"]
+    there = str(Path(logdir).absolute())
+    command = ["python", str(Path(script).absolute()), *words, "--logdir", there, "--resume"]
     return shlex.join(command)
 
 
@@ -36,13 +38,13 @@ def tool_command(tool: str, logdir: Path | str, recipe: str, *options: str) -> s
     Args:
         tool: the file name of a tool in the folder `recipes`.
         logdir: the run folder.
-        recipe: the `__file__` of the recipe. If the tool is not beside it, or would not find it by
-            its name, the command has `--recipe`.
+        recipe: the `__file__` of the recipe. If the tool is not beside it, it is the one that
+            came with worldblocks; if that would not find the recipe, the command has `--recipe`.
         options: further words.
     """
     path = Path(recipe).absolute()
     beside = path.with_name(tool)
-    words = ["python", str(beside if beside.is_file() else Path("recipes", tool))]
+    words = ["python", str(beside if beside.is_file() else folder() / tool)]
     words.append(str(Path(logdir).absolute()))
     if not beside.is_file() or not BARE_NAME.fullmatch(path.stem):
         words += ["--recipe", str(path)]
