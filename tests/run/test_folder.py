@@ -161,6 +161,9 @@ def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch, below, resume):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file is not a folder; give the --logdir of another folder"):
         run_folder(tmp_path / "file" / below, CONFIG, resume)
+    (tmp_path / "link").symlink_to("nothing")
+    with pytest.raises(OSError, match="link is not a folder; give the --logdir of another folder"):
+        run_folder(tmp_path / "link" / below, CONFIG, resume)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OSError, match=f"{tmp_path} cannot be written; give the --logdir of anoth"):
         run_folder(tmp_path / below, CONFIG, resume)

@@ -105,6 +105,16 @@ def test_runs_that_are_there_are_not_begun_again(command, tmp_path):
     with pytest.raises(SystemExit, match="here holds the runs of seeds 1 already; add --resume to"):
         command("cpu --seeds 0 1 --logdir here")
     assert not (tmp_path / "here" / "seed-0").exists()
+    for words in ("", " --resume"):
+        with pytest.raises(
+            SystemExit, match="here holds the runs seed-1 of several seeds; give an"
+        ):
+            command(f"cpu --logdir here{words}")
+        command("cpu --logdir one" + words)
+        with pytest.raises(
+            SystemExit, match="one holds one run, and --seeds makes a folder of run"
+        ):
+            command(f"cpu --seeds 0 1 --logdir one{words}")
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ def check_writable(folder: Path | str, instead: str) -> None:
         PermissionError: Files cannot be written there.
     """
     folder = Path(folder)
-    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    above = (folder, *folder.absolute().parents)
+    place = next(one for one in above if one.exists() or one.is_symlink())  # to nothing
     asked = f"asked to write into {folder}, but {place}"
     if not place.is_dir():
         raise NotADirectoryError(f"{asked} is not a folder; give {instead}")

@@ -65,6 +65,7 @@ def launch(
         logdir = named_folder(cfg.logdir or default_logdir(*parts))
         cfg = dataclasses.replace(cfg, logdir=logdir)
         pick_device(getattr(cfg, "device", "cpu"))
+        _check_kind(Path(logdir), cfg.seeds)
         if not cfg.seeds:
             check_folder(logdir, cfg.resume)  # `main` may first ask a language model
             return main(cfg)
@@ -91,6 +92,22 @@ def launch_tool(main: Callable[[Any], int], config: type, doc: str | None) -> in
             paths["logdir"] = named_folder(logdir)
         pick_device(getattr(cfg, "device", "cpu"))
         return main(dataclasses.replace(cfg, **paths))
+
+
+def _check_kind(folder: Path, seeds: tuple[int, ...]) -> None:
+    """Raise if a folder holds one run and several are wanted, or the other way round."""
+    one = (folder / "config.json").exists()
+    several = sorted(path.parent.name for path in folder.glob("seed-*/config.json"))
+    if one and seeds:
+        raise SystemExit(
+            f"{folder} holds one run, and --seeds makes a folder of runs; give another --logdir, "
+            f"or continue that run with --resume and without --seeds"
+        )
+    if several and not seeds and not one:
+        raise SystemExit(
+            f"{folder} holds the runs {', '.join(several)} of several seeds; give another "
+            f"--logdir, or continue them with --resume and --seeds"
+        )
 
 
 def _run_seeds(
