@@ -159,6 +159,7 @@ def dreamer_encoder(
         units: width of the `VectorEncoder`.
         image: an image part of your own for all images, see `MultiEncoder`; they have one size.
 
+    >>> from worldblocks.spaces import Continuous
     >>> observation = {"image": Image(64, 64, 3), "speed": Continuous()}
     >>> dreamer_encoder(observation, depth=4, units=8).embed_dim
     264

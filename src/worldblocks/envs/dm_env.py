@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from worldblocks.envs.errors import at_least_one, extra
-from worldblocks.envs.gym.gymnasium import GymnasiumEnvironment, call_factory
+from worldblocks.envs.gym.factory import call_factory
+from worldblocks.envs.gym.gymnasium import GymnasiumEnvironment
 from worldblocks.envs.named import import_place, suite
 from worldblocks.envs.packing import pack, unpack
 from worldblocks.envs.rendering import choose_backend

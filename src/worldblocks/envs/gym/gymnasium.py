@@ -1,12 +1,7 @@
 """Any gymnasium environment, by id or from a function."""
 
-import difflib
-import functools
-import inspect
-import re
 import warnings
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,15 +9,15 @@ import numpy as np
 from worldblocks.envs.errors import at_least_one, extra, no_episode, no_state
 from worldblocks.envs.gym.answers import begin, check_single, frame, proceed, space_of
 from worldblocks.envs.gym.conversion import actions, observations
+from worldblocks.envs.gym.factory import call, make_named
 from worldblocks.envs.gym.images import LOOKED_AT, resized
-from worldblocks.envs.named import import_place, suite
+from worldblocks.envs.named import suite
 from worldblocks.envs.record import Environment, Step
 from worldblocks.envs.rendering import choose_backend
 from worldblocks.spaces import Actions, Image, Spaces
 
 RENDERED = 64  # the side of rendered frames, if none is given
 _PROTOCOL = ("observation", "action", "reset", "step", "get_state", "set_state", "close")
-_ARGUMENTS = "give others by name (in a recipe: --env-args '{\"name\": 1}')"
 
 
 @suite
@@ -74,9 +69,9 @@ def gym(
         import PIL.Image  # noqa: F401
     at_least_one("wb.envs.gym", size=1 if size is None else size, repeat=repeat)
     if isinstance(env, str):
-        made = _named(gymnasium, env, pixels, kwargs)
+        made = make_named(gymnasium, env, pixels, kwargs)
     elif callable(env):
-        made = _call(env, pixels, kwargs)
+        made = call(env, pixels, kwargs)
     else:
         raise TypeError(
             f"wb.envs.gym got {env!r}; it takes an id, 'package.module:factory', or a function "
@@ -210,77 +205,3 @@ class GymnasiumEnvironment:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
-
-
-def _named(gymnasium: ModuleType, name: str, pixels: bool, kwargs: dict[str, Any]) -> Any:
-    """Build an environment by name: `Id-v0`, `module:factory`, or gymnasium's `module:Id-v0`."""
-    place, _, wanted = name.rpartition(":")
-    if place:
-        module = import_place("wb.envs.gym", name, place)
-        try:
-            factory = functools.reduce(getattr, wanted.split("."), module)
-        except AttributeError:
-            if wanted not in gymnasium.registry:
-                raise ValueError(
-                    f"wb.envs.gym was asked for {name!r}, but {place} defines no {wanted!r}, and "
-                    f"no environment has that id after importing it; {_close(gymnasium, wanted)}"
-                ) from None
-        else:
-            if not callable(factory):
-                raise TypeError(
-                    f"wb.envs.gym was asked for {name!r}, which is {factory!r}; it takes a "
-                    f"function or class that makes an environment"
-                )
-            return _call(factory, pixels, kwargs)
-    if pixels:
-        kwargs = {"render_mode": "rgb_array", **kwargs}
-    try:
-        return gymnasium.make(wanted, disable_env_checker=True, **kwargs)
-    except TypeError as cause:
-        if not re.search("unexpected keyword argument|required .* argument", str(cause)):
-            raise
-        raise ValueError(f"wb.envs.gym got {kwargs} for {name!r}: {cause}; {_ARGUMENTS}") from cause
-    except gymnasium.error.Error as cause:
-        if wanted in gymnasium.registry:
-            raise  # the id is known, but a dependency is missing
-        raise ValueError(
-            f"unknown gymnasium environment {name!r}; {_close(gymnasium, wanted)}"
-        ) from cause
-
-
-def _call(factory: Callable[..., Any], pixels: bool, kwargs: dict[str, Any]) -> Any:
-    """Call a factory; for pixels, pass `render_mode="rgb_array"` if it takes that argument."""
-    if pixels:
-        takes = inspect.signature(factory).parameters.values()
-        if any(one.name == "render_mode" or one.kind is one.VAR_KEYWORD for one in takes):
-            kwargs = {"render_mode": "rgb_array", **kwargs}
-    return call_factory(factory, kwargs, "wb.envs.gym")
-
-
-def call_factory(factory: Callable[..., Any], kwargs: dict[str, Any], asked: str) -> Any:
-    """Call a factory.
-
-    Raises:
-        ValueError: it takes other arguments.
-    """
-    try:
-        takes = inspect.signature(factory)
-    except (TypeError, ValueError):  # a built-in has no signature
-        return factory(**kwargs)
-    try:
-        takes.bind(**kwargs)
-    except TypeError as cause:
-        raise ValueError(
-            f"{asked} got the arguments {kwargs} for {factory!r}, which takes {takes}: {cause}; "
-            f"{_ARGUMENTS}"
-        ) from cause
-    return factory(**kwargs)
-
-
-def _close(gymnasium: ModuleType, name: str) -> str:
-    """A hint: registered ids that are similar to the name."""
-    ids = {known.lower(): known for known in gymnasium.registry}
-    close = difflib.get_close_matches(name.lower(), ids, 3, 0.6)
-    if close:
-        return f"did you mean {' or '.join(repr(ids[one]) for one in close)}?"
-    return "an id that a package registers is written 'package:Id'"
