@@ -3,9 +3,9 @@
 The world model of DreamerV3, Hafner et al. (arXiv:2301.04104), on recorded episodes: a folder of
 npz files, one for each episode, as `wb.replay.write_npz` writes them (see docs/data.md).
 
-    python recipes/world_model.py cpu --make-data data/catch    a small data set: random play
-    python recipes/world_model.py cpu --data data/catch         minutes on two cores
-    python recipes/world_model.py gpu --data data/robot         your own
+    python recipes/world_model.py cpu --make-data data/pendulum    random play in a minute
+    python recipes/world_model.py cpu --data data/pendulum         minutes on two cores
+    python recipes/world_model.py gpu --data data/robot            your own
 
 Observations may be images, vectors and boards (`--grids`); what they are is read from the data. The
 last episodes are held out. Writes the losses on both and, at the end, `open_loop.gif`: held-out
@@ -49,9 +49,9 @@ class Config:
     judged: Positive[int] = 64  # held-out windows whose losses are logged
     make_data: str = ""  # a new folder: write `rows` rows of random play in `env` there, and stop
     rows: Positive[int] = 20_000
-    env: str = "worldblocks.testing:Catch"  # a gymnasium id, or module:factory
-    env_args: str = '{"cells": 24}'  # keyword arguments for the environment, as JSON
-    pixels: bool = False  # record rendered images instead of the environment's observations
+    env: str = "Pendulum-v1"  # a gymnasium id, or module:factory
+    env_args: str = "{}"  # keyword arguments for the environment, as JSON
+    pixels: bool = True  # record rendered images instead of the environment's observations
     image: Positive[int] | None = None  # side in pixels; default: as observed, rendered images 64
 
     # Windows
@@ -92,13 +92,15 @@ PRESETS = {
         steps=2000,
         device="cpu",
         bf16=False,
+        held_out=10,
+        rows=10_000,
+        image=48,
         length=16,
         units=64,
         deter=128,
         classes=8,
         groups=8,
         depth=4,
-        reconstruction=4.0,  # the ball is 4 of 2304 pixels
         lr=1e-3,
         warmup=100,
         log_every=100,
@@ -111,6 +113,9 @@ PRESETS = {
         held_out=3,
         judged=4,
         rows=400,
+        env="worldblocks.testing:Catch",
+        env_args='{"cells": 24}',
+        pixels=False,
         batch=4,
         length=8,
         units=16,
@@ -193,12 +198,18 @@ def judge(agent, batch, cfg):
     return {f"held_out/{name}": loss.mean() for name, loss in losses.items()}
 
 
-def draw(agent, episodes, folder: Path) -> str:
-    """Draw open-loop predictions of the first rows of episodes; returns what was drawn."""
-    size, seen = wb.diagnose.LENGTH, wb.diagnose.CONTEXT
+def drawable(episodes) -> list[wb.replay.Batch]:
+    """The first rows of those held-out episodes that are long enough for the open-loop picture."""
+    size = wb.diagnose.LENGTH
     long = [episode.map(lambda x: x[:size]) for episode in episodes if len(episode.reward) >= size]
     if not long:
-        return f"no open-loop picture: none of {len(episodes)} held-out episodes has {size} rows"
+        print(f"no open-loop picture: none of {len(episodes)} held-out episodes has {size} rows")
+    return long
+
+
+def draw(agent, long, folder: Path) -> str:
+    """Draw open-loop predictions of up to 4 episodes; returns what was drawn."""
+    size, seen = wb.diagnose.LENGTH, wb.diagnose.CONTEXT
     batch = pytree.tree_map(lambda *x: x[0] if x[0] is None else torch.stack(x), *long[:4])
     batch = batch.to(wb.run.device_of(agent))
     if agent.encoder.picture_keys:
@@ -303,6 +314,7 @@ def main(cfg: Config) -> int:
         for each in (episodes, held_out)
     )
     del episodes  # replay has a copy
+    long = drawable(held_out)
     windows = apart.sample(cfg.judged)._replace(row=None)
     log, save = map(wb.run.Every, (cfg.log_every, cfg.save_every))
     parts = {"agent": agent, "optimizer": optimizer, "log": log, "save": save}
@@ -325,8 +337,8 @@ def main(cfg: Config) -> int:
                 run.save(step=step, rows=rows, drawn=replay.selector.state())
             run.progress.update(step, updates=step, **figures)
         completed = run.finish(step=step, rows=rows, drawn=replay.selector.state())
-    if completed:
-        print(draw(agent, held_out, run.folder))
+    if completed and long:
+        print(draw(agent, long, run.folder))
     return run.exit_code
 
 

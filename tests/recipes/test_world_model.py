@@ -236,7 +236,7 @@ def facts(cfg, folder):
         patch.setattr(recipe, "build", after(build, lambda made, *_: perturb(made[0])))
         watch(patch, seen)
         spy(patch, wb.replay.SequenceReplay, "__init__", seen.setdefault("replay", []))
-        patch.setattr(recipe, "draw", lambda _, episodes, *__: seen.update(draw=episodes))
+        patch.setattr(recipe, "drawable", lambda episodes: seen.update(draw=episodes))
         casts = autocasts(patch, recipe)
         tiny_runs.run(recipe, cfg, folder / f"{next(COUNT)}" / (cfg.logdir or "run"))
     updates, first = recording.named("update"), seen["replay"][0]
