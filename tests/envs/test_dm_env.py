@@ -280,6 +280,12 @@ def test_a_task_of_dm_control_is_that_of_dmc():
             ValueError,
             "whose action 'action' is Text",
         ),
+        (
+            lambda: Toy(action=specs.BoundedArray((), np.int32, -(2**31), 2**31 - 1)),
+            {},
+            ValueError,
+            "whole numbers without bounds; the agent chooses between bounds below",
+        ),
     ],
 )
 def test_what_is_not_an_environment(env, options, error, message):

@@ -14,6 +14,7 @@ from worldblocks.envs.named import import_place, suite
 from worldblocks.envs.packing import pack, unpack
 from worldblocks.envs.rendering import choose_backend
 
+MOST_CLASSES = 10_000  # of an action; more are the bounds of a dtype
 _PROTOCOL = ("reset", "step", "action_spec", "observation_spec")
 _DEPTH = 4  # wrappers that are searched for generators
 Reseed = Callable[[Any, int], Any]
@@ -192,7 +193,8 @@ def _space(spec: Any, acts: bool) -> Any:
         np.broadcast_to(np.asarray(getattr(spec, name, bound)), shape)
         for name, bound in zip(("minimum", "maximum"), bounds, strict=True)
     )
-    if acts and whole and hasattr(spec, "minimum"):
+    classes = acts and whole and hasattr(spec, "minimum")
+    if classes and (high.astype(float) - low.astype(float) < MOST_CLASSES).all():
         counts = high.astype(np.int64) - low.astype(np.int64) + 1
         if not shape:
             return spaces.Discrete(int(counts), start=int(low))
