@@ -151,7 +151,7 @@ def test_a_picture_of_boards(tmp_path, capsys):
 def test_settings_that_do_not_fit_the_data(data, tmp_path):
     with pytest.raises(ValueError, match=r"--data names .* none was given; --make-data FOLDER"):
         recipe.main(TINY)
-    with pytest.raises(FileNotFoundError, match="no episodes in nowhere: it is no folder"):
+    with pytest.raises(FileNotFoundError, match="no episodes in nowhere: it is not a folder"):
         recipe.main(dataclasses.replace(TINY, data="nowhere"))
     for number in (8, 20):
         wanted = rf"--held-out takes 1 to 7 of the 8 episodes in .*, got {number}"
