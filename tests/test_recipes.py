@@ -92,7 +92,10 @@ def test_without_its_extra_it_says_what_to_install(name, monkeypatch):
     path = ROOT / "recipes" / f"{name}.py"
     monkeypatch.setitem(sys.modules, "tyro", None)  # as if it were not installed
     monkeypatch.setattr(sys, "argv", [str(path), "smoke"])
-    message = r"^\S+ needs the extra 'run' \(tyro\): pip install -e \"\.\[run\]\"$"
+    tool = "PRESETS" not in path.read_text(encoding="utf-8")
+    extras = ["run"] if tool else _install.extras_of(path.read_text(encoding="utf-8"))
+    named, command = "' and '".join(extras), rf"pip install -e \"\.\[{','.join(extras)}\]\""
+    message = rf"^{name}\.py needs the extras? '{named}' \(tyro\): {command}$"
     with pytest.raises((ImportError, SystemExit), match=message):
         runpy.run_path(str(path), run_name="__main__")
 

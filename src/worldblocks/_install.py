@@ -2,9 +2,16 @@
 
 import importlib.metadata
 import json
+import re
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
+
+
+def extras_of(doc: str) -> list[str]:
+    """The extras that the docstring of a recipe or a tool names in its line `Extras: ….`."""
+    found = re.search(r"^Extras: ([\w, ]+)\.$", doc, re.MULTILINE)
+    return found[1].split(", ") if found else []
 
 
 def install(*extras: str) -> str:

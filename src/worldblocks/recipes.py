@@ -7,12 +7,11 @@ python -m worldblocks.recipes NAME [NAME …]   a copy of each in the current fo
 import argparse
 import ast
 import difflib
-import re
 import shutil
 import sys
 from pathlib import Path
 
-from worldblocks._install import install
+from worldblocks._install import extras_of, install
 
 
 def folder() -> Path:
@@ -78,12 +77,6 @@ def _doc(path: Path) -> str:
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
 
 
-def _extras(path: Path) -> list[str]:
-    """What the docstring of a recipe says that it needs: its line `Extras: …`."""
-    found = re.search(r"^Extras: ([\w, ]+)\.$", _doc(path), re.MULTILINE)
-    return found[1].split(", ") if found else []
-
-
 def main(arguments: list[str]) -> int:
     """List the recipes, or copy those that are named."""
     parser = argparse.ArgumentParser(
@@ -95,7 +88,7 @@ def main(arguments: list[str]) -> int:
         for name in names:
             written = copy_recipe(name)
             print(f"copied {', '.join(map(str, written))}; python {written[0]} --help")
-            if extras := _extras(written[0]):
+            if extras := extras_of(_doc(written[0])):
                 print(f"  needs {install(*extras)}")
         if not names:
             lines = recipes()

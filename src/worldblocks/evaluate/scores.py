@@ -98,7 +98,7 @@ def iqm(scores: Sequence[float] | np.ndarray) -> float:
     values = np.asarray(scores, float).ravel()
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"iqm was given {values.tolist()}; it takes one or more finite scores")
-    return float(extra("scipy.stats", "iqm", in_extra=False).trim_mean(values, QUARTER))
+    return float(extra("scipy.stats", "iqm", extras=()).trim_mean(values, QUARTER))
 
 
 def iqm_interval(
@@ -126,7 +126,7 @@ def iqm_interval(
             f"iqm_interval was given tasks with these numbers of seeds: {given}; it takes two or "
             f"more tasks with two or more seeds each"
         )
-    stats = extra("scipy.stats", "iqm_interval", in_extra=False)
+    stats = extra("scipy.stats", "iqm_interval", extras=())
 
     def statistic(*tasks: np.ndarray, axis: int = -1) -> np.ndarray:
         return stats.trim_mean(np.concatenate(tasks, axis=axis), QUARTER, axis=axis)

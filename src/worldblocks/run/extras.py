@@ -1,19 +1,20 @@
 """Optional packages, imported on first use."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from worldblocks._install import install
 
 
-def extra(module: str, needed_by: str, *, in_extra: bool = True) -> Any:
+def extra(module: str, needed_by: str, *, extras: Sequence[str] = ("run",)) -> Any:
     """Import a module that a plain installation lacks.
 
     Args:
         module: Its full name, such as `PIL.Image`.
         needed_by: The public name that needs it, for the message.
-        in_extra: Whether the extra `run` installs it; else it is installed by its own name.
+        extras: The extras that install it; if empty, it is installed by its own name.
 
     Raises:
         ImportError: The module is not installed; gives the command that installs it.
@@ -22,8 +23,12 @@ def extra(module: str, needed_by: str, *, in_extra: bool = True) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
-        what = f"the extra 'run' ({package})" if in_extra else f"the package {package!r}"
-        command = install("run") if in_extra else f"pip install {package}"
+        if not extras:
+            what, command = f"the package {package!r}", f"pip install {package}"
+        else:
+            names = " and ".join(map(repr, extras))
+            what = f"the extra{'s' * (len(extras) > 1)} {names} ({package})"
+            command = install(*extras)
         raise ImportError(f"{needed_by} needs {what}: {command}") from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from worldblocks._install import extras_of
 from worldblocks.run.cli.errors import DEBUG, sentences
 from worldblocks.run.cli.limits import show_limits
 from worldblocks.run.device.devices import pick_device
@@ -52,7 +53,8 @@ def launch(
     """
     with sentences(main.__module__):
         described = {key: (f"{cfg.steps:,} steps", cfg) for key, cfg in presets.items()}
-        tyro = extra("tyro", "launch")
+        extras = extras_of(doc or "") or ["run"]
+        tyro = extra("tyro", Path(sys.argv[0]).name, extras=extras)
         show_limits(type(next(iter(presets.values()))), tyro.conf.arg)
         words = [word for word in sys.argv[1:] if word != DEBUG]
         cfg = tyro.extras.overridable_config_cli(

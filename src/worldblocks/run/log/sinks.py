@@ -149,7 +149,7 @@ class WandbSink:
         logdir: The run folder; its configuration is uploaded.
         options: For `wandb.init`, such as `project="mazes"`; they override the defaults.
         """
-        self._wandb = extra("wandb", "WandbSink", in_extra=False)
+        self._wandb = extra("wandb", "WandbSink", extras=())
         name = re.sub(r"[^\w.-]+", "-", "-".join(Path(logdir).resolve().parts[-2:]))
         ours = {"dir": str(logdir), "id": name, "name": name, "config": read_config(logdir)}
         self._run = self._wandb.init(**{**ours, "resume": "allow", **options})
