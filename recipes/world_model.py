@@ -45,7 +45,8 @@ class Config:
 
     # Data
     grids: str = "{}"  # classes of the uint8 arrays that are boards or maps, by key, as JSON
-    held_out: Positive[int] = 20  # episodes, the last by name, never trained on
+    held_out: Positive[int] | None = None  # last episodes by name, never trained on; default: a
+    # fifth of them, at most 20
     judged: Positive[int] = 64  # held-out windows whose losses are logged
     make_data: str = ""  # a new folder: write `rows` rows of random play in `env` there, and stop
     rows: Positive[int] = 20_000
@@ -92,7 +93,6 @@ PRESETS = {
         steps=2000,
         device="cpu",
         bf16=False,
-        held_out=10,
         rows=10_000,
         image=48,
         length=16,
@@ -110,7 +110,6 @@ PRESETS = {
         steps=40,
         device="cpu",
         bf16=False,
-        held_out=3,
         judged=4,
         rows=400,
         env="worldblocks.testing:Catch",
@@ -268,13 +267,16 @@ def read(cfg: Config):
             "a small one"
         )
     episodes = list(wb.replay.read_npz(cfg.data))
-    if not 0 < cfg.held_out < len(episodes):
+    if len(episodes) < 2:
+        raise ValueError(f"{cfg.data} has one episode; two are needed, one of them held out")
+    held_out = cfg.held_out or min(max(len(episodes) // 5, 1), 20)
+    if held_out >= len(episodes):
         raise ValueError(
             f"--held-out takes 1 to {len(episodes) - 1} of the {len(episodes)} episodes in "
-            f"{cfg.data}, got {cfg.held_out}"
+            f"{cfg.data}, got {held_out}"
         )
     observation = wb.replay.observation_spaces(episodes, grids=json.loads(cfg.grids))
-    return episodes[: -cfg.held_out], episodes[-cfg.held_out :], observation
+    return episodes[:-held_out], episodes[-held_out:], observation
 
 
 def build(cfg: Config, observation: wb.spaces.Spaces, action_size: int):

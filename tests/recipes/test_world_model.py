@@ -157,6 +157,17 @@ def test_settings_that_do_not_fit_the_data(data, tmp_path):
         wanted = rf"--held-out takes 1 to 7 of the 8 episodes in .*, got {number}"
         with pytest.raises(ValueError, match=wanted):
             recipe.main(dataclasses.replace(TINY, data=str(data), held_out=number))
+    wb.replay.write_npz(tmp_path / "one", [episode(0, 8)])
+    with pytest.raises(ValueError, match="one has one episode; two are needed, one of them held"):
+        recipe.main(dataclasses.replace(TINY, data=str(tmp_path / "one")))
+
+
+@pytest.mark.parametrize(("episodes", "held_out"), [(2, 1), (3, 1), (17, 3), (120, 20)])
+def test_a_fifth_is_held_out(episodes, held_out, tmp_path):
+    wb.replay.write_npz(tmp_path / "set", [episode(k, 3, image=False) for k in range(episodes)])
+    cfg = dataclasses.replace(TINY, data=str(tmp_path / "set"), held_out=None)
+    train, apart, _ = recipe.read(cfg)
+    assert (len(train), len(apart)) == (episodes - held_out, held_out)
 
 
 def test_a_data_set_that_has_changed(tmp_path):

@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,16 @@ def test_a_tool_with_a_folder_in_the_home(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["t.py", "--run", "~/a", "--logdir", "~/b", "--debug"])
     assert launch_tool(lambda cfg: bool(made.append(cfg)), Config, "What it does.") == 0
     assert made == [Config(tmp_path / "a", str(tmp_path / "b"))]
+
+
+def test_a_warning_is_a_line_without_its_place(monkeypatch):
+    def shown():
+        return warnings.formatwarning("a byte image", UserWarning, "build.py", 60)
+
+    before = shown()
+    with sentences():
+        assert shown() == "warning: a byte image\n"
+    monkeypatch.setattr(sys, "argv", ["recipe.py", "--debug"])
+    with sentences():
+        assert shown() == before
+    assert shown() == before

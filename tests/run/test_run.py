@@ -213,7 +213,7 @@ def test_a_run_without_updates_and_episodes(cfg, capsys):
         run.show(10_001, 0)
         run.finish(step=10_001, updates=0)
     said = capsys.readouterr().out
-    assert said.count("no episode has ended in 10,000 steps, so there is no score; if the env") == 1
+    assert said.count("no episode has ended in 10,000 steps, so there is no score yet; if") == 1
     assert "no episode has ended in 10,001" not in said
     assert "this run made no update: the agent is as it began" in said
 

@@ -80,5 +80,6 @@ def import_place(suite: str, name: str, place: str) -> ModuleType:
             raise  # the module exists, but a module that it imports does not
         raise ImportError(
             f"{suite} was asked for {name!r}, but there is no module {cause.name!r}; it is "
-            f"searched as by `import {place}` (PYTHONPATH=. adds the folder you are in)"
+            f"searched as by `import {place}` (export PYTHONPATH=.:$PYTHONPATH adds the folder you "
+            f"are in)"
         ) from cause

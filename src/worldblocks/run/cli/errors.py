@@ -2,6 +2,7 @@
 
 import dis
 import sys
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import TracebackType
@@ -22,11 +23,16 @@ DEBUG = "--debug"
 def sentences(*modules: str) -> Generator[None]:
     """Turn expected errors into `SystemExit` with their sentence, and Ctrl-C into exit code 130.
 
+    A warning is one line without its place in the code.
+
     With `--debug` on the command line every error shows its traceback.
 
     Args:
         modules: further modules whose `raise` statements are sentences.
     """
+    form = warnings.formatwarning
+    if DEBUG not in sys.argv:
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         yield
     except KeyboardInterrupt:
@@ -38,6 +44,8 @@ def sentences(*modules: str) -> Generator[None]:
         if DEBUG in sys.argv or not expected(error, modules):
             raise
         raise SystemExit(text_of(error)) from error
+    finally:
+        warnings.formatwarning = form
 
 
 def expected(error: Exception, modules: tuple[str, ...] = ()) -> bool:

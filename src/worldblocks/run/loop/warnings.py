@@ -37,7 +37,6 @@ def at_the_start(cfg: Any) -> list[str]:
 def no_episode(step: int) -> str:
     """That no episode has ended, and what to do."""
     return (
-        f"no episode has ended in {step:,} steps, so there is no score; if the environment has no "
-        f"end, give it a time limit (gymnasium: "
-        f"--env-args '{{\"max_episode_steps\": 1000}}' with an id, or the wrapper TimeLimit)"
+        f"no episode has ended in {step:,} steps, so there is no score yet; if the environment "
+        f"has no end, give it a time limit, such as gymnasium's wrapper TimeLimit"
     )
